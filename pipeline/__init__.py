@@ -1,0 +1,1 @@
+"""The nouns of speechkd: importable parts without a command line."""
