@@ -62,7 +62,7 @@ class Manifest:
 
     def resolve(self, shard: Shard) -> str:
         """Where the shard's tar is: an absolute path, or a URL as it stands."""
-        if "://" in shard.url or os.path.isabs(shard.url):
+        if "://" in shard.url or Path(shard.url).is_absolute():
             return shard.url
         folder = self.location.rpartition("/")[0] or "."
         return f"{folder}/{shard.url}"

@@ -43,7 +43,7 @@ class Meter:
                 TextColumn("{task.fields[status]}"),
                 console=console,
             )
-            self._task = self._bar.add_task(label, total=total, completed=done, status="")
+            self._task = self._bar.add_task(label, total=total, completed=int(done), status="")
 
     def __enter__(self) -> Self:
         if self._bar:

@@ -1,0 +1,31 @@
+"""AdamW's parameter groups and the learning-rate schedule, for stage two and fine-tuning alike."""
+
+from typing import Any
+
+from torch import nn
+
+
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Split trainable parameters into those with weight decay and those without.
+
+    Vectors (biases and norms) are not decayed, as in BERT's own recipe (Devlin et al. 2018).
+
+    Args:
+        module: whose parameters are to be trained.
+        weight_decay: decay of matrices and embeddings, a step.
+
+    Returns:
+        The two groups that `torch.optim.AdamW` takes.
+    """
+    trained = [p for p in module.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def linear_schedule(step: int, warmup_steps: int, total_steps: int) -> float:
+    """Factor on the peak learning rate at `step` (0-based): linear warm-up, linear decay to 0."""
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    return max(0.0, (total_steps - step) / max(1, total_steps - warmup_steps))

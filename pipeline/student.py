@@ -1,0 +1,256 @@
+"""Text-only students: any Hugging Face masked-LM encoder, run on packed sequences.
+
+Sequences are laid end to end without padding, attention stays inside each, and the masked-LM
+head sees masked positions only. The model is Hugging Face's own, entered through its attention
+interface, so what is trained here loads anywhere without conversion.
+
+Shapes: B sequences, N tokens in all, L tokens in the longest, D width, H heads, E width of a
+head, K chosen positions, V vocabulary.
+"""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import (
+    AttentionInterface,
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    BertConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.modeling_outputs import BaseModelOutput
+
+from pipeline.errors import SpeechkdError
+
+ATTENTION = "speechkd_packed"
+
+PRESETS: dict[str, dict[str, int]] = {
+    "bert-base": {"num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12},
+    "bert-small": {"num_hidden_layers": 4, "hidden_size": 512, "num_attention_heads": 8},
+    "bert-mini": {"num_hidden_layers": 4, "hidden_size": 256, "num_attention_heads": 4},
+    "bert-tiny": {"num_hidden_layers": 2, "hidden_size": 128, "num_attention_heads": 2},
+}
+"""BERT's own family of sizes (Devlin et al. 2018; Turc et al. 2019); `bert-base` is the paper's."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A batch of token sequences laid end to end.
+
+    Attributes:
+        ids_N: token ids, int64.
+        lengths_B: tokens of each sequence, int64, all at least 1.
+        sequence_N: which sequence a token belongs to.
+        offset_N: place of a token in its sequence, from 0.
+        grid_BL: where token `l` of sequence `b` stands in the packing; 0 where there is none.
+        valid_BL: whether sequence `b` has a token `l`.
+    """
+
+    ids_N: Tensor
+    lengths_B: Tensor
+    sequence_N: Tensor
+    offset_N: Tensor
+    grid_BL: Tensor
+    valid_BL: Tensor
+
+    @property
+    def starts_B(self) -> Tensor:
+        """Where each sequence begins in the packing: the place of its first token."""
+        return self.grid_BL[:, 0]
+
+    def with_ids(self, ids_N: Tensor) -> "Packed":
+        """The same sequences with other tokens in the same places, such as masked ones."""
+        return Packed(
+            ids_N, self.lengths_B, self.sequence_N, self.offset_N, self.grid_BL, self.valid_BL
+        )
+
+
+def pack(ids_N: Tensor, lengths_B: Tensor) -> Packed:
+    """Describe sequences that lie end to end.
+
+    Args:
+        ids_N: tokens of all sequences, one after the other, of any integer type.
+        lengths_B: tokens of each sequence.
+
+    Raises:
+        ValueError: a sequence is empty, or the lengths do not add up to the tokens.
+    """
+    lengths_B = lengths_B.long()
+    if int(lengths_B.sum()) != len(ids_N) or int(lengths_B.min()) < 1:
+        raise ValueError(
+            f"lengths add up to {int(lengths_B.sum())} (shortest {int(lengths_B.min())}) "
+            f"for {len(ids_N)} tokens"
+        )
+    device = ids_N.device
+    starts_B = lengths_B.cumsum(0) - lengths_B
+    sequence_N = torch.arange(len(lengths_B), device=device).repeat_interleave(lengths_B)
+    offset_N = torch.arange(len(ids_N), device=device) - starts_B[sequence_N]
+    place_L = torch.arange(int(lengths_B.max()), device=device)
+    valid_BL = place_L < lengths_B[:, None]
+    grid_BL = torch.where(valid_BL, starts_B[:, None] + place_L, 0)
+    return Packed(ids_N.long(), lengths_B, sequence_N, offset_N, grid_BL, valid_BL)
+
+
+def packed_attention(
+    module: nn.Module,
+    query_1HNE: Tensor,
+    key_1HNE: Tensor,
+    value_1HNE: Tensor,
+    _: Tensor | None,
+    *,
+    packed: Packed,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    **__: Any,
+) -> tuple[Tensor, None]:
+    """Attention inside each packed sequence, in Hugging Face's attention interface.
+
+    The sequences are spread over a padded grid for one call of scaled-dot-product attention and
+    gathered back. Only this step meets padding, and it is a small part of a layer's arithmetic.
+    `sliding_window` is the first distance that is too far, as the library passes it.
+    """
+    query_BHLE, key_BHLE, value_BHLE = (
+        x_1HNE[0][:, packed.grid_BL].transpose(0, 1)
+        for x_1HNE in (query_1HNE, key_1HNE, value_1HNE)
+    )
+    allowed = packed.valid_BL[:, None, None, :]
+    if sliding_window is not None:
+        place_L = torch.arange(allowed.shape[-1], device=allowed.device)
+        near_LL = (place_L[:, None] - place_L[None, :]).abs() < sliding_window
+        allowed = allowed & near_LL
+    mixed_BHLE = functional.scaled_dot_product_attention(
+        query_BHLE,
+        key_BHLE,
+        value_BHLE,
+        attn_mask=allowed,
+        dropout_p=dropout if module.training else 0.0,
+        scale=scaling,
+    )
+    mixed_NHE = mixed_BHLE.transpose(1, 2)[packed.sequence_N, packed.offset_N]
+    return mixed_NHE[None], None
+
+
+AttentionInterface.register(ATTENTION, packed_attention)
+
+
+class _GivenStates(nn.Module):
+    """Stands in for the encoder of a masked-LM model: hands over states computed elsewhere."""
+
+    def forward(self, *_: Any, inputs_embeds: Tensor, **__: Any) -> BaseModelOutput:
+        return BaseModelOutput(last_hidden_state=inputs_embeds)
+
+
+class Student(nn.Module):
+    """A masked-LM encoder that takes packed sequences.
+
+    Args:
+        model: any Hugging Face masked-LM model whose attention goes through the library's
+            attention interface (BERT, RoBERTa, DistilBERT, ModernBERT, …).
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+        self.encoder: PreTrainedModel = model.base_model
+        use_packed_attention(self.encoder)
+        head = copy.copy(model)
+        head._modules = {**model._modules, model.base_model_prefix: _GivenStates()}
+        self._head = (head,)  # in a tuple, so that its parameters are not registered twice
+
+    @property
+    def width(self) -> int:
+        """Width of the hidden states."""
+        return int(self.model.config.hidden_size)
+
+    def forward(self, packed: Packed) -> Tensor:
+        """Hidden states `[N, D]` of the last layer."""
+        return encode_packed(self.encoder, packed)
+
+    def masked_lm_logits(self, hidden_KD: Tensor) -> Tensor:
+        """Vocabulary logits `[K, V]` of chosen hidden states, through the model's own head."""
+        logits_1KV: Tensor = self._head[0](inputs_embeds=hidden_KD[None]).logits
+        return logits_1KV[0]
+
+
+def use_packed_attention(encoder: PreTrainedModel) -> None:
+    """Send the encoder's attention through `packed_attention`."""
+    encoder.set_attn_implementation(ATTENTION)
+
+
+def encode_packed(encoder: PreTrainedModel, packed: Packed) -> Tensor:
+    """Hidden states `[N, D]` of the last layer, for an encoder set to packed attention."""
+    hidden_1ND: Tensor = encoder(
+        input_ids=packed.ids_N[None],
+        position_ids=(packed.offset_N + _first_position(encoder))[None],
+        packed=packed,
+    ).last_hidden_state
+    return hidden_1ND[0]
+
+
+def _first_position(encoder: PreTrainedModel) -> int:
+    """Position id of a sequence's first token: RoBERTa's family counts from padding_idx + 1."""
+    embeddings: Any = getattr(encoder, "embeddings", None)
+    if hasattr(embeddings, "create_position_ids_from_input_ids"):
+        return int(embeddings.padding_idx) + 1
+    return 0
+
+
+def build_student(preset: str, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> Student:
+    """A BERT student with fresh weights, of one of the `PRESETS`; seed torch beforehand."""
+    sizes = PRESETS[preset]
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        intermediate_size=4 * sizes["hidden_size"],
+        max_position_embeddings=max(512, max_tokens),
+        pad_token_id=tokenizer.pad_token_id,
+        **sizes,
+    )
+    return Student(AutoModelForMaskedLM.from_config(config))
+
+
+def load_student(name: str) -> tuple[Student, PreTrainedTokenizerBase]:
+    """Load a masked-LM encoder and its tokenizer, from a folder or by hub id, to go on training."""
+    return Student(_load(AutoModelForMaskedLM, name)), load_tokenizer(name)
+
+
+def load_encoder(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load an encoder without head and its tokenizer, set to packed attention.
+
+    Raises:
+        SpeechkdError: nothing of that name can be loaded; the message says why.
+    """
+    encoder = _load(AutoModel, name)
+    use_packed_attention(encoder)
+    return encoder, load_tokenizer(name)
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """Load a tokenizer from a folder or by hub id."""
+    return _load(AutoTokenizer, name, weights=False)
+
+
+def _load(kind: Any, name: str, *, weights: bool = True) -> Any:
+    options = {"use_safetensors": True} if weights else {}
+    if Path(name).exists() and not (Path(name) / "config.json").is_file():
+        raise SpeechkdError(
+            f"{name} has no config.json, so it is not a Hugging Face model folder. Name a folder "
+            "written by save_pretrained, a distill run, or a hub id."
+        )
+    try:
+        AutoConfig.from_pretrained(name, trust_remote_code=False)
+        return kind.from_pretrained(name, trust_remote_code=False, **options)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise SpeechkdError(
+            f"{name} cannot be loaded as a Hugging Face encoder with safetensors weights: {reason} "
+            "Name an existing local folder, or a hub id while online."
+        ) from error
