@@ -1,4 +1,4 @@
-"""The command line: every command's options come from its stage's settings. Imports nothing heavy."""
+"""The command line: each command's options are its stage's settings. Imports nothing heavy."""
 
 import inspect
 import os
@@ -32,7 +32,6 @@ def register(
     group: typer.Typer, name: str, settings: type[Settings], run: Callable[[Any], None]
 ) -> None:
     """Make `run` a command of `group`, with one option for each field of `settings`."""
-
     hints = get_type_hints(settings)
     parameters = [_parameter(f, hints[f.name]) for f in fields(settings)]
 

@@ -1,4 +1,5 @@
 import json
+from copy import deepcopy
 
 import pytest
 import torch
@@ -35,7 +36,9 @@ CONFIGS = {
 
 def make_batch(lengths, pad_id):
     lengths_B = torch.tensor(lengths)
-    ids_N = torch.randint(5, 99, (int(lengths_B.sum()),), generator=torch.Generator().manual_seed(1))
+    ids_N = torch.randint(
+        5, 99, (int(lengths_B.sum()),), generator=torch.Generator().manual_seed(1)
+    )
     packed = pack(ids_N, lengths_B)
     padded_BL = torch.full(packed.grid_BL.shape, pad_id)
     padded_BL[packed.valid_BL] = ids_N
@@ -46,7 +49,7 @@ def make_batch(lengths, pad_id):
 @pytest.mark.parametrize("lengths", [[1], [5, 17, 1, 30], [8, 8, 8]])
 def test_packed_equals_hugging_faces_padded_forward(kind, lengths):
     torch.manual_seed(0)
-    model = AutoModelForMaskedLM.from_config(CONFIGS[kind]).eval()
+    model = AutoModelForMaskedLM.from_config(deepcopy(CONFIGS[kind])).eval()
     packed, padded_BL = make_batch(lengths, model.config.pad_token_id)
     mask = packed.valid_BL.long()
     with torch.no_grad():
@@ -68,7 +71,7 @@ def test_packed_equals_hugging_faces_padded_forward(kind, lengths):
 def test_gradients_equal_hugging_faces_padded_ones(kind):
     def gradients(loss_of):
         torch.manual_seed(0)
-        model = AutoModelForMaskedLM.from_config(CONFIGS[kind]).eval()
+        model = AutoModelForMaskedLM.from_config(deepcopy(CONFIGS[kind])).eval()
         packed, padded_BL = make_batch([4, 9, 2], model.config.pad_token_id)
         targets = packed.ids_N.roll(1)
         torch.nn.functional.cross_entropy(loss_of(model, packed, padded_BL), targets).backward()
@@ -109,7 +112,7 @@ def test_lengths_that_do_not_fit_are_refused(lengths):
 
 
 def test_saved_model_names_nothing_of_this_project(tmp_path):
-    student = Student(AutoModelForMaskedLM.from_config(CONFIGS["bert"]))
+    student = Student(AutoModelForMaskedLM.from_config(deepcopy(CONFIGS["bert"])))
     student.model.save_pretrained(tmp_path)
     assert "speechkd" not in json.dumps(json.loads((tmp_path / "config.json").read_text()))
 
