@@ -1,0 +1,111 @@
+"""Work spread over processes, results in order, and a worker that dies costs one item at most."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+ITEMS_A_TASK = 8
+TASKS_AHEAD = 3  # a worker, so that none waits while a slow item holds the order up
+
+
+def cores() -> int:
+    """Number of processor cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def in_order(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    jobs: int,
+    *,
+    died: Callable[[Item], Result],
+) -> Iterator[Result]:
+    """Yield `function(item)` for each item, in order, computed by `jobs` processes.
+
+    Memory is bounded: items are taken only a little ahead of what has been yielded. Workers
+    end with this process, even where it is killed.
+
+    Args:
+        function: importable by name; what it raises is raised here.
+        items: taken lazily; each is sent to a worker.
+        jobs: number of processes; 1 computes here, without any.
+        died: the result of an item that ends its worker (a crash in a decoder, out of memory),
+            tried twice, the second time alone.
+    """
+    if jobs == 1:
+        yield from map(function, items)
+        return
+    stream = iter(items)
+    waiting: deque[tuple[list[Item], Future[list[Result]]]] = deque()
+    pool = _pool(jobs)
+    try:
+        while True:
+            while len(waiting) < jobs * TASKS_AHEAD and (
+                task := list(islice(stream, ITEMS_A_TASK))
+            ):
+                waiting.append((task, _submit(pool, function, task)))
+            if not waiting:
+                return
+            task, future = waiting.popleft()
+            try:
+                results = future.result()
+            except BrokenProcessPool:
+                pool.shutdown(wait=True, cancel_futures=True)
+                results = [_alone(function, item, died) for item in task]
+                pool = _pool(jobs)
+                waiting = deque((later, _submit(pool, function, later)) for later, _ in waiting)
+            yield from results
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _pool(jobs: int) -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("forkserver")
+    return ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin)
+
+
+def _submit(
+    pool: ProcessPoolExecutor, function: Callable[[Item], Result], task: list[Item]
+) -> Future[list[Result]]:
+    try:
+        return pool.submit(_each, function, task)
+    except BrokenProcessPool as error:  # a worker died since; the caller meets it in turn
+        future: Future[list[Result]] = Future()
+        future.set_exception(error)
+        return future
+
+
+def _each(function: Callable[[Item], Result], task: list[Item]) -> list[Result]:
+    return [function(item) for item in task]
+
+
+def _alone(
+    function: Callable[[Item], Result], item: Item, died: Callable[[Item], Result]
+) -> Result:
+    with _pool(1) as pool:
+        try:
+            return pool.submit(function, item).result()
+        except BrokenProcessPool:
+            return died(item)
+
+
+def _begin() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,261 @@
+"""Recordings and transcripts → WebDataset tars of clips of at most 15 s, and a data manifest."""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.errors import SpeechkdError
+from pipeline.recordings import (
+    MAX_TEXT_BYTES,
+    Columns,
+    Corpus,
+    Entry,
+    Layout,
+    Refusal,
+    is_unicode,
+    open_corpus,
+    usable_key,
+)
+from pipeline.settings import Settings, setting
+from pipeline.units import SAMPLE_RATE_HZ
+
+if TYPE_CHECKING:
+    from pipeline.progress import Meter
+    from pipeline.shard_folder import Sample, ShardFolder
+
+COLUMNS = "Columns of a table"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardSettings(Settings):
+    """What `speechkd shard` reads, and what it writes."""
+
+    source: Path = setting(
+        help="A table (.csv, .tsv, .jsonl) of paths and texts, or a folder.", argument=True
+    )
+    out: Path = setting(help="Folder for the tars and manifest.jsonl.")
+    layout: Layout = setting("auto", help="How the corpus is laid out; auto finds out and says.")
+    audio_folder: Path | None = setting(
+        None, help="Where relative paths in a table start; the table's own folder by default."
+    )
+    samples_per_shard: int = setting(1000, help="Clips in a tar.", unit="clips", minimum=1)
+    max_refused: float = setting(
+        0.1,
+        help="Share of the samples that may be refused before the command gives up.",
+        minimum=0,
+        maximum=1,
+    )
+    jobs: int = setting(
+        0, help="Processes that decode and encode; 0 for one a core.", unit="processes", minimum=0
+    )
+    dry_run: bool = setting(
+        False, help="Read tables and audio headers, print what would come out, write nothing."
+    )
+    path_column: str = setting("", help="Path of the recording.", panel=COLUMNS)
+    text_column: str = setting("", help="Transcript.", panel=COLUMNS)
+    key_column: str = setting("", help="Id, unique; the path by default.", panel=COLUMNS)
+    speaker_column: str = setting("", help="Speaker.", panel=COLUMNS)
+    recording_column: str = setting("", help="What a clip was cut from.", panel=COLUMNS)
+    start_column: str = setting("", help="Start of a segment.", unit="s", panel=COLUMNS)
+    end_column: str = setting("", help="End of a segment.", unit="s", panel=COLUMNS)
+    duration_column: str = setting(
+        "", help="Length of a segment, where there is a start and no end.", unit="s", panel=COLUMNS
+    )
+
+
+def run(settings: ShardSettings) -> None:
+    """Pack recordings and transcripts into tars of 15 s clips.
+
+    SOURCE is a table with a path and a text column (relative paths start at the table; columns
+    start and end, in seconds, cut a recording), a folder of recordings with a .txt beside each,
+    or a corpus in the layout of LibriSpeech, LJSpeech or Common Voice.
+
+    DIR gets speech-000000.tar and so on (16 kHz mono FLAC and a .json a clip, in the order of
+    the source), refused.jsonl, and, last, manifest.jsonl. A recording over 15 s without times is
+    refused: its transcript cannot be cut blindly. Interrupted, the same command carries on.
+
+    Example: speechkd shard corpus.tsv --out shards
+    """
+    from pipeline.progress import Meter, say
+    from pipeline.shard_folder import ShardFolder
+    from pipeline.workers import cores, in_order
+
+    corpus = _open(settings)
+    say(f"{settings.source}: {corpus.description}")
+    entries, digest = _survey(corpus)
+    say(f"{settings.source}: {entries:,} entries")
+    jobs = settings.jobs or cores()
+    if settings.dry_run:
+        _print_plan(settings, corpus, entries, jobs)
+        return
+
+    identity = {
+        "format": 1,
+        "corpus_sha256": digest,
+        "samples_per_shard": settings.samples_per_shard,
+    }
+    folder = ShardFolder(settings.out, identity)
+    if folder.complete:
+        say(f"{folder.manifest} is there and its tars are whole: nothing to do")
+        _print_summary(folder)
+        return
+    done = folder.tally.entries
+    if done:
+        say(f"{settings.out}: carries on behind {len(folder.tally.shards):,} finished tars")
+    with Meter("sharding", entries, "clips", done=done) as meter:
+        checked = islice(_checked(corpus), done, None)
+        results = _watched(
+            in_order(_make_sample, checked, jobs, died=_decoder_died),
+            folder,
+            meter,
+            settings.max_refused * entries,
+        )
+        while folder.write_tar(results, settings.samples_per_shard):
+            pass
+    if not folder.tally.shards:
+        raise SpeechkdError(_refusal_message(folder, "every sample was refused"))
+    folder.finish()
+    _print_summary(folder)
+
+
+def _open(settings: ShardSettings) -> Corpus:
+    names = {name: getattr(settings, f"{name}_column") for name in Columns.__dataclass_fields__}
+    return open_corpus(settings.source, settings.layout, Columns(**names), settings.audio_folder)
+
+
+def _survey(corpus: Corpus) -> tuple[int, str]:
+    """Number of entries, and a digest of all that they say."""
+    digest, count = hashlib.sha256(), 0
+    for count, entry in enumerate(corpus.read(), start=1):
+        fields = asdict(entry)
+        del fields["where"]  # the corpus may be moved between two runs
+        if isinstance(entry, Entry):
+            fields["path"] = os.path.relpath(entry.path, corpus.root)
+        digest.update(json.dumps(fields).encode())
+    if not count:
+        raise SpeechkdError(f"{corpus.root}: {corpus.description} lists no recording.")
+    return count, digest.hexdigest()
+
+
+def _checked(corpus: Corpus) -> Iterator[Entry | Refusal]:
+    """The entries, those refused whose key or text cannot be used."""
+    seen: set[str] = set()
+    for entry in corpus.read():
+        if isinstance(entry, Refusal):
+            yield entry
+            continue
+        text = " ".join(entry.text.split())
+        fault = usable_key(entry.key)
+        if fault:
+            yield Refusal(entry.key, "unusable key", fault, entry.where)
+        elif entry.key in seen:
+            detail = "an earlier entry has this key; name a column of ids with --key-column"
+            yield Refusal(entry.key, "duplicate key", detail, entry.where)
+        elif not text:
+            yield Refusal(entry.key, "empty text", "no transcript", entry.where)
+        elif len(text) > MAX_TEXT_BYTES or not is_unicode(text):
+            yield Refusal(entry.key, "unusable text", "too long, or not Unicode", entry.where)
+        else:
+            yield replace(entry, text=text)
+        seen.add(entry.key)
+
+
+def _make_sample(entry: Entry | Refusal) -> "Sample | Refusal":
+    """Decode, cut, resample and encode one entry; runs in the workers."""
+    from pipeline.clip import ClipError, encode_flac, read_clip
+    from pipeline.shard_folder import Sample
+
+    if isinstance(entry, Refusal):
+        return entry
+    try:
+        wave_S = read_clip(entry.path, entry.start_s, entry.end_s)
+    except ClipError as error:
+        return Refusal(entry.key, error.reason, str(error), entry.where)
+    return Sample(
+        key=entry.key,
+        flac=encode_flac(wave_S),
+        text=entry.text,
+        duration_s=len(wave_S) / SAMPLE_RATE_HZ,
+        speaker=entry.speaker,
+        recording=entry.recording,
+    )
+
+
+def _measure(entry: Entry | Refusal) -> "float | Refusal":
+    """Seconds that an entry would give, from the header of its file."""
+    from pipeline.clip import ClipError, clip_seconds
+
+    if isinstance(entry, Refusal):
+        return entry
+    try:
+        return clip_seconds(entry.path, entry.start_s, entry.end_s)
+    except ClipError as error:
+        return Refusal(entry.key, error.reason, str(error), entry.where)
+
+
+def _decoder_died(entry: Entry | Refusal) -> Refusal:
+    return Refusal(
+        entry.key, "undecodable audio", "the process that decoded it died, twice", entry.where
+    )
+
+
+def _watched(
+    results: "Iterator[Sample | Refusal]", folder: "ShardFolder", meter: "Meter", limit: float
+) -> "Iterator[Sample | Refusal]":
+    """Pass results on, show the progress, and stop where more than `limit` are refused."""
+    refused = len(folder.tally.refused)
+    for result in results:
+        refused += isinstance(result, Refusal)
+        yield result
+        meter.advance(1, f"{refused:,} refused" if refused else "")
+        if refused > limit:
+            raise SpeechkdError(
+                _refusal_message(folder, "more than --max-refused allows were refused")
+            )
+
+
+def _refusal_message(folder: "ShardFolder", what: str) -> str:
+    tally = folder.tally
+    reason, count = next(iter(tally.reasons().items()))
+    example = next(refusal for refusal in tally.refused if refusal.reason == reason)
+    return (
+        f"{what}: {len(tally.refused):,} of the first {tally.entries:,} entries, {count:,} for "
+        f"{reason!r}, for instance {example.key!r} ({example.where}): {example.detail}. All are "
+        f"in {folder.write_refused()}. Mend them, or raise --max-refused (now the same command "
+        "carries on)."
+    )
+
+
+def _print_summary(folder: "ShardFolder") -> None:
+    tally = folder.tally
+    size = sum(shard.bytes for shard in tally.shards)
+    print(
+        f"{tally.samples:,} clips, {tally.seconds / 3600:,.2f} h, {len(tally.shards):,} tars, "
+        f"{size / 1e6:,.1f} MB: {folder.manifest}"
+    )
+    for reason, count in tally.reasons().items():
+        print(f"refused: {count:,} for {reason}")
+
+
+def _print_plan(settings: ShardSettings, corpus: Corpus, entries: int, jobs: int) -> None:
+    from pipeline.progress import Meter
+    from pipeline.workers import in_order
+
+    seconds, clips, reasons = 0.0, 0, Counter[str]()
+    with Meter("reading headers", entries, "clips") as meter:
+        for result in in_order(_measure, _checked(corpus), jobs, died=_decoder_died):
+            if isinstance(result, Refusal):
+                reasons[result.reason] += 1
+            else:
+                seconds, clips = seconds + result, clips + 1
+            meter.advance(1)
+    tars = -(-clips // settings.samples_per_shard)
+    print(f"would write {clips:,} clips, {seconds / 3600:,.2f} h, {tars:,} tars to {settings.out}")
+    for reason, count in reasons.most_common():
+        print(f"would refuse: {count:,} for {reason}")
