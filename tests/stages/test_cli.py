@@ -1,0 +1,120 @@
+import re
+import subprocess
+import sys
+import time
+from dataclasses import fields
+
+import pytest
+import typer
+from click.testing import CliRunner
+
+from pipeline.errors import SpeechkdError
+from stages import cli
+
+COMMANDS = {
+    ("shard",): "shard",
+    ("extract-teacher",): "extract_teacher",
+    ("distill",): "distill",
+    ("finetune", "mosei"): "finetune",
+    ("report",): "report",
+    ("demo",): "demo",
+}
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "stages.cli", *arguments],
+        capture_output=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin", "COLUMNS": "200", "NO_COLOR": "1"},
+        cwd=cli.__file__.rpartition("/stages/")[0],
+        check=False,
+    )
+
+
+def test_help_imports_nothing_heavy_and_answers_at_once():
+    code = (
+        "import sys; sys.argv = ['speechkd', '--help']\n"
+        "from stages.cli import main\n"
+        "try: main()\n"
+        "finally: print('HEAVY', sorted({'torch', 'transformers', 'zarr', 'numpy', 'librosa'}"
+        " & set(sys.modules)))"
+    )
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "HEAVY []" in done.stdout
+    # 0.5 s is the promise on a quiet machine; an import of torch alone takes several times this
+    assert time.monotonic() - started < 1.5
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_every_setting_is_in_its_commands_help(words):
+    done = run(*words, "--help")
+    assert done.returncode == 0, done.stderr
+    root = typer.main.get_command(cli.app)
+    command = root
+    for word in words:
+        command = command.commands[word]
+    for parameter in command.params:
+        if parameter.param_type_name == "option":
+            assert max(parameter.opts, key=len) in done.stdout
+            assert parameter.help, f"{words}: {parameter.name} says nothing of itself"
+
+
+def test_defaults_say_where_they_come_from():
+    text = re.sub(r"[\s│]+", " ", run("distill", "--help").stdout)
+    assert "The paper's." in text
+    assert "Assumed: the paper is silent." in text
+
+
+def test_every_field_is_declared_with_setting():
+    import importlib
+
+    for words, module in COMMANDS.items():
+        stage = importlib.import_module(f"stages.{module}")
+        settings = next(
+            value
+            for value in vars(stage).values()
+            if isinstance(value, type)
+            and value.__module__ == stage.__name__
+            and issubclass(value, cli.Settings)
+        )
+        for field in fields(settings):
+            assert field.metadata.get("help"), f"{words}: {field.name}"
+
+
+def test_a_failure_is_one_message_and_status_1(tmp_path):
+    done = run("extract-teacher", str(tmp_path / "none.jsonl"), "--cache", str(tmp_path / "c"))
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "c").exists()
+
+
+def test_unknown_option_is_refused():
+    assert run("distill", "cache", "--no-such-thing").returncode == 2
+
+
+def test_lists_take_commas_and_repetition():
+    taken = []
+    app = typer.Typer()
+
+    from dataclasses import dataclass
+    from typing import Literal
+
+    from pipeline.settings import Settings, setting
+
+    @dataclass(frozen=True, kw_only=True)
+    class Some(Settings):
+        tasks: list[Literal["a", "b", "c"]] = setting(["a"], help="Tasks.", flag="--task")
+
+    cli.register(app, "one", Some, lambda settings: taken.append(settings.tasks))
+    command = typer.main.get_command(app)
+    for arguments in ([], ["--task", "b,c"], ["--task", "b", "--task", "c"]):
+        result = CliRunner().invoke(command, arguments)
+        assert result.exit_code == 0, result.output
+    assert taken == [["a"], ["b", "c"], ["b", "c"]]
+    result = CliRunner().invoke(command, ["--task", "z"])
+    assert isinstance(result.exception, SpeechkdError)
+    assert "a, b, c" in str(result.exception)
