@@ -59,7 +59,7 @@ def read_rows(path: Path) -> Iterator[Row]:
         yield from _csv_rows(path)
 
 
-def open_text(path: Path) -> str:
+def read_text(path: Path) -> str:
     """Whole text of a UTF-8 file, a byte order mark left out.
 
     Raises:

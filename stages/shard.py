@@ -11,17 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import SpeechkdError
-from pipeline.recordings import (
-    MAX_TEXT_BYTES,
-    Columns,
-    Corpus,
-    Entry,
-    Layout,
-    Refusal,
-    is_unicode,
-    open_corpus,
-    usable_key,
-)
+from pipeline.layouts import Corpus, Layout, open_corpus
+from pipeline.recording_table import Columns
+from pipeline.recordings import MAX_TEXT_BYTES, Entry, Refusal, is_unicode, key_fault
 from pipeline.settings import Settings, setting
 from pipeline.units import SAMPLE_RATE_HZ
 
@@ -132,7 +124,8 @@ def _open(settings: ShardSettings) -> Corpus:
 def _survey(corpus: Corpus) -> tuple[int, str]:
     """Number of entries, and a digest of all that they say."""
     digest, count = hashlib.sha256(), 0
-    for count, entry in enumerate(corpus.read(), start=1):
+    for entry in corpus.read():
+        count += 1
         fields = asdict(entry)
         del fields["where"]  # the corpus may be moved between two runs
         if isinstance(entry, Entry):
@@ -151,7 +144,7 @@ def _checked(corpus: Corpus) -> Iterator[Entry | Refusal]:
             yield entry
             continue
         text = " ".join(entry.text.split())
-        fault = usable_key(entry.key)
+        fault = key_fault(entry.key)
         if fault:
             yield Refusal(entry.key, "unusable key", fault, entry.where)
         elif entry.key in seen:
@@ -159,7 +152,7 @@ def _checked(corpus: Corpus) -> Iterator[Entry | Refusal]:
             yield Refusal(entry.key, "duplicate key", detail, entry.where)
         elif not text:
             yield Refusal(entry.key, "empty text", "no transcript", entry.where)
-        elif len(text) > MAX_TEXT_BYTES or not is_unicode(text):
+        elif len(text) >= MAX_TEXT_BYTES or not is_unicode(text):
             yield Refusal(entry.key, "unusable text", "too long, or not Unicode", entry.where)
         else:
             yield replace(entry, text=text)
