@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields
@@ -43,7 +44,12 @@ def register(
 
     invoke.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     invoke.__annotations__ = {p.name: p.annotation for p in parameters}
-    group.command(name, help=inspect.cleandoc(run.__doc__ or ""))(invoke)
+    group.command(name, help=_flowing(inspect.cleandoc(run.__doc__ or "")))(invoke)
+
+
+def _flowing(text: str) -> str:
+    """Each paragraph on one line, for the terminal to break; indented lines stay as they are."""
+    return re.sub(r"(?<=\S)\n(?=\S)", " ", text)
 
 
 def _listed_choices(hint: Any) -> tuple[str, ...]:
