@@ -73,7 +73,7 @@ def clip_seconds(
         samples = max(0, min(stop, file.frames) - begin)
         rate: Hertz = file.samplerate
     _check_length(samples, rate, path)
-    return samples / rate
+    return float(samples / rate)
 
 
 def resample(mono: "np.ndarray", rate: Hertz) -> "np.ndarray":

@@ -128,6 +128,8 @@ def _with_transcript(key: str, path: Path) -> Entry | Refusal:
         return Refusal(key, "missing text", f"cannot be read: {error.strerror}", where)
     except UnicodeDecodeError as error:
         return Refusal(key, "unusable text", f"not UTF-8: {error.reason}", where)
+    if len(content) > MAX_TEXT_BYTES:
+        return Refusal(key, "unusable text", f"over {MAX_TEXT_BYTES:,} bytes", where)
     return Entry(key, path, text, None, key, where)
 
 

@@ -72,4 +72,5 @@ def key_of_path(path: str) -> str:
     parts = [part for part in Path(path).parts if part not in ("/", "//", ".", "..")]
     name = "/".join(parts)
     stem, _, suffix = name.rpartition(".")
-    return stem if stem and f".{suffix.lower()}" in AUDIO_SUFFIXES else name
+    is_named = bool(stem.rpartition("/")[2].strip("."))  # not so ".wav", "a/.wav", "...wav"
+    return stem if is_named and f".{suffix.lower()}" in AUDIO_SUFFIXES else name

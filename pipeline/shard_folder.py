@@ -16,7 +16,7 @@ from typing import Any
 
 from pipeline.atomic import replaced, write_json, write_text
 from pipeline.errors import SpeechkdError
-from pipeline.manifest import Shard, file_sha256, write_manifest
+from pipeline.manifest import Shard, file_sha256, read_manifest, write_manifest
 from pipeline.progress import say
 from pipeline.recordings import Refusal
 from pipeline.units import Seconds
@@ -53,11 +53,6 @@ class Tally:
     seconds: Seconds = 0.0
     shards: list[Shard] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
-
-    @property
-    def samples(self) -> int:
-        """Samples in the finished tars."""
-        return sum(shard.samples for shard in self.shards)
 
     def reasons(self) -> dict[str, int]:
         """Number of refused samples by reason, the commonest first."""
@@ -143,7 +138,7 @@ class ShardFolder:
         tally = self.tally
         summary = {
             "entries": tally.entries,
-            "samples": tally.samples,
+            "samples": sum(shard.samples for shard in tally.shards),
             "seconds": tally.seconds,
             "shards": len(tally.shards),
             "bytes": sum(shard.bytes for shard in tally.shards),
@@ -151,6 +146,12 @@ class ShardFolder:
         }
         write_json(self.path / "summary.json", summary)
         write_manifest(self.manifest, tally.shards)
+
+    def summary(self) -> dict[str, Any]:
+        """What `finish` wrote down of the whole corpus."""
+        text = (self.path / "summary.json").read_text(encoding="utf-8")
+        summary: dict[str, Any] = json.loads(text)
+        return summary
 
     def write_refused(self) -> Path:
         """Write refused.jsonl: a line a sample that was left out, in the order of the source."""
@@ -201,8 +202,8 @@ class ShardFolder:
         for name in identity:
             if found.get(name) != identity[name]:
                 raise SpeechkdError(
-                    f"--out {self.path} was begun with {name} {found.get(name)!r}, and this "
-                    f"command has {identity[name]!r}. Choose another folder, or remove that one."
+                    f"--out {self.path} was begun with another {name}: {found.get(name)!r}, now "
+                    f"{identity[name]!r}. Choose another folder, or remove that one."
                 )
 
     def _sweep(self) -> None:
@@ -215,15 +216,26 @@ class ShardFolder:
         """What the unbroken row of receipts with their tars says is done."""
         tally = Tally()
         while (path := self._receipt(len(tally.shards))).is_file():
-            receipt = json.loads(path.read_text(encoding="utf-8"))
-            shard = Shard(**receipt["shard"])
-            tar = self.path / shard.url
-            if not tar.is_file() or tar.stat().st_size != shard.bytes:
-                say(f"{tar} is missing or damaged; it is made again, and those behind it")
-                self.manifest.unlink(missing_ok=True)
+            try:
+                receipt = json.loads(path.read_text(encoding="utf-8"))
+                shard = Shard(**receipt["shard"])
+                refused = [Refusal(**refusal) for refusal in receipt["refused"]]
+                whole = (self.path / shard.url).stat().st_size == shard.bytes
+            except (OSError, ValueError, KeyError, TypeError):
+                whole = False
+            if not whole:
+                say(f"{path.stem}.tar or its receipt is damaged; made again, with those behind it")
                 break
             tally.entries += receipt["entries"]
             tally.seconds += receipt["seconds"]
             tally.shards.append(shard)
-            tally.refused += [Refusal(**refusal) for refusal in receipt["refused"]]
+            tally.refused += refused
+        if self.complete and not self._manifest_lists(tally.shards):
+            self.manifest.unlink()
         return tally
+
+    def _manifest_lists(self, shards: list[Shard]) -> bool:
+        try:
+            return shards == list(read_manifest(self.manifest))
+        except SpeechkdError:
+            return False

@@ -117,12 +117,12 @@ class Synthesizer:
 
         chunks = [np.zeros(0, np.int16)]
 
-        @_CALLBACK
         def receive(wave: Any, samples: int, _: Any) -> int:
             if wave and samples > 0:
                 chunks.append(np.ctypeslib.as_array(wave, (samples,)).copy())
             return 0
 
+        callback = _CALLBACK(receive)
         library = ctypes.CDLL(self._library)
         try:
             data = None if self._data is None else os.fsencode(self._data)
@@ -133,7 +133,7 @@ class Synthesizer:
                     "install it again: pip install --force-reinstall espeakng-loader"
                 )
             _seed(library)
-            library.espeak_SetSynthCallback(receive)
+            library.espeak_SetSynthCallback(callback)
             # a variant that is not there is passed over by the library without a word
             unknown = not _has_variant(library, voice)
             if unknown or library.espeak_SetVoiceByName(voice.encode()) != 0:

@@ -5,6 +5,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -89,8 +90,9 @@ def run(settings: ShardSettings) -> None:
 
     identity = {
         "format": 1,
-        "corpus_sha256": digest,
-        "samples_per_shard": settings.samples_per_shard,
+        "number of entries": entries,
+        "digest of entries": digest,
+        "--samples-per-shard": settings.samples_per_shard,
     }
     folder = ShardFolder(settings.out, identity)
     if folder.complete:
@@ -100,19 +102,21 @@ def run(settings: ShardSettings) -> None:
     done = folder.tally.entries
     if done:
         say(f"{settings.out}: carries on behind {len(folder.tally.shards):,} finished tars")
-    with Meter("sharding", entries, "clips", done=done) as meter:
-        checked = islice(_checked(corpus), done, None)
-        results = _watched(
-            in_order(_make_sample, checked, jobs, died=_decoder_died),
-            folder,
-            meter,
-            settings.max_refused * entries,
-        )
-        while folder.write_tar(results, settings.samples_per_shard):
-            pass
-    if not folder.tally.shards:
-        raise SpeechkdError(_refusal_message(folder, "every sample was refused"))
-    folder.finish()
+    checked = islice(_checked(corpus), done, None)
+    made = in_order(_make_sample, checked, jobs, died=_decoder_died)
+    try:
+        with closing(made), Meter("sharding", entries, "clips", done=done) as meter:
+            results = _watched(made, folder, meter, settings.max_refused * entries)
+            while folder.write_tar(results, settings.samples_per_shard):
+                pass
+        if not folder.tally.shards:
+            raise SpeechkdError(_refusal_message(folder, "every sample was refused"))
+        folder.finish()
+    except OSError as error:
+        raise SpeechkdError(
+            f"--out {settings.out}: {error}. What is finished is kept: make room or mend the "
+            "folder, and the same command carries on."
+        ) from error
     _print_summary(folder)
 
 
@@ -152,7 +156,7 @@ def _checked(corpus: Corpus) -> Iterator[Entry | Refusal]:
             yield Refusal(entry.key, "duplicate key", detail, entry.where)
         elif not text:
             yield Refusal(entry.key, "empty text", "no transcript", entry.where)
-        elif len(text) >= MAX_TEXT_BYTES or not is_unicode(text):
+        elif len(text) > MAX_TEXT_BYTES or not is_unicode(text):
             yield Refusal(entry.key, "unusable text", "too long, or not Unicode", entry.where)
         else:
             yield replace(entry, text=text)
@@ -226,13 +230,12 @@ def _refusal_message(folder: "ShardFolder", what: str) -> str:
 
 
 def _print_summary(folder: "ShardFolder") -> None:
-    tally = folder.tally
-    size = sum(shard.bytes for shard in tally.shards)
+    summary = folder.summary()
     print(
-        f"{tally.samples:,} clips, {tally.seconds / 3600:,.2f} h, {len(tally.shards):,} tars, "
-        f"{size / 1e6:,.1f} MB: {folder.manifest}"
+        f"{summary['samples']:,} clips, {summary['seconds'] / 3600:,.2f} h, "
+        f"{summary['shards']:,} tars, {summary['bytes'] / 1e6:,.1f} MB: {folder.manifest}"
     )
-    for reason, count in tally.reasons().items():
+    for reason, count in summary["refused"].items():
         print(f"refused: {count:,} for {reason}")
 
 
@@ -252,3 +255,8 @@ def _print_plan(settings: ShardSettings, corpus: Corpus, entries: int, jobs: int
     print(f"would write {clips:,} clips, {seconds / 3600:,.2f} h, {tars:,} tars to {settings.out}")
     for reason, count in reasons.most_common():
         print(f"would refuse: {count:,} for {reason}")
+    if reasons.total() > settings.max_refused * entries:
+        raise SpeechkdError(
+            f"{reasons.total():,} of {entries:,} entries would be refused, more than --max-refused "
+            f"{settings.max_refused:g} allows: mend them, or raise it."
+        )
