@@ -83,6 +83,14 @@ class Settings:
             if f.metadata.get("origin") == "assumed" and getattr(self, f.name) == f.default
         }
 
+    def stated_in_paper(self) -> dict[str, Any]:
+        """Settings left at the value that the paper states."""
+        return {
+            f.name: _plain(getattr(self, f.name))
+            for f in fields(self)
+            if f.metadata.get("origin") == "paper" and getattr(self, f.name) == f.default
+        }
+
     @classmethod
     def from_record(cls, record: dict[str, Any], where: str) -> Self:
         """Rebuild settings from `record`; a key that is not a setting is an error."""

@@ -9,6 +9,7 @@ head, K chosen positions, V vocabulary.
 """
 
 import copy
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,24 @@ class Student(nn.Module):
         """Hidden states `[N, D]` of the last layer."""
         return encode_packed(self.encoder, packed)
 
+    def check_fits(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> None:
+        """Check that the model has an embedding for every token and every place.
+
+        Raises:
+            SpeechkdError: it has not.
+        """
+        vocabulary = self.encoder.get_input_embeddings().weight.shape[0]
+        if len(tokenizer) > vocabulary:
+            raise SpeechkdError(
+                f"the tokenizer has {len(tokenizer):,} tokens and the model embeds "
+                f"{vocabulary:,}. Name the model's own --tokenizer."
+            )
+        places = getattr(self.model.config, "max_position_embeddings", None)
+        if places is not None and max_tokens + _first_position(self.encoder) > places:
+            raise SpeechkdError(
+                f"--max-tokens {max_tokens} is more than the model's {places} positions. Lower it."
+            )
+
     def masked_lm_logits(self, hidden_KD: Tensor) -> Tensor:
         """Vocabulary logits `[K, V]` of chosen hidden states, through the model's own head."""
         logits_1KV: Tensor = self._head[0](inputs_embeds=hidden_KD[None]).logits
@@ -204,17 +223,51 @@ def _first_position(encoder: PreTrainedModel) -> int:
     return 0
 
 
-def build_student(preset: str, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> Student:
-    """A BERT student with fresh weights, of one of the `PRESETS`; seed torch beforehand."""
-    sizes = PRESETS[preset]
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        intermediate_size=4 * sizes["hidden_size"],
-        max_position_embeddings=max(512, max_tokens),
-        pad_token_id=tokenizer.pad_token_id,
-        **sizes,
-    )
+def build_student(
+    kind: str, tokenizer: PreTrainedTokenizerBase, max_tokens: int, *, dropout: float = 0.1
+) -> Student:
+    """A student with fresh weights; seed torch beforehand.
+
+    Args:
+        kind: one of the `PRESETS`, or a path to a Hugging Face `config.json`, which keeps its own
+            dropout and only takes its vocabulary from the tokenizer.
+        tokenizer: decides the vocabulary.
+        max_tokens: longest sequence.
+        dropout: of hidden states and attention, for a preset.
+
+    Raises:
+        SpeechkdError: there is no such preset, or the file is no configuration.
+    """
+    if kind in PRESETS:
+        sizes = PRESETS[kind]
+        config: Any = BertConfig(
+            vocab_size=len(tokenizer),
+            intermediate_size=4 * sizes["hidden_size"],
+            max_position_embeddings=max(512, max_tokens),
+            pad_token_id=tokenizer.pad_token_id,
+            hidden_dropout_prob=dropout,
+            attention_probs_dropout_prob=dropout,
+            **sizes,
+        )
+    else:
+        config = _configuration(Path(kind))
+        config.vocab_size = len(tokenizer)
+        config.pad_token_id = tokenizer.pad_token_id
     return Student(AutoModelForMaskedLM.from_config(config))
+
+
+def _configuration(file: Path) -> Any:
+    if not file.is_file():
+        raise SpeechkdError(
+            f"--student {file} is neither one of {', '.join(PRESETS)} nor a config.json."
+        )
+    try:
+        return AutoConfig.for_model(**json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise SpeechkdError(
+            f"{file} is no Hugging Face model configuration ({error}). It needs a model_type that "
+            "transformers knows, such as bert."
+        ) from error
 
 
 def load_student(name: str) -> tuple[Student, PreTrainedTokenizerBase]:

@@ -1,0 +1,41 @@
+"""Arithmetic of a student's training, for model-FLOPs utilisation and projected times."""
+
+import torch
+
+from pipeline.student import Student
+
+PEAK_BF16_FLOPS = {
+    "H200": 989e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "RTX 4090": 165e12,
+}
+"""Dense bf16 peak by the maker's data sheet, found by name; the larger names first."""
+
+
+def flops_per_token(student: Student, tokens_per_clip: float, masked_share: float) -> float:
+    """Floating-point operations of one forward and backward pass, a real token.
+
+    Six operations for each weight of a matrix (embeddings are looked up, not multiplied), the
+    attention of a clip of that many tokens, and the head on the masked share only.
+    """
+    body: int = sum(
+        p.numel()
+        for name, p in student.encoder.named_parameters()
+        if p.ndim == 2 and "embed" not in name
+    )
+    config = student.model.config
+    width, layers = student.width, int(config.num_hidden_layers)
+    head = width * (width + int(config.vocab_size)) * masked_share
+    attention = 2 * layers * width * tokens_per_clip
+    return 6.0 * (body + attention + head)
+
+
+def peak_flops(device: torch.device) -> float | None:
+    """What the device can do a second in bf16; None where it is not in the table."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((peak for part, peak in PEAK_BF16_FLOPS.items() if part in name), None)

@@ -1,0 +1,86 @@
+"""The processes of a distributed run, as `torchrun` starts them; one process needs none of it."""
+
+import os
+from datetime import timedelta
+
+import torch
+from torch import Tensor, distributed
+from torch.distributed.nn import functional as differentiable
+
+from pipeline.errors import SpeechkdError
+
+
+def join(device: str) -> None:
+    """Join the group that torchrun's variables describe, if there is one."""
+    if "WORLD_SIZE" in os.environ and not distributed.is_initialized():
+        distributed.init_process_group(
+            "nccl" if device == "cuda" else "gloo", timeout=timedelta(minutes=30)
+        )
+
+
+def leave() -> None:
+    """Leave the group, if there is one."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def count() -> int:
+    """How many processes share the work."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this is, from 0."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def device(wanted: str) -> torch.device:
+    """The device of this process: `cpu`, `cuda`, or for `auto` the latter where there is one.
+
+    Raises:
+        SpeechkdError: CUDA was asked for and there is none.
+    """
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda":
+        if not torch.cuda.is_available():
+            raise SpeechkdError(
+                "--device cuda: torch finds no CUDA device. Use --device cpu, or install the "
+                "CUDA build of torch for this driver."
+            )
+        chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(chosen)
+        return chosen
+    return torch.device(wanted)
+
+
+def differentiable_sum(value: Tensor) -> Tensor:
+    """Sum over all processes, through which gradients flow back to every one of them."""
+    if count() == 1:
+        return value
+    total: Tensor = differentiable.all_reduce(value.contiguous())  # type: ignore[no-untyped-call]
+    return total
+
+
+def mean(value: Tensor) -> Tensor:
+    """Mean over all processes, without gradient."""
+    if count() == 1:
+        return value.detach()
+    total = value.detach().clone()
+    distributed.all_reduce(total)
+    return total / count()
+
+
+def any_of(flag: bool, on: torch.device) -> bool:
+    """Whether the flag is set in any process."""
+    if count() == 1:
+        return flag
+    votes = torch.tensor(float(flag), device=on)
+    distributed.all_reduce(votes)
+    return bool(votes > 0)
+
+
+def wait() -> None:
+    """Wait until every process is here."""
+    if count() > 1:
+        distributed.barrier()

@@ -1,0 +1,91 @@
+"""WordPiece for a new student, and texts → flat token ids for any student."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import BertTokenizer, PreTrainedTokenizerBase
+
+from pipeline.errors import SpeechkdError
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def train_wordpiece(
+    texts: Iterable[str], vocabulary_size: int, *, lowercase: bool, max_tokens: int
+) -> PreTrainedTokenizerBase:
+    """Train BERT's tokenizer on texts; a small corpus gives fewer pieces than asked for.
+
+    Args:
+        texts: the corpus.
+        vocabulary_size: pieces at the most, special tokens included.
+        lowercase: whether to drop case and accents, as `bert-base-uncased` does.
+        max_tokens: longest sequence, recorded in the tokenizer.
+    """
+    tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS[1]))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocabulary_size, special_tokens=list(SPECIAL_TOKENS), show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return BertTokenizer(
+        vocab=tokenizer.get_vocab(), do_lower_case=lowercase, model_max_length=max_tokens
+    )
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """Token ids of several texts, end to end.
+
+    Attributes:
+        ids_N: ids, special tokens included.
+        lengths_B: tokens of each text.
+        truncated: how many texts were longer than allowed.
+    """
+
+    ids_N: NDArray[np.int32]
+    lengths_B: NDArray[np.int64]
+    truncated: int
+
+
+class Encoding:
+    """Turns texts into ids: special tokens around each text, long ones cut at the end.
+
+    Args:
+        tokenizer: any Hugging Face tokenizer with a mask token.
+        max_tokens: longest sequence kept, special tokens included.
+
+    Raises:
+        SpeechkdError: the tokenizer lacks what masked-LM training needs.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> None:
+        if tokenizer.mask_token_id is None:
+            raise SpeechkdError(
+                f"the tokenizer {tokenizer.name_or_path or type(tokenizer).__name__} has no mask "
+                "token, so no masked-LM student can be trained with it. Name another."
+            )
+        self.tokenizer, self.max_tokens = tokenizer, max_tokens
+        bare = list(tokenizer("a", add_special_tokens=False)["input_ids"])
+        whole = list(tokenizer("a")["input_ids"])
+        start = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), len(whole))
+        self.prefix, self.suffix = whole[:start], whole[start + len(bare) :]
+        self.room = max_tokens - len(self.prefix) - len(self.suffix)
+        if self.room < 1:
+            raise SpeechkdError(f"--max-tokens {max_tokens} leaves no room for text.")
+
+    def __call__(self, texts: Sequence[str]) -> Tokenized:
+        """Encode texts; one without any token keeps only its special tokens."""
+        if not texts:
+            return Tokenized(np.empty(0, np.int32), np.empty(0, np.int64), 0)
+        encoded = self.tokenizer(
+            list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False
+        )["input_ids"]
+        truncated = sum(len(ids) > self.room for ids in encoded)
+        sequences = [[*self.prefix, *ids[: self.room], *self.suffix] for ids in encoded]
+        lengths_B = np.array([len(ids) for ids in sequences], dtype=np.int64)
+        ids_N = np.fromiter((i for ids in sequences for i in ids), np.int32, lengths_B.sum())
+        return Tokenized(ids_N, lengths_B, truncated)
