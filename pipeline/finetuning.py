@@ -1,0 +1,347 @@
+"""Fine-tuning of one cell: an encoder × a task × a seed → scores for every test clip.
+
+Clips are packed end to end as in stage two, pooled one by one, and judged by one fresh head.
+Every random draw (head, order, dropout) comes from the cell's seed alone, so a cell gives the
+same scores whichever cells ran before it.
+
+Shapes: N tokens, B clips of a batch, D width, O outputs of the head, n clips of a split.
+"""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from pipeline.errors import SpeechkdError
+from pipeline.metrics import Array
+from pipeline.mosei.tasks import Kind, Task
+from pipeline.optimization import linear_schedule, parameter_groups
+from pipeline.student import Packed, encode_packed, pack
+
+CURVE_POINTS_PER_EPOCH = 10
+JUDGED_TOKENS_PER_BATCH = 4096
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a cell is trained; `stages.finetune` documents each field and where it comes from."""
+
+    epochs: int
+    learning_rate: float
+    batch_size: int
+    warmup_fraction: float
+    weight_decay: float
+    dropout: float
+    clip_norm: float
+    pooling: Literal["cls", "mean"]
+    head: Literal["tanh", "linear"]
+    selection: Literal["last", "best-valid"]
+    regression_loss: Literal["mse", "l1"]
+    max_tokens: int
+    precision: Literal["fp32", "bf16"]
+
+    def record(self) -> dict[str, Any]:
+        """The recipe as plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Texts as token ids, cut to the longest length allowed.
+
+    Attributes:
+        ids: int32 ids of each text, special tokens included.
+        truncated: how many texts lost tokens.
+    """
+
+    ids: tuple[Array, ...]
+    truncated: int
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Tokens and labels of one split for one task."""
+
+    ids: tuple[Array, ...]
+    labels: Array
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished cell leaves behind.
+
+    Attributes:
+        test_scores_nO: the head's outputs for the test clips, in their order.
+        valid_scores_nO: the same for the validation clips; empty where there are none.
+        epochs: a record an epoch: mean training loss, validation loss and score.
+        curve: training loss along the way: `step` and the mean `loss` since the last point.
+        chosen_epoch: the epoch, from 1, whose weights gave the scores.
+        seconds: time for training and judging.
+        trained_tokens: tokens that went through training, all epochs together.
+    """
+
+    test_scores_nO: Array
+    valid_scores_nO: Array
+    epochs: list[dict[str, Any]]
+    curve: list[dict[str, float]]
+    chosen_epoch: int
+    seconds: float
+    trained_tokens: int
+
+
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int) -> Tokens:
+    """Token ids of each text with the tokenizer's own special tokens, at most `max_tokens` each.
+
+    Raises:
+        SpeechkdError: a text gives no token at all.
+    """
+    ids: list[list[int]] = tokenizer(list(texts), verbose=False)["input_ids"]
+    long = [i for i, row in enumerate(ids) if len(row) > max_tokens]
+    if long:
+        cut = tokenizer([texts[i] for i in long], truncation=True, max_length=max_tokens)
+        for i, row in zip(long, cut["input_ids"], strict=True):
+            ids[i] = row
+    empty = next((i for i, row in enumerate(ids) if not row), None)
+    if empty is not None:
+        raise SpeechkdError(
+            f"the tokenizer makes no token of the text {texts[empty]!r}; leave the clip out, or "
+            "use a tokenizer that adds special tokens."
+        )
+    return Tokens(tuple(np.asarray(row, np.int32) for row in ids), len(long))
+
+
+class Judge(nn.Module):
+    """An encoder, pooled to one vector a text, and a head.
+
+    Args:
+        encoder: from `pipeline.student.load_encoder`.
+        outputs: width of the head's output.
+        recipe: decides pooling, head and dropout.
+        generator: source of the head's initial weights, N(0, 0.02) as BERT's.
+    """
+
+    def __init__(
+        self, encoder: PreTrainedModel, outputs: int, recipe: Recipe, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.pooling = recipe.pooling
+        self.outputs = outputs
+        width = int(encoder.config.hidden_size)
+        dense = [nn.Linear(width, width), nn.Tanh()] if recipe.head == "tanh" else []
+        self.head = nn.Sequential(*dense, nn.Dropout(recipe.dropout), nn.Linear(width, outputs))
+        for name, parameter in self.head.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            else:
+                nn.init.normal_(parameter, std=0.02, generator=generator)
+
+    def forward(self, packed: Packed) -> Tensor:
+        """Outputs `[B, O]` of the head, float32."""
+        hidden_ND = encode_packed(self.encoder, packed)
+        if self.pooling == "cls":
+            pooled_BD = hidden_ND[packed.starts_B]
+        else:
+            sums_BD = hidden_ND.new_zeros(len(packed.lengths_B), hidden_ND.shape[1])
+            sums_BD = sums_BD.index_add(0, packed.sequence_N, hidden_ND)
+            pooled_BD = sums_BD / packed.lengths_B[:, None]
+        scores_BO: Tensor = self.head(pooled_BD)
+        return scores_BO.float()
+
+
+def loss_of(kind: Kind, regression_loss: str, scores_BO: Tensor, labels_B: Tensor) -> Tensor:
+    """Mean loss: cross-entropy over classes, binary cross-entropy a flag, or MSE or L1."""
+    if kind == "classes":
+        return functional.cross_entropy(scores_BO, labels_B)
+    if kind == "flags":
+        return functional.binary_cross_entropy_with_logits(scores_BO, labels_B.float())
+    measure = functional.mse_loss if regression_loss == "mse" else functional.l1_loss
+    return measure(scores_BO[:, 0], labels_B)
+
+
+def train_cell(
+    encoder: PreTrainedModel,
+    task: Task,
+    data: dict[str, Examples],
+    recipe: Recipe,
+    seed: int,
+    *,
+    advance: Callable[[int, str], None] = lambda _clips, _note: None,
+) -> Outcome:
+    """Fine-tune a copy of `encoder` on `data["train"]` and score the other splits.
+
+    Args:
+        encoder: the pre-trained encoder, on the device to train on; it is not changed.
+        task: what to learn.
+        data: examples of `train`, `valid` (may be empty) and `test`.
+        recipe: how to train.
+        seed: decides the head's initial weights, the order of clips and dropout.
+        advance: told clips done and a note after each step, for progress.
+
+    Raises:
+        SpeechkdError: the loss stops being a finite number.
+    """
+    started = time.monotonic()
+    device = next(encoder.parameters()).device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
+        judge = Judge(copy.deepcopy(encoder), len(task.outputs), recipe, generator).to(device)
+        outcome = _train(judge, task, data, recipe, seed, device, advance)
+    outcome["seconds"] = time.monotonic() - started
+    return Outcome(**outcome)
+
+
+def _train(
+    judge: Judge,
+    task: Task,
+    data: dict[str, Examples],
+    recipe: Recipe,
+    seed: int,
+    device: torch.device,
+    advance: Callable[[int, str], None],
+) -> dict[str, Any]:
+    train = data["train"]
+    steps_per_epoch = math.ceil(len(train) / recipe.batch_size)
+    total_steps = recipe.epochs * steps_per_epoch
+    warmup_steps = round(recipe.warmup_fraction * total_steps)
+    optimizer = torch.optim.AdamW(
+        parameter_groups(judge, recipe.weight_decay), lr=recipe.learning_rate
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: linear_schedule(step, warmup_steps, total_steps)
+    )
+    every = max(1, steps_per_epoch // CURVE_POINTS_PER_EPOCH)
+    curve: list[dict[str, float]] = []
+    epochs: list[dict[str, Any]] = []
+    best: tuple[float, int, dict[str, Tensor]] | None = None
+    valid_scores = np.empty((0, len(task.outputs)), np.float32)
+    step = 0
+    for epoch in range(1, recipe.epochs + 1):
+        judge.train()
+        recent, whole = torch.zeros(2, device=device), torch.zeros(2, device=device)
+        order = np.random.default_rng([seed, epoch]).permutation(len(train))
+        for at in range(0, len(train), recipe.batch_size):
+            chosen = order[at : at + recipe.batch_size]
+            labels_B = torch.as_tensor(train.labels[chosen]).to(device)
+            with _autocast(device, recipe):
+                scores_BO = judge(_packed([train.ids[i] for i in chosen], device))
+            loss = loss_of(task.kind, recipe.regression_loss, scores_BO, labels_B)
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            if recipe.clip_norm:
+                nn.utils.clip_grad_norm_(judge.parameters(), recipe.clip_norm)
+            optimizer.step()
+            schedule.step()
+            step += 1
+            recent += torch.stack([loss.detach() * len(chosen), loss.new_tensor(len(chosen))])
+            if step % every == 0 or step == total_steps:
+                mean = float(recent[0] / recent[1])
+                _check_finite(mean, step, total_steps, recipe)
+                curve.append({"step": step, "loss": mean})
+                whole, recent = whole + recent, torch.zeros(2, device=device)
+            advance(len(chosen), f"loss {curve[-1]['loss']:.3f}" if curve else "")
+        whole = whole + recent
+        record: dict[str, Any] = {"epoch": epoch, "train_loss": float(whole[0] / whole[1])}
+        if len(data["valid"]):
+            scores = score(judge, data["valid"].ids, device, recipe, advance)
+            labels = data["valid"].labels
+            record["valid_loss"] = float(
+                loss_of(
+                    task.kind,
+                    recipe.regression_loss,
+                    torch.from_numpy(scores),
+                    torch.as_tensor(labels),
+                )
+            )
+            record["valid_score"] = headline(task.judge(labels, scores))
+            if recipe.selection == "last" or best is None or record["valid_score"] > best[0]:
+                valid_scores = scores
+                if recipe.selection == "best-valid":
+                    state = {k: v.clone() for k, v in judge.state_dict().items()}
+                    best = (record["valid_score"], epoch, state)
+        epochs.append(record)
+    if best:
+        judge.load_state_dict(best[2])
+    return {
+        "test_scores_nO": score(judge, data["test"].ids, device, recipe, advance),
+        "valid_scores_nO": valid_scores,
+        "epochs": epochs,
+        "curve": curve,
+        "chosen_epoch": best[1] if best else recipe.epochs,
+        "trained_tokens": recipe.epochs * sum(map(len, train.ids)),
+    }
+
+
+def headline(metrics: dict[str, Any]) -> float:
+    """The one figure that `best-valid` goes by, larger is better: accuracy, or minus the MAE."""
+    return float(metrics["accuracy"] if "accuracy" in metrics else -metrics["mae"])
+
+
+@torch.inference_mode()
+def score(
+    judge: Judge,
+    ids: Sequence[Array],
+    device: torch.device,
+    recipe: Recipe,
+    advance: Callable[[int, str], None] = lambda _clips, _note: None,
+) -> Array:
+    """The head's outputs `[n, O]` (float32) for texts, in their order, without dropout."""
+    judge.eval()
+    parts: list[Tensor] = []
+    order: list[int] = []
+    for chosen in batches_by_length([len(row) for row in ids], JUDGED_TOKENS_PER_BATCH):
+        with _autocast(device, recipe):
+            parts.append(judge(_packed([ids[i] for i in chosen], device)))
+        order += chosen
+        advance(len(chosen), "judging")
+    if not parts:
+        return np.empty((0, judge.outputs), np.float32)
+    scores = torch.cat(parts).cpu().numpy()
+    placed = np.empty_like(scores)
+    placed[order] = scores
+    return placed
+
+
+def batches_by_length(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
+    """Places in batches of neighbours in length, each of at most `tokens` tokens or one text."""
+    batch: list[int] = []
+    held = 0
+    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batch and held + lengths[place] > tokens:
+            yield batch
+            batch, held = [], 0
+        batch.append(place)
+        held += lengths[place]
+    if batch:
+        yield batch
+
+
+def _packed(rows: Sequence[Array], device: torch.device) -> Packed:
+    packed = pack(torch.from_numpy(np.concatenate(rows)), torch.tensor([len(row) for row in rows]))
+    if device.type == "cpu":
+        return packed
+    return Packed(**{f.name: getattr(packed, f.name).to(device) for f in fields(packed)})
+
+
+def _autocast(device: torch.device, recipe: Recipe) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
+
+
+def _check_finite(loss: float, step: int, total: int, recipe: Recipe) -> None:
+    if not math.isfinite(loss):
+        raise SpeechkdError(
+            f"the training loss is {loss} at step {step} of {total}. Lower --learning-rate "
+            f"(now {recipe.learning_rate}), or train in --precision fp32."
+        )

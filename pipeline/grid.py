@@ -1,0 +1,215 @@
+"""The grid of cells: checkpoints × tasks × seeds, each fine-tuned once and written down."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pipeline.cluster import ArrayTask, share
+from pipeline.errors import SpeechkdError
+from pipeline.finetuning import Examples, Outcome, Recipe, Tokens, tokenize, train_cell
+from pipeline.metrics import Array
+from pipeline.mosei.tasks import Task
+from pipeline.pretrained import Pretrained, load_pretrained
+from pipeline.progress import Meter, duration, say
+from pipeline.provenance import record as provenance
+from pipeline.results import Results, cell_name, prediction_table
+
+
+@dataclass(frozen=True)
+class Question:
+    """A task with its labels.
+
+    Attributes:
+        task: what is asked.
+        places: for `train`, `valid` and `test`, which texts of the grid are in it.
+        labels: the labels of those texts.
+        raw: the test texts' labels before they became classes, as text.
+    """
+
+    task: Task
+    places: Mapping[str, Sequence[int]]
+    labels: Mapping[str, Array]
+    raw: Sequence[str]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Clips a split."""
+        return {split: len(places) for split, places in self.places.items()}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Everything that is asked of every encoder.
+
+    Attributes:
+        ids: name of each text.
+        groups: the recording (or other unit) that each text belongs to.
+        texts: the texts, tokenised once for each checkpoint.
+        questions: the tasks.
+        seeds: seeds of fine-tuning.
+        recipe: how each cell is trained.
+    """
+
+    ids: Sequence[str]
+    groups: Sequence[str]
+    texts: Sequence[str]
+    questions: Sequence[Question]
+    seeds: Sequence[int]
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One checkpoint, one question, one seed."""
+
+    given: str
+    checkpoint: Pretrained
+    question: Question
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Name of the cell in the results folder."""
+        found = self.checkpoint
+        return cell_name(found.label, found.weights_sha256, self.question.task.name, self.seed)
+
+    def clips(self, epochs: int) -> int:
+        """Clips that go through the encoder for this cell."""
+        counts = self.question.counts
+        return epochs * (counts["train"] + counts["valid"]) + counts["test"]
+
+
+def cells(grid: Grid, checkpoints: Sequence[str], array_task: ArrayTask) -> list[Cell]:
+    """This process's share of the grid, in an order that keeps a checkpoint's cells together.
+
+    Args:
+        grid: what is asked.
+        checkpoints: encoders as given by the user; each is loaded once here, so that a wrong
+            one is known before anything is trained.
+        array_task: whose share; every cell belongs to exactly one task of an array.
+
+    Raises:
+        SpeechkdError: a checkpoint cannot be loaded, or two have the same label.
+    """
+    described = {given: load_pretrained(given)[0] for given in dict.fromkeys(checkpoints)}
+    by_label: dict[str, str] = {}
+    for given, found in described.items():
+        other = by_label.setdefault(found.label, given)
+        if other != given:
+            raise SpeechkdError(
+                f"--checkpoint {other} and {given} are both called {found.label} in tables; name "
+                f"one LABEL=PATH, for instance {found.label}-2={found.source}."
+            )
+    whole = [
+        Cell(given, found, question, seed)
+        for (given, found), question, seed in itertools.product(
+            described.items(), grid.questions, grid.seeds
+        )
+    ]
+    sizes = [cell.clips(grid.recipe.epochs) for cell in whole]
+    return [whole[i] for i in share(sizes, array_task)]
+
+
+def run_cells(grid: Grid, todo: Sequence[Cell], results: Results, device: torch.device) -> None:
+    """Fine-tune each cell that is not finished, and write it down as soon as it is.
+
+    Raises:
+        SpeechkdError: training fails; cells that were finished before stay.
+    """
+    for cell in todo:
+        results.check_weights(cell.checkpoint.label, cell.checkpoint.weights_sha256)
+    results.collect()
+    left = [cell for cell in todo if not results.finished(cell.name)]
+    if len(left) < len(todo):
+        say(f"{len(todo) - len(left)} of {len(todo)} cells are finished already, {len(left)} left")
+    total = sum(cell.clips(grid.recipe.epochs) for cell in left)
+    with Meter("fine-tuning", total, "clips") as meter:
+        for given, group in itertools.groupby(left, key=lambda cell: cell.given):
+            _, encoder, tokenizer = load_pretrained(given)
+            tokens = tokenize(tokenizer, grid.texts, _longest(grid.recipe, encoder.config))
+            encoder.to(device)
+            for cell in group:
+
+                def advance(clips: int, note: str, name: str = cell.name) -> None:
+                    meter.advance(clips, f"{name} {note}")
+
+                question = cell.question
+                data = {
+                    split: Examples(tuple(tokens.ids[i] for i in places), question.labels[split])
+                    for split, places in question.places.items()
+                }
+                outcome = train_cell(
+                    encoder, question.task, data, grid.recipe, cell.seed, advance=advance
+                )
+                _write(results, grid, cell, tokens, outcome, device)
+
+
+def _longest(recipe: Recipe, config: Any) -> int:
+    """The recipe's longest text, or the encoder's own limit where that is shorter."""
+    return min(recipe.max_tokens, int(getattr(config, "max_position_embeddings", 10**9)))
+
+
+def _write(
+    results: Results,
+    grid: Grid,
+    cell: Cell,
+    tokens: Tokens,
+    outcome: Outcome,
+    device: torch.device,
+) -> None:
+    question, task = cell.question, cell.question.task
+    labels = question.labels
+    metrics = task.judge(labels["test"], outcome.test_scores_nO)
+    test = question.places["test"]
+    record = {
+        "checkpoint": cell.checkpoint.record(),
+        "task": task.name,
+        "kind": task.kind,
+        "outputs": list(task.outputs),
+        "definition": task.definition,
+        "seed": cell.seed,
+        "splits": question.counts,
+        "truncated_texts": tokens.truncated,
+        "metrics": metrics,
+        "valid_metrics": task.judge(labels["valid"], outcome.valid_scores_nO)
+        if len(labels["valid"])
+        else None,
+        "epochs": outcome.epochs,
+        "curve": outcome.curve,
+        "chosen_epoch": outcome.chosen_epoch,
+        "recipe": grid.recipe.record(),
+        "seconds": outcome.seconds,
+        "trained_tokens": outcome.trained_tokens,
+        "device": str(device),
+        "provenance": provenance(),
+    }
+    results.add(
+        cell.name,
+        record,
+        prediction_table(
+            task,
+            [grid.ids[i] for i in test],
+            [grid.groups[i] for i in test],
+            question.raw,
+            labels["test"],
+            outcome.test_scores_nO,
+        ),
+    )
+    say(f"{cell.name}: {told(metrics)}, {duration(outcome.seconds)}")
+
+
+def told(metrics: Mapping[str, Any]) -> str:
+    """The main figures of a cell in a few words."""
+    if "accuracy" in metrics:
+        return (
+            f"accuracy {metrics['accuracy']:.4f} (majority {metrics['majority_rate']:.4f}, "
+            f"balanced {metrics['balanced_accuracy']:.4f})"
+        )
+    r = metrics["pearson"]
+    return (
+        f"MAE {metrics['mae']:.4f} (constant answer {metrics['constant_mae']:.4f}), Pearson r "
+        + ("undefined: constant predictions" if r is None else f"{r:.4f}")
+    )

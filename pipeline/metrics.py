@@ -1,0 +1,186 @@
+"""Every metric of the downstream tasks, each under a name with one written definition.
+
+Sentiment is a number in [-3, 3]; published accuracies turn it into classes in ways that
+disagree. The functions here are those ways, and `DEFINITIONS` says each in words, so that a
+report can print what it shows.
+
+Shapes: n clips, C classes, F flags (one yes-or-no question each).
+"""
+
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[Any]
+Scheme = Literal["paper", "mult"]
+
+DEFINITIONS: dict[str, str] = {
+    "accuracy": "share of test clips whose class is predicted right",
+    "majority_rate": (
+        "share of the most frequent class among the test labels: what the best constant answer gets"
+    ),
+    "balanced_accuracy": "mean of the recalls of the classes that occur in the labels",
+    "weighted_f1": "F1 of each class, averaged with the class's share of the labels as weight",
+    "recall": "share of each class's clips that were given that class",
+    "confusion": "counts; a row is a true class, a column a predicted one",
+    "mae": "mean absolute error of the raw prediction, neither clipped nor rounded",
+    "pearson": (
+        "Pearson correlation over all test clips; undefined (shown as missing) where the "
+        "predictions are constant"
+    ),
+    "constant_mae": "MAE of always answering the median of the test labels",
+    "paper/sentiment7": "class = sign(y) * min(ceil(|y|), 3), so class 0 is exactly y = 0",
+    "paper/sentiment5": "class = sign(y) * min(ceil(|y|), 2)",
+    "paper/sentiment3": "class = sign(y)",
+    "paper/sentiment2": "clips with y = 0 are left out of training and test; y > 0 against y < 0",
+    "paper/sentiment2-with-neutral": "y > 0 against y <= 0: neutral counts as not positive",
+    "mult/sentiment7": "class = y clipped to [-3, 3], rounded half to even",
+    "mult/sentiment5": "class = y clipped to [-2, 2], rounded half to even",
+    "mult/sentiment3": "class = y clipped to [-1, 1], rounded half to even",
+    "mult/sentiment2": "clips with label y = 0 are left out of the test; > 0 against <= 0",
+    "mult/sentiment2-with-neutral": "> 0 against <= 0: neutral counts as not positive",
+    "mult/sentiment2-nonnegative": "< 0 against >= 0: neutral counts as not negative",
+    "emotion": "the emotion is present where its label is > 0",
+    "sigma": "standard deviation over fine-tuning seeds, with n - 1",
+}
+"""What each name means, for tables and reports."""
+
+
+def sign_ceil(values_n: Array, limit: int) -> Array:
+    """Classes by sign and ceiling, as CMU's SDK defines them: `sign(y) * min(ceil(|y|), limit)`.
+
+    Args:
+        values_n: sentiment values.
+        limit: largest class: 3 for seven classes, 2 for five, 1 for three.
+
+    Returns:
+        Integers from `-limit` to `limit`.
+    """
+    values_n = np.asarray(values_n)
+    classes_n = np.sign(values_n) * np.minimum(np.ceil(np.abs(values_n)), limit)
+    return np.asarray(classes_n, np.int64)
+
+
+def rounded(values_n: Array, limit: int) -> Array:
+    """Classes by clipping and rounding half to even, as MulT and MMSA define them."""
+    return np.rint(np.clip(np.asarray(values_n), -limit, limit)).astype(np.int64)
+
+
+def confusion(labels_n: Array, predictions_n: Array, classes: int) -> Array:
+    """Counts `[C, C]`; row = true class, column = predicted class, both 0 … C - 1."""
+    flat = np.asarray(labels_n, np.int64) * classes + np.asarray(predictions_n, np.int64)
+    counts: Array = np.bincount(flat, minlength=classes * classes)
+    return np.reshape(counts, (classes, classes))
+
+
+def judge_classes(labels_n: Array, predictions_n: Array, classes: int) -> dict[str, Any]:
+    """All metrics of a classification, as plain JSON values.
+
+    Args:
+        labels_n: true classes, 0 … C - 1; at least one.
+        predictions_n: predicted classes.
+        classes: C.
+
+    Returns:
+        `accuracy`, `majority_rate`, `balanced_accuracy`, `weighted_f1`, `recall` (a class that
+        no label has: None) and `confusion`; see `DEFINITIONS`.
+
+    Raises:
+        ValueError: there is no label.
+    """
+    if len(labels_n) == 0:
+        raise ValueError("no labels to judge by")
+    counts = confusion(labels_n, predictions_n, classes)
+    total = counts.sum()
+    right, support, guessed = counts.diagonal(), counts.sum(1), counts.sum(0)
+    occurs = support > 0
+    recall = right / np.maximum(support, 1)
+    f1 = 2 * right / np.maximum(support + guessed, 1)
+    return {
+        "accuracy": float(right.sum() / total),
+        "majority_rate": float(support.max() / total),
+        "balanced_accuracy": float(recall[occurs].mean()),
+        "weighted_f1": float((f1 * support).sum() / total),
+        "recall": [float(r) if o else None for r, o in zip(recall, occurs, strict=True)],
+        "confusion": counts.tolist(),
+    }
+
+
+def pearson(labels_n: Array, predictions_n: Array) -> float | None:
+    """Pearson correlation in float64; None where either side is constant."""
+    a = np.asarray(labels_n, np.float64)
+    b = np.asarray(predictions_n, np.float64)
+    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return None
+    a, b = a - a.mean(), b - b.mean()
+    scale = float(np.sqrt(a @ a) * np.sqrt(b @ b))
+    return float(np.clip((a @ b) / scale, -1, 1)) if scale > 0 else None
+
+
+def judge_values(labels_n: Array, predictions_n: Array) -> dict[str, Any]:
+    """All metrics of a regression of sentiment, and what each class scheme makes of it.
+
+    Returns:
+        `mae`, `pearson`, `constant_mae`, and under `derived` a `judge_classes` result for each
+        `scheme/task` of `derived_classes` that has at least one test clip.
+    """
+    labels_n = np.asarray(labels_n, np.float64)
+    predictions_n = np.asarray(predictions_n, np.float64)
+    derived = {
+        name: judge_classes(labels, predictions, classes)
+        for name, (labels, predictions, classes) in derived_classes(labels_n, predictions_n).items()
+        if len(labels)
+    }
+    return {
+        "mae": float(np.abs(predictions_n - labels_n).mean()),
+        "pearson": pearson(labels_n, predictions_n),
+        "constant_mae": float(np.abs(np.median(labels_n) - labels_n).mean()),
+        "derived": derived,
+    }
+
+
+def derived_classes(labels_n: Array, predictions_n: Array) -> dict[str, tuple[Array, Array, int]]:
+    """Labels, predictions and class count that each scheme derives from a regressor's output.
+
+    Under `paper` a regressor all but never emits class 0, which is y = 0 exactly: that is a
+    property of the scheme, and the reason why it goes with one classifier a row.
+    """
+    made: dict[str, tuple[Array, Array, int]] = {}
+    for scheme, to_class in (("paper", sign_ceil), ("mult", rounded)):
+        for classes in (7, 5, 3):
+            limit = classes // 2
+            made[f"{scheme}/sentiment{classes}"] = (
+                to_class(labels_n, limit) + limit,
+                to_class(predictions_n, limit) + limit,
+                classes,
+            )
+        polar = labels_n != 0
+        positive, said_positive = labels_n > 0, predictions_n > 0
+        made[f"{scheme}/sentiment2"] = (positive[polar], said_positive[polar], 2)
+        made[f"{scheme}/sentiment2-with-neutral"] = (positive, said_positive, 2)
+    made["mult/sentiment2-nonnegative"] = (labels_n >= 0, predictions_n >= 0, 2)
+    return made
+
+
+def judge_flags(labels_nF: Array, predictions_nF: Array, names: tuple[str, ...]) -> dict[str, Any]:
+    """Metrics of several yes-or-no questions and the unweighted means over them.
+
+    Args:
+        labels_nF: 1 where the flag holds, 0 where not.
+        predictions_nF: the same, predicted.
+        names: name of each flag.
+
+    Returns:
+        `flags`: a `judge_classes` result a flag; and the means of `accuracy`,
+        `majority_rate`, `balanced_accuracy` and `weighted_f1`.
+    """
+    flags = {
+        name: judge_classes(labels_nF[:, i], predictions_nF[:, i], 2)
+        for i, name in enumerate(names)
+    }
+    means = {
+        key: float(np.mean([flag[key] for flag in flags.values()]))
+        for key in ("accuracy", "majority_rate", "balanced_accuracy", "weighted_f1")
+    }
+    return {**means, "flags": flags}

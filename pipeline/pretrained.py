@@ -1,0 +1,106 @@
+"""Encoders to be judged: a distill run, a local folder or a hub id, and what a table calls them."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from pipeline.errors import SpeechkdError
+from pipeline.student import load_encoder
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Where an encoder came from.
+
+    Attributes:
+        label: its name in tables, unique in a results folder.
+        source: the folder or hub id as given.
+        objective: the distillation objective of a run (`none` for masked-LM only); None for an
+            encoder that is not from a run.
+        control: `real`, `shuffled` or `random` teacher vectors; None where that does not apply.
+        pretraining_seed: the run's seed; None where unknown.
+        parameters: trainable numbers in the encoder.
+        weights_sha256: digest of the encoder's weights.
+    """
+
+    label: str
+    source: str
+    objective: str | None
+    control: str | None
+    pretraining_seed: int | None
+    parameters: int
+    weights_sha256: str
+
+    def record(self) -> dict[str, Any]:
+        """All of it as plain JSON values."""
+        return asdict(self)
+
+
+def load_pretrained(given: str) -> tuple[Pretrained, PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load an encoder, its tokenizer, and what is known of it.
+
+    Args:
+        given: `PATH` or `LABEL=PATH`; the path is a run folder of `speechkd distill` (its
+            `student/` is used), a Hugging Face encoder folder, or a hub id.
+
+    Raises:
+        SpeechkdError: nothing there can be loaded.
+    """
+    label, _, source = given.rpartition("=")
+    folder = Path(source)
+    run: dict[str, Any] = {}
+    name = source
+    if (folder / "run.json").is_file():
+        if not (folder / "student").is_dir():
+            raise SpeechkdError(
+                f"{folder} is a run without student/ (has it finished?); `speechkd distill` with "
+                "the same settings carries on where it stopped."
+            )
+        run = _run_settings(folder / "run.json")
+        name = str(folder / "student")
+    elif not folder.exists() and (source.startswith((".", "/", "~")) or source.count("/") > 1):
+        raise SpeechkdError(f"{source}: there is no such folder; name a run or an encoder folder.")
+    logging.set_verbosity_error()  # a masked-LM head that is left out is no news
+    logging.disable_progress_bar()
+    encoder, tokenizer = load_encoder(name)
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None  # masked-LM checkpoints have none, and it would be drawn at random
+    objective = run.get("kd")
+    control = run.get("control") if objective not in (None, "none") else None
+    described = Pretrained(
+        label=label or (folder.resolve().name if folder.exists() else source),
+        source=source,
+        objective=objective,
+        control=control,
+        pretraining_seed=run.get("seed"),
+        parameters=sum(p.numel() for p in encoder.parameters()),
+        weights_sha256=weights_sha256(encoder),
+    )
+    return described, encoder, tokenizer
+
+
+def weights_sha256(encoder: PreTrainedModel) -> str:
+    """Digest of the names, types and values of all weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(encoder.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _run_settings(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        settings = record["settings"]
+        return dict(settings)
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise SpeechkdError(
+            f"{path} is not the record of a distill run ({error!r}); name its student/ folder "
+            "instead to use the encoder without it."
+        ) from None

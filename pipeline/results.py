@@ -1,0 +1,218 @@
+"""The results folder: one file a finished cell, its predictions, and `results.jsonl` of all.
+
+A cell's own file is written last and whole, and is the only proof that the cell is done.
+`results.jsonl` is made anew from those files under a lock after each cell, so any number of
+processes may write at once and a kill tears nothing.
+"""
+
+import csv
+import fcntl
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.atomic import write_json, write_text
+from pipeline.errors import SpeechkdError
+from pipeline.metrics import Array
+from pipeline.mosei.tasks import Task
+
+FORMAT = 1
+
+
+class Results:
+    """A results folder, bound to one data set, one split and one recipe.
+
+    Args:
+        folder: where it is or shall be.
+        fixed: what must be the same for every cell in it, as plain JSON values by name.
+        provenance: of the command that creates the folder; kept beside `fixed`.
+
+    Raises:
+        SpeechkdError: the folder was made with another data set or recipe; both are shown.
+    """
+
+    def __init__(
+        self, folder: Path, fixed: Mapping[str, Any], provenance: Mapping[str, Any]
+    ) -> None:
+        self.folder = folder
+        path = folder / "results.json"
+        with _locked(folder):
+            if not path.exists():
+                others = [p.name for p in folder.iterdir() if not p.name.startswith(".")]
+                if others:
+                    raise SpeechkdError(
+                        f"{folder} is not empty and not a results folder (it holds "
+                        f"{', '.join(sorted(others)[:3])}); name a new folder with --out."
+                    )
+                write_json(path, {"format": FORMAT, **fixed, "created_by": provenance})
+        _check_same(path, fixed)
+
+    def finished(self, cell: str) -> bool:
+        """Whether the cell is done."""
+        return self._cell(cell).is_file()
+
+    def check_weights(self, label: str, weights_sha256: str) -> None:
+        """Refuse a checkpoint whose label stands here for other weights.
+
+        Raises:
+            SpeechkdError: it does; both digests are shown.
+        """
+        for record in self.records():
+            there = record["checkpoint"]
+            if there["label"] == label and there["weights_sha256"] != weights_sha256:
+                raise SpeechkdError(
+                    f"{self.folder} has cells of checkpoint {label} with other weights (sha256 "
+                    f"{there['weights_sha256'][:12]} there, {weights_sha256[:12]} now). Their mean "
+                    "would mix two encoders: use another --out, or name one LABEL=PATH."
+                )
+
+    def add(self, cell: str, record: Mapping[str, Any], predictions: str) -> None:
+        """Write a finished cell: its predictions, then its record, then `results.jsonl`."""
+        write_text(self.folder / "predictions" / f"{cell}.csv", predictions)
+        write_json(
+            self._cell(cell),
+            {"format": FORMAT, "cell": cell, **record, "predictions": f"predictions/{cell}.csv"},
+        )
+        self.collect()
+
+    def collect(self) -> None:
+        """Write `results.jsonl` from the cells that are done."""
+        with _locked(self.folder):
+            lines = [json.dumps(record, allow_nan=False) + "\n" for record in self.records()]
+            write_text(self.folder / "results.jsonl", "".join(lines))
+
+    def records(self) -> list[dict[str, Any]]:
+        """The record of each finished cell, in the order of the cells' names."""
+        return [read_json(path) for path in sorted((self.folder / "cells").glob("*.json"))]
+
+    def _cell(self, cell: str) -> Path:
+        return self.folder / "cells" / f"{cell}.json"
+
+
+def cell_name(label: str, weights_sha256: str, task: str, seed: int) -> str:
+    """Name of a cell, fit to be a file name whatever the checkpoint's label."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", label).strip("-.")[-60:] or "checkpoint"
+    return f"{plain}-{weights_sha256[:8]}-{task}-seed{seed}"
+
+
+def read_results(folder: Path) -> list[dict[str, Any]]:
+    """Read the finished cells of a results folder from its `results.jsonl`.
+
+    Raises:
+        SpeechkdError: there is none, it is empty, or a line is not a cell's record.
+    """
+    path = folder / "results.jsonl"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise SpeechkdError(
+            f"{path}: there is no such file; `speechkd finetune … --out {folder}` makes it."
+        ) from None
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise SpeechkdError(f"{path}, line {number}: not JSON ({error.msg}).") from None
+        if not isinstance(record, dict) or record.get("format") != FORMAT:
+            raise SpeechkdError(
+                f"{path}, line {number}: not a cell of format {FORMAT}; it was written by another "
+                "version of speechkd."
+            )
+        records.append(record)
+    if not records:
+        raise SpeechkdError(f"{path} is empty: no cell has finished yet.")
+    return records
+
+
+def prediction_table(
+    task: Task,
+    ids: Sequence[str],
+    groups: Sequence[str],
+    raw: Sequence[str],
+    labels: Array,
+    scores_nO: Array,
+) -> str:
+    """Predictions of a cell as CSV text, from which every metric can be computed again.
+
+    Columns: `id`, `group` (the video), `raw` (the label before it became a class), `label`,
+    `prediction` and `score:<output>` for each output of the head; for several flags `label:…`
+    and `prediction:…` for each. Numbers are written so that float32 values return exactly.
+    """
+    predictions = task.decide(scores_nO)
+    many = task.kind == "flags"
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    names = [f":{name}" for name in task.outputs] if many else [""]
+    writer.writerow(
+        ["id", "group", "raw"]
+        + [f"{column}{name}" for column in ("label", "prediction") for name in names]
+        + [f"score:{name}" for name in task.outputs]
+    )
+    for i in range(len(ids)):
+        label, prediction = labels[i], predictions[i]
+        values = [*label, *prediction] if many else [label, prediction]
+        writer.writerow(
+            [ids[i], groups[i], raw[i]]
+            + [_exact(value) for value in values]
+            + [_exact(value) for value in scores_nO[i]]
+        )
+    return text.getvalue()
+
+
+def _exact(value: Any) -> str:
+    return str(value.item()) if value.dtype.kind in "iub" else f"{float(value):.9g}"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object that this project wrote.
+
+    Raises:
+        SpeechkdError: it is damaged.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise SpeechkdError(f"{path} is damaged ({error}); remove it and run again.") from None
+    if not isinstance(content, dict):
+        raise SpeechkdError(f"{path} is damaged (no JSON object); remove it and run again.")
+    return content
+
+
+def _check_same(path: Path, fixed: Mapping[str, Any]) -> None:
+    there = read_json(path)
+    now = json.loads(json.dumps(fixed))
+    differing = [
+        f"{name}: {_short(old)} there, {_short(new)} now"
+        for name, old, new in _differences({k: there.get(k) for k in now}, now)
+    ]
+    if differing:
+        raise SpeechkdError(
+            f"{path.parent} holds results of another recipe or data set, and one table must not "
+            f"mix them ({'; '.join(differing)}). Use another --out, or the same settings."
+        )
+
+
+def _differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted({*old, *new}):
+            yield from _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+    elif old != new:
+        yield name, old, new
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:12] + "…"
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
