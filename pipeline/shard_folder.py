@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pipeline.atomic import replaced, write_json, write_text
 from pipeline.errors import SpeechkdError
@@ -60,7 +60,7 @@ class Tally:
 
 
 class ShardFolder:
-    """The output folder of one corpus; only one process at a time may have it open.
+    """The output folder of one corpus, a context; one process at a time may be in it.
 
     Args:
         path: the folder; made if need be.
@@ -81,10 +81,21 @@ class ShardFolder:
             raise SpeechkdError(
                 f"--out {path} cannot be made: {error.strerror}; choose another folder."
             ) from None
-        self._lock()
-        self._claim(identity)
-        self._sweep()
-        self.tally = self._finished_tally()
+        self._handle = os.open(path, os.O_RDONLY)
+        try:
+            self._lock()
+            self._claim(identity)
+            self._sweep()
+            self.tally = self._finished_tally()
+        except BaseException:
+            os.close(self._handle)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._handle)
 
     @property
     def complete(self) -> bool:
@@ -109,15 +120,16 @@ class ShardFolder:
         number = len(self.tally.shards)
         name = f"speech-{number:06d}.tar"
         count, seconds = 0, 0.0
-        with replaced(self.path / name) as temporary, temporary.open("wb") as file:
-            # a fixed time and owner: the same input gives the same bytes
-            writer = TarWriter(file, user="", group="", mode=0o644, mtime=0, encoder=False)
-            for sample in chain([first], islice(kept, samples - 1)):
-                writer.write({"__key__": sample.key, "flac": sample.flac, "json": sample.json()})
-                count += 1
-                seconds += sample.duration_s
-            writer.close()
-            file.flush()
+        with replaced(self.path / name) as temporary:
+            with (
+                temporary.open("wb") as file,
+                # a fixed time and owner: the same input gives the same bytes
+                TarWriter(file, user="", group="", mode=0o644, mtime=0, encoder=False) as tar,
+            ):
+                for sample in chain([first], islice(kept, samples - 1)):
+                    tar.write({"__key__": sample.key, "flac": sample.flac, "json": sample.json()})
+                    count += 1
+                    seconds += sample.duration_s
             shard = Shard(name, count, temporary.stat().st_size, file_sha256(temporary))
         refused = self.tally.refused[before[1] :]
         receipt = {
@@ -172,9 +184,7 @@ class ShardFolder:
         return self._receipts / f"speech-{number:06d}.json"
 
     def _lock(self) -> None:
-        # the lock is on the folder, so it needs no file and ends with the process
-        self._handle = os.open(self.path, os.O_RDONLY)
-        try:
+        try:  # on the folder itself: the lock needs no file, and ends with the process
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise SpeechkdError(

@@ -75,9 +75,9 @@ def run(settings: ShardSettings) -> None:
 
     Example: speechkd shard corpus.tsv --out shards
     """
-    from pipeline.progress import Meter, say
+    from pipeline.progress import say
     from pipeline.shard_folder import ShardFolder
-    from pipeline.workers import cores, in_order
+    from pipeline.workers import cores
 
     corpus = _open(settings)
     say(f"{settings.source}: {corpus.description}")
@@ -94,11 +94,21 @@ def run(settings: ShardSettings) -> None:
         "digest of entries": digest,
         "--samples-per-shard": settings.samples_per_shard,
     }
-    folder = ShardFolder(settings.out, identity)
-    if folder.complete:
-        say(f"{folder.manifest} is there and its tars are whole: nothing to do")
+    with ShardFolder(settings.out, identity) as folder:
+        if folder.complete:
+            say(f"{folder.manifest} is there and its tars are whole: nothing to do")
+        else:
+            _fill(folder, settings, corpus, entries, jobs)
         _print_summary(folder)
-        return
+
+
+def _fill(
+    folder: "ShardFolder", settings: ShardSettings, corpus: Corpus, entries: int, jobs: int
+) -> None:
+    """Write the tars that are not there yet, then the manifest."""
+    from pipeline.progress import Meter, say
+    from pipeline.workers import in_order
+
     done = folder.tally.entries
     if done:
         say(f"{settings.out}: carries on behind {len(folder.tally.shards):,} finished tars")
@@ -117,7 +127,6 @@ def run(settings: ShardSettings) -> None:
             f"--out {settings.out}: {error}. What is finished is kept: make room or mend the "
             "folder, and the same command carries on."
         ) from error
-    _print_summary(folder)
 
 
 def _open(settings: ShardSettings) -> Corpus:

@@ -118,6 +118,6 @@ def test_data_at_a_path_longer_than_the_library_takes(synthesizer, tmp_path, mon
 
 def test_without_the_library_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    monkeypatch.setattr("ctypes.util.find_library", lambda name: None)
+    monkeypatch.setattr("ctypes.util.find_library", lambda _: None)
     with pytest.raises(SpeechkdError, match="pip install espeakng-loader"):
         Synthesizer()

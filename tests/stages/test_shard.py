@@ -1,0 +1,397 @@
+import errno
+import fcntl
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import webdataset
+
+from pipeline import shard_folder
+from pipeline.errors import SpeechkdError
+from pipeline.manifest import file_sha256, read_manifest
+from stages import shard
+from stages.shard import ShardSettings
+
+ROOT = Path(__file__).parents[2]
+REAL = ROOT.parent / "shared" / "data" / "librispeech_test_other"
+
+
+def run(source, out, **options):
+    options = {"jobs": 1, **options}
+    shard.run(ShardSettings(source=source, out=out, **options))
+
+
+def noise(seconds, rate=16_000, seed=0):
+    return np.random.default_rng(seed).normal(0, 0.1, round(seconds * rate)).astype(np.float32)
+
+
+def corpus(folder, clips, rate=16_000, suffix="wav"):
+    """A table of `clips` recordings of different lengths and contents, and their samples."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = ["path\ttext\tspeaker"]
+    for i in range(clips):
+        name = f"vid_{i}.0_2.5.{suffix}"
+        soundfile.write(folder / name, noise(0.05 + 0.01 * i, rate, i), rate)
+        lines.append(f"{name}\tsentence number {i}\ts{i % 3}")
+    table = folder / "table.tsv"
+    table.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return table
+
+
+def members(out):
+    """All members of all tars in order: name and content."""
+    found = []
+    for listed in read_manifest(out / "manifest.jsonl"):
+        with tarfile.open(out / listed.url) as tar:
+            found += [(member.name, tar.extractfile(member).read()) for member in tar]
+    return found
+
+
+def files(out):
+    return {
+        str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()
+    }
+
+
+def refused(out):
+    lines = (out / "refused.jsonl").read_text().splitlines()
+    return [(record["key"], record["reason"]) for record in map(json.loads, lines)]
+
+
+def test_what_goes_in_comes_out(tmp_path, capsys):
+    table = corpus(tmp_path / "in", 7)
+    run(table, tmp_path / "out", samples_per_shard=3)
+    found = members(tmp_path / "out")
+    assert [name for name, _ in found] == [
+        f"vid_{i}.0_2.5.{suffix}" for i in range(7) for suffix in ("flac", "json")
+    ]
+    for i in range(7):
+        audio, rate = soundfile.read(io.BytesIO(found[2 * i][1]), dtype="int16")
+        source, _ = soundfile.read(tmp_path / "in" / f"vid_{i}.0_2.5.wav", dtype="int16")
+        assert rate == 16_000
+        assert np.array_equal(audio, source)
+        assert json.loads(found[2 * i + 1][1]) == {
+            "text": f"sentence number {i}",
+            "duration_s": len(source) / 16_000,
+            "speaker": f"s{i % 3}",
+            "recording": f"vid_{i}.0_2.5",
+        }
+    manifest = read_manifest(tmp_path / "out" / "manifest.jsonl")
+    assert [listed.url for listed in manifest] == [f"speech-{i:06d}.tar" for i in range(3)]
+    assert [listed.samples for listed in manifest] == [3, 3, 1]
+    for listed in manifest:
+        tar = tmp_path / "out" / listed.url
+        assert (listed.bytes, listed.sha256) == (tar.stat().st_size, file_sha256(tar))
+    assert "7 clips" in capsys.readouterr().out
+
+
+def test_webdataset_reads_the_tars(tmp_path):
+    table = tmp_path / "t.csv"
+    soundfile.write(tmp_path / "a.wav", noise(0.1), 16_000)
+    table.write_text("path,text\na.wav,hé\n", encoding="utf-8")
+    run(table, tmp_path / "out")
+    url = str(tmp_path / "out" / "speech-000000.tar")
+    (sample,) = webdataset.WebDataset(url, shardshuffle=False, empty_check=False)
+    assert sample["__key__"] == "a"
+    assert json.loads(sample["json"])["text"] == "hé"
+
+
+def test_same_bytes_whatever_the_jobs_and_the_day(tmp_path, monkeypatch):
+    table = corpus(tmp_path / "in", 25, rate=22_050)
+    run(table, tmp_path / "one", samples_per_shard=10, jobs=1)
+    monkeypatch.setattr(time, "time", lambda: 1e9)
+    run(table, tmp_path / "two", samples_per_shard=10, jobs=3)
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+
+
+def test_segments_are_cut_to_the_sample(tmp_path):
+    long = noise(40)
+    soundfile.write(tmp_path / "talk.flac", long, 16_000)
+    stored = soundfile.read(tmp_path / "talk.flac", dtype="int16")[0]
+    rows = ["path,text,start,end", "talk.flac,one,1.0,2.5", "talk.flac,two,2.50001,17.50001"]
+    (tmp_path / "t.csv").write_text("\n".join(rows) + "\n")
+    run(tmp_path / "t.csv", tmp_path / "out")
+    found = dict(members(tmp_path / "out"))
+    first = soundfile.read(io.BytesIO(found["talk_1.000_2.500.flac"]), dtype="int16")[0]
+    second = soundfile.read(io.BytesIO(found["talk_2.500_17.500.flac"]), dtype="int16")[0]
+    assert np.array_equal(first, stored[16_000:40_000])
+    assert np.array_equal(second, stored[40_000:280_000])
+    assert json.loads(found["talk_1.000_2.500.json"])["recording"] == "talk"
+
+
+def test_every_refusal_is_recorded_with_its_reason(tmp_path, capsys):
+    def wav(name, wave, **options):
+        soundfile.write(tmp_path / name, wave, 16_000, **options)
+
+    wav("good.wav", noise(1))
+    wav("long.wav", noise(15.001))
+    wav("none.wav", noise(0))
+    nan = noise(1)
+    nan[5] = np.nan
+    wav("nan.wav", nan, subtype="FLOAT")
+    (tmp_path / "bad.wav").write_bytes(b"this is not audio")
+    rows = [
+        {"id": "good.1", "path": "good.wav", "text": "  fine \n text "},
+        {"id": "missing", "path": "nowhere.wav", "text": "x"},
+        {"id": "bad", "path": "bad.wav", "text": "x"},
+        {"id": "quiet", "path": "good.wav", "text": " \t "},
+        {"id": "nan", "path": "nan.wav", "text": "x"},
+        {"id": "none", "path": "none.wav", "text": "x"},
+        {"id": "long", "path": "long.wav", "text": "x"},
+        {"id": "good.1", "path": "good.wav", "text": "again"},
+        {"id": "beyond", "path": "good.wav", "text": "x", "start": 0.5, "end": 1.5},
+        {"id": "wide", "path": "long.wav", "text": "x", "start": 0, "end": 15.0009},
+        {"id": "../../escape", "path": "good.wav", "text": "x"},
+        {"id": "/etc/escape", "path": "good.wav", "text": "x"},
+        {"id": "half", "path": "good.wav", "text": "\ud800"},
+        {"id": "end", "path": "good.wav", "text": "x", "start": 0.25, "end": 0.75},
+    ]
+    table = tmp_path / "t.jsonl"
+    columns = ("id", "path", "text", "start", "end")
+    table.write_text("".join(json.dumps({c: r.get(c) for c in columns}) + "\n" for r in rows))
+    out = tmp_path / "out"
+    run(table, out, max_refused=1.0)
+    assert [name for name, _ in members(out)] == [
+        "good.1.flac",
+        "good.1.json",
+        "end.flac",
+        "end.json",
+    ]
+    assert json.loads(members(out)[1][1])["text"] == "fine text"
+    assert refused(out) == [
+        ("missing", "missing audio"),
+        ("bad", "undecodable audio"),
+        ("quiet", "empty text"),
+        ("nan", "non-finite audio"),
+        ("none", "empty audio"),
+        ("long", "too long"),
+        ("good.1", "duplicate key"),
+        ("beyond", "segment outside the recording"),
+        ("wide", "too long"),
+        ("../../escape", "unusable key"),
+        ("/etc/escape", "unusable key"),
+        ("half", "unusable text"),
+    ]
+    first = json.loads((out / "refused.jsonl").read_text().splitlines()[0])
+    assert first["where"] == f"{table}, line 2"
+    assert "nowhere.wav" in first["detail"]
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["entries"], summary["samples"]) == (14, 2)
+    assert sum(summary["refused"].values()) == 12
+    shown = capsys.readouterr().out
+    assert "refused: 2 for too long" in shown
+    run(table, out, max_refused=1.0)
+    assert capsys.readouterr().out == shown
+
+
+def test_too_many_refusals_stop_the_command_and_leave_nothing_finished(tmp_path):
+    table = corpus(tmp_path / "in", 20)
+    for i in range(5, 8):
+        (tmp_path / "in" / f"vid_{i}.0_2.5.wav").unlink()
+    out = tmp_path / "out"
+    with pytest.raises(
+        SpeechkdError, match=r"3 for 'missing audio'.*vid_5.*--max-refused"
+    ) as caught:
+        run(table, out, samples_per_shard=2)
+    assert "table.tsv, line 7" in str(caught.value)
+    assert not (out / "manifest.jsonl").exists()
+    assert not list(out.rglob("*.partial"))
+    assert len(refused(out)) == 3
+    run(table, out, samples_per_shard=2, max_refused=0.15)  # exactly as many as are allowed
+    run(table, tmp_path / "fresh", samples_per_shard=2, max_refused=0.15)
+    assert files(out) == files(tmp_path / "fresh")
+
+
+def test_nothing_left_is_an_error(tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text("path,text\nnone.wav,x\n")
+    with pytest.raises(SpeechkdError, match="every sample was refused: 1 of"):
+        run(table, tmp_path / "out", max_refused=1.0)
+    assert not (tmp_path / "out" / "manifest.jsonl").exists()
+    table.write_text("path,text\n")
+    with pytest.raises(SpeechkdError, match="lists no recording"):
+        run(table, tmp_path / "out2")
+
+
+def test_names_longer_than_a_tar_header_holds(tmp_path):
+    key = "/".join(["é" * 60] * 3)
+    soundfile.write(tmp_path / "a.wav", noise(0.1), 16_000)
+    line = json.dumps({"id": key, "path": "a.wav", "text": "x"})
+    (tmp_path / "t.jsonl").write_text(line + "\n")
+    run(tmp_path / "t.jsonl", tmp_path / "out")
+    assert [name for name, _ in members(tmp_path / "out")] == [f"{key}.flac", f"{key}.json"]
+
+
+def test_a_finished_output_is_left_alone(tmp_path, capsys):
+    table = corpus(tmp_path / "in", 4)
+    out = tmp_path / "out"
+    run(table, out)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    run(table, out)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+    assert "nothing to do" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["tar", "cut", "receipt", "manifest", "foreign manifest"])
+def test_damage_to_a_finished_output_is_mended(tmp_path, damage):
+    table = corpus(tmp_path / "in", 9)
+    out = tmp_path / "out"
+    run(table, out, samples_per_shard=2)
+    whole = files(out)
+    tar = out / "speech-000002.tar"
+    match damage:
+        case "tar":
+            tar.unlink()
+        case "cut":
+            os.truncate(tar, tar.stat().st_size - 1)
+        case "receipt":
+            (out / "receipts" / "speech-000001.json").write_text("{")
+        case "manifest":
+            (out / "manifest.jsonl").unlink()
+        case _:
+            (out / "manifest.jsonl").write_text("not a manifest\n")
+    run(table, out, samples_per_shard=2)
+    assert files(out) == whole
+
+
+def test_another_corpus_or_other_settings_in_an_output_are_refused(tmp_path):
+    table = corpus(tmp_path / "in", 4)
+    out = tmp_path / "out"
+    run(table, out)
+    whole = files(out)
+    with pytest.raises(SpeechkdError, match="another --samples-per-shard: 1000, now 2"):
+        run(table, out, samples_per_shard=2)
+    table.write_text(table.read_text().replace("number 3", "number three"))
+    with pytest.raises(SpeechkdError, match="another digest of entries"):
+        run(table, out)
+    (tmp_path / "strange").mkdir()
+    (tmp_path / "strange" / "speech-000000.tar").touch()
+    with pytest.raises(SpeechkdError, match="did not begin"):
+        run(table, tmp_path / "strange")
+    assert files(out) == whole
+
+
+def test_two_commands_at_once_on_one_output(tmp_path):
+    table = corpus(tmp_path / "in", 2)
+    out = tmp_path / "out"
+    out.mkdir()
+    handle = os.open(out, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with pytest.raises(SpeechkdError, match="another `speechkd shard` is writing there"):
+        run(table, out)
+    os.close(handle)
+    run(table, out)
+
+
+def test_a_moved_corpus_carries_on(tmp_path):
+    corpus(tmp_path / "in", 4)
+    run(tmp_path / "in" / "table.tsv", tmp_path / "out", samples_per_shard=2)
+    (tmp_path / "out" / "manifest.jsonl").unlink()
+    (tmp_path / "in").rename(tmp_path / "moved")
+    run(tmp_path / "moved" / "table.tsv", tmp_path / "out", samples_per_shard=2)
+    assert len(members(tmp_path / "out")) == 8
+
+
+def test_a_full_disk_is_told_and_survived(tmp_path, monkeypatch):
+    table = corpus(tmp_path / "in", 9)
+    run(table, tmp_path / "whole", samples_per_shard=2)
+    real, count = shard_folder.write_json, 0
+
+    def full(path, content):
+        nonlocal count
+        count += 1
+        if count == 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(path, content)
+
+    monkeypatch.setattr(shard_folder, "write_json", full)
+    out = tmp_path / "out"
+    with pytest.raises(SpeechkdError, match=r"No space left.*make room"):
+        run(table, out, samples_per_shard=2)
+    assert not (out / "manifest.jsonl").exists()
+    run(table, out, samples_per_shard=2)
+    assert files(out) == files(tmp_path / "whole")
+
+
+def test_killed_at_any_instant_the_same_command_ends_with_the_same_bytes(tmp_path):
+    table = corpus(tmp_path / "in", 60)
+    (tmp_path / "in" / "vid_7.0_2.5.wav").unlink()
+    options = ["--samples-per-shard", "5", "--jobs", "2"]
+    code = "from stages.cli import main; main()"
+    command = [sys.executable, "-c", code, "shard", str(table), *options, "--out"]
+    subprocess.run([*command, str(tmp_path / "whole")], cwd=ROOT, check=True, capture_output=True)
+    out = tmp_path / "out"
+    rng = random.Random(3)
+    kills_in_work = 0
+    for target in (1, 1, 3, 5, 8, 11):
+        process = subprocess.Popen(
+            [*command, str(out)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        while process.poll() is None:
+            time.sleep(0.001)
+            finished = len(list(out.glob("speech-*.tar")))
+            if finished >= target or (target == 5 and list(out.glob(".*.partial"))):
+                time.sleep(rng.uniform(0, 0.02))
+                break
+        process.kill()
+        kills_in_work += process.wait() == -9
+        assert not (out / "manifest.jsonl").exists() or process.returncode == 0
+    assert kills_in_work >= 4
+    subprocess.run([*command, str(out)], cwd=ROOT, check=True, capture_output=True)
+    assert files(out) == files(tmp_path / "whole")
+
+
+def test_dry_run_tells_what_would_come_out_and_writes_nothing(tmp_path, capsys):
+    table = corpus(tmp_path / "in", 7)
+    out = tmp_path / "out"
+    run(table, out, samples_per_shard=3, dry_run=True)
+    assert "would write 7 clips, 0.00 h, 3 tars" in capsys.readouterr().out
+    soundfile.write(tmp_path / "in" / "vid_3.0_2.5.wav", noise(16), 16_000)
+    with pytest.raises(SpeechkdError, match="1 of 7 entries would be refused"):
+        run(table, out, samples_per_shard=3, dry_run=True)
+    assert "would refuse: 1 for too long" in capsys.readouterr().out
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere: there is no such file or folder"),
+        (["t.csv", "--text-column", "words"], "no column 'words' (--text-column)"),
+        (["t.csv", "--max-refused", "0"], "more than --max-refused allows"),
+    ],
+)
+def test_the_command_line_fails_with_one_message(tmp_path, arguments, message):
+    (tmp_path / "t.csv").write_text("path,text\nnone.wav,x\n")
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from stages.cli import main; main()"
+    command = [sys.executable, "-c", code, "shard", *arguments, "--out", "out", "--jobs", "1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out" / "manifest.jsonl").exists()
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real LibriSpeech clips are not at hand")
+def test_real_librispeech_clips(tmp_path):
+    run(REAL, tmp_path / "out", jobs=2)
+    manifest = read_manifest(tmp_path / "out" / "manifest.jsonl")
+    assert manifest.samples == 90
+    assert {reason for _, reason in refused(tmp_path / "out")} == {"too long"}
+    table = (REAL / "manifest.tsv").read_text().splitlines()[1:]
+    expected = [line.split("\t") for line in table if float(line.split("\t")[3]) <= 15]
+    found = members(tmp_path / "out")
+    assert [name for name, _ in found[::2]] == [f"{row[0]}.flac" for row in expected]
+    for row, (_, flac), (_, record) in zip(expected, found[::2], found[1::2], strict=True):
+        source, _ = soundfile.read(REAL / row[1], dtype="int16")
+        assert np.array_equal(soundfile.read(io.BytesIO(flac), dtype="int16")[0], source)
+        assert json.loads(record)["text"] == row[4]
