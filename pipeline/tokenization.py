@@ -1,5 +1,6 @@
 """WordPiece for a new student, and texts → flat token ids for any student."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,8 @@ from transformers import BertTokenizer, PreTrainedTokenizerBase
 from pipeline.errors import SpeechkdError
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+LETTERS_AT_MOST = 1000
+"""Distinct letters that get a piece of their own, as in BERT's own trainer."""
 
 
 def train_wordpiece(
@@ -24,16 +27,39 @@ def train_wordpiece(
         lowercase: whether to drop case and accents, as `bert-base-uncased` does.
         max_tokens: longest sequence, recorded in the tokenizer.
     """
+    kept = list(texts)
     tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS[1]))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    letters, inner = _alphabet(tokenizer, kept)
+    # The trainer numbers pieces in the order of a hash table and breaks ties by number, so that
+    # its result changes from run to run; numbering all single letters beforehand makes it fixed.
     trainer = trainers.WordPieceTrainer(
-        vocab_size=vocabulary_size, special_tokens=list(SPECIAL_TOKENS), show_progress=False
+        vocab_size=vocabulary_size,
+        special_tokens=[*SPECIAL_TOKENS, *letters, *(f"##{letter}" for letter in inner)],
+        initial_alphabet=letters,
+        limit_alphabet=len(letters),
+        show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator(kept, trainer)
     return BertTokenizer(
         vocab=tokenizer.get_vocab(), do_lower_case=lowercase, model_max_length=max_tokens
     )
+
+
+def _alphabet(tokenizer: Tokenizer, texts: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The commonest letters of the texts' words, and those of them that stand inside words."""
+    words: set[str] = set()
+    for text in texts:
+        words.update(tokenizer.normalizer.normalize_str(text).split())
+    everywhere: Counter[str] = Counter()
+    inside: set[str] = set()
+    for word in words:
+        for part, _ in tokenizer.pre_tokenizer.pre_tokenize_str(word):
+            everywhere.update(part)
+            inside.update(part[1:])
+    commonest = sorted(everywhere, key=lambda c: (-everywhere[c], c))[:LETTERS_AT_MOST]
+    return sorted(commonest), sorted(inside.intersection(commonest))
 
 
 @dataclass(frozen=True)
