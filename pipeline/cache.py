@@ -20,7 +20,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,11 +31,12 @@ from numpy.typing import NDArray
 from pipeline.errors import SpeechkdError
 from pipeline.manifest import Manifest, parse_manifest
 from pipeline.settings import digest
-from pipeline.storage import Folder
+from pipeline.storage import Folder, absolute
 from pipeline.units import CLIP_SECONDS, SAMPLE_RATE_HZ
 
 FORMAT_VERSION = 1
 ROWS_PER_OBJECT = 256
+WRITE_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,12 +128,27 @@ class TeacherCache:
             SpeechkdError: a cache of other settings is there (each differing value is shown), or
                 something that is not a cache.
         """
-        identity = Identity(**{**asdict(identity), "manifest_sha256": manifest.sha256})
         folder = Folder(location)
         if not _is_cache(folder):
-            _create(folder, manifest, identity, versions)
+            _create(folder, manifest, _of_manifest(identity, manifest), versions)
+        cache = cls.open_same(location, manifest, identity)
+        if cache is None:
+            raise SpeechkdError(f"{folder.location} went away while it was being opened.")
+        return cache
+
+    @classmethod
+    def open_same(
+        cls, location: str | Path, manifest: Manifest, identity: Identity
+    ) -> "TeacherCache | None":
+        """Open the cache at `location`, or return None where there is none.
+
+        Raises:
+            SpeechkdError: a cache of other settings is there; each differing value is shown.
+        """
+        if not _is_cache(Folder(location)):
+            return None
         cache = cls.open(location)
-        mine, theirs = asdict(identity), asdict(cache.identity)
+        mine, theirs = asdict(_of_manifest(identity, manifest)), asdict(cache.identity)
         differing = [name for name in mine if mine[name] != theirs[name]]
         if differing:
             table = "; ".join(f"{n}: cache {theirs[n]!r}, now {mine[n]!r}" for n in differing)
@@ -196,14 +212,8 @@ class TeacherCache:
 
         kept_KD = block_RD[kept].astype(np.float64)
         mean_D = kept_KD.mean(axis=0) if kept else np.zeros(self.identity.d_model)
-        self._embedding[rows.start : rows.stop] = block_RD
-        self._mean[shard] = mean_D
-        self._m2[shard] = ((kept_KD - mean_D) ** 2).sum(axis=0)
-        for name in self._object_names(shard):
-            self.folder.sync(name)
-
+        m2_D = ((kept_KD - mean_D) ** 2).sum(axis=0)
         lines = _sample_lines(result.samples, rows.start)
-        self.folder.write(f"samples/{shard:06d}.jsonl", lines)
         receipt = {
             "shard": shard,
             "url": self.manifest.shards[shard].url,
@@ -219,20 +229,42 @@ class TeacherCache:
             "settings_sha256": self.settings_sha256,
             "versions": dict(versions),
         }
-        self.folder.write(f"receipts/{shard:06d}.json", json.dumps(receipt, indent=1).encode())
+        self.folder.remove(f"receipts/{shard:06d}.json")  # its word would be about to break
+        for _ in range(WRITE_ATTEMPTS):
+            self._embedding[rows.start : rows.stop] = block_RD
+            self._mean[shard], self._m2[shard] = mean_D, m2_D
+            for name in self.object_names(shard):
+                self.folder.sync(name)
+            self.folder.write(f"samples/{shard:06d}.jsonl", lines)
+            receipt_text = json.dumps(receipt, indent=1).encode()
+            self.folder.write(f"receipts/{shard:06d}.json", receipt_text)
+            # Another task may be writing the same shard, with other last bits if it has other
+            # hardware. Whoever writes the last receipt reads back after it, so that what is
+            # stored in the end is what that receipt says.
+            stored = (self.block(shard), self._mean[shard], self._m2[shard])
+            if (
+                all(map(_same_bytes, stored, (block_RD, mean_D, m2_D)))
+                and self.folder.read(f"samples/{shard:06d}.jsonl") == lines
+            ):
+                return
+        raise SpeechkdError(
+            f"{self.location}: shard {shard} does not read back as it was written, after "
+            f"{WRITE_ATTEMPTS} attempts. Is the storage sound?"
+        )
 
     def receipts(self) -> dict[int, dict[str, Any]]:
         """Receipts of finished shards, by shard; a torn one, or one of other settings, is none."""
         found = {}
-        for name in self.folder.names("receipts"):
-            receipt = self._receipt(name)
+        names = [f"receipts/{name}" for name in self.folder.names("receipts")]
+        for name, content in self.folder.read_many(names).items():
+            receipt = self._receipt(name.removeprefix("receipts/"), content)
             if receipt is not None:
                 found[receipt["shard"]] = receipt
         return dict(sorted(found.items()))
 
-    def _receipt(self, name: str) -> dict[str, Any] | None:
+    def _receipt(self, name: str, content: bytes) -> dict[str, Any] | None:
         try:
-            receipt: dict[str, Any] = json.loads(self.folder.read(f"receipts/{name}") or b"")
+            receipt: dict[str, Any] = json.loads(content)
             shard = int(name.removesuffix(".json"))
             valid = (
                 receipt["shard"] == shard
@@ -320,12 +352,17 @@ class TeacherCache:
         ]
         return digest([self.settings_sha256, content])
 
-    def _object_names(self, shard: int) -> Iterator[str]:
+    def object_names(self, shard: int) -> Iterator[str]:
+        """Names of the storage objects that a shard owns, below the cache's folder."""
         rows, size = self.rows_of(shard), self.identity.rows_per_object
         for index in range(rows.start // size, rows.stop // size):
             yield f"embedding/c/{index}/0"
         yield f"statistics_mean/c/{shard}/0"
         yield f"statistics_m2/c/{shard}/0"
+
+
+def _same_bytes(stored: Any, written: NDArray[np.floating[Any]]) -> bool:
+    return np.ascontiguousarray(stored).tobytes() == np.ascontiguousarray(written).tobytes()
 
 
 def keys_sha256(keys: Iterator[str] | Sequence[str]) -> str:
@@ -346,6 +383,10 @@ def _first_rows(manifest: Manifest, rows_per_object: int) -> list[int]:
         objects = -(-shard.samples // rows_per_object)
         first_rows.append(first_rows[-1] + objects * rows_per_object)
     return first_rows
+
+
+def _of_manifest(identity: Identity, manifest: Manifest) -> Identity:
+    return replace(identity, manifest_sha256=manifest.sha256)
 
 
 def _is_cache(folder: Folder) -> bool:
@@ -398,9 +439,9 @@ def _write_layout(
                 compressors=None,
             )
     # Our attributes come last: a group without them is not a cache yet.
-    record = {
+    record: Any = {
         "identity": asdict(identity),
-        "manifest_location": manifest.location,
+        "manifest_location": absolute(manifest.location),
         "versions": dict(versions),
     }
     group.attrs["speechkd"] = record

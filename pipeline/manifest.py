@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline.atomic import write_text
 from pipeline.errors import SpeechkdError
+from pipeline.storage import read_file
 
 FIELDS = ("url", "samples", "bytes", "sha256")
 
@@ -77,7 +78,7 @@ def read_manifest(location: str | Path) -> Manifest:
     """
     location = str(location)
     try:
-        text = Path(location).read_text(encoding="utf-8")
+        text = read_file(location).decode()
     except FileNotFoundError:
         raise SpeechkdError(
             f"{location}: there is no such data manifest. `speechkd shard` writes one beside "
