@@ -293,13 +293,15 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
 def _load(kind: Any, name: str, *, weights: bool = True) -> Any:
     options = {"use_safetensors": True} if weights else {}
-    if Path(name).exists() and not (Path(name) / "config.json").is_file():
+    needed = "config.json" if weights else "tokenizer_config.json"
+    if Path(name).exists() and not (Path(name) / needed).is_file():
         raise SpeechkdError(
-            f"{name} has no config.json, so it is not a Hugging Face model folder. Name a folder "
-            "written by save_pretrained, a distill run, or a hub id."
+            f"{name} has no {needed}, so it is not a Hugging Face folder of that kind. Name a "
+            "folder written by save_pretrained, the student/ of a distill run, or a hub id."
         )
     try:
-        AutoConfig.from_pretrained(name, trust_remote_code=False)
+        if weights:  # names a missing configuration better than the model's own loading does
+            AutoConfig.from_pretrained(name, trust_remote_code=False)
         return kind.from_pretrained(name, trust_remote_code=False, **options)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]

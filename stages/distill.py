@@ -315,11 +315,13 @@ def run(settings: DistillSettings) -> None:
         name: value for name, value in settings.record().items() if name not in OPERATIONAL
     } | {"cache_sha256": cache.digest()}
     folder = RunFolder(settings.out)
-    if main:
-        found = folder.prepare(identity, settings.resume)
-        if found and found["status"] == "finished" and folder.student.is_dir():
+    found = folder.prepare(identity, settings.resume) if main else None
+    finished = found is not None and found["status"] == "finished" and folder.student.is_dir()
+    if processes.any_of(finished, device):
+        if main:
             say(f"{settings.out}: this run is finished: nothing to do")
-            return
+        processes.leave()
+        return
 
     tokenizer = _tokenizer(settings, cache, folder)
     corpus = _corpus(settings, cache, tokenizer)

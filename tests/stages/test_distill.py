@@ -1,0 +1,344 @@
+"""`speechkd distill` as a user meets it: runs, stops, goes on, and what it leaves behind."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModel, BertConfig
+
+from pipeline.errors import SpeechkdError
+from stages.distill import DistillSettings, run
+from tests.made_up import make_cache
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return make_cache(tmp_path_factory.mktemp("distill") / "cache", [60, 40]).folder.path
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A configuration that trains in milliseconds."""
+    folder = tmp_path_factory.mktemp("tiny")
+    BertConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
+    ).save_pretrained(folder)
+    return str(folder / "config.json")
+
+
+@pytest.fixture
+def settings(cache, tiny, tmp_path):
+    def make(**changes):
+        options = {
+            "cache": cache, "out": tmp_path / "run", "kd": ["nst"], "student": tiny, "epochs": 4.0,
+            "batch": 16, "vocab_size": 200, "held_out": 0.1, "log_every": 1, "measure_every": 5,
+            "learning_rate": 1e-3, "device": "cpu", "checkpoint_minutes": 0.0,
+        }  # fmt: skip
+        return DistillSettings(**{**options, **changes})
+
+    return make
+
+
+def metrics(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(folder):
+    return {
+        line["step"]: {k: v for k, v in line.items() if k.startswith(("loss", "gradient"))}
+        for line in metrics(folder)
+        if "loss/mlm" in line
+    }
+
+
+def weights(folder):
+    return load_file(folder / "student" / "model.safetensors")
+
+
+def same_weights(one, other):
+    return all(torch.equal(value, weights(other)[name]) for name, value in weights(one).items())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kd": ["none"]},
+        {"kd": ["nst"]},
+        {"kd": ["crd"], "crd_negatives": 20},
+        {"kd": ["infonce", "l1", "cosine"], "gamma": [1.0, 0.5, 2.0]},
+        {"kd": ["nst"], "nst_pattern": "batch", "kd_pass": "clean", "kd_special": False},
+        {"kd": ["crd"], "crd_symmetric": True, "kd_tokens": "cls", "control": "shuffled"},
+    ],
+    ids=lambda changes: "-".join(changes["kd"]),
+)
+def test_a_run_leaves_what_the_contract_says(settings, changes):
+    given = settings(**changes)
+    run(given)
+    out = given.out
+    lines = metrics(out)
+    trained = [line for line in lines if "loss/mlm" in line]
+    assert [line["step"] for line in trained] == list(range(1, 21))
+    assert trained[-1]["loss/mlm"] < trained[0]["loss/mlm"]
+    assert {"epoch", "lr", "tokens_per_s", "gradient/norm"} <= trained[0].keys()
+    assert ("loss/kd" in trained[0]) == (changes["kd"] != ["none"])
+    assert ("gradient/kd_over_mlm" in trained[0]) == (changes["kd"] != ["none"])
+    assert sum("validation/loss/mlm" in line for line in lines) == 4
+    record = json.loads((out / "run.json").read_text())
+    assert record["status"] == "finished"
+    assert record["settings"]["kd"] == ",".join(changes["kd"])
+    assert "batch" not in record["paper"]
+    assert "weight_decay" in record["paper"]
+    assert "adam_epsilon" in record["assumed"]
+    assert record["data"]["cache_sha256"] == record["identity"]["cache_sha256"]
+    assert (out / "loss.png").stat().st_size > 1000
+    assert list((out / "tensorboard").iterdir())
+    card = (out / "README.md").read_text()
+    assert card.startswith("---\n")
+    assert ("This is a control" in card) == ("control" in changes)
+
+
+def test_student_loads_without_this_project_and_gives_its_states(settings, tmp_path):
+    run(settings())
+    script = (
+        "import sys, json, torch\n"
+        "from transformers import AutoModel, AutoTokenizer\n"
+        "model = AutoModel.from_pretrained(sys.argv[1]).eval()\n"
+        "tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])\n"
+        "with torch.no_grad():\n"
+        "    out = model(**tokenizer('the cat sang', return_tensors='pt')).last_hidden_state\n"
+        "assert not any(m.split('.')[0] in ('pipeline', 'stages') for m in sys.modules)\n"
+        "print(json.dumps(out[0].tolist()))\n"
+    )
+    folder = tmp_path / "run" / "student"
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(folder)],
+        capture_output=True, text=True, cwd=tmp_path, check=True,
+    )  # fmt: skip
+    from pipeline.student import load_student, pack
+
+    student, tokenizer = load_student(str(folder))
+    ids = torch.tensor(tokenizer("the cat sang")["input_ids"])
+    with torch.no_grad():
+        ours = student.eval()(pack(ids, torch.tensor([len(ids)])))
+    torch.testing.assert_close(torch.tensor(json.loads(done.stdout)), ours, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kd", ["none", "nst", "crd"])
+def test_a_stop_between_changes_nothing_bit_for_bit(settings, tmp_path, kd):
+    run(settings(kd=[kd], out=tmp_path / "whole"))
+    parted = tmp_path / "parted"
+    for stop in (7, 8, 0):
+        run(settings(kd=[kd], out=parted, max_steps=stop))
+    assert losses(parted) == losses(tmp_path / "whole")
+    assert same_weights(parted, tmp_path / "whole")
+
+
+def test_seed_decides_everything(settings, tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run(settings(out=tmp_path / name, seed=seed))
+    assert same_weights(tmp_path / "a", tmp_path / "b")
+    assert not same_weights(tmp_path / "a", tmp_path / "c")
+
+
+def test_a_finished_run_is_not_run_again(settings, capsys):
+    run(settings())
+    before = weights(settings().out)
+    capsys.readouterr()
+    run(settings())
+    assert "nothing to do" in capsys.readouterr().err
+    assert all(torch.equal(v, before[n]) for n, v in weights(settings().out).items())
+
+
+def test_other_settings_in_the_same_folder_are_refused(settings):
+    run(settings(max_steps=3))
+    with pytest.raises(SpeechkdError, match=r"learning_rate: there 0\.001, now 0\.01"):
+        run(settings(learning_rate=0.01))
+    run(settings(learning_rate=0.01, resume="never", max_steps=2))
+    assert [line["step"] for line in metrics(settings().out)] == [1, 2]
+
+
+def test_a_folder_of_something_else_is_left_alone(settings, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("years of work")
+    for resume in ("auto", "never", "always"):
+        with pytest.raises(SpeechkdError, match="holds files but no run"):
+            run(settings(resume=resume))
+    assert (tmp_path / "run" / "thesis.tex").read_text() == "years of work"
+
+
+def test_dry_run_trains_nothing_and_leaves_nothing(settings, capsys):
+    run(settings(dry_run=True, kd=["nst"], nst_pattern="token"))
+    told = capsys.readouterr().err
+    assert not settings().out.exists()
+    assert "not stated in the paper" in told
+    assert "one number a clip" in told
+    assert "half of this run" in told, "the warm-up is longer than the run"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"kd": ["none", "nst"]}, "none by itself"),
+        ({"kd": ["nst", "crd"], "gamma": [1.0]}, "1 times for 2"),
+        ({"gamma": [-1.0]}, "positive"),
+        ({"crd_negatives": 5}, "needs --kd crd"),
+        ({"measure_every": 3, "log_every": 2}, "no multiple"),
+        ({"student": "bert-huge"}, "neither one of"),
+        ({"cache": "nowhere"}, "no teacher cache"),
+        ({"projection": "none"}, "32 wide and the teacher 8"),
+        ({"max_tokens": 4096}, "at most 512"),
+        ({"resume": "always"}, "no run in"),
+        ({"device": "cuda"}, "no CUDA device"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_wrong_input_is_named(settings, changes, told):
+    if changes.get("device") == "cuda" and torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    with pytest.raises(SpeechkdError, match=told):
+        run(settings(**changes))
+    assert not settings().out.exists()
+
+
+def test_going_on_from_a_student(settings, tmp_path):
+    run(settings(out=tmp_path / "first"))
+    start = str(tmp_path / "first" / "student")
+    run(settings(out=tmp_path / "second", init=start, kd=["crd"], max_steps=1, learning_rate=0.0))
+    assert same_weights(tmp_path / "first", tmp_path / "second")
+    told = json.loads((tmp_path / "second" / "run.json").read_text())
+    assert told["result"]["outcome"] == "steps"
+
+
+def test_student_of_another_family(settings, tmp_path):
+    from transformers import ModernBertConfig
+
+    ModernBertConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        bos_token_id=2, eos_token_id=3, cls_token_id=2, sep_token_id=3,
+    ).save_pretrained(tmp_path / "modern")  # fmt: skip
+    run(settings(student=str(tmp_path / "modern" / "config.json"), max_steps=5))
+    assert AutoModel.from_pretrained(settings().out / "student").config.model_type == "modernbert"
+
+
+def command(settings):
+    words = [sys.executable, "-m", "stages.cli", "distill", str(settings.cache)]
+    given = settings.record()
+    for name in ("out", "kd", "student", "epochs", "batch", "vocab_size", "held_out", "log_every",
+                 "measure_every", "learning_rate", "device", "checkpoint_minutes",
+                 "checkpoint_steps", "dropout"):  # fmt: skip
+        words += [f"--{name.replace('_', '-')}", str(given[name])]
+    return words
+
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def wait_for(condition, seconds=60):
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "it did not happen"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_a_signal_saves_and_the_same_command_goes_on(settings, tmp_path, number):
+    given = settings(out=tmp_path / "stopped", epochs=200.0)
+    process = subprocess.Popen(command(given), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: (given.out / "metrics.jsonl").exists() and metrics(given.out))
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "Traceback" not in told
+    assert "the same command carries on" in told
+    assert not (given.out / "student").exists()
+    saved = [p.name for p in (given.out / "checkpoints").glob("step-*")]
+    assert len(saved) == 1
+    reached = int(saved[0].removeprefix("step-"))
+    assert max(losses(given.out)) == reached
+    run(settings(out=given.out, epochs=200.0, max_steps=reached + 3))
+    run(settings(out=tmp_path / "whole", epochs=200.0, max_steps=reached + 3))
+    assert losses(given.out) == losses(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_killed_at_random_instants_nothing_but_the_last_steps_is_lost(settings, tmp_path):
+    given = settings(out=tmp_path / "killed", epochs=40.0, checkpoint_steps=5, kd=["crd"])
+    rng = random.Random(0)
+    kills = 0
+    while kills < 20:
+        process = subprocess.Popen(command(given), env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+        time.sleep(rng.uniform(0.5, 6))
+        if process.poll() is not None:
+            break
+        process.kill()
+        process.wait()
+        kills += 1
+    done = subprocess.run(command(given), env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    run(settings(out=tmp_path / "whole", epochs=40.0, kd=["crd"]))
+    assert kills > 3
+    assert losses(given.out) == losses(tmp_path / "whole")
+    assert same_weights(given.out, tmp_path / "whole")
+
+
+@pytest.mark.parametrize("kd", ["nst", "crd"])
+def test_two_processes_train_as_one(settings, tmp_path, kd):
+    changes = {"kd": [kd], "dropout": 0.0, "epochs": 2.0}
+    config = json.loads(Path(settings().student).read_text())
+    config.update(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    changes["student"] = str(tmp_path / "config.json")
+    one, two = settings(out=tmp_path / "one", **changes), settings(out=tmp_path / "two", **changes)
+    run(one)
+    launcher = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone",
+    ]  # fmt: skip
+    done = subprocess.run(
+        [*launcher, *command(two)[1:]], env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    if kd == "nst":
+        again = subprocess.run(
+            [*launcher, *command(two)[1:]], env=ENVIRONMENT, capture_output=True, text=True
+        )
+        assert again.returncode == 0, again.stderr
+        assert again.stderr.count("nothing to do") == 1
+    for step, wanted in losses(tmp_path / "one").items():
+        got = losses(tmp_path / "two")[step]
+        for name in wanted:
+            if name.startswith("loss"):
+                assert got[name] == pytest.approx(wanted[name], rel=1e-5), (step, name)
+    assert (tmp_path / "two" / "student" / "model.safetensors").is_file()
+
+
+def test_loss_that_is_not_finite_is_skipped_then_stops_the_run(settings, monkeypatch):
+    from pipeline.distillation import Distillation
+
+    forward = Distillation.forward
+    calls = []
+
+    def poisoned(self, *args, **kwargs):
+        losses = forward(self, *args, **kwargs)
+        if self.training:
+            calls.append(None)
+            if len(calls) in (3, *range(9, 99)):
+                losses["loss"] = losses["loss"] * torch.nan
+        return losses
+
+    monkeypatch.setattr(Distillation, "forward", poisoned)
+    with pytest.raises(SpeechkdError, match="not finite 5 steps in a row") as error:
+        run(settings(checkpoint_steps=4))
+    assert "step-000000008" in str(error.value)
+    lines = metrics(settings().out)
+    assert [line["skipped"] for line in lines if "loss/mlm" in line][:12] == [
+        0, 0, 1, 1, 1, 1, 1, 1, 2, 3, 4, 5,
+    ]  # fmt: skip
+    assert not (settings().out / "student").exists()
