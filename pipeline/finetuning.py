@@ -121,6 +121,21 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_token
     return Tokens(tuple(np.asarray(row, np.int32) for row in ids), len(long))
 
 
+def check_pooling(tokens: Tokens, tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> None:
+    """Refuse to take the first token for the text where it is a word of the text.
+
+    Raises:
+        SpeechkdError: pooling is `cls` and the tokenizer puts no token of its own in front.
+    """
+    if recipe.pooling == "cls" and any(
+        row[0] not in tokenizer.all_special_ids for row in tokens.ids
+    ):
+        raise SpeechkdError(
+            "--pooling cls takes the vector of the first token, but this tokenizer puts no "
+            "special token in front of a text; use --pooling mean."
+        )
+
+
 class Judge(nn.Module):
     """An encoder, pooled to one vector a text, and a head.
 

@@ -9,7 +9,15 @@ import torch
 
 from pipeline.cluster import ArrayTask, share
 from pipeline.errors import SpeechkdError
-from pipeline.finetuning import Examples, Outcome, Recipe, Tokens, tokenize, train_cell
+from pipeline.finetuning import (
+    Examples,
+    Outcome,
+    Recipe,
+    Tokens,
+    check_pooling,
+    tokenize,
+    train_cell,
+)
 from pipeline.metrics import Array
 from pipeline.mosei.tasks import Task
 from pipeline.pretrained import Pretrained, load_pretrained
@@ -130,6 +138,7 @@ def run_cells(grid: Grid, todo: Sequence[Cell], results: Results, device: torch.
         for given, group in itertools.groupby(left, key=lambda cell: cell.given):
             _, encoder, tokenizer = load_pretrained(given)
             tokens = tokenize(tokenizer, grid.texts, _longest(grid.recipe, encoder.config))
+            check_pooling(tokens, tokenizer, grid.recipe)
             encoder.to(device)
             for cell in group:
 

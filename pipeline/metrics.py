@@ -64,7 +64,7 @@ def sign_ceil(values_n: Array, limit: int) -> Array:
 
 def rounded(values_n: Array, limit: int) -> Array:
     """Classes by clipping and rounding half to even, as MulT and MMSA define them."""
-    return np.rint(np.clip(np.asarray(values_n), -limit, limit)).astype(np.int64)
+    return np.asarray(np.rint(np.clip(np.asarray(values_n), -limit, limit)), np.int64)
 
 
 def confusion(labels_n: Array, predictions_n: Array, classes: int) -> Array:

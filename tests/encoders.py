@@ -1,0 +1,35 @@
+"""Tiny encoders with random weights, saved as ordinary Hugging Face folders."""
+
+from pathlib import Path
+
+import torch
+from tokenizers import BertWordPieceTokenizer
+from tokenizers.processors import BertProcessing
+from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
+
+
+def save_encoder(folder: Path, texts: list[str], *, seed: int = 0, width: int = 32) -> Path:
+    """A 2-layer BERT whose word pieces are made from `texts`."""
+    pieces = BertWordPieceTokenizer(lowercase=True)
+    pieces.train_from_iterator(texts, vocab_size=300, show_progress=False)
+    pieces.post_processor = BertProcessing(
+        ("[SEP]", pieces.token_to_id("[SEP]")), ("[CLS]", pieces.token_to_id("[CLS]"))
+    )
+    names = ("unk", "cls", "sep", "pad", "mask")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=pieces._tokenizer,
+        **{f"{name}_token": f"[{name.upper()}]" for name in names},
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        config = BertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=width,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=2 * width,
+            max_position_embeddings=64,
+        )
+        BertForMaskedLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

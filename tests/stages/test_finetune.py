@@ -1,0 +1,148 @@
+import json
+
+import pytest
+
+from pipeline.errors import SpeechkdError
+from pipeline.results import read_results
+from stages.finetune import MoseiSettings, parse_seeds, run
+from tests.encoders import save_encoder
+from tests.pipeline.mosei.made import sentences, write_mmsa
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finetune")
+    write_mmsa(folder / "label.csv", 60)
+    for name, seed in (("a", 0), ("b", 1)):
+        save_encoder(folder / name, [text for text, _ in sentences(60)], seed=seed)
+    return folder
+
+
+def settings(here, out, **changes):
+    return MoseiSettings(
+        **{
+            "data": here / "label.csv",
+            "checkpoint": [str(here / "a")],
+            "task": ["sentiment3", "sentiment"],
+            "seeds": "0",
+            "epochs": 1,
+            "device": "cpu",
+            "out": out,
+            **changes,
+        }
+    )
+
+
+def test_each_cell_leaves_a_line_and_its_predictions(here, tmp_path, capsys):
+    run(settings(here, tmp_path / "r", checkpoint=[str(here / "a"), f"second={here / 'b'}"]))
+    lines = read_results(tmp_path / "r")
+    assert {(r["checkpoint"]["label"], r["task"], r["seed"]) for r in lines} == {
+        (label, task, 0) for label in ("a", "second") for task in ("sentiment3", "sentiment")
+    }
+    for line in lines:
+        assert line["splits"] == {"train": 36, "valid": 12, "test": 12}
+        predictions = (tmp_path / "r" / line["predictions"]).read_text().splitlines()
+        assert len(predictions) == 13
+        assert line["recipe"]["pooling"] == "cls"
+        assert line["provenance"]["versions"]["torch"]
+    shown = capsys.readouterr().out
+    assert "best constant answer" in shown
+    assert "second" in shown
+
+
+def test_a_finished_cell_is_never_run_again(here, tmp_path, monkeypatch):
+    run(settings(here, tmp_path / "r", task=["sentiment3"]))
+    before = (tmp_path / "r" / "results.jsonl").read_bytes()
+    monkeypatch.setattr("pipeline.grid.train_cell", lambda *_, **__: pytest.fail("ran again"))
+    run(settings(here, tmp_path / "r", task=["sentiment3"]))
+    assert (tmp_path / "r" / "results.jsonl").read_bytes() == before
+
+
+def test_what_was_cut_off_is_finished_later_with_the_same_figures(here, tmp_path, monkeypatch):
+    """The second cell dies; a later run does that one alone, and nothing differs from one run."""
+    import pipeline.grid
+
+    train, calls = pipeline.grid.train_cell, []
+
+    def dying(*arguments, **named):
+        calls.append(arguments[4])
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return train(*arguments, **named)
+
+    monkeypatch.setattr("pipeline.grid.train_cell", dying)
+    cut = settings(here, tmp_path / "cut", task=["sentiment3"], seeds="0-2")
+    with pytest.raises(KeyboardInterrupt):
+        run(cut)
+    assert len(read_results(tmp_path / "cut")) == 1
+    run(cut)
+    assert calls == [0, 1, 1, 2]
+    run(settings(here, tmp_path / "whole", task=["sentiment3"], seeds="0-2"))
+    for one, other in zip(
+        read_results(tmp_path / "cut"), read_results(tmp_path / "whole"), strict=True
+    ):
+        assert one["metrics"] == other["metrics"]
+        table = one["predictions"]
+        assert (tmp_path / "cut" / table).read_bytes() == (tmp_path / "whole" / table).read_bytes()
+
+
+def test_another_recipe_needs_another_folder(here, tmp_path):
+    run(settings(here, tmp_path / "r", task=["sentiment3"]))
+    with pytest.raises(SpeechkdError, match=r"recipe\.pooling: cls there, mean now"):
+        run(settings(here, tmp_path / "r", task=["sentiment3"], pooling="mean"))
+
+
+def test_array_tasks_share_the_grid(here, tmp_path, capsys):
+    shown = []
+    for task in ("0/3", "1/3", "2/3"):
+        run(settings(here, tmp_path, seeds="0-4", array_task=task, dry_run=True))
+        shown.append(capsys.readouterr().out.split())
+    cells = [name for part in shown for name in part]
+    assert len(cells) == len(set(cells)) == 10
+    assert {len(part) for part in shown} == {3, 4}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_mult_trains_one_regression(here, tmp_path, capsys):
+    run(settings(here, tmp_path, task=["sentiment7", "sentiment2"], scheme="mult", dry_run=True))
+    (cell,) = capsys.readouterr().out.split()
+    assert cell.endswith("-sentiment-seed0")
+
+
+def test_two_encoders_of_one_name_are_refused(here, tmp_path):
+    with pytest.raises(SpeechkdError, match="are both called a in tables"):
+        run(settings(here, tmp_path, checkpoint=[str(here / "a"), f"a={here / 'b'}"]))
+
+
+def test_a_task_without_labels_is_refused(here, tmp_path):
+    with pytest.raises(SpeechkdError, match=r"task fear has no labelled clip in train and test"):
+        run(settings(here, tmp_path, task=["fear"]))
+
+
+def test_a_made_split_needs_no_split_in_the_data(tmp_path):
+    rows = [
+        {"video_id": f"v{i // 2}", "clip_id": i, "text": text, "happy": int(value > 0)}
+        for i, (text, value) in enumerate(sentences(40))
+    ]
+    data = tmp_path / "t.jsonl"
+    data.write_text("\n".join(map(json.dumps, rows)))
+    save_encoder(tmp_path / "a", [row["text"] for row in rows])
+    made = {"task": ["happiness"], "split": "made", "data": data}
+    run(settings(tmp_path, tmp_path / "r", **made))
+    (line,) = read_results(tmp_path / "r")
+    assert line["splits"] == {"train": 28, "valid": 4, "test": 8}
+    with pytest.raises(SpeechkdError, match=r"data\.split\.seed: 0 there, 1 now"):
+        run(settings(tmp_path, tmp_path / "r", **made, split_seed=1))
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"), [("0-4", [0, 1, 2, 3, 4]), ("7", [7]), ("0, 2,5-6,2", [0, 2, 5, 6])]
+)
+def test_seeds(text, seeds):
+    assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "a", "-1", "1-", "3-1", "1.5", "0..4"])
+def test_seeds_that_are_none(text):
+    with pytest.raises(SpeechkdError, match="--seeds is"):
+        parse_seeds(text)
