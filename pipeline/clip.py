@@ -18,6 +18,7 @@ BLOCK_SAMPLES: Samples = 65_536
 PREROLL_SECONDS = 1  # an MP3 frame leans on earlier ones, so a seek alone lands on wrong samples
 END_SLACK_SECONDS: Seconds = 0.05  # segment times are often rounded: such an end is the file's end
 ROUNDING_SECONDS: Seconds = 1e-6
+LOST_SECONDS: Seconds = 0.1  # MP3 headers count a few frames more than there are
 
 
 class ClipError(Exception):
@@ -158,4 +159,7 @@ def _read_mono(file: "soundfile.SoundFile", begin: Samples, stop: Samples) -> "n
         position += len(block)
         if len(block) < wanted:
             break
+    lost_s = (min(stop, file.frames) - position) / file.samplerate
+    if lost_s > LOST_SECONDS:
+        raise ClipError("undecodable audio", f"{file.name}: {lost_s:.1f} s of it are missing")
     return np.concatenate(blocks)

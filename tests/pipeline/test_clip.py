@@ -155,6 +155,15 @@ def test_a_header_that_claims_hours_is_read_no_further_than_its_bytes(tmp_path):
     assert len(read_clip(path)) == 16_000
 
 
+@pytest.mark.parametrize("kind", ["flac", "mp3"])
+@pytest.mark.parametrize("times", [(), (1.0, 4.9)])
+def test_audio_that_ends_before_its_header_says_is_refused(tmp_path, kind, times):
+    path = written(tmp_path, 16_000, chirp(16_000, 5), kind)
+    assert len(read_clip(path, *times)) > 60_000
+    os.truncate(path, path.stat().st_size // 2)
+    assert reason(path, *times) == "undecodable audio"
+
+
 @pytest.mark.parametrize("rate", [1, 100, 1_000_000, 2_000_000_000])
 def test_a_rate_that_nothing_records_at_is_refused(tmp_path, rate):
     assert reason(written(tmp_path, rate, np.zeros(100))) == "undecodable audio"
