@@ -1,0 +1,97 @@
+"""A spoken corpus with a planted signal: invented words whose hidden affect only the voice tells.
+
+Every word is spoken in the same carrier sentences, so a text alone says nothing about a word's
+affect. Pitch, range, rate and loudness do, with jitter so that the two affects overlap. A model
+that reads text and still knows the affect of a word it was never given labels for has learnt it
+from the audio.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.speech_synthesis import VOICES
+
+CARRIERS = (
+    "we found the {} near the old bridge",
+    "she said the {} was on the table",
+    "they talked about the {} for an hour",
+    "the {} arrived late in the morning",
+    "i saw a {} behind the green house",
+    "nobody expected the {} to be here",
+    "he keeps a {} in the kitchen",
+    "there was a {} at the end of the street",
+    "my brother brought the {} back home",
+    "you can see the {} from the window",
+    "all of them looked at the {} again",
+    "it was the {} that we heard about",
+    "the first {} came from the north",
+    "do you remember the {} from last year",
+    "a {} like this is not easy to find",
+)
+
+ONSETS = ("b", "br", "d", "dr", "f", "fl", "g", "gl", "k", "kr", "m", "n", "pl", "s", "t", "v", "z")
+VOWELS = ("a", "e", "i", "o", "u")
+CODAS = ("l", "n", "r", "nt", "st", "lv", "rm", "sk")
+ENDINGS = ("el", "en", "in", "ock", "om", "us")
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One sentence and how it is spoken; pitch, range and volume in eSpeak's own scales."""
+
+    key: str
+    text: str
+    word: str
+    affect: int
+    """+1 or −1."""
+    voice: str
+    pitch: int
+    range: int
+    rate_wpm: int
+    volume: int
+
+
+def invent_words(count: int, seed: int) -> list[str]:
+    """`count` different pronounceable words that are no English words."""
+    rng = np.random.default_rng([seed, 1])
+    words: list[str] = []
+    while len(words) < count:
+        parts = (ONSETS, VOWELS, CODAS, ENDINGS)
+        word = "".join(part[rng.integers(len(part))] for part in parts)
+        if word not in words:
+            words.append(word)
+    return words
+
+
+def plant(words: int, sentences_per_word: int, seed: int) -> list[Utterance]:
+    """Draw a corpus: half of the words bright (+1), half of them flat (−1).
+
+    Args:
+        words: how many words; even.
+        sentences_per_word: how many of the `CARRIERS` each word is spoken in, up to all 15.
+        seed: decides words, affects, voices and jitter.
+    """
+    rng = np.random.default_rng([seed, 2])
+    affects = rng.permutation(np.repeat([1, -1], words // 2))
+    utterances = []
+    for word, affect in zip(invent_words(words, seed), affects.tolist(), strict=True):
+        for number, carrier in enumerate(CARRIERS[:sentences_per_word]):
+
+            def around(middle: float, shift: float, jitter: float, affect: int = affect) -> int:
+                return round(middle + affect * shift + rng.normal(0, jitter))
+
+            utterances.append(
+                Utterance(
+                    key=f"{word}-{number:02d}",
+                    text=carrier.format(word),
+                    word=word,
+                    affect=affect,
+                    voice=VOICES[rng.integers(len(VOICES))],
+                    pitch=min(max(around(50, 18, 14), 0), 99),
+                    range=min(max(around(50, 15, 12), 0), 99),
+                    rate_wpm=min(max(around(170, 22, 18), 80), 450),
+                    volume=min(max(around(100, 25, 20), 20), 200),
+                )
+            )
+    return utterances
