@@ -281,6 +281,11 @@ class TeacherCache:
         done = self.receipts()
         return [shard for shard in range(len(self.manifest)) if shard not in done]
 
+    @property
+    def written(self) -> int:
+        """Rows written, over all finished shards."""
+        return sum(receipt["written"] for receipt in self.receipts().values())
+
     def samples(self) -> Samples:
         """Keys, texts, durations and rows of everything written, in manifest order."""
         records = [record for shard in self.receipts() for record in self.shard_samples(shard)]
@@ -343,6 +348,10 @@ class TeacherCache:
                 m2_D = m2_D + m2s_SD[shard] + shift_D**2 * (count * added / total)
                 count = total
         return Statistics(count, mean_D, np.sqrt(m2_D / max(count, 1)))
+
+    def shard_statistics(self, shard: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean of a shard's vectors, and their sum of squared deviations from it."""
+        return np.asarray(self._mean[shard]), np.asarray(self._m2[shard])
 
     def digest(self) -> str:
         """SHA-256 of what the cache holds: settings, and vectors and samples of each shard."""

@@ -240,6 +240,18 @@ class Folder:
                 lambda: self._filesystem.pipe_file(f"{self._root}/{name}", content), self.location
             )
 
+    def exists(self, name: str) -> bool:
+        """Whether there is such a file."""
+        if self.path is not None:
+            return (self.path / name).is_file()
+        return bool(retried(lambda: self._filesystem.exists(f"{self._root}/{name}"), self.location))
+
+    def size(self) -> int:
+        """Bytes in all files of the folder."""
+        if self.path is not None:
+            return sum(p.stat().st_size for p in self.path.rglob("*") if p.is_file())
+        return int(retried(lambda: self._filesystem.du(self._root), self.location))
+
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
         if self.path is not None:
@@ -248,7 +260,7 @@ class Folder:
             except FileNotFoundError:
                 return
             atomic.sync((self.path / name).parent)
-        elif retried(lambda: self._filesystem.exists(f"{self._root}/{name}"), self.location):
+        elif self.exists(name):
             retried(lambda: self._filesystem.rm_file(f"{self._root}/{name}"), self.location)
 
     def names(self, folder: str) -> list[str]:

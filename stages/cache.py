@@ -1,0 +1,213 @@
+"""Look into a teacher cache, check it, export it, merge several."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import SpeechkdError
+from pipeline.settings import Settings, setting
+
+if TYPE_CHECKING:
+    from pipeline.cache import TeacherCache
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfoSettings(Settings):
+    """What `speechkd cache info` reads."""
+
+    cache: str = setting(help="Teacher cache (path or URL).", argument=True)
+    refused: bool = setting(False, help="List every refused sample, as JSON lines, instead.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifySettings(Settings):
+    """What `speechkd cache verify` reads."""
+
+    cache: str = setting(help="Teacher cache (path or URL).", argument=True)
+    tars: bool = setting(True, help="Hash the tars too, where they can be found.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSettings(Settings):
+    """What `speechkd cache export` reads and writes."""
+
+    cache: str = setting(help="Teacher cache (path or URL).", argument=True)
+    out: Path = setting(help="Folder to make.")
+    unfinished: bool = setting(False, help="Export what is there of an unfinished cache.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeSettings(Settings):
+    """What `speechkd cache merge` reads and writes."""
+
+    caches: list[str] = setting(help="Teacher caches of the same settings.", argument=True)
+    out: str = setting(help="Cache to make, or to carry on with (path or URL).")
+
+
+def info(settings: InfoSettings) -> None:
+    """Describe a teacher cache on a page: rows, hours, teacher, statistics, refused samples.
+
+    Example: speechkd cache info caches/mine
+    """
+    from pipeline.cache import TeacherCache
+
+    cache = TeacherCache.open(settings.cache)
+    if settings.refused:
+        _print_refused(cache)
+    else:
+        _print_page(cache)
+
+
+def verify(settings: VerifySettings) -> None:
+    """Check every vector, key, text and receipt of a cache, and the tars; name any damage.
+
+    Ends with status 1 where something is damaged or not done.
+
+    Example: speechkd cache verify caches/mine
+    """
+    from pipeline import verification
+    from pipeline.cache import TeacherCache
+    from pipeline.progress import Meter, say
+
+    cache = TeacherCache.open(settings.cache)
+    found, skipped = 0, []
+    with Meter("verifying", len(cache.manifest), "shards") as meter:
+        for event in verification.verify(cache, tars=settings.tars):
+            if isinstance(event, verification.Damage):
+                found += 1
+                print(event)
+            else:
+                meter.advance(1)
+                if event.tar_skipped:
+                    skipped.append(event.tar_skipped)
+    if settings.tars and skipped:
+        say(f"{len(skipped)} tars were not checked, the first: {skipped[0]}")
+    if found:
+        raise SpeechkdError(f"{cache.location}: {found} problems, listed above.")
+    checked = len(cache.manifest) - len(skipped)
+    print(
+        f"{cache.location}: sound; {cache.written:,} rows, {checked} of {len(cache.manifest)} "
+        "tars checked too"
+    )
+
+
+def export(settings: ExportSettings) -> None:
+    """Write a cache as embedding.npy and samples.jsonl, rows in manifest order.
+
+    Line i of samples.jsonl (row, key, text, duration_s, shard) belongs to row i of the array.
+    Refused samples are left out.
+
+    Example: speechkd cache export caches/mine --out exported
+    """
+    from pipeline.cache import TeacherCache
+    from pipeline.export import export
+    from pipeline.progress import Meter
+
+    cache = TeacherCache.open(settings.cache)
+    unfinished = cache.unfinished()
+    if unfinished and not settings.unfinished:
+        raise SpeechkdError(
+            f"{cache.location}: {len(unfinished)} of {len(cache.manifest)} shards are not done. "
+            "Finish it with `speechkd extract-teacher`, or give --unfinished."
+        )
+    with Meter("exporting", len(cache.manifest) - len(unfinished), "shards") as meter:
+        for _ in export(cache, settings.out):
+            meter.advance(1)
+    print(f"{settings.out}: {cache.written:,} rows of {cache.identity.d_model}")
+
+
+def merge(settings: MergeSettings) -> None:
+    """Join caches of the same teacher and settings into one.
+
+    Of caches of one manifest the finished shards are brought together; of different manifests
+    the shards are put one behind the other. Vectors are copied as they are. Run again, it does
+    what is not done.
+
+    Example: speechkd cache merge site-a site-b --out all
+    """
+    from pipeline.cache import TeacherCache
+    from pipeline.merging import copy_shards, merged_manifest
+    from pipeline.progress import Meter
+    from pipeline.provenance import versions
+
+    caches = [TeacherCache.open(location) for location in settings.caches]
+    manifest = merged_manifest(caches)
+    target = TeacherCache.create_or_open(settings.out, manifest, caches[0].identity, versions())
+    done = len(target.receipts())
+    with Meter("merging", len(manifest), "shards", done=done) as meter:
+        for _ in copy_shards(caches, target):
+            meter.advance(1)
+    left = len(target.unfinished())
+    print(
+        f"{target.location}: {target.written:,} rows, {len(manifest) - left} of {len(manifest)} "
+        "shards done"
+    )
+
+
+def _print_refused(cache: "TeacherCache") -> None:
+    import json
+
+    for receipt in cache.receipts().values():
+        for refusal in receipt["refused"]:
+            print(json.dumps({"shard": receipt["url"], **refusal}, ensure_ascii=False))
+
+
+def _print_page(cache: "TeacherCache") -> None:
+    import numpy as np
+    from rich.console import Console
+    from rich.table import Table
+
+    identity, receipts = cache.identity, cache.receipts()
+    refused = [(r["url"], refusal) for r in receipts.values() for refusal in r["refused"]]
+    hours = sum(receipt["audio_seconds"] for receipt in receipts.values()) / 3600
+    statistics = cache.statistics()
+    versions: Counter[str] = Counter()
+    for receipt in receipts.values():
+        versions[", ".join(f"{k} {v}" for k, v in receipt["versions"].items())] += 1
+
+    page = Table(show_header=False, box=None, pad_edge=False)
+    page.add_column(style="bold", no_wrap=True)
+    page.add_column(overflow="fold")
+
+    def row(name: str, value: Any) -> None:
+        page.add_row(name, str(value))
+
+    row("cache", f"{cache.location} (format {identity.format_version})")
+    row("shards", f"{len(receipts):,} of {len(cache.manifest):,} done")
+    row("rows", f"{cache.written:,} of {cache.manifest.samples:,} samples")
+    row("audio", f"{hours:,.2f} h, {hours * 3600 / max(cache.written, 1):.2f} s a clip")
+    row("teacher", f"{identity.teacher}, weights {identity.teacher_sha256[:16]}…")
+    row("vectors", f"{identity.d_model} × {identity.dtype}, encoder in {identity.precision}")
+    row("pooling", f"{identity.pooling}, {identity.context_seconds} s of context")
+    if statistics.count:
+        norm = float(np.linalg.norm(statistics.mean_D))
+        spread = float(np.sqrt((statistics.std_D**2).sum()))
+        row(
+            "statistics",
+            f"length of the mean vector {norm:.3g}, spread around it {spread:.3g}, "
+            f"standard deviation a dimension {statistics.std_D.min():.2g} to "
+            f"{statistics.std_D.max():.2g}",
+        )
+    row("size", f"{cache.folder.size() / 1e6:,.1f} MB")
+    row("manifest", f"{cache.manifest.location}, sha256 {identity.manifest_sha256[:16]}…")
+    for text, count in versions.most_common():
+        row("made with", f"{text} ({count:,} shards)")
+    row("refused", f"{len(refused):,} samples")
+    for reason, count in Counter(refusal["reason"] for _, refusal in refused).most_common():
+        examples = [
+            f"{refusal['key']} in {url}" for url, refusal in refused if refusal["reason"] == reason
+        ][:2]
+        row("", f"{count:,} {reason}, such as {'; '.join(examples)}")
+    if refused:
+        row("", "all of them: speechkd cache info --refused")
+    Console(highlight=False).print(page)
+
+
+COMMANDS: dict[str, tuple[type[Settings], Callable[[Any], None]]] = {
+    "info": (InfoSettings, info),
+    "verify": (VerifySettings, verify),
+    "export": (ExportSettings, export),
+    "merge": (MergeSettings, merge),
+}
