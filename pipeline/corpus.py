@@ -338,7 +338,7 @@ class Batches:
     def held_out(self) -> list[Tensor]:
         """The clips of each validation batch: always the same, a last partial one left out."""
         clips, size = self.corpus.held_out, self.clips_per_batch
-        parts = list(torch.split(clips, size))
+        parts = list(torch.split(clips, size)) if len(clips) else []
         return parts[:-1] if len(parts) > 1 and len(parts[-1]) < size else parts
 
     def make(self, clip_B: Tensor, stream: str, epoch: int, step: int) -> Batch:
