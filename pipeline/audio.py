@@ -144,6 +144,8 @@ def decode(content: bytes) -> NDArray[np.float32]:
     Raises:
         RefusedError: undecodable, empty, not finite, or longer than the clip length.
     """
+    if not content:
+        raise RefusedError("empty audio", "no bytes")
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
             rate = file.samplerate
