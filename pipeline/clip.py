@@ -110,7 +110,7 @@ def _opened(path: Path) -> "Iterator[soundfile.SoundFile]":
         with soundfile.SoundFile(path) as file:
             yield file
     except (soundfile.SoundFileError, OSError, RuntimeError, ValueError, TypeError) as error:
-        raise ClipError("undecodable audio", f"{path}: {error}") from None
+        raise ClipError("undecodable audio", f"{path}: {str(error).rstrip('.')}") from None
 
 
 def _check_length(samples: Samples, rate: Hertz, path: Path) -> None:

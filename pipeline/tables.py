@@ -34,7 +34,7 @@ def column_names(path: Path) -> list[str]:
                 raise SpeechkdError(f"{path}, line {row.line}: {row.fault}.")
             return list(row.cells)
         raise SpeechkdError(f"{path} is empty; each of its lines must be a JSON object.")
-    for _, line in _lines(path):
+    for line in _lines(path):
         names = _split(line, _delimiter(path, line), path)
         return [name.strip() for name in names]
     raise SpeechkdError(f"{path} is empty; its first line must name the columns.")
@@ -65,25 +65,34 @@ def read_text(path: Path) -> str:
     Raises:
         SpeechkdError: the file is missing, unreadable or not UTF-8.
     """
-    return "".join(line for _, line in _lines(path))
+    return "".join(_lines(path))
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    number = 0
+def _lines(path: Path) -> Iterator[str]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            for number, line in enumerate(file, start=1):
-                yield number, line
+            yield from file
     except FileNotFoundError:
         raise SpeechkdError(f"{path}: there is no such file; check the path.") from None
     except UnicodeDecodeError as error:
         raise SpeechkdError(
-            f"{path} is not UTF-8 text (byte 0x{error.object[error.start]:02x} near line "
-            f"{number + 1}); save it as UTF-8, for instance "
+            f"{path}, line {_first_bad_line(path)}: not UTF-8 text (byte "
+            f"0x{error.object[error.start]:02x}); save the file as UTF-8, for instance "
             f"`iconv -f WINDOWS-1252 -t UTF-8 {path.name} > utf8{path.suffix}`."
         ) from None
     except OSError as error:
         raise SpeechkdError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def _first_bad_line(path: Path) -> int:
+    """Number of the first line that is not UTF-8; the reader, which takes blocks, cannot tell."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return 1
 
 
 def _is_json(path: Path) -> bool:
@@ -104,7 +113,7 @@ def _split(line: str, delimiter: str, path: Path) -> list[str]:
 
 def _csv_rows(path: Path) -> Iterator[Row]:
     csv.field_size_limit(MAX_CELL_CHARACTERS)
-    lines = (line for _, line in _lines(path))
+    lines = _lines(path)
     header = next(lines, "")
     delimiter = _delimiter(path, header)
     names = [name.strip() for name in _split(header, delimiter, path)]
@@ -121,7 +130,7 @@ def _csv_rows(path: Path) -> Iterator[Row]:
 
 def _tsv_rows(path: Path) -> Iterator[Row]:
     names: list[str] = []
-    for number, line in _lines(path):
+    for number, line in enumerate(_lines(path), start=1):
         values = _split(line, "\t", path)
         if not names:
             names = [value.strip() for value in values]
@@ -136,7 +145,7 @@ def _row(line: int, names: list[str], values: list[str]) -> Row:
 
 
 def _json_rows(path: Path) -> Iterator[Row]:
-    for number, line in _lines(path):
+    for number, line in enumerate(_lines(path), start=1):
         if not line.strip():
             continue
         try:

@@ -232,9 +232,9 @@ def _refusal_message(folder: "ShardFolder", what: str) -> str:
     example = next(refusal for refusal in tally.refused if refusal.reason == reason)
     return (
         f"{what}: {len(tally.refused):,} of the first {tally.entries:,} entries, {count:,} for "
-        f"{reason!r}, for instance {example.key!r} ({example.where}): {example.detail}. All are "
-        f"in {folder.write_refused()}. Mend them, or raise --max-refused (now the same command "
-        "carries on)."
+        f"{reason!r}, for instance {example.key!r} ({example.where}): {example.detail}. All "
+        f"are in {folder.write_refused()}. Raise --max-refused and the same command carries on, or "
+        "mend them and name a new --out."
     )
 
 

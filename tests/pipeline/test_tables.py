@@ -87,7 +87,7 @@ def test_row_of_the_wrong_width_is_a_fault(tmp_path):
 def test_other_encodings_are_named_with_the_remedy(tmp_path):
     path = tmp_path / "t.csv"
     path.write_bytes("path,text\na.wav,fine\nb.wav,café\n".encode("latin-1"))
-    with pytest.raises(SpeechkdError, match=r"not UTF-8 text \(byte 0xe9 .*iconv"):
+    with pytest.raises(SpeechkdError, match=r"t\.csv, line 3: not UTF-8 text \(byte 0xe9\).*iconv"):
         list(read_rows(path))
     path.write_bytes("path,text\na.wav,x\n".encode("utf-16"))
     with pytest.raises(SpeechkdError, match="not UTF-8"):
