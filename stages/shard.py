@@ -2,11 +2,10 @@
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -139,10 +138,9 @@ def _survey(corpus: Corpus) -> tuple[int, str]:
     digest, count = hashlib.sha256(), 0
     for entry in corpus.read():
         count += 1
-        fields = asdict(entry)
-        del fields["where"]  # the corpus may be moved between two runs
+        fields = {**vars(entry), "where": ""}  # the corpus may be moved between two runs
         if isinstance(entry, Entry):
-            fields["path"] = os.path.relpath(entry.path, corpus.root)
+            fields["path"] = str(entry.path).removeprefix(str(corpus.root))
         digest.update(json.dumps(fields).encode())
     if not count:
         raise SpeechkdError(f"{corpus.root}: {corpus.description} lists no recording.")
