@@ -57,8 +57,9 @@ ifeq ($(TORCH_BACKEND),default)
 	$(BIN)/pip install -q $(TORCH)
 else
 	$(BIN)/pip install -q -c constraints.txt uv
+	@# uv knows PyTorch's own index by the backend's name; out of its reach, pip's index serves.
 	$(BIN)/uv pip install -q --python $(BIN)/python --torch-backend=$(TORCH_BACKEND) $(TORCH) \
-	  || $(BIN)/pip install -q $(TORCH)
+	  2>/dev/null || $(BIN)/pip install -q $(TORCH)
 endif
 	@touch $@
 
