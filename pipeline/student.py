@@ -4,18 +4,20 @@ Sequences are laid end to end without padding, attention stays inside each, and 
 head sees masked positions only. The model is Hugging Face's own, entered through its attention
 interface, so what is trained here loads anywhere without conversion.
 
-Shapes: B sequences, N tokens in all, L tokens in the longest, D width, H heads, E width of a
-head, K chosen positions, V vocabulary.
+Shapes: B sequences, N tokens in all, G places of padded grids, L tokens in the longest, D width,
+H heads, E width of a head, K chosen positions, V vocabulary.
 """
 
 import copy
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from transformers import (
     AttentionInterface,
@@ -32,6 +34,8 @@ from transformers.modeling_outputs import BaseModelOutput
 from pipeline.errors import SpeechkdError
 
 ATTENTION = "speechkd_packed"
+BAND_TOKENS = 16
+"""Lengths that share one call of attention on a CPU: 1 to 16 tokens, 17 to 32, …"""
 
 PRESETS: dict[str, dict[str, int]] = {
     "bert-base": {"num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12},
@@ -67,11 +71,109 @@ class Packed:
         """Where each sequence begins in the packing: the place of its first token."""
         return self.grid_BL[:, 0]
 
+    @cached_property
+    def bands(self) -> "Bands":
+        """The sequences in groups of like length; made once for all layers."""
+        return _bands(self)
+
     def with_ids(self, ids_N: Tensor) -> "Packed":
         """The same sequences with other tokens in the same places, such as masked ones."""
         return Packed(
             ids_N, self.lengths_B, self.sequence_N, self.offset_N, self.grid_BL, self.valid_BL
         )
+
+
+@dataclass(frozen=True)
+class Band:
+    """Sequences of like length that share one call of attention.
+
+    Attributes:
+        sequences: how many.
+        longest: tokens of the longest.
+        valid_BL: whether sequence `b` of the band has a token `l`.
+    """
+
+    sequences: int
+    longest: int
+    valid_BL: Tensor
+
+
+@dataclass(frozen=True)
+class Bands:
+    """All bands of a batch, their padded grids laid end to end.
+
+    Attributes:
+        bands: the bands.
+        source_G: the token that stands at each place of the grids; 0 where there is none.
+        place_N: the place in the grids of each token.
+    """
+
+    bands: tuple[Band, ...]
+    source_G: Tensor
+    place_N: Tensor
+
+
+def _bands(packed: Packed) -> Bands:
+    """Group sequences by length.
+
+    On a CPU arithmetic is what costs, so lengths within `BAND_TOKENS` of each other form a band;
+    on a GPU launches cost more than padding, so all form one.
+    """
+    if packed.ids_N.device.type != "cpu":
+        sequences, longest = packed.grid_BL.shape
+        one = Band(sequences, longest, packed.valid_BL)
+        place_N = packed.sequence_N * longest + packed.offset_N
+        return Bands((one,), packed.grid_BL.flatten(), place_N)
+    made: list[Band] = []
+    sources: list[Tensor] = []
+    place_N = torch.empty_like(packed.ids_N)
+    start = 0
+    band_B = (packed.lengths_B - 1) // BAND_TOKENS
+    for number in sorted(set(band_B.tolist())):
+        rows_b = (band_B == number).nonzero()[:, 0]
+        longest = int(packed.lengths_B[rows_b].max())
+        valid_bL = packed.valid_BL[rows_b, :longest]
+        source = packed.grid_BL[rows_b, :longest].flatten()
+        held = valid_bL.flatten()
+        place_N[source[held]] = held.nonzero()[:, 0] + start
+        made.append(Band(len(rows_b), longest, valid_bL))
+        sources.append(source)
+        start += len(source)
+    return Bands(tuple(made), torch.cat(sources), place_N)
+
+
+class _Spread(torch.autograd.Function):
+    """Tokens `[N, …]` → places of the bands' grids `[G, …]`.
+
+    A place without a token shows the first one and must get no gradient, which attention's mask
+    sees to; so the gradient of a token is that of its one place. Indexing would add up over all
+    places instead, slower by far and on a GPU in no fixed order.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, bands: Bands) -> Tensor:
+        ctx.bands = bands
+        return tokens.index_select(0, bands.source_G)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient.index_select(0, ctx.bands.place_N), None
+
+
+class _Collect(torch.autograd.Function):
+    """Places of the bands' grids `[G, …]` → tokens `[N, …]`."""
+
+    @staticmethod
+    def forward(ctx: Any, places: Tensor, bands: Bands) -> Tensor:
+        ctx.bands = bands
+        return places.index_select(0, bands.place_N)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        spread = gradient.new_zeros(len(ctx.bands.source_G), *gradient.shape[1:])
+        return spread.index_copy_(0, ctx.bands.place_N, gradient), None
 
 
 def pack(ids_N: Tensor, lengths_B: Tensor) -> Packed:
@@ -115,28 +217,39 @@ def packed_attention(
 ) -> tuple[Tensor, None]:
     """Attention inside each packed sequence, in Hugging Face's attention interface.
 
-    The sequences are spread over a padded grid for one call of scaled-dot-product attention and
-    gathered back. Only this step meets padding, and it is a small part of a layer's arithmetic.
+    Sequences of like length are spread over a padded grid for one call of scaled-dot-product
+    attention and collected again. Only this step meets padding, and only a little of it.
     `sliding_window` is the first distance that is too far, as the library passes it.
     """
-    query_BHLE, key_BHLE, value_BHLE = (
-        x_1HNE[0][:, packed.grid_BL].transpose(0, 1)
+    bands = packed.bands
+    query_GHE, key_GHE, value_GHE = (
+        _Spread.apply(x_1HNE[0].transpose(0, 1), bands)  # type: ignore[no-untyped-call]
         for x_1HNE in (query_1HNE, key_1HNE, value_1HNE)
     )
-    allowed = packed.valid_BL[:, None, None, :]
-    if sliding_window is not None:
-        place_L = torch.arange(allowed.shape[-1], device=allowed.device)
-        near_LL = (place_L[:, None] - place_L[None, :]).abs() < sliding_window
-        allowed = allowed & near_LL
-    mixed_BHLE = functional.scaled_dot_product_attention(
-        query_BHLE,
-        key_BHLE,
-        value_BHLE,
-        attn_mask=allowed,
-        dropout_p=dropout if module.training else 0.0,
-        scale=scaling,
-    )
-    mixed_NHE = mixed_BHLE.transpose(1, 2)[packed.sequence_N, packed.offset_N]
+    mixed: list[Tensor] = []
+    start = 0
+    for band in bands.bands:
+        end = start + band.sequences * band.longest
+        query_BHLE, key_BHLE, value_BHLE = (
+            x_GHE[start:end].unflatten(0, (band.sequences, band.longest)).transpose(1, 2)
+            for x_GHE in (query_GHE, key_GHE, value_GHE)
+        )
+        allowed = band.valid_BL[:, None, None, :]
+        if sliding_window is not None:
+            place_L = torch.arange(band.longest, device=allowed.device)
+            near_LL = (place_L[:, None] - place_L[None, :]).abs() < sliding_window
+            allowed = allowed & near_LL
+        mixed_BHLE = functional.scaled_dot_product_attention(
+            query_BHLE,
+            key_BHLE,
+            value_BHLE,
+            attn_mask=allowed,
+            dropout_p=dropout if module.training else 0.0,
+            scale=scaling,
+        )
+        mixed.append(mixed_BHLE.transpose(1, 2).flatten(0, 1))
+        start = end
+    mixed_NHE = _Collect.apply(torch.cat(mixed), bands)  # type: ignore[no-untyped-call]
     return mixed_NHE[None], None
 
 

@@ -13,7 +13,7 @@ from transformers import (
     RobertaConfig,
 )
 
-from pipeline.student import Student, load_encoder, pack
+from pipeline.student import BAND_TOKENS, Student, load_encoder, pack
 
 SMALL = {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 CONFIGS = {
@@ -103,6 +103,26 @@ def test_packing_puts_each_token_where_it_says(lengths):
         assert packed.valid_BL[b].sum() == lengths[b]
     assert packed.grid_BL[packed.sequence_N, packed.offset_N].equal(ids_N)
     assert packed.starts_B.equal(torch.tensor(lengths).cumsum(0) - torch.tensor(lengths))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=8))
+def test_bands_hold_each_token_once_among_its_own(lengths):
+    packed = pack(torch.arange(sum(lengths)), torch.tensor(lengths))
+    bands = packed.bands
+    assert bands.source_G[bands.place_N].equal(torch.arange(sum(lengths)))
+    assert sum(int(band.valid_BL.sum()) for band in bands.bands) == sum(lengths)
+    held = torch.cat([band.valid_BL.flatten() for band in bands.bands])
+    assert held[bands.place_N].all()
+    start = 0
+    for band in bands.bands:
+        grid = bands.source_G[start : start + band.valid_BL.numel()].view(band.valid_BL.shape)
+        start += grid.numel()
+        for row, valid in zip(grid, band.valid_BL, strict=True):
+            assert len(set(packed.sequence_N[row[valid]].tolist())) == 1
+            assert lengths[packed.sequence_N[row[0]]] == int(valid.sum())
+            assert int(valid.sum()) > band.longest - BAND_TOKENS
+    assert start == len(bands.source_G)
 
 
 @pytest.mark.parametrize("lengths", [[3], [4, 0], [2, 3]])
