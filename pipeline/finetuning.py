@@ -232,7 +232,7 @@ def _train(
     total_steps = recipe.epochs * steps_per_epoch
     warmup_steps = round(recipe.warmup_fraction * total_steps)
     optimizer = torch.optim.AdamW(
-        parameter_groups(judge, recipe.weight_decay), lr=recipe.learning_rate
+        parameter_groups(judge, recipe.weight_decay), lr=recipe.learning_rate, fused=True
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: linear_schedule(step, warmup_steps, total_steps)
