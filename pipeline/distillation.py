@@ -156,18 +156,22 @@ def nearness(
     """Cosine of student to teacher, of the batch's mean teacher to each, and the student's spread.
 
     A student that has learnt nothing about single clips does no better than the mean vector; one
-    that has collapsed gives every clip the same direction, a spread of 0.
+    that has collapsed gives every clip the same direction, a spread of 0; the spread is told as a
+    share of the teacher's own.
     """
     teacher_BE = functional.normalize(at_least_float32(objective.teacher(pairs.teacher_BE)), dim=-1)
     student_NE = functional.normalize(at_least_float32(student_NE), dim=-1)
     mean_BE = pairs.clip_means(student_NE)
     own_B = (functional.normalize(mean_BE, dim=-1) * teacher_BE).sum(-1)
     mean_E = functional.normalize(teacher_BE.mean(0), dim=-1)
-    spread = 1 - functional.normalize(mean_BE, dim=-1).mean(0).square().sum()
+    spread, of_teacher = (
+        1 - unit_BE.mean(0).square().sum()
+        for unit_BE in (functional.normalize(mean_BE, dim=-1), teacher_BE)
+    )
     return {
         f"cosine/{name}": own_B.mean(),
         f"cosine/{name}_mean_vector": (teacher_BE @ mean_E).mean(),
-        f"spread/{name}": spread,
+        f"spread/{name}": spread / of_teacher.clamp(min=1e-12),
     }
 
 

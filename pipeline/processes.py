@@ -1,5 +1,6 @@
 """The processes of a distributed run, as `torchrun` starts them; one process needs none of it."""
 
+import gc
 import os
 from datetime import timedelta
 
@@ -19,8 +20,13 @@ def join(device: str) -> None:
 
 
 def leave() -> None:
-    """Leave the group, if there is one."""
+    """Leave the group, if there is one, all processes together.
+
+    A process that tears its end down while another still sends can wait for ever.
+    """
     if distributed.is_initialized():
+        gc.collect()  # frees what autograd still holds of the group's communication
+        distributed.barrier()
         distributed.destroy_process_group()
 
 

@@ -14,8 +14,9 @@ from pipeline.progress import say
 
 DROWNED = 10.0
 """Ratio of gradient norms beyond which one of the two losses drowns the other."""
-COLLAPSED = 1e-4
-"""Spread of the student's directions over clips below which it tells no clip from another."""
+COLLAPSED = 1e-3
+"""Spread of the student's directions over clips, as a share of the teacher's, below which it tells
+no clip from another."""
 
 
 class TrainingLog:
@@ -25,6 +26,7 @@ class TrainingLog:
         folder: the run's folder; None for a process that does not log.
         progress: where the run goes on from: lines beyond it, of a sitting that was killed after
             its last checkpoint, are dropped.
+        quiet_steps: steps before which nothing is warned of: a fresh student looks collapsed.
         flops_per_token: floating-point operations of training on one token.
         peak_flops: what the hardware can do a second; None where unknown.
     """
@@ -33,10 +35,12 @@ class TrainingLog:
         self,
         folder: Path | None,
         progress: Progress,
+        quiet_steps: int,
         flops_per_token: float,
         peak_flops: float | None,
     ) -> None:
         self.path = folder / "metrics.jsonl" if folder else None
+        self.quiet_steps = quiet_steps
         self.flops_per_token, self.peak_flops = flops_per_token, peak_flops
         self._tensorboard: SummaryWriter | None = None
         self._last = (progress.tokens, progress.seconds)
@@ -75,7 +79,8 @@ class TrainingLog:
         if self.peak_flops:
             line["mfu"] = speed * self.flops_per_token / self.peak_flops
         self._write(line)
-        self._warn(values)
+        if progress.step > self.quiet_steps:
+            self._warn(values)
         kd = f", kd {values['loss/kd']:.3f}" if "loss/kd" in values else ""
         mfu = f", MFU {line['mfu']:.0%}" if "mfu" in line else ""
         self._note = f"mlm {values['loss/mlm']:.3f}{kd}, {speed:,.0f} tokens/s{mfu}"

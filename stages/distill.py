@@ -370,11 +370,13 @@ def run(settings: DistillSettings) -> None:
     log = TrainingLog(
         settings.out if main else None,
         progress,
+        plan.warmup_steps,
         flops,
         peak * processes.count() if peak else None,
     )
     task = _task(distillation, corpus, batches)
     outcome = train(distillation, task, plan, checkpoints, log, progress, optimizer, device)
+    del task  # holds what distributes the gradients, which must go before the group does
     log.close()
     if main and outcome == "signal":
         say(f"stopped at step {progress.step:,}; the same command carries on")

@@ -176,5 +176,5 @@ def test_measured_cosine_and_its_baseline(corpus_and_tokenizer):
     collapsed = replace(pairs, states_ND=torch.ones_like(pairs.states_ND))
     flat = nearness("cosine", objective, collapsed.states_ND, collapsed)
     assert float(flat["spread/cosine"]) == pytest.approx(0, abs=1e-5)
-    assert float(got["spread/cosine"]) > 0.5
+    assert float(got["spread/cosine"]) == pytest.approx(1, abs=1e-5)
     torch.testing.assert_close(got["cosine/cosine_mean_vector"], flat["cosine/cosine_mean_vector"])
