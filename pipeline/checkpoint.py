@@ -6,6 +6,7 @@ import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -98,7 +99,9 @@ class Checkpoints:
                 )
                 optimizer.load_state_dict(state)
             return Progress(**json.loads((path / "progress.json").read_text()))
-        except (OSError, RuntimeError, ValueError, TypeError, SafetensorError) as error:
+        except (
+            OSError, RuntimeError, ValueError, TypeError, SafetensorError, UnpicklingError,
+        ) as error:  # fmt: skip
             reason = str(error).strip().splitlines()[0]
             raise SpeechkdError(
                 f"{path} cannot be loaded: {reason} Delete this folder to go on from the "
