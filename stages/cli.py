@@ -12,7 +12,7 @@ import typer
 
 from pipeline.errors import SpeechkdError
 from pipeline.settings import Settings
-from stages import cache, demo, distill, extract_teacher, finetune, report, shard
+from stages import cache, demo, distill, extract_teacher, finetune, mosei_convert, report, shard
 
 ORIGINS = {"paper": "The paper's.", "assumed": "Assumed: the paper is silent.", "ours": ""}
 
@@ -27,6 +27,7 @@ cache_app = typer.Typer(
     help="Look into, check, export or merge teacher caches.", no_args_is_help=True
 )
 finetune_app = typer.Typer(help="Fine-tune and judge encoders on a task.", no_args_is_help=True)
+mosei_app = typer.Typer(help="Prepare CMU-MOSEI.", no_args_is_help=True)
 
 
 def register(
@@ -95,8 +96,11 @@ register(app, "report", report.ReportSettings, report.run)
 register(app, "demo", demo.DemoSettings, demo.run)
 for verb, (settings, run) in cache.COMMANDS.items():
     register(cache_app, verb, settings, run)
+for verb, (settings, run) in mosei_convert.COMMANDS.items():
+    register(mosei_app, verb, settings, run)
 app.add_typer(cache_app, name="cache")
 app.add_typer(finetune_app, name="finetune")
+app.add_typer(mosei_app, name="mosei")
 
 
 def main() -> None:

@@ -151,8 +151,8 @@ class MoseiSettings(FinetuneSettings):
 
     data: Path = setting(
         help=(
-            "CMU-MOSEI: MMSA's label.csv, a tidy table (CSV, TSV, JSON lines, Parquet) or "
-            "anything else that `speechkd mosei convert` reads."
+            "CMU-MOSEI: MMSA's label.csv, a tidy table (CSV, TSV, JSON lines, Parquet), the label "
+            ".csd, or anything else that `speechkd mosei convert` reads."
         ),
         panel=DATA,
     )
@@ -177,6 +177,20 @@ class MoseiSettings(FinetuneSettings):
         origin="assumed",
         panel=DATA,
     )
+    text: Path | None = setting(
+        None,
+        help=(
+            "Texts for labels that come without, as of `speechkd mosei convert`; by default what "
+            "stands beside a .csd."
+        ),
+        panel=DATA,
+    )
+    folds: Path | None = setting(
+        None, help="Which video is in which split, in place of the file's own.", panel=DATA
+    )
+    allow_pickle: bool = setting(
+        False, help="Admit pickles; they are read as data only.", panel=DATA
+    )
     split: Literal["given", "made"] = setting(
         "given",
         help=(
@@ -198,10 +212,15 @@ def run(settings: MoseiSettings) -> None:
     Example: speechkd finetune mosei --data label.csv --checkpoint runs/none
     --checkpoint runs/crd --task sentiment7,sentiment --seeds 0-4 --out results
     """
-    from pipeline.mosei.tables import read_table
+    from pipeline.mosei.reading import read_mosei
     from pipeline.progress import say
 
-    corpus = read_table(settings.data)
+    corpus = read_mosei(
+        settings.data,
+        text=settings.text,
+        folds=settings.folds,
+        allow_pickle=settings.allow_pickle,
+    )
     for what, count in corpus.notes.items():
         say(f"{settings.data.name}: {what}: {count:,}")
     grid, fixed = mosei_grid(settings, corpus)
@@ -311,7 +330,7 @@ def _check_counts(counts: dict[str, int], task: str, settings: MoseiSettings) ->
         raise SpeechkdError(
             f"{settings.data}: task {task} has no labelled clip in {' and '.join(empty)} "
             f"(clips with that label: {held}). Leave the task out, give data that has its labels, "
-            "or let --split made divide the clips that have them."
+            "name the folds with --folds, or let --split made divide the clips that have them."
         )
 
 

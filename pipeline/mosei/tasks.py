@@ -152,6 +152,12 @@ def targets(clips: Sequence[Clip], task: Task) -> tuple[list[int], Array]:
     return chosen.tolist(), labels[chosen]
 
 
+def class_counts(clips: Sequence[Clip], task: Task) -> str:
+    """How many clips each class has, as text: `156, 489, 705, …`."""
+    _, labels = targets(clips, task)
+    return ", ".join(f"{n:,}" for n in np.bincount(labels, minlength=len(task.outputs)))
+
+
 def raw_labels(clips: Sequence[Clip], task: Task) -> list[str]:
     """The label of each clip before it became a class, as text; empty where the task has none."""
     if task.name == "emotions":

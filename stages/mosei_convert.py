@@ -1,0 +1,67 @@
+"""Turn CMU-MOSEI, in whatever layout, into one tidy table."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.settings import Settings, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertSettings(Settings):
+    """Settings of `speechkd mosei convert`."""
+
+    data: Path = setting(
+        help=(
+            "CMU_MOSEI_Labels.csd, MMSA's label.csv or pickle, MulT's pickle, a tidy table, or a "
+            "folder that holds one of these."
+        ),
+        argument=True,
+    )
+    out: Path = setting(help="The tidy table: .csv, .tsv, .jsonl or .parquet.")
+    text: Path | None = setting(
+        None,
+        help=(
+            "Texts for labels that come without: CMU_MOSEI_TimestampedWords.csd, the folder of "
+            "raw transcripts, or a table with times; by default what stands beside a .csd."
+        ),
+    )
+    folds: Path | None = setting(
+        None,
+        help=(
+            "Which video is in which split, in place of the file's own: a table (video_id, split), "
+            "a JSON object of lists, or the SDK's cmu_mosei_std_folds.py."
+        ),
+    )
+    allow_pickle: bool = setting(False, help="Admit pickles; they are read as data only.")
+
+
+def run(settings: ConvertSettings) -> None:
+    """Turn CMU-MOSEI into one tidy table and say what was clamped, dropped or unmatched.
+
+    The table has a clip a row: video_id, clip_id, split, text, sentiment, six emotions and times
+    in seconds; a field is empty where its value is not known.
+
+    Example: speechkd mosei convert CMU_MOSEI_Labels.csd --out mosei.csv
+    """
+    from pipeline.mosei.reading import read_mosei
+    from pipeline.mosei.tables import write_table
+    from pipeline.mosei.tasks import TASKS, class_counts
+
+    corpus = read_mosei(
+        settings.data,
+        text=settings.text,
+        folds=settings.folds,
+        allow_pickle=settings.allow_pickle,
+    )
+    write_table(corpus, settings.out)
+    print(f"{settings.out}: {len(corpus.clips):,} clips")
+    for split, count in corpus.counts().items():
+        clips = corpus.of("" if split == "none" else split)
+        videos = len({clip.video_id for clip in clips})
+        classes = class_counts(clips, TASKS["sentiment7"])
+        print(f"  {split}: {count:,} clips of {videos:,} videos; sentiment -3 to +3: {classes}")
+    for what, count in corpus.notes.items():
+        print(f"  {what}: {count:,}")
+
+
+COMMANDS = {"convert": (ConvertSettings, run)}

@@ -1,0 +1,30 @@
+import pytest
+
+from pipeline.errors import SpeechkdError
+from pipeline.mosei.tables import read_table
+from stages.mosei_convert import ConvertSettings, run
+from tests.pipeline.mosei.made import write_mmsa
+
+
+def test_the_table_is_written_and_its_counts_are_printed(tmp_path, capsys):
+    data = write_mmsa(tmp_path / "label.csv", 60)
+    run(ConvertSettings(data=data, out=tmp_path / "tidy.jsonl"))
+    shown = capsys.readouterr().out
+    assert "60 clips" in shown
+    assert "train: 36 clips of 12 videos; sentiment -3 to +3: " in shown
+    assert read_table(tmp_path / "tidy.jsonl").sha256 == read_table(data).sha256
+
+
+def test_a_folder_without_labels_is_told(tmp_path):
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(SpeechkdError, match=r"there is notes\.txt"):
+        run(ConvertSettings(data=tmp_path, out=tmp_path / "tidy.csv"))
+    assert not (tmp_path / "tidy.csv").exists()
+
+
+def test_other_files_are_told(tmp_path):
+    for name, told in (("x.xlsx", "no such file or folder"), ("y.doc", "is read from")):
+        if name == "y.doc":
+            (tmp_path / name).write_text("x")
+        with pytest.raises(SpeechkdError, match=told):
+            run(ConvertSettings(data=tmp_path / name, out=tmp_path / "tidy.csv"))
