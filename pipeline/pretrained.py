@@ -42,6 +42,13 @@ class Pretrained:
         return asdict(self)
 
 
+def label_of(given: str) -> str:
+    """What a table calls the encoder that a user gave as `PATH` or `LABEL=PATH`."""
+    label, _, source = given.rpartition("=")
+    folder = Path(source)
+    return label or (folder.resolve().name if folder.exists() else source)
+
+
 def load_pretrained(given: str) -> tuple[Pretrained, PreTrainedModel, PreTrainedTokenizerBase]:
     """Load an encoder, its tokenizer, and what is known of it.
 
@@ -52,7 +59,7 @@ def load_pretrained(given: str) -> tuple[Pretrained, PreTrainedModel, PreTrained
     Raises:
         SpeechkdError: nothing there can be loaded.
     """
-    label, _, source = given.rpartition("=")
+    source = given.rpartition("=")[2]
     folder = Path(source)
     run: dict[str, Any] = {}
     name = source
@@ -74,7 +81,7 @@ def load_pretrained(given: str) -> tuple[Pretrained, PreTrainedModel, PreTrained
     objective = run.get("kd")
     control = run.get("control") if objective not in (None, "none") else None
     described = Pretrained(
-        label=label or (folder.resolve().name if folder.exists() else source),
+        label=label_of(given),
         source=source,
         objective=objective,
         control=control,
