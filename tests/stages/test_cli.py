@@ -9,6 +9,7 @@ import typer
 from click.testing import CliRunner
 
 from pipeline.errors import SpeechkdError
+from pipeline.settings import Settings
 from stages import cli
 
 COMMANDS = {
@@ -18,6 +19,8 @@ COMMANDS = {
     ("finetune", "mosei"): "finetune",
     ("report",): "report",
     ("demo",): "demo",
+    ("slurm", "all"): "slurm",
+    ("slurm", "status"): "slurm",
 }
 
 
@@ -78,7 +81,7 @@ def test_every_field_is_declared_with_setting():
             for value in vars(stage).values()
             if isinstance(value, type)
             and value.__module__ == stage.__name__
-            and issubclass(value, cli.Settings)
+            and issubclass(value, Settings)
         )
         for field in fields(settings):
             assert field.metadata.get("help"), f"{words}: {field.name}"
@@ -103,7 +106,7 @@ def test_lists_take_commas_and_repetition():
     from dataclasses import dataclass
     from typing import Literal
 
-    from pipeline.settings import Settings, setting
+    from pipeline.settings import setting
 
     @dataclass(frozen=True, kw_only=True)
     class Some(Settings):
