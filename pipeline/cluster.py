@@ -11,6 +11,8 @@ from types import FrameType
 from pipeline.errors import SpeechkdError
 from pipeline.progress import say
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
+
 
 @dataclass(frozen=True)
 class ArrayTask:
@@ -127,21 +129,26 @@ def share(sizes: Sequence[int], task: ArrayTask) -> list[int]:
 
 @contextmanager
 def stop_on_sigterm(consequence: str) -> Iterator[None]:
-    """Within it, SIGTERM unwinds the program and ends it with status 143.
+    """Within it, SIGTERM and SIGUSR2 unwind the program and end it with status 143.
+
+    SIGUSR2 is the warning that job scripts ask their scheduler for before time is up.
 
     Args:
         consequence: what stopping means for the work, said to the user.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        say(f"received SIGTERM: {consequence}")
+        for other in STOP_SIGNALS:  # a scheduler often sends one several times
+            signal.signal(other, signal.SIG_IGN)
+        say(f"received {signal.Signals(number).name}: {consequence}")
         raise SystemExit(128 + signal.SIGTERM)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _from_scheduler(environment: Mapping[str, str], count: int | None) -> ArrayTask | None:

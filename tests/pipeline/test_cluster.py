@@ -105,20 +105,22 @@ def test_a_variable_that_is_no_number_is_refused():
         place({"SLURM_ARRAY_TASK_ID": "x"})
 
 
-def test_sigterm_unwinds_and_gives_its_status(capsys):
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_a_stop_unwinds_once_and_gives_its_status(capsys, number):
+    before = signal.getsignal(number)
     unwound = []
 
     def be_stopped():
         with stop_on_sigterm("the shard in hand is dropped"):
             try:
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), number)
             finally:
+                os.kill(os.getpid(), signal.SIGTERM)  # a second one must not stop the unwinding
                 unwound.append(True)
 
     with pytest.raises(SystemExit) as stopped:
         be_stopped()
     assert unwound
     assert stopped.value.code == 143
-    assert "the shard in hand is dropped" in capsys.readouterr().err
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert f"{number.name}: the shard in hand is dropped" in capsys.readouterr().err
+    assert signal.getsignal(number) is before
