@@ -22,8 +22,12 @@ from pipeline.cache import TeacherCache
 from pipeline.errors import SpeechkdError
 from pipeline.objectives.contract import TeacherStatistics
 from pipeline.progress import Meter
+from pipeline.static_shapes import Shape
 from pipeline.student import Packed, pack
 from pipeline.tokenization import Encoding
+
+TOKENS_ROUNDED_TO = 128
+"""Filled-up batches have a multiple of this many tokens: whole tiles for matrix kernels."""
 
 Control = Literal["real", "shuffled", "random"]
 
@@ -334,6 +338,18 @@ class Batches:
             return self.make(clip_B, "train", epoch, place)
 
         return at
+
+    def shape(self, epochs: int) -> Shape:
+        """The shape that holds this process's share of every batch of so many epochs."""
+        size, share = self.clips_per_batch, self.processes
+        orders = (self.order(epoch) for epoch in range(epochs))
+        parts = [torch.split(order[: self.per_epoch * size], size) for order in orders]
+        tokens = 0
+        for clip_B in (*(p for part in parts for p in part), *self.held_out()):
+            mine_B = self.corpus.lengths_C[clip_B[self.process :: share]]
+            tokens = max(tokens, int(mine_B.sum()))
+        whole = -(-tokens // TOKENS_ROUNDED_TO) * TOKENS_ROUNDED_TO
+        return Shape(-(-size // share), whole, int(self.corpus.lengths_C.max()))
 
     def held_out(self) -> list[Tensor]:
         """The clips of each validation batch: always the same, a last partial one left out."""

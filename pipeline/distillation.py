@@ -3,7 +3,7 @@
 Shapes: N tokens, B clips, K chosen tokens, D width of the student, E width of the teacher.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -15,7 +15,8 @@ from pipeline import processes
 from pipeline.corpus import Batch, Corpus
 from pipeline.objectives import KDBatch, Objective
 from pipeline.objectives.contract import at_least_float32
-from pipeline.student import Student
+from pipeline.static_shapes import Shape, compiled
+from pipeline.student import Packed, Student
 
 Tokens = Literal["all", "cls", "mean"]
 Pass = Literal["masked", "clean"]
@@ -57,6 +58,16 @@ class Distillation(nn.Module):
         self.student = student
         self.objectives = nn.ModuleDict(objectives)
         self.gammas, self.view = gammas, view
+        self._compiled: Callable[[Packed], Tensor] | None = None
+
+    def compile_for(self, shape: Shape) -> None:
+        """Run the encoder compiled, every batch filled up to one shape."""
+        self._compiled = compiled(self.student.encoder, shape)
+
+    def encode(self, packed: Packed) -> Tensor:
+        """Hidden states `[N, D]` of the student."""
+        states_ND: Tensor = (self._compiled or self.student)(packed)
+        return states_ND
 
     def named_objectives(self) -> Iterator[tuple[str, Objective]]:
         """The objectives, by name."""
@@ -70,7 +81,7 @@ class Distillation(nn.Module):
         gradients at the hidden states) and how near the student is to its teacher.
         """
         packed = batch.packed
-        hidden_ND = self.student(packed.with_ids(batch.shown_N))
+        hidden_ND = self.encode(packed.with_ids(batch.shown_N))
         logits_KV = self.student.masked_lm_logits(hidden_ND[batch.chosen_K])
         mlm = functional.cross_entropy(
             logits_KV.float(), packed.ids_N[batch.chosen_K], reduction="sum"
@@ -78,7 +89,7 @@ class Distillation(nn.Module):
         losses = {"loss": mlm, "loss/mlm": mlm}
         if not self.objectives:
             return losses
-        kd_ND = hidden_ND if self.view.sees == "masked" else self.student(packed)
+        kd_ND = hidden_ND if self.view.sees == "masked" else self.encode(packed)
         pairs = self.pairs(kd_ND, batch, corpus)
         weighted = mlm.new_zeros(())
         raw = mlm.new_zeros(())

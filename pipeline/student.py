@@ -151,29 +151,32 @@ class _Spread(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, tokens: Tensor, bands: Bands) -> Tensor:
-        ctx.bands = bands
-        return tokens.index_select(0, bands.source_G)
+    def forward(ctx: Any, tokens: Tensor, source_G: Tensor, place_N: Tensor) -> Tensor:
+        ctx.save_for_backward(place_N)
+        return tokens.index_select(0, source_G)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient.index_select(0, ctx.bands.place_N), None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (place_N,) = ctx.saved_tensors
+        return gradient.index_select(0, place_N), None, None
 
 
 class _Collect(torch.autograd.Function):
     """Places of the bands' grids `[G, …]` → tokens `[N, …]`."""
 
     @staticmethod
-    def forward(ctx: Any, places: Tensor, bands: Bands) -> Tensor:
-        ctx.bands = bands
-        return places.index_select(0, bands.place_N)
+    def forward(ctx: Any, places: Tensor, place_N: Tensor) -> Tensor:
+        ctx.save_for_backward(place_N)
+        ctx.places = len(places)
+        return places.index_select(0, place_N)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        spread = gradient.new_zeros(len(ctx.bands.source_G), *gradient.shape[1:])
-        return spread.index_copy_(0, ctx.bands.place_N, gradient), None
+        (place_N,) = ctx.saved_tensors
+        spread = gradient.new_zeros(ctx.places, *gradient.shape[1:])
+        return spread.index_copy(0, place_N, gradient), None
 
 
 def pack(ids_N: Tensor, lengths_B: Tensor) -> Packed:
@@ -223,7 +226,7 @@ def packed_attention(
     """
     bands = packed.bands
     query_GHE, key_GHE, value_GHE = (
-        _Spread.apply(x_1HNE[0].transpose(0, 1), bands)  # type: ignore[no-untyped-call]
+        _Spread.apply(x_1HNE[0].transpose(0, 1), bands.source_G, bands.place_N)  # type: ignore[no-untyped-call]
         for x_1HNE in (query_1HNE, key_1HNE, value_1HNE)
     )
     mixed: list[Tensor] = []
@@ -249,7 +252,7 @@ def packed_attention(
         )
         mixed.append(mixed_BHLE.transpose(1, 2).flatten(0, 1))
         start = end
-    mixed_NHE = _Collect.apply(torch.cat(mixed), bands)  # type: ignore[no-untyped-call]
+    mixed_NHE = _Collect.apply(torch.cat(mixed), bands.place_N)  # type: ignore[no-untyped-call]
     return mixed_NHE[None], None
 
 

@@ -215,6 +215,11 @@ class DistillSettings(Settings):
     )
 
     device: Literal["auto", "cpu", "cuda"] = setting("auto", help="Where to train.", panel=RUNNING)
+    compile: Literal["auto", "yes", "no"] = setting(
+        "auto",
+        help="Compile the encoder for one fixed shape; auto: on a GPU. It changes rounding.",
+        panel=RUNNING,
+    )
     resume: Literal["auto", "never", "always"] = setting(
         "auto",
         help="Go on from the latest checkpoint where there is one, never, or insist.",
@@ -331,6 +336,8 @@ def run(settings: DistillSettings) -> None:
     corpus = corpus.place(device)
     batches = _batches(settings, corpus, tokenizer, device)
     plan = _plan(settings, batches, device)
+    if settings.compile == "yes" or (settings.compile == "auto" and device.type == "cuda"):
+        distillation.compile_for(batches.shape(-(-plan.last_step // plan.steps_per_epoch)))
     checkpoints = Checkpoints(folder.checkpoints, settings.keep)
     optimizer = make_optimizer(distillation, plan)
     progress, latest = Progress(), checkpoints.latest()

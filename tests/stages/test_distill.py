@@ -319,6 +319,25 @@ def test_two_processes_train_as_one(settings, tmp_path, kd):
     assert (tmp_path / "two" / "student" / "model.safetensors").is_file()
 
 
+@pytest.mark.slow
+def test_compiled_once_and_never_again(settings, tmp_path):
+    """One graph for training and one for validation, whatever the batches hold."""
+    import torch._dynamo
+
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    run(settings(out=tmp_path / "fast", compile="yes", max_steps=6))
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    run(settings(out=tmp_path / "fast", compile="yes"))
+    # the second sitting is another model of the same shape, which the same graphs serve
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs == 2
+    run(settings(out=tmp_path / "plain"))
+    fast, plain = losses(tmp_path / "fast"), losses(tmp_path / "plain")
+    assert fast.keys() == plain.keys()
+    # dropout draws other numbers in compiled code
+    assert fast[20]["loss/mlm"] == pytest.approx(plain[20]["loss/mlm"], rel=0.1)
+
+
 def test_loss_that_is_not_finite_is_skipped_then_stops_the_run(settings, monkeypatch):
     from pipeline.distillation import Distillation
 
