@@ -121,6 +121,7 @@ def run(settings: ExtractSettings) -> None:
     _check_tars(manifest)
     cache = TeacherCache.create_or_open(settings.cache, manifest, identity, versions())
     work, tally = _work(settings, manifest, cache, task)
+    tally.check(settings.max_refused)
     if not work:
         say(f"{cache.location}: all {tally.shards:,} shards of this task are done; nothing to do")
         _print_summary(cache, tally)
@@ -300,7 +301,6 @@ def _follow(events: "Iterable[Event]", tally: _Tally, max_refused: float) -> Non
 
     audio_seconds = wait_seconds = encode_seconds = write_seconds = 0.0
     done = tally.written + tally.refused
-    tally.check(max_refused)
     with closing(events), Meter("extracting", tally.samples, "clips", done=done) as meter:
         for event in events:
             match event:

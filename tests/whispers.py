@@ -14,16 +14,18 @@ needs_tiny_en = pytest.mark.skipif(
 )
 
 
-def save_random_whisper(folder: Path, seed: int = 0) -> transformers.WhisperModel:
-    """Save a random Whisper of two narrow layers as Hugging Face does, and return it."""
+def save_random_whisper(
+    folder: Path, seed: int = 0, layers: int = 2, heads: int = 3
+) -> transformers.WhisperModel:
+    """Save a random, narrow Whisper as Hugging Face does, and return it."""
     torch.manual_seed(seed)
     config = transformers.WhisperConfig(
-        d_model=48,
-        encoder_layers=2,
-        encoder_attention_heads=3,
+        d_model=16 * heads,
+        encoder_layers=layers,
+        encoder_attention_heads=heads,
         encoder_ffn_dim=96,
         decoder_layers=1,
-        decoder_attention_heads=3,
+        decoder_attention_heads=heads,
         decoder_ffn_dim=48,
         vocab_size=64,
         pad_token_id=0,

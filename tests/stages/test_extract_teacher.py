@@ -1,0 +1,437 @@
+"""Stage one: right vectors, exactly once, every sample accounted for, whatever happens to it."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.cache import TeacherCache
+from pipeline.errors import SpeechkdError
+from pipeline.manifest import read_manifest, write_manifest
+from stages import cache as cache_stage
+from stages.extract_teacher import ExtractSettings, run
+from tests.tars import line, sample, tar_bytes, write_corpus
+from tests.whispers import save_random_whisper, speechlike
+
+COUNTS = [3, 1, 4, 2]
+BATCH = 2
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("corpus"), COUNTS)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("teacher") / "random-whisper"
+    save_random_whisper(folder, layers=1, heads=1)
+    return folder
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """The same bits as in the processes that are killed, which have one thread each."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def settings(manifest: Path | str, cache: Path | str, teacher: Path, **changes) -> ExtractSettings:
+    values = {
+        "dtype": "float32",
+        "context": "15s",  # four times faster
+        "batch_size": BATCH,
+        "workers": 0,
+        "devices": "cpu",
+        **changes,
+    }
+    return ExtractSettings(manifest=str(manifest), cache=str(cache), teacher=str(teacher), **values)
+
+
+def extract(manifest, cache, teacher, **changes) -> TeacherCache:
+    run(settings(manifest, cache, teacher, **changes))
+    return TeacherCache.open(cache)
+
+
+def content(cache: Path) -> dict[str, bytes]:
+    """Every file of a cache but what a kill may leave half-written under a temporary name."""
+    return {
+        str(path.relative_to(cache)): path.read_bytes()
+        for path in sorted(cache.rglob("*"))
+        if path.is_file() and not path.name.endswith(".partial")
+    }
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(corpus, teacher, tmp_path_factory):
+    """What a cache of the corpus must be, byte for byte."""
+    cache = tmp_path_factory.mktemp("reference") / "cache"
+    extract(corpus, cache, teacher)
+    return content(cache)
+
+
+def in_process(configured: ExtractSettings, crash_at: int = 0) -> multiprocessing.Process:
+    """Start a run in a process of its own; `crash_at` kills it at its n-th sync to disk."""
+    context = multiprocessing.get_context("forkserver")
+    # imported once, so that a process is up in a moment
+    imports = ["pipeline.extraction", "pipeline.teacher", "librosa.filters", "safetensors.torch"]
+    context.set_forkserver_preload([__name__, *imports])
+    process = context.Process(target=run_and_crash, args=(configured, crash_at))
+    process.start()
+    return process
+
+
+def run_and_crash(configured: ExtractSettings, crash_at: int) -> None:
+    from pipeline import atomic
+
+    torch.set_num_threads(1)
+    syncs, sync = 0, atomic.sync
+
+    def counted(path: Path) -> None:
+        nonlocal syncs
+        syncs += 1
+        if syncs == crash_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        sync(path)
+
+    atomic.sync = counted
+    run(configured)
+
+
+# --- right vectors ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_vectors_are_those_of_hugging_face(corpus, teacher, tmp_path, dtype):
+    import transformers
+
+    cache = extract(corpus, tmp_path / "c", teacher, dtype=dtype, context="30s")
+    model = transformers.WhisperModel.from_pretrained(teacher).eval()
+    features = transformers.WhisperFeatureExtractor()
+    samples, vectors_ND = cache.samples(), cache.vectors()
+    assert len(samples) == sum(COUNTS)
+    for seed, (key, vector_D) in enumerate(zip(samples.keys, vectors_ND, strict=True)):
+        wave_S = speechlike(4_000 + 97 * (seed % 13), seed)
+        mel = features(wave_S, sampling_rate=16_000, return_tensors="pt")["input_features"]
+        with torch.inference_mode():
+            expected_D = model.encoder(mel).last_hidden_state[0, :750].mean(dim=0).numpy()
+        error = np.linalg.norm(vector_D - expected_D) / np.linalg.norm(expected_D)
+        assert error < 2e-3, key  # 16-bit FLAC is part of it
+
+
+def test_keys_texts_and_durations_are_kept_in_order(corpus, teacher, tmp_path):
+    samples = extract(corpus, tmp_path / "c", teacher).samples()
+    expected = [f"clip-{n}-{place}" for n, count in enumerate(COUNTS) for place in range(count)]
+    assert samples.keys == expected
+    assert samples.texts == [f"this is clip {key}" for key in expected]
+    lengths = [(4_000 + 97 * (seed % 13)) / 16_000 for seed in range(len(expected))]
+    assert np.allclose(samples.durations_s, lengths)
+    assert samples.speakers == [f"s{seed % 3}" for seed in range(len(expected))]
+
+
+# --- exactly once ----------------------------------------------------------------------------
+
+
+def test_reading_in_processes_changes_nothing(corpus, teacher, tmp_path, uninterrupted):
+    extract(corpus, tmp_path / "c", teacher, workers=2)
+    assert content(tmp_path / "c") == uninterrupted
+
+
+def test_several_devices_change_nothing(corpus, teacher, tmp_path, uninterrupted):
+    """More of them than there are shards."""
+    extract(corpus, tmp_path / "c", teacher, devices=",".join(["cpu"] * (len(COUNTS) + 1)))
+    assert content(tmp_path / "c") == uninterrupted
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1]])
+def test_array_tasks_in_any_order_make_the_same_cache(
+    corpus, teacher, tmp_path, uninterrupted, order
+):
+    for index in order[:2]:
+        extract(corpus, tmp_path / "c", teacher, array_task=f"{index}/3")
+    assert TeacherCache.open(tmp_path / "c").unfinished()
+    for index in (1, 0):  # another number of tasks on the second try
+        extract(corpus, tmp_path / "c", teacher, array_task=f"{index}/2")
+    assert content(tmp_path / "c") == uninterrupted
+
+
+def test_the_scheduler_tells_the_share(corpus, teacher, tmp_path, uninterrupted, monkeypatch):
+    for index in range(2):
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", str(index))
+        monkeypatch.setenv("SLURM_ARRAY_TASK_MIN", "0")
+        monkeypatch.setenv("SLURM_ARRAY_TASK_MAX", "1")
+        cache = extract(corpus, tmp_path / "c", teacher)
+        assert bool(cache.unfinished()) == (index == 0)
+    assert content(tmp_path / "c") == uninterrupted
+
+
+def test_a_second_run_does_nothing_and_says_so(corpus, teacher, tmp_path, capsys):
+    cache = tmp_path / "c"
+    extract(corpus, cache, teacher)
+    before = {path: path.stat().st_mtime_ns for path in cache.rglob("*")}
+    capsys.readouterr()
+    extract(corpus, cache, teacher)
+    assert "nothing to do" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in cache.rglob("*")} == before
+
+
+def test_killed_at_twenty_random_instants_it_ends_the_same(
+    corpus, teacher, tmp_path, uninterrupted
+):
+    for name in ("warm-up", "timed"):
+        start = time.monotonic()
+        in_process(settings(corpus, tmp_path / name, teacher)).join()
+        usual_seconds = time.monotonic() - start
+    rng, killed = random.Random(0), 0
+    for trial in range(20):
+        cache = tmp_path / f"{trial}"
+        process = in_process(settings(corpus, cache, teacher))
+        time.sleep(rng.uniform(0, usual_seconds))
+        process.kill()
+        process.join()
+        killed += process.exitcode == -signal.SIGKILL
+        extract(corpus, cache, teacher)
+        assert content(cache) == uninterrupted
+    assert killed >= 10
+
+
+@pytest.mark.parametrize("crash_at", [*range(1, 14), 20])
+def test_killed_at_any_sync_it_ends_the_same(corpus, teacher, tmp_path, uninterrupted, crash_at):
+    """Syncs enclose every rename, that of a receipt too: between them it is half-written."""
+    cache = tmp_path / "c"
+    process = in_process(settings(corpus, cache, teacher), crash_at)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    extract(corpus, cache, teacher)
+    assert content(cache) == uninterrupted
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 1, 300])
+def test_a_torn_receipt_is_no_receipt(corpus, teacher, tmp_path, uninterrupted, kept_bytes):
+    cache = tmp_path / "c"
+    extract(corpus, cache, teacher)
+    receipt = cache / "receipts" / "000002.json"
+    receipt.write_bytes(receipt.read_bytes()[:kept_bytes])
+    assert TeacherCache.open(cache).unfinished() == [2]
+    extract(corpus, cache, teacher)
+    assert content(cache) == uninterrupted
+
+
+def test_two_tasks_at_the_same_shards_tear_nothing(corpus, teacher, tmp_path, uninterrupted):
+    cache = tmp_path / "c"
+    processes = [in_process(settings(corpus, cache, teacher)) for _ in range(3)]
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert content(cache) == uninterrupted
+
+
+def test_a_full_disk_is_said_and_resumed(corpus, teacher, tmp_path, uninterrupted, monkeypatch):
+    from pipeline import atomic
+
+    write = atomic.write_bytes
+
+    def full(path: Path, text: bytes) -> None:
+        if path.name == "000002.jsonl":
+            raise OSError(28, "No space left on device")
+        write(path, text)
+
+    monkeypatch.setattr(atomic, "write_bytes", full)
+    with pytest.raises(SpeechkdError, match=r"No space left on device.*carries on"):
+        extract(corpus, tmp_path / "c", teacher)
+    assert 2 in TeacherCache.open(tmp_path / "c").unfinished()
+    monkeypatch.undo()
+    extract(corpus, tmp_path / "c", teacher)
+    assert content(tmp_path / "c") == uninterrupted
+
+
+def test_sigterm_ends_with_a_line_and_status_143(teacher, tmp_path):
+    manifest = write_corpus(tmp_path / "corpus", [40, 40, 40])
+    command = [sys.executable, "-m", "stages.cli", "extract-teacher", str(manifest), "--workers=1"]
+    process = subprocess.Popen(
+        [*command, "--cache", str(tmp_path / "c"), "--teacher", str(teacher), "--devices=cpu"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "c" / "receipts" / "000000.json").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert "received SIGTERM" in errors
+    assert "Traceback" not in errors
+    assert TeacherCache.open(tmp_path / "c").unfinished()
+
+
+# --- every sample accounted for --------------------------------------------------------------
+
+
+@pytest.fixture
+def bad_corpus(tmp_path):
+    """Three shards; the second is cut in its last sample and has one without a text."""
+    manifest = write_corpus(tmp_path / "bad", [3, 3, 3])
+    members = [*sample("m", 1), ("n.flac", b"noise"), ("n.txt", b"x"), *sample("o", 2)]
+    whole = tar_bytes(members)
+    cut = whole.index(b"o.json") + 100  # in the header of the last text
+    (tmp_path / "bad" / "1.tar").write_bytes(whole[:cut])
+    shards = list(read_manifest(manifest))
+    shards[1] = line(whole, 3, "1.tar")
+    write_manifest(manifest, shards)
+    return manifest, whole
+
+
+def test_rows_and_refusals_add_up_and_say_why(bad_corpus, teacher, tmp_path, capsys):
+    manifest, _ = bad_corpus
+    cache = extract(manifest, tmp_path / "c", teacher, max_refused=0.5)
+    receipts = cache.receipts()
+    assert cache.written == 7
+    refused = receipts[1]["refused"]
+    assert [(r["position"], r["key"], r["reason"]) for r in refused] == [
+        (1, "n", "undecodable audio"),
+        (2, "o", "truncated tar"),
+    ]
+    assert "7 rows written, 2 samples refused, of 9" in capsys.readouterr().out
+    rows = cache.rows_of(1)
+    block_RD = cache.block(1)
+    assert np.isfinite(block_RD[0]).all()
+    assert np.isnan(block_RD[1 : len(rows)]).all()
+
+    cache_stage.info(cache_stage.InfoSettings(cache=str(tmp_path / "c"), refused=True))
+    listed = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
+    assert [(r["shard"], r["key"]) for r in listed] == [("1.tar", "n"), ("1.tar", "o")]
+
+
+def test_too_many_refusals_stop_the_run_and_name_the_reason(bad_corpus, teacher, tmp_path):
+    manifest, _ = bad_corpus
+    with pytest.raises(SpeechkdError, match=r"2 of 9 samples .* 0\.1 .*(undecodable|truncated)"):
+        extract(manifest, tmp_path / "c", teacher, max_refused=0.1)
+    with pytest.raises(SpeechkdError, match="2 of 9 samples"):  # nor does it go on by itself
+        extract(manifest, tmp_path / "c", teacher, max_refused=0.1)
+    extract(manifest, tmp_path / "c", teacher, max_refused=0.5)
+    assert not TeacherCache.open(tmp_path / "c").unfinished()
+
+
+def test_refused_samples_are_tried_again_on_demand(bad_corpus, teacher, tmp_path):
+    manifest, whole = bad_corpus
+    extract(manifest, tmp_path / "c", teacher, max_refused=0.5)
+    (manifest.parent / "1.tar").write_bytes(whole)
+    extract(manifest, tmp_path / "c", teacher, max_refused=0.5)
+    assert TeacherCache.open(tmp_path / "c").written == 7
+    again = extract(manifest, tmp_path / "c", teacher, max_refused=0.5, retry_refused=True)
+    assert again.written == 8
+    fresh = extract(manifest, tmp_path / "fresh", teacher, max_refused=0.5)
+    assert content(tmp_path / "c") == content(tmp_path / "fresh")
+    assert fresh.digest() == again.digest()
+
+
+def test_a_vector_that_is_not_finite_as_stored_is_refused(corpus, tmp_path, monkeypatch):
+    from pipeline.teacher import DummyTeacher
+
+    encode = DummyTeacher.encode
+
+    @torch.inference_mode()
+    def too_large(self, waves_BS, lengths_B):
+        vectors_BD = encode(self, waves_BS, lengths_B).clone()
+        vectors_BD[0, 3] = 1e5  # finite as float32, not as float16
+        return vectors_BD
+
+    monkeypatch.setattr(DummyTeacher, "encode", too_large)
+    options = {"encoder": "dummy", "max_refused": 1.0, "batch_size": 100}
+    assert extract(corpus, tmp_path / "32", "unused", **options).written == sum(COUNTS)
+    cache = extract(corpus, tmp_path / "16", "unused", dtype="float16", **options)
+    assert cache.written == sum(COUNTS) - len(COUNTS)
+    reasons = {r["reason"] for receipt in cache.receipts().values() for r in receipt["refused"]}
+    assert reasons == {"non-finite vector"}
+
+
+def test_a_changed_tar_fails_alone(tmp_path, teacher):
+    manifest = write_corpus(tmp_path / "corpus", [2, 2, 2])
+    tar = tmp_path / "corpus" / "1.tar"
+    changed = bytearray(tar.read_bytes())
+    changed[2000] ^= 1
+    tar.write_bytes(changed)
+    with pytest.raises(SpeechkdError, match=r"1 shards failed.*\n.*changed tar.*1\.tar"):
+        extract(manifest, tmp_path / "c", teacher)
+    assert TeacherCache.open(tmp_path / "c").unfinished() == [1]
+
+
+def test_a_missing_tar_is_named_before_anything_is_made(tmp_path, teacher):
+    manifest = write_corpus(tmp_path / "corpus", [2, 2])
+    (tmp_path / "corpus" / "1.tar").unlink()
+    with pytest.raises(SpeechkdError, match=r"lists 1\.tar, but there is no file"):
+        extract(manifest, tmp_path / "c", teacher)
+    assert not (tmp_path / "c").exists()
+
+
+# --- settings --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        ({"pooling": "length"}, "pooling: cache 'fixed750', now 'length'"),
+        ({"dtype": "float16"}, "dtype: cache 'float32', now 'float16'"),
+        ({"context": "30s"}, "context_seconds: cache 15, now 30"),
+        ({"encoder": "dummy"}, "teacher: cache 'random-whisper', now 'dummy'"),
+        ({"precision": "bfloat16"}, "precision: cache 'float32', now 'bfloat16'"),
+    ],
+)
+def test_other_settings_on_a_cache_are_refused(corpus, teacher, tmp_path, change, shown):
+    extract(corpus, tmp_path / "c", teacher)
+    with pytest.raises(SpeechkdError, match=shown):
+        extract(corpus, tmp_path / "c", teacher, **change)
+
+
+def test_another_teacher_of_the_same_name_is_refused(corpus, teacher, tmp_path):
+    extract(corpus, tmp_path / "c", teacher)
+    save_random_whisper(tmp_path / "random-whisper", seed=1, layers=1, heads=1)
+    with pytest.raises(SpeechkdError, match="teacher_sha256: cache"):
+        extract(corpus, tmp_path / "c", tmp_path / "random-whisper")
+
+
+@pytest.mark.parametrize("devices", ["gpu", "cuda:99", "99", "cpu,", "-1"])
+def test_devices_that_are_not_there_are_refused(corpus, teacher, tmp_path, devices):
+    with pytest.raises(SpeechkdError, match="--devices"):
+        extract(corpus, tmp_path / "c", teacher, devices=devices)
+
+
+def test_a_dry_run_tells_the_plan_and_writes_nothing(corpus, teacher, tmp_path, capsys):
+    run(settings(corpus, tmp_path / "c", teacher, dry_run=True))
+    plan = capsys.readouterr().out
+    assert "4 shards, 10 samples" in plan
+    assert "to be created" in plan
+    assert "time " in plan
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_dry_run_finds_a_tar_of_another_size(teacher, tmp_path):
+    manifest = write_corpus(tmp_path / "corpus", [2])
+    with (tmp_path / "corpus" / "0.tar").open("ab") as tar:
+        tar.write(bytes(512))
+    with pytest.raises(SpeechkdError, match="the manifest says"):
+        run(settings(manifest, tmp_path / "c", teacher, dry_run=True))
+
+
+@pytest.mark.slow
+def test_a_second_run_over_a_thousand_shards_takes_under_five_seconds(teacher, tmp_path):
+    manifest = write_corpus(tmp_path / "corpus", [1] * 1000, samples=400)
+    arguments = [str(manifest), "--cache", str(tmp_path / "c"), "--teacher", str(teacher)]
+    command = [sys.executable, "-m", "stages.cli", "extract-teacher", *arguments, "--devices=cpu"]
+    subprocess.run(command, check=True, capture_output=True)
+    start = time.monotonic()
+    again = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "nothing to do" in again.stderr
+    assert time.monotonic() - start < 5
