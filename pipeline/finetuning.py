@@ -261,7 +261,7 @@ def _train(
             schedule.step()
             step += 1
             recent += torch.stack([loss.detach() * len(chosen), loss.new_tensor(len(chosen))])
-            if step % every == 0 or step == total_steps:
+            if step % every == 0 or (step == total_steps and not curve):
                 mean = float(recent[0] / recent[1])
                 _check_finite(mean, step, total_steps, recipe)
                 curve.append({"step": step, "loss": mean})
@@ -269,6 +269,7 @@ def _train(
             advance(len(chosen), f"loss {curve[-1]['loss']:.3f}" if curve else "")
         whole = whole + recent
         record: dict[str, Any] = {"epoch": epoch, "train_loss": float(whole[0] / whole[1])}
+        _check_finite(record["train_loss"], step, total_steps, recipe)
         if len(data["valid"]):
             scores = score(judge, data["valid"].ids, device, recipe, advance)
             labels = data["valid"].labels

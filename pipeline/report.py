@@ -9,75 +9,23 @@ import io
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from pipeline.columns import (
+    AVERAGE,
+    Column,
+    Record,
+    Stat,
+    figure_at,
+    mosei_columns,
+    other_columns,
+)
 from pipeline.metrics import DEFINITIONS
-from pipeline.mosei.table import EMOTIONS
-from pipeline.mosei.tasks import SENTIMENT_CLASSES
+from pipeline.published import COLUMNS, FIGURES, PAPER, ROWS
 
-Record = dict[str, Any]
 CONSTANT = "best constant answer"
-
-
-@dataclass(frozen=True)
-class Stat:
-    """A figure over seeds.
-
-    Attributes:
-        mean: mean over seeds.
-        sigma: standard deviation with n - 1; None for a single seed.
-        count: number of seeds.
-    """
-
-    mean: float
-    sigma: float | None
-    count: int
-
-    @classmethod
-    def of(cls, values: Sequence[float | None]) -> "Stat | None":
-        """The figure of some values; None where there are none or one is undefined."""
-        known = [value for value in values if value is not None]
-        if not known or len(known) < len(values):
-            return None
-        sigma = statistics.stdev(known) if len(known) > 1 else None
-        return cls(statistics.fmean(known), sigma, len(known))
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a table.
-
-    Attributes:
-        title: heading.
-        task: the trained task it is read from.
-        path: where in a cell's metrics the figure stands, by dots.
-        definition: its convention, in words.
-        percent: shown times 100, two decimals; else as it is, four decimals.
-        lower_is_better: for figures that count errors.
-        constant: where in the metrics the best constant answer stands; empty: undefined.
-    """
-
-    title: str
-    task: str
-    path: tuple[str, ...]
-    definition: str
-    percent: bool = True
-    lower_is_better: bool = False
-    constant: tuple[str, ...] = ()
-
-    def of(self, record: Record) -> float | None:
-        """The column's figure in a cell."""
-        return _at(record["metrics"], self.path)
-
-    def show(self, stat: Stat | None) -> str:
-        """`47.80 ± 0.29`, `47.80 (1 seed)`, or a dash where there is nothing."""
-        if stat is None:
-            return "–"
-        scale, digits = (100, 2) if self.percent else (1, 4)
-        mean = f"{stat.mean * scale:.{digits}f}"
-        if stat.sigma is None:
-            return mean
-        return f"{mean} ± {stat.sigma * scale:.{digits}f}"
+WHOLE_TRAIN, WHOLE_TEST = 12_000, 3_500
+"""Clips that CMU-MOSEI's own split has at the least, in any of its known versions, once clips of
+sentiment 0 are left out."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +38,8 @@ class Table:
         columns: its columns.
         rows: label and the figure of each column; the first row is the best constant answer.
         notes: what the reader has to know.
+        seeds: how many fine-tuning seeds it has in all.
+        published: label → column → the paper's figure, where the row is one of the paper's.
     """
 
     key: str
@@ -97,72 +47,114 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, tuple[Stat | None, ...]], ...]
     notes: tuple[str, ...]
+    seeds: int
+    published: dict[str, dict[str, str]]
+
+    def grid(self) -> list[list[str]]:
+        """The table as text: a head, then the rows; the paper's figures in their own columns."""
+        paper = COLUMNS.get(self.key, ()) if self.published else ()
+        theirs = [column.title in paper for column in self.columns]
+        head = ["model"]
+        for column, also in zip(self.columns, theirs, strict=True):
+            head += [column.title, f"{column.title} (paper)"] if also else [column.title]
+        lines = [head]
+        for label, stats in self.rows:
+            seeds = 0 if label == CONSTANT else self.seeds
+            line = [label]
+            for column, stat, also in zip(self.columns, stats, theirs, strict=True):
+                line.append(column.show(stat, seeds))
+                if also:
+                    line.append(self.published.get(label, {}).get(column.title, ""))
+            lines.append(line)
+        return lines
 
 
-def _at(metrics: Any, path: Sequence[str]) -> float | None:
-    for key in path:
-        metrics = metrics.get(key) if isinstance(metrics, dict) else None
-    return None if metrics is None else float(metrics)
-
-
-def _accuracy(title: str, task: str, definition: str, under: tuple[str, ...] = ()) -> Column:
-    return Column(title, task, (*under, "accuracy"), definition, constant=(*under, "majority_rate"))
-
-
-def _columns() -> dict[str, tuple[str, tuple[Column, ...]]]:
-    """The tables that can be made: key → title and columns."""
-    paper = tuple(_accuracy(name, name, DEFINITIONS[f"paper/{name}"]) for name in SENTIMENT_CLASSES)
-    mult = tuple(
-        _accuracy(name, "sentiment", DEFINITIONS[f"mult/{name}"], ("derived", f"mult/{name}"))
-        for name in (*SENTIMENT_CLASSES, "sentiment2-nonnegative")
-    )
-    value = (
-        Column(
-            "MAE",
-            "sentiment",
-            ("mae",),
-            DEFINITIONS["mae"],
-            percent=False,
-            lower_is_better=True,
-            constant=("constant_mae",),
-        ),
-        Column("Pearson r", "sentiment", ("pearson",), DEFINITIONS["pearson"]),
-    )
-    emotions = tuple(_accuracy(name, name, DEFINITIONS["emotion"]) for name in EMOTIONS)
-    flags = tuple(
-        _accuracy(name, "emotions", DEFINITIONS["emotion"], ("flags", name)) for name in EMOTIONS
-    )
-    return {
-        "table1": ("Sentiment, accuracy in % (scheme paper: a classifier a column)", paper),
-        "table1-mult": ("Sentiment, accuracy in % (scheme mult: one regression, rounded)", mult),
-        "table2": ("Sentiment score (regression); r in %", value),
-        "table3": ("Emotions, accuracy in % (a classifier each)", emotions),
-        "table3-shared": ("Emotions, accuracy in % (one head of six sigmoids)", flags),
-    }
-
-
-def tables(records: Sequence[Record]) -> list[Table]:
+def tables(records: Sequence[Record], *, published: bool = False) -> list[Table]:
     """The tables for which there is at least one cell.
 
     Args:
         records: finished cells, as `pipeline.results.read_results` gives them.
+        published: put the paper's own figures beside ours, where the paper has the row.
     """
     made = []
     trained = {record["task"] for record in records}
     labels = list(dict.fromkeys(record["checkpoint"]["label"] for record in ordered(records)))
-    for key, (title, columns) in _columns().items():
+    for key, (title, columns) in {**mosei_columns(), **other_columns(records)}.items():
         if not trained & {column.task for column in columns}:
             continue
-        rows = [(CONSTANT, tuple(_constant(records, column) for column in columns))]
-        rows += [(label, tuple(_stat(records, label, c) for c in columns)) for label in labels]
+        rows = [(CONSTANT, tuple(_constant(records, columns, c) for c in columns))]
+        rows += [
+            (label, tuple(_stat(records, label, columns, c) for c in columns)) for label in labels
+        ]
+        shown = [row_name(records, label) for label, _ in rows]
         seeds = sorted({r["seed"] for r in records if r["task"] in {c.task for c in columns}})
-        notes = (
+        notes = [
             *(f"{column.title}: {column.definition}." for column in columns),
             f"Mean ± σ over fine-tuning seeds {', '.join(map(str, seeds))}; σ is the "
             f"{DEFINITIONS['sigma']}. A dash is a cell that is missing or undefined.",
+        ]
+        theirs: dict[str, dict[str, str]] = {}
+        if published and key in FIGURES and not _whole(records, columns):
+            notes.append(
+                f"What {PAPER} published is not put beside these figures: the data are not all "
+                "of CMU-MOSEI in its own split."
+            )
+        elif published and key in FIGURES:
+            theirs = {
+                name: FIGURES[key][row]
+                for name, (label, _) in zip(shown, rows, strict=True)
+                if (row := paper_row(records, label))
+            }
+            ours = {paper_row(records, label) for label, _ in rows}
+            missing = [row for row in ROWS if row not in ours]
+            rows += [(f"{PAPER}: {ROWS[row]}", (None,) * len(columns)) for row in missing]
+            shown += [f"{PAPER}: {ROWS[row]}" for row in missing]
+            theirs |= {f"{PAPER}: {ROWS[row]}": FIGURES[key][row] for row in missing}
+            notes.append(
+                f"Columns marked (paper) hold what {PAPER} published for the row of that kind, "
+                "from other data, other sizes of model and a split that it does not state."
+            )
+        made.append(
+            Table(
+                key,
+                title,
+                columns,
+                tuple((name, stats) for name, (_, stats) in zip(shown, rows, strict=True)),
+                tuple(notes),
+                len(seeds),
+                theirs,
+            )
         )
-        made.append(Table(key, title, columns, tuple(rows), notes))
     return made
+
+
+def _whole(records: Sequence[Record], columns: Sequence[Column]) -> bool:
+    """Whether a table's cells were trained on a split of CMU-MOSEI's own size."""
+    tasks = {column.task for column in columns}
+    sizes = [r["splits"] for r in records if r["task"] in tasks]
+    return all(s["train"] >= WHOLE_TRAIN and s["test"] >= WHOLE_TEST for s in sizes)
+
+
+def paper_row(records: Sequence[Record], label: str) -> str:
+    """The paper's row that a checkpoint is of the kind of; empty where there is none."""
+    for record in records:
+        checkpoint = record["checkpoint"]
+        if checkpoint["label"] == label:
+            real = checkpoint.get("control") in (None, "real")
+            return checkpoint["objective"] if real and checkpoint["objective"] in ROWS else ""
+    return ""
+
+
+def row_name(records: Sequence[Record], label: str) -> str:
+    """A checkpoint's name in tables: its label, and what it is if that is not in the label."""
+    for record in records:
+        checkpoint = record["checkpoint"]
+        if checkpoint["label"] == label:
+            control, objective = checkpoint.get("control"), checkpoint["objective"]
+            told = [f"kd {objective}"] if objective and objective not in label else []
+            told += [f"CONTROL: {control} teacher"] if control not in (None, "real") else []
+            return f"{label} ({', '.join(told)})" if told else label
+    return label
 
 
 def ordered(records: Sequence[Record]) -> list[Record]:
@@ -175,26 +167,60 @@ def ordered(records: Sequence[Record]) -> list[Record]:
     return sorted(records, key=place)
 
 
-def _stat(records: Sequence[Record], label: str, column: Column) -> Stat | None:
-    cells = [r for r in records if r["checkpoint"]["label"] == label and r["task"] == column.task]
-    return Stat.of([column.of(record) for record in cells])
+def _stat(
+    records: Sequence[Record], label: str, columns: Sequence[Column], column: Column
+) -> Stat | None:
+    cells = [r for r in records if r["checkpoint"]["label"] == label]
+    if column.title != AVERAGE:
+        return Stat.of([column.of(r) for r in cells if r["task"] == column.task])
+    by_seed: dict[int, list[float | None]] = {}
+    for part in columns:
+        if part.title != AVERAGE:
+            for record in cells:
+                if record["task"] == part.task:
+                    by_seed.setdefault(record["seed"], []).append(part.of(record))
+    whole = [
+        statistics.fmean(known)
+        for values in by_seed.values()
+        if len(known := [v for v in values if v is not None]) == len(columns) - 1
+    ]
+    return Stat.of(whole)
 
 
-def _constant(records: Sequence[Record], column: Column) -> Stat | None:
+def _constant(records: Sequence[Record], columns: Sequence[Column], column: Column) -> Stat | None:
+    if column.title == AVERAGE:
+        parts = [_constant(records, columns, c) for c in columns if c.title != AVERAGE]
+        known = [part.mean for part in parts if part is not None]
+        return Stat(statistics.fmean(known), None, 1) if len(known) == len(parts) else None
     if not column.constant:
         return None
-    values = [_at(r["metrics"], column.constant) for r in records if r["task"] == column.task]
+    values = [figure_at(r["metrics"], column.constant) for r in records if r["task"] == column.task]
     return Stat(values[0], None, 1) if values and values[0] is not None else None
 
 
-def to_markdown(table: Table) -> str:
-    """The table as Markdown, with its notes."""
-    head = ["model", *(column.title for column in table.columns)]
-    lines = [head, ["---", *("---:" for _ in table.columns)]]
-    lines += [[label, *_shown(table, stats)] for label, stats in table.rows]
-    body = "\n".join("| " + " | ".join(_cell(text) for text in line) + " |" for line in lines)
-    notes = "\n".join(f"- {note}" for note in table.notes)
-    return f"## {table.title}\n\n{body}\n\n{notes}\n"
+def to_markdown(grid: Sequence[Sequence[str]]) -> str:
+    """A table of text as Markdown."""
+    lines = [grid[0], ["---", *("---:" for _ in grid[0][1:])], *grid[1:]]
+    return "\n".join("| " + " | ".join(_cell(text) for text in line) + " |" for line in lines)
+
+
+def to_latex(grid: Sequence[Sequence[str]]) -> str:
+    """A table of text as a LaTeX tabular (booktabs)."""
+    lines = [" & ".join(map(_latex, line)) + r" \\" for line in grid]
+    body = "\n".join([lines[0], r"\midrule", *lines[1:]])
+    columns = "l" + "r" * (len(grid[0]) - 1)
+    return f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{body}\n\\bottomrule\n\\end{{tabular}}\n"
+
+
+def _latex(text: str) -> str:
+    special = {c: f"\\{c}" for c in "&%$#_{}"} | {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "±": r"$\pm$",
+        "–": "--",
+    }
+    return "".join(special.get(c, c) for c in text)
 
 
 def to_csv(made: Sequence[Table]) -> str:
@@ -208,10 +234,6 @@ def to_csv(made: Sequence[Table]) -> str:
                 figures = ["", "", 0] if stat is None else [stat.mean, stat.sigma, stat.count]
                 writer.writerow([table.key, label, column.title, *figures])
     return text.getvalue()
-
-
-def _shown(table: Table, stats: Sequence[Stat | None]) -> list[str]:
-    return [column.show(stat) for column, stat in zip(table.columns, stats, strict=True)]
 
 
 def _cell(text: str) -> str:
@@ -228,10 +250,11 @@ def print_summary(records: Sequence[Record]) -> None:
     if not console.is_terminal:
         console = Console(highlight=False, width=200)
     for table in tables(records):
+        head, *lines = table.grid()
+        held = [0] + [i for i in range(1, len(head)) if any(line[i] != "–" for line in lines)]
         shown = RichTable(title=table.title, title_justify="left")
-        shown.add_column("model", overflow="fold")
-        for column in table.columns:
-            shown.add_column(column.title, justify="right")
-        for label, stats in table.rows:
-            shown.add_row(Text(label), *_shown(table, stats))
+        for i in held:
+            shown.add_column(head[i], justify="right" if i else "left", overflow="fold")
+        for line in lines:
+            shown.add_row(*(Text(line[i]) for i in held))
         console.print(shown)

@@ -12,13 +12,14 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import write_json, write_text
 from pipeline.errors import SpeechkdError
 from pipeline.metrics import Array
-from pipeline.mosei.tasks import Task
+from pipeline.mosei.tasks import TASKS, Task
 
 FORMAT = 1
 
@@ -127,6 +128,59 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
     if not records:
         raise SpeechkdError(f"{path} is empty: no cell has finished yet.")
     return records
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Finished cells of one recipe on one data set and split, from one or more folders.
+
+    Attributes:
+        key: short name for files where there are several; else empty.
+        name: what to call them.
+        records: the finished cells.
+        paths: the predictions file of each cell, in the same order.
+    """
+
+    key: str
+    name: str
+    records: tuple[dict[str, Any], ...]
+    paths: tuple[Path, ...]
+
+
+def read_folders(folders: Sequence[Path]) -> list[Folder]:
+    """Read results folders and put those together that may stand in one table.
+
+    Raises:
+        SpeechkdError: a folder is no results folder, or one label stands for different weights.
+    """
+    together: dict[str, list[Path]] = {}
+    for folder in folders:
+        read_results(folder)
+        settings = read_json(folder / "results.json")
+        fixed = {k: v for k, v in settings.items() if k not in ("format", "created_by")}
+        together.setdefault(json.dumps(fixed, sort_keys=True), []).append(folder)
+    made = []
+    for number, group in enumerate(together.values(), start=1):
+        cells: dict[tuple[str, str, int], tuple[dict[str, Any], Path]] = {}
+        weights: dict[str, str] = {}
+        for folder in group:
+            for record in read_results(folder):
+                label, digest = (record["checkpoint"][k] for k in ("label", "weights_sha256"))
+                if weights.setdefault(label, digest) != digest:
+                    raise SpeechkdError(
+                        f"{label} stands for weights of sha256 {weights[label][:12]} and of "
+                        f"{digest[:12]} in {', '.join(map(str, group))}; report them apart."
+                    )
+                cells.setdefault(
+                    (label, record["task"], record["seed"]),
+                    (record, folder / record["predictions"]),
+                )
+        places = {name: place for place, name in enumerate(TASKS)}
+        order = sorted(cells, key=lambda cell: (places.get(cell[1], len(places)), *cell))
+        records, paths = zip(*(cells[cell] for cell in order), strict=True)
+        key = str(number) if len(together) > 1 else ""
+        made.append(Folder(key, ", ".join(map(str, group)), records, paths))
+    return made
 
 
 def prediction_table(

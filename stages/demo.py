@@ -97,7 +97,7 @@ def run(settings: DemoSettings) -> None:
     )
 
     say("\n6/6 report")
-    report.run(report.ReportSettings(results=out / "results", out=out / "report"))
+    report.run(report.ReportSettings(results=[out / "results"], out=out / "report"))
 
     say(f"\nTook {duration(time.monotonic() - started)}. Everything is in {out}/. Now on your own:")
     print(

@@ -1,4 +1,4 @@
-"""Turn finished cells into tables."""
+"""Turn finished cells into tables, comparisons and pictures."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,23 +10,37 @@ from pipeline.settings import Settings, setting
 class ReportSettings(Settings):
     """Settings of `speechkd report`."""
 
-    results: Path = setting(help="A results folder of `speechkd finetune`.", argument=True)
-    out: Path = setting(help="Folder for report.md and report.csv.")
+    results: list[Path] = setting(help="Results folders of `speechkd finetune`.", argument=True)
+    out: Path = setting(help="Folder for report.md, report.html, report.csv and figures.")
 
 
 def run(settings: ReportSettings) -> None:
-    """Print the tables of a results folder and write them as Markdown and CSV.
+    """Print the tables of results folders and write the whole report.
 
-    Rows are checkpoints, after the best constant answer; figures are mean ± σ over seeds.
+    Rows are encoders, after the best constant answer; figures are mean ± σ over fine-tuning
+    seeds, with the paper's beside them. Folders of one data set, split and recipe are put
+    together; others stay apart, so no column mixes them.
 
     Example: speechkd report results --out report
     """
-    from pipeline.atomic import write_text
-    from pipeline.report import print_summary, tables, to_csv, to_markdown
-    from pipeline.results import read_results
+    from pipeline.atomic import write_bytes, write_text
+    from pipeline.report import print_summary, tables, to_csv, to_latex
+    from pipeline.report_page import as_html, as_markdown, sections
+    from pipeline.results import read_folders
 
-    records = read_results(settings.results)
-    made = tables(records)
-    print_summary(records)
-    write_text(settings.out / "report.md", "# Results\n\n" + "\n".join(map(to_markdown, made)))
-    write_text(settings.out / "report.csv", to_csv(made))
+    folders = read_folders(settings.results)
+    made, every = [], []
+    for folder in folders:
+        if len(folders) > 1:
+            print(f"\n{folder.name}")
+        print_summary(folder.records)
+        every += tables(folder.records)
+        made += sections(folder)
+    for section in made:
+        if section.picture:
+            write_bytes(settings.out / "figures" / f"{section.picture[0]}.png", section.picture[1])
+    write_text(settings.out / "report.md", as_markdown(made))
+    write_text(settings.out / "report.html", as_html(made))
+    write_text(settings.out / "report.csv", to_csv(every))
+    write_text(settings.out / "report.tex", "\n".join(to_latex(t.grid()) for t in every))
+    print(f"{settings.out / 'report.html'}")

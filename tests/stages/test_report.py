@@ -1,28 +1,142 @@
+import html.parser
+
+import numpy as np
 import pytest
 
 from pipeline.errors import SpeechkdError
-from pipeline.metrics import judge_classes
-from pipeline.results import Results
+from pipeline.mosei.tasks import TASKS
+from pipeline.results import Results, prediction_table
 from stages.report import ReportSettings, run
 
+EVIL = "<script>alert(1)</script>|$x$"
 
-def test_tables_are_printed_and_written(tmp_path, capsys):
-    results = Results(tmp_path / "r", {}, {})
-    for seed in (0, 1):
-        record = {
-            "checkpoint": {"label": "mine", "objective": None, "weights_sha256": "0"},
-            "task": "sentiment3",
-            "seed": seed,
-            "metrics": judge_classes([0, 1, 2, 2], [0, 1, 2, seed], 3),
-        }
-        results.add(f"cell{seed}", record, "")
-    run(ReportSettings(results=tmp_path / "r", out=tmp_path / "report"))
-    assert "mine" in capsys.readouterr().out
-    assert "| mine |" in (tmp_path / "report" / "report.md").read_text()
-    assert "table1,mine,sentiment3,0.75" in (tmp_path / "report" / "report.csv").read_text()
+
+def add(results, label, seed, share, task="sentiment3", objective=None, control=None):
+    """A cell of 60 clips in 20 videos, of which a share is judged right."""
+    task = TASKS[task]
+    labels = np.random.default_rng(7).integers(0, 3, 60)
+    if task.kind == "value":
+        labels = (labels - 1).astype(np.float32)
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(size=(60, len(task.outputs))).astype(np.float32)
+    right = rng.random(60) < share
+    if task.kind == "value":
+        scores[right, 0] = labels[right]
+    else:
+        scores[np.flatnonzero(right), labels[right]] += 9
+    ids = [str(i) for i in range(60)]
+    record = {
+        "checkpoint": {
+            "label": label,
+            "objective": objective,
+            "control": control,
+            "weights_sha256": label,
+            "parameters": 1000,
+        },
+        "task": task.name,
+        "kind": task.kind,
+        "outputs": list(task.outputs),
+        "definition": task.definition,
+        "seed": seed,
+        "splits": {"train": 100, "valid": 10, "test": 60},
+        "recipe": {"epochs": 3},
+        "curve": [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}],
+        "metrics": task.judge(labels, scores),
+    }
+    groups = [f"video{i // 3}" for i in range(60)]
+    cell = f"{len(list((results.folder / 'cells').glob('*')))}"
+    results.add(cell, record, prediction_table(task, ids, groups, [""] * 60, labels, scores))
+
+
+class Tags(html.parser.HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags, self.links, self.text = [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.links += [v for k, v in attributes if k in ("src", "href")]
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture
+def full(tmp_path):
+    results = Results(tmp_path / "r", {"data": 1}, {})
+    for seed in (0, 1, 2):
+        add(results, "text", seed, 0.3, objective="none")
+        add(results, "kd", seed, 0.9, objective="crd")
+        add(results, "mixed", seed, 0.9, objective="crd", control="shuffled")
+        add(results, EVIL, seed, 0.3)
+        add(results, "text", seed, 0.2, task="sentiment", objective="none")
+        add(results, "kd", seed, 0.7, task="sentiment", objective="crd")
+    return tmp_path
+
+
+def test_the_whole_report(full, capsys):
+    run(ReportSettings(results=[full / "r"], out=full / "report"))
+    assert "best constant answer" in capsys.readouterr().out
+    text = (full / "report" / "report.md").read_text()
+    assert "sentiment3: kd against text, +" in text
+    assert "Better beyond the noise of test clips and fine-tuning (3 seeds)" in text
+    assert "Control: sentiment3: kd against mixed" in text
+    assert "CONTROL: shuffled teacher" in text
+    assert "Inside the noise: this does not show a difference." in text
+    assert "what Hasan et al. 2023 published is not put beside" in text.replace("What", "what")
+    for name in ("gains", "losses", "confusion-sentiment3"):
+        assert (full / "report" / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert f"figures/{name}.png" in text
+    assert (full / "report" / "report.tex").read_text().count("tabular") >= 4
+    assert "table2,kd (kd crd),MAE," in (full / "report" / "report.csv").read_text()
+
+
+def test_the_page_needs_nothing_else_and_runs_nothing(full):
+    run(ReportSettings(results=[full / "r"], out=full / "report"))
+    page = Tags()
+    page.feed((full / "report" / "report.html").read_text())
+    assert "script" not in page.tags
+    assert page.links
+    assert all(link.startswith("data:image/png;base64,") for link in page.links)
+    assert any(EVIL in text for text in page.text)
+
+
+def test_missing_predictions_are_an_error(full):
+    next((full / "r" / "predictions").glob("*.csv")).unlink()
+    with pytest.raises(SpeechkdError, match="predictions of a finished cell are missing"):
+        run(ReportSettings(results=[full / "r"], out=full / "report"))
+
+
+def test_results_of_two_recipes_never_share_a_table(tmp_path, capsys):
+    for name, epochs in (("a", 3), ("b", 4), ("c", 3)):
+        results = Results(tmp_path / name, {"recipe": {"epochs": epochs}}, {})
+        add(results, f"model-{name}", 0, 0.8)
+    folders = [tmp_path / name for name in "abc"]
+    run(ReportSettings(results=folders, out=tmp_path / "report"))
+    text = (tmp_path / "report" / "report.md").read_text()
+    first, second = text.split("## What was run: ")[1:]
+    assert "model-a" in first
+    assert "model-c" in first
+    assert "model-b" not in first
+    assert "model-b" in second
+    assert (tmp_path / "report" / "figures" / "2-losses.png").exists()
+    assert str(tmp_path / "b") in capsys.readouterr().out
+
+
+def test_one_label_for_two_encoders_is_refused(tmp_path):
+    for name in "ab":
+        results = Results(tmp_path / name, {}, {})
+        add(results, "m", 0, 0.8)
+        path = next((tmp_path / name / "cells").glob("*.json"))
+        path.write_text(
+            path.read_text().replace('"weights_sha256": "m"', f'"weights_sha256": "{name}"')
+        )
+        results.collect()
+    with pytest.raises(SpeechkdError, match="m stands for weights"):
+        run(ReportSettings(results=[tmp_path / "a", tmp_path / "b"], out=tmp_path / "report"))
 
 
 def test_no_results_is_an_error(tmp_path):
     with pytest.raises(SpeechkdError, match="no such file"):
-        run(ReportSettings(results=tmp_path, out=tmp_path / "report"))
+        run(ReportSettings(results=[tmp_path], out=tmp_path / "report"))
     assert not (tmp_path / "report").exists()
