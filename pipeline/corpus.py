@@ -8,8 +8,10 @@ the teacher.
 """
 
 import hashlib
+import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +28,10 @@ from pipeline.static_shapes import Shape
 from pipeline.student import Packed, pack
 from pipeline.tokenization import Encoding
 
+DEVICE_SHARE = 0.5
+"""Share of a device's free memory that tokens and vectors may take."""
+MEMORY_SHARE = 0.5
+"""Share of the machine's free memory that vectors may take."""
 TOKENS_ROUNDED_TO = 128
 """Filled-up batches have a multiple of this many tokens: whole tiles for matrix kernels."""
 
@@ -41,11 +47,13 @@ class Corpus:
         starts_C: where each clip's tokens begin, int64.
         lengths_C: how many it has, int64.
         vector_CE: teacher vectors, in the cache's own precision.
+        vector_of_C: which of them belongs to each clip: its own, but for a control.
         row_C: rows in the cache.
         recording_C: number of the recording, -1 where unknown.
         train: clips to train on.
         held_out: clips of other recordings, for validation.
         statistics: of all teacher vectors.
+        where: where tokens and vectors are kept, in words.
         truncated: texts that were cut to the longest length allowed.
         dropped: keys of clips whose text holds no token.
     """
@@ -54,11 +62,13 @@ class Corpus:
     starts_C: Tensor
     lengths_C: Tensor
     vector_CE: Tensor
+    vector_of_C: Tensor
     row_C: Tensor
     recording_C: Tensor
     train: Tensor
     held_out: Tensor
     statistics: TeacherStatistics
+    where: str
     truncated: int
     dropped: list[str]
 
@@ -71,14 +81,23 @@ class Corpus:
         return sum(value.nbytes for value in vars(self).values() if isinstance(value, Tensor))
 
     def place(self, device: torch.device) -> "Corpus":
-        """The same corpus with all of its tensors on a device."""
+        """The same corpus on a device if it leaves most of its memory free, else where it is.
+
+        Batches are made where the corpus is: on the device nothing passes through the host.
+        """
+        if device.type == "cpu":
+            return self
+        free, _ = torch.cuda.mem_get_info(device)
+        if self.nbytes > DEVICE_SHARE * free:
+            return self
         moved: dict[str, Any] = {
             n: v.to(device) for n, v in vars(self).items() if isinstance(v, Tensor)
         }
-        side = TeacherStatistics(
-            self.statistics.mean_E.to(device), self.statistics.std_E.to(device)
-        )
-        return replace(self, **moved, statistics=side)
+        return replace(self, **moved, where=f"on {device}")
+
+    def teacher_of(self, clip_B: Tensor) -> Tensor:
+        """Teacher vectors of some clips."""
+        return self.vector_CE[self.vector_of_C[clip_B]]
 
     def tokens_of(self, clip_B: Tensor) -> Packed:
         """Tokens of some clips, packed in the order given."""
@@ -98,6 +117,7 @@ def read_corpus(
     held_out_share: float,
     seed: int,
     control: Control = "real",
+    spill: Path | None = None,
 ) -> Corpus:
     """Read a finished cache into memory, a shard at a time.
 
@@ -109,6 +129,8 @@ def read_corpus(
         seed: decides which recordings are held out, and the controls.
         control: `shuffled` gives every clip another one's vector, `random` gives it noise of the
             same mean and spread.
+        spill: file to keep the vectors in, memory-mapped, if they would fill half of the memory
+            that is free.
 
     Raises:
         SpeechkdError: the cache is unfinished or holds too few clips.
@@ -127,7 +149,7 @@ def read_corpus(
     small = len(tokenizer) <= 2**16
     ids: list[NDArray[np.int16] | NDArray[np.int32]] = []
     lengths_C = np.zeros(total, np.int64)
-    vector_CE = np.zeros((total, width), cache.identity.dtype)
+    vector_CE, where = _room((total, width), np.dtype(cache.identity.dtype), spill)
     row_C, recording_C = np.zeros(total, np.int64), np.full(total, -1, np.int64)
     recordings: dict[str, int] = {}
     dropped: list[str] = []
@@ -168,11 +190,13 @@ def read_corpus(
         starts_C=lengths.cumsum(0) - lengths,
         lengths_C=lengths,
         vector_CE=_controlled(torch.from_numpy(vector_CE[:done]), control, side, seed),
+        vector_of_C=_owners(done, control, seed),
         row_C=torch.from_numpy(row_C[:done]),
         recording_C=recording,
         train=train,
         held_out=held_out,
         statistics=side,
+        where=where,
         truncated=truncated,
         dropped=dropped,
     )
@@ -203,19 +227,45 @@ def split_by_recording(
 def _controlled(
     vector_CE: Tensor, control: Control, statistics: TeacherStatistics, seed: int
 ) -> Tensor:
-    source = generator(seed, f"control {control}")
-    if control == "shuffled":
-        # a rotation of a random order is one cycle through all clips: none keeps its own vector
-        order = torch.randperm(len(vector_CE), generator=source)
-        shuffled_CE = torch.empty_like(vector_CE)
-        shuffled_CE[order] = vector_CE[order.roll(1)]
-        return shuffled_CE
     if control == "random":
+        source = generator(seed, "control random")
         for first in range(0, len(vector_CE), 65_536):
             part = vector_CE[first : first + 65_536]
             noise = torch.randn(part.shape, generator=source)
             part.copy_(noise * statistics.std_E.float() + statistics.mean_E.float())
     return vector_CE
+
+
+def _owners(clips: int, control: Control, seed: int) -> Tensor:
+    """Which vector belongs to each clip."""
+    if control != "shuffled":
+        return torch.arange(clips)
+    # a random order rolled by one is one cycle through all clips: none keeps its own vector
+    order = torch.randperm(clips, generator=generator(seed, "control shuffled"))
+    owner_C = torch.empty_like(order)
+    owner_C[order] = order.roll(1)
+    return owner_C
+
+
+def _room(
+    shape: tuple[int, int], dtype: np.dtype[Any], spill: Path | None
+) -> tuple[NDArray[Any], str]:
+    """An empty array in memory, or in a file if it would fill half of what is free."""
+    if spill is None or shape[0] * shape[1] * dtype.itemsize < MEMORY_SHARE * available_bytes():
+        return np.zeros(shape, dtype), "in memory"
+    spill.parent.mkdir(parents=True, exist_ok=True)
+    mapped = np.lib.format.open_memmap(spill, mode="w+", dtype=dtype, shape=shape)
+    return mapped, f"memory-mapped in {spill}"
+
+
+def available_bytes() -> int:
+    """Memory that this machine can give without swapping."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        found = {name: value for name, _, value in (line.partition(":") for line in lines)}
+        return int(found["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):  # not Linux: what is there in all is the best that is known
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def generator(
@@ -279,7 +329,13 @@ class Batch:
         special_N: which tokens are special.
         clip_B: the whole batch's clips in the corpus.
         lengths_B: their tokens.
-        negative_K: clips drawn from the whole corpus as extra negatives, or None.
+        teacher_BE: their teacher vectors.
+        row_B: their rows in the cache.
+        recording_B: their recordings.
+        corpus_clips: how many clips there are to train on.
+        negative_KE: teacher vectors drawn from the whole corpus as extra negatives, or None.
+        negative_row_K: their rows.
+        negative_recording_K: their recordings.
         processes: how many processes share the batch.
     """
 
@@ -291,8 +347,25 @@ class Batch:
     special_N: Tensor
     clip_B: Tensor
     lengths_B: Tensor
-    negative_K: Tensor | None
+    teacher_BE: Tensor
+    row_B: Tensor
+    recording_B: Tensor
+    corpus_clips: int
+    negative_KE: Tensor | None = None
+    negative_row_K: Tensor | None = None
+    negative_recording_K: Tensor | None = None
     processes: int = 1
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on a device."""
+        if self.clip_B.device == device:
+            return self
+        moved: dict[str, Any] = {
+            f.name: getattr(self, f.name).to(device)
+            for f in fields(self)
+            if isinstance(getattr(self, f.name), Tensor | Packed)
+        }
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True)
@@ -307,6 +380,7 @@ class Batches:
         extra_negatives: clips drawn from all of the training part at each step.
         process: which share of each batch this process takes.
         processes: how many shares there are.
+        device: where the batches are wanted.
     """
 
     corpus: Corpus
@@ -316,6 +390,7 @@ class Batches:
     extra_negatives: int = 0
     process: int = 0
     processes: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property
     def per_epoch(self) -> int:
@@ -363,14 +438,6 @@ class Batches:
         whole = self.corpus.tokens_of(clip_B)
         source = generator(self.seed, f"masks {stream}", epoch, step, device)
         chosen_K, shown_N = self.masking.choose(whole.ids_N, source)
-        negative_K = None
-        if self.extra_negatives:
-            draw = generator(self.seed, f"negatives {stream}", epoch, step, device)
-            train = self.corpus.train
-            picked = torch.randint(
-                len(train), (self.extra_negatives,), generator=draw, device=device
-            )
-            negative_K = train[picked]
         batch = Batch(
             packed=whole,
             shown_N=shown_N,
@@ -380,9 +447,29 @@ class Batches:
             special_N=self.masking.special_V[whole.ids_N],
             clip_B=clip_B,
             lengths_B=whole.lengths_B,
-            negative_K=negative_K,
+            teacher_BE=self.corpus.teacher_of(clip_B),
+            row_B=self.corpus.row_C[clip_B],
+            recording_B=self.corpus.recording_C[clip_B],
+            corpus_clips=len(self.corpus.train),
         )
-        return batch if self.processes == 1 else self._share(batch)
+        if self.extra_negatives:
+            batch = self._with_negatives(batch, stream, epoch, step)
+        return (batch if self.processes == 1 else self._share(batch)).to(self.device)
+
+    def _with_negatives(self, batch: Batch, stream: str, epoch: int, step: int) -> Batch:
+        train = self.corpus.train
+        source = generator(self.seed, f"negatives {stream}", epoch, step, train.device)
+        drawn_K = train[
+            torch.randint(
+                len(train), (self.extra_negatives,), generator=source, device=train.device
+            )
+        ]
+        return replace(
+            batch,
+            negative_KE=self.corpus.teacher_of(drawn_K),
+            negative_row_K=self.corpus.row_C[drawn_K],
+            negative_recording_K=self.corpus.recording_C[drawn_K],
+        )
 
     def _share(self, batch: Batch) -> Batch:
         """The part of a batch that this process computes: every so many-th clip."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline import processes
-from pipeline.corpus import Batch, Corpus
+from pipeline.corpus import Batch
 from pipeline.objectives import KDBatch, Objective
 from pipeline.objectives.contract import at_least_float32
 from pipeline.static_shapes import Shape, compiled
@@ -74,7 +74,7 @@ class Distillation(nn.Module):
         for name, objective in self.objectives.items():
             yield name, cast(Objective, objective)
 
-    def forward(self, batch: Batch, corpus: Corpus, *, measure: bool = False) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, *, measure: bool = False) -> dict[str, Tensor]:
         """Losses of a batch by name: `loss`, `loss/mlm`, `loss/kd` (raw), one an objective.
 
         With `measure`, also how objectives and masked-LM weigh against each other (norms of their
@@ -90,7 +90,7 @@ class Distillation(nn.Module):
         if not self.objectives:
             return losses
         kd_ND = hidden_ND if self.view.sees == "masked" else self.encode(packed)
-        pairs = self.pairs(kd_ND, batch, corpus)
+        pairs = self.pairs(kd_ND, batch)
         weighted = mlm.new_zeros(())
         raw = mlm.new_zeros(())
         for name, objective in self.named_objectives():
@@ -106,26 +106,25 @@ class Distillation(nn.Module):
             losses |= gradient_norms(mlm, hidden_ND, weighted, kd_ND)
         return losses
 
-    def pairs(self, hidden_ND: Tensor, batch: Batch, corpus: Corpus) -> KDBatch:
+    def pairs(self, hidden_ND: Tensor, batch: Batch) -> KDBatch:
         """Student vectors and teacher vectors of a batch, as the objectives take them."""
         packed, view = batch.packed, self.view
         keep_N = torch.ones_like(batch.special_N) if view.special else ~batch.special_N
         whole = batch.lengths_B.sum() if view.special else None
         clips = len(batch.clip_B)
-        negative_K = batch.negative_K
         shared = KDBatch(
             states_ND=hidden_ND,
             clip_N=batch.clip_N,
             place_N=packed.offset_N,
             weight_N=keep_N.float(),
             total=whole if whole is not None else self._kept_tokens(keep_N, batch),
-            teacher_BE=corpus.vector_CE[batch.clip_B],
-            row_B=corpus.row_C[batch.clip_B],
-            recording_B=corpus.recording_C[batch.clip_B],
-            corpus_clips=len(corpus.train),
-            negative_KE=None if negative_K is None else corpus.vector_CE[negative_K],
-            negative_row_K=None if negative_K is None else corpus.row_C[negative_K],
-            negative_recording_K=None if negative_K is None else corpus.recording_C[negative_K],
+            teacher_BE=batch.teacher_BE,
+            row_B=batch.row_B,
+            recording_B=batch.recording_B,
+            corpus_clips=batch.corpus_clips,
+            negative_KE=batch.negative_KE,
+            negative_row_K=batch.negative_row_K,
+            negative_recording_K=batch.negative_recording_K,
             processes=batch.processes,
             sum_over_processes=processes.differentiable_sum,
         )

@@ -10,7 +10,7 @@ H heads, E width of a head, K chosen positions, V vocabulary.
 
 import copy
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,10 @@ class Packed:
     def bands(self) -> "Bands":
         """The sequences in groups of like length; made once for all layers."""
         return _bands(self)
+
+    def to(self, device: torch.device) -> "Packed":
+        """The same sequences on a device."""
+        return Packed(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
     def with_ids(self, ids_N: Tensor) -> "Packed":
         """The same sequences with other tokens in the same places, such as masked ones."""

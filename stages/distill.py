@@ -329,7 +329,7 @@ def run(settings: DistillSettings) -> None:
         return
 
     tokenizer = _tokenizer(settings, cache, folder)
-    corpus = _corpus(settings, cache, tokenizer)
+    corpus = _corpus(settings, cache, tokenizer, folder)
     torch.manual_seed(settings.seed)
     student = _student(settings, tokenizer)
     distillation = _distillation(settings, student, corpus, cache.identity.d_model).to(device)
@@ -381,10 +381,11 @@ def run(settings: DistillSettings) -> None:
         flops,
         peak * processes.count() if peak else None,
     )
-    task = _task(distillation, corpus, batches)
+    task = _task(distillation, batches)
     outcome = train(distillation, task, plan, checkpoints, log, progress, optimizer, device)
     del task  # holds what distributes the gradients, which must go before the group does
     log.close()
+    folder.drop_vectors()
     if main and outcome == "signal":
         say(f"stopped at step {progress.step:,}; the same command carries on")
     elif main:
@@ -425,7 +426,10 @@ def _tokenizer(
 
 
 def _corpus(
-    settings: DistillSettings, cache: "TeacherCache", tokenizer: "PreTrainedTokenizerBase"
+    settings: DistillSettings,
+    cache: "TeacherCache",
+    tokenizer: "PreTrainedTokenizerBase",
+    folder: "RunFolder",
 ) -> "Corpus":
     from pipeline.corpus import read_corpus
 
@@ -436,6 +440,7 @@ def _corpus(
         held_out_share=settings.held_out,
         seed=settings.seed,
         control=settings.control,
+        spill=folder.vectors,
     )
 
 
@@ -500,12 +505,13 @@ def _batches(
         )
     return Batches(
         corpus,
-        Masking.of(tokenizer, settings.mask_share, device),
+        Masking.of(tokenizer, settings.mask_share, corpus.train.device),
         clips,
         settings.seed,
         extra_negatives=settings.crd_negatives,
         process=processes.rank(),
         processes=processes.count(),
+        device=device,
     )
 
 
@@ -545,7 +551,7 @@ def _plan(settings: DistillSettings, batches: "Batches", device: "torch.device")
     )
 
 
-def _task(distillation: "Distillation", corpus: "Corpus", batches: "Batches") -> Any:
+def _task(distillation: "Distillation", batches: "Batches") -> Any:
     from torch.nn.parallel import DistributedDataParallel
 
     from pipeline import processes
@@ -555,7 +561,7 @@ def _task(distillation: "Distillation", corpus: "Corpus", batches: "Batches") ->
     if processes.count() > 1:
         module = DistributedDataParallel(distillation, broadcast_buffers=False)
     return Task(
-        losses=lambda batch, measure: module(batch, corpus, measure=measure),
+        losses=lambda batch, measure: module(batch, measure=measure),
         epoch=batches.epoch,
         held_out=lambda: (
             batches.make(clip_B, "held out", 0, index)
@@ -610,8 +616,8 @@ def _announce(
     )
     state_bytes = 16 * parameters  # weights, gradients and both moments, float32
     say(
-        f"memory on {device}: tokens and vectors {corpus.nbytes / 1e9:.2f} GB, weights and "
-        f"optimiser {state_bytes / 1e9:.2f} GB, and the activations of a batch"
+        f"memory: tokens and vectors {corpus.nbytes / 1e9:.2f} GB, {corpus.where}; weights and "
+        f"optimiser {state_bytes / 1e9:.2f} GB on {device}, and the activations of a batch"
     )
     for name, objective in distillation.named_objectives():
         say(

@@ -1,3 +1,4 @@
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.cache import TeacherCache
-from pipeline.corpus import Batches, Masking, generator, read_corpus, split_by_recording
+from pipeline.corpus import (
+    Batches,
+    Masking,
+    available_bytes,
+    generator,
+    read_corpus,
+    split_by_recording,
+)
 from pipeline.errors import SpeechkdError
 from pipeline.tokenization import train_wordpiece
 from tests.made_up import make_cache
@@ -102,9 +110,25 @@ def test_split_holds_its_promises(recordings, share, seed):
 
 def test_shuffled_control_gives_every_clip_another_ones_vector(cache, tokenizer):
     real, shuffled = read(cache, tokenizer), read(cache, tokenizer, control="shuffled")
-    assert not (real.vector_CE == shuffled.vector_CE).all(1).any()
-    assert real.vector_CE.sort(0).values.equal(shuffled.vector_CE.sort(0).values)
-    assert shuffled.vector_CE.equal(read(cache, tokenizer, control="shuffled").vector_CE)
+    every = torch.arange(360)
+    own_CE, other_CE = real.teacher_of(every), shuffled.teacher_of(every)
+    assert not (own_CE == other_CE).all(1).any()
+    assert own_CE.sort(0).values.equal(other_CE.sort(0).values)
+    assert other_CE.equal(read(cache, tokenizer, control="shuffled").teacher_of(every))
+
+
+def test_vectors_that_would_fill_the_memory_are_mapped(cache, tokenizer, tmp_path, monkeypatch):
+    plain = read(cache, tokenizer, spill=tmp_path / "a" / "vectors.npy")
+    assert plain.where == "in memory"
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr("pipeline.corpus.available_bytes", lambda: 1000)
+    mapped = read(cache, tokenizer, spill=tmp_path / "a" / "vectors.npy")
+    assert mapped.where == f"memory-mapped in {tmp_path / 'a' / 'vectors.npy'}"
+    assert mapped.vector_CE.equal(plain.vector_CE)
+
+
+def test_available_memory_is_that_of_this_machine():
+    assert 2**27 < available_bytes() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def test_random_control_has_the_same_mean_and_spread(cache, tokenizer):
@@ -139,7 +163,7 @@ def test_an_epoch_takes_each_clip_once_in_an_order_of_its_own(cache, tokenizer):
 
 def test_a_batch_depends_on_seed_epoch_and_place_only(cache, tokenizer):
     def parts(batch):
-        return [batch.clip_B, batch.shown_N, batch.chosen_K, batch.negative_K]
+        return [batch.clip_B, batch.shown_N, batch.chosen_K, batch.negative_row_K]
 
     batches = make_batches(cache, tokenizer, extra_negatives=9)
     torch.manual_seed(1)

@@ -70,7 +70,7 @@ def test_losses_and_gradients_of_a_packed_step_are_those_of_the_padded_one(
 ):
     corpus, _ = corpus_and_tokenizer
     module, batch = make(corpus_and_tokenizer, kind, ["nst"])
-    losses = module(batch, corpus)
+    losses = module(batch)
     losses["loss"].backward()
 
     reference, _ = make(corpus_and_tokenizer, kind, ["nst"])
@@ -89,7 +89,7 @@ def test_losses_and_gradients_of_a_packed_step_are_those_of_the_padded_one(
 @pytest.mark.parametrize("kd", [[], ["nst"], ["crd"], ["infonce", "l1", "cosine"]])
 def test_loss_is_mlm_plus_the_weighted_objectives(corpus_and_tokenizer, kd):
     module, batch = make(corpus_and_tokenizer, "bert", kd)
-    losses = module(batch, corpus_and_tokenizer[0])
+    losses = module(batch)
     assert set(losses) >= {"loss", "loss/mlm", *(f"loss/{name}" for name in kd)}
     wanted = losses["loss/mlm"] + 3 * sum(losses[f"loss/{name}"] for name in kd)
     torch.testing.assert_close(losses["loss"], wanted)
@@ -101,7 +101,7 @@ def test_loss_is_mlm_plus_the_weighted_objectives(corpus_and_tokenizer, kd):
 
 def kd_gradient(module, batch, corpus):
     """Gradient of the objective alone, at the student's word embeddings."""
-    losses = module(batch, corpus)
+    losses = module(batch)
     (gradient,) = torch.autograd.grad(
         losses["loss/kd"], [module.student.encoder.get_input_embeddings().weight]
     )
@@ -118,26 +118,24 @@ def test_clean_pass_shows_the_objectives_no_mask(corpus_and_tokenizer):
 
 @pytest.mark.parametrize("tokens", ["all", "mean"])
 def test_special_tokens_count_only_if_asked(corpus_and_tokenizer, tokens):
-    corpus, _ = corpus_and_tokenizer
     for special in (True, False):
         module, batch = make(
             corpus_and_tokenizer, "bert", ["cosine"], View(tokens, special=special)
         )
         hidden_ND = torch.randn(len(batch.clip_N), 32)
-        plain = module.objectives["cosine"](module.pairs(hidden_ND, batch, corpus))
+        plain = module.objectives["cosine"](module.pairs(hidden_ND, batch))
         noisy_ND = torch.where(batch.special_N[:, None], 9 * torch.randn_like(hidden_ND), hidden_ND)
-        noisy = module.objectives["cosine"](module.pairs(noisy_ND, batch, corpus))
+        noisy = module.objectives["cosine"](module.pairs(noisy_ND, batch))
         assert torch.equal(plain, noisy) != special
 
 
 def test_cls_and_mean_give_one_vector_a_clip(corpus_and_tokenizer):
-    corpus, _ = corpus_and_tokenizer
     module, batch = make(corpus_and_tokenizer, "bert", ["cosine"])
     hidden_ND = torch.randn(len(batch.clip_N), 32)
     packed = batch.packed
     for tokens in ("cls", "mean"):
         module.view = View(tokens)
-        pairs = module.pairs(hidden_ND, batch, corpus)
+        pairs = module.pairs(hidden_ND, batch)
         assert pairs.clip_N.tolist() == list(range(12))
         for clip in range(12):
             mine_LD = hidden_ND[packed.sequence_N == clip]
@@ -147,13 +145,12 @@ def test_cls_and_mean_give_one_vector_a_clip(corpus_and_tokenizer):
 
 def test_measured_ratio_is_that_of_gradients_at_the_hidden_states(corpus_and_tokenizer):
     module, batch = make(corpus_and_tokenizer, "bert", ["l1"])
-    corpus = corpus_and_tokenizer[0]
-    plain, measured = module(batch, corpus), module(batch, corpus, measure=True)
+    plain, measured = module(batch), module(batch, measure=True)
     torch.testing.assert_close(plain["loss"], measured["loss"])
     hidden_ND = module.student(batch.packed.with_ids(batch.shown_N)).detach().requires_grad_()
     logits = module.student.masked_lm_logits(hidden_ND[batch.chosen_K])
     mlm = functional.cross_entropy(logits, batch.packed.ids_N[batch.chosen_K])
-    kd = 3 * module.objectives["l1"](module.pairs(hidden_ND, batch, corpus))
+    kd = 3 * module.objectives["l1"](module.pairs(hidden_ND, batch))
     for name, loss in (("mlm", mlm), ("kd", kd)):
         (gradient,) = torch.autograd.grad(loss, hidden_ND)
         torch.testing.assert_close(measured[f"gradient/{name}"], gradient.norm())
@@ -167,7 +164,7 @@ def test_measured_cosine_and_its_baseline(corpus_and_tokenizer):
     objective = module.objectives["cosine"]
     objective.projection = torch.nn.Identity()
     teacher_BE = objective.teacher(corpus.vector_CE[batch.clip_B])
-    pairs = module.pairs(teacher_BE[batch.clip_N], batch, corpus)
+    pairs = module.pairs(teacher_BE[batch.clip_N], batch)
     from pipeline.distillation import nearness
 
     got = nearness("cosine", objective, pairs.states_ND, pairs)

@@ -1,0 +1,316 @@
+"""Stage two's speed against the usual way, in one run: same model, same texts, same masks' share.
+
+    python bench/distill.py                                    # ratios on this machine
+    python bench/distill.py --clips 256 --steps 50 --rounds 5  # a GPU
+
+Needs `pip install accelerate`, for the Trainer alone.
+
+Texts have the paper's lengths (3 to 108 tokens, mean 44); only real tokens count. The usual way
+is Hugging Face's Trainer with DataCollatorForLanguageModeling: padded to 128, and with dynamic
+padding and lengths grouped. Ways take turns, several rounds; the best round counts, since a shared
+machine can only slow a round down. Beside the wall clock, processor time is shown: on a machine
+that others use too it is the steadier one of the two (with --threads 1, where nobody waits).
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from transformers import (
+    BertTokenizer,
+    DataCollatorForLanguageModeling,
+    Trainer,
+    TrainerCallback,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.utils import logging as transformers_logging
+
+from pipeline import processes
+from pipeline.arithmetic import flops_per_token, peak_flops
+from pipeline.checkpoint import Progress
+from pipeline.corpus import Batches, Corpus, Masking
+from pipeline.distillation import Distillation, View
+from pipeline.objectives import OBJECTIVES, Options, TeacherStatistics
+from pipeline.provenance import git_commit
+from pipeline.student import build_student
+from pipeline.training import Plan, Task, make_optimizer, train
+
+VOCABULARY = 30522
+MAX_TOKENS = 128
+
+
+def paper_lengths(clips: int, rng: np.random.Generator) -> np.ndarray:
+    """Lengths of 3 to 108 tokens with a mean of 44, as the paper's corpus has."""
+    shape = rng.beta(2.2, 3.45, clips)
+    lengths = np.rint(3 + 105 * shape).astype(np.int64)
+    if lengths.min() < 3 or lengths.max() > 108 or abs(lengths.mean() - 44) > 1:
+        raise SystemExit("these are not the paper's lengths")
+    return lengths
+
+
+def make_corpus(clips: int, teacher_width: int, device: torch.device) -> Corpus:
+    """Random tokens and vectors; the arithmetic does not depend on what they say."""
+    rng = np.random.default_rng(0)
+    lengths = torch.from_numpy(paper_lengths(clips, rng))
+    ids = rng.integers(5, VOCABULARY, int(lengths.sum())).astype(np.uint16)
+    starts = lengths.cumsum(0) - lengths
+    ids[starts] = 2
+    ids[starts + lengths - 1] = 3
+    vectors = torch.from_numpy(rng.standard_normal((clips, teacher_width)).astype(np.float16))
+    corpus = Corpus(
+        ids_N=torch.from_numpy(ids.view(np.int16)),
+        starts_C=starts,
+        lengths_C=lengths,
+        vector_CE=vectors,
+        vector_of_C=torch.arange(clips),
+        row_C=torch.arange(clips),
+        recording_C=torch.arange(clips) // 10,
+        train=torch.arange(clips),
+        held_out=torch.arange(0),
+        statistics=TeacherStatistics(
+            vectors.double().mean(0), vectors.double().std(0, correction=0)
+        ),
+        where="in memory",
+        truncated=0,
+        dropped=[],
+    )
+    return corpus.place(device)
+
+
+def make_tokenizer() -> BertTokenizer:
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    names = pieces + [f"w{i}" for i in range(VOCABULARY - len(pieces))]
+    return BertTokenizer(vocab={name: i for i, name in enumerate(names)})
+
+
+@dataclass
+class Setup:
+    """What is the same for every way."""
+
+    student: str
+    clips: int
+    steps: int
+    device: torch.device
+    corpus: Corpus
+    tokenizer: BertTokenizer
+    precision: str
+    compile: bool
+
+
+@dataclass
+class Speed:
+    """Real tokens a second, by the wall clock and by processor time of all threads."""
+
+    wall: float
+    processor: float
+
+
+class Clock:
+    """Wall and processor time since it was made, after the device has caught up."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.start = self._now()
+
+    def _now(self) -> tuple[float, float]:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter(), time.process_time()
+
+    def speed(self, tokens: int) -> Speed:
+        """Tokens a second since the start."""
+        wall, processor = self._now()
+        return Speed(tokens / (wall - self.start[0]), tokens / (processor - self.start[1]))
+
+
+class Silent:
+    """A log that writes nothing, so that training alone is timed."""
+
+    def step(self, *_: object) -> None:
+        """Log nothing."""
+
+    def note(self) -> str:
+        """Say nothing."""
+        return ""
+
+
+def ours(setup: Setup, kd: str, negatives: int = 0) -> Speed:
+    """Speed of `speechkd distill`'s own loop."""
+    torch.manual_seed(0)
+    student = build_student(setup.student, setup.tokenizer, MAX_TOKENS)
+    width = setup.corpus.vector_CE.shape[1]
+    objectives = (
+        {}
+        if kd == "none"
+        else {kd: OBJECTIVES[kd](student.width, width, setup.corpus.statistics, Options())}
+    )
+    module = Distillation(student, objectives, dict.fromkeys(objectives, 1.0), View())
+    module.to(setup.device)
+    batches = Batches(
+        setup.corpus,
+        Masking.of(setup.tokenizer, 0.15, setup.corpus.train.device),
+        setup.clips,
+        seed=0,
+        extra_negatives=negatives,
+        device=setup.device,
+    )
+    warm = max(2, setup.steps // 5)
+    plan = Plan(
+        steps_per_epoch=batches.per_epoch, total_steps=10**6, warmup_steps=100,
+        learning_rate=1e-4, weight_decay=0.01, adam_epsilon=1e-6, clip_norm=1.0,
+        precision=setup.precision, seed=0, max_steps=warm, max_hours=0, log_every=10**9,
+        measure_every=10**9, checkpoint_steps=0, checkpoint_minutes=0,
+    )  # fmt: skip
+    task = Task(
+        losses=lambda batch, measure: module(batch, measure=measure),
+        epoch=batches.epoch,
+        held_out=lambda: iter(()),
+        tokens=lambda batch: int(batch.lengths_B.sum()),
+    )
+    optimizer, progress = make_optimizer(module, plan), Progress()
+    unsaved = SimpleNamespace(save=lambda *_: None, latest=lambda: None)
+
+    def go(steps: int) -> None:
+        limited = SimpleNamespace(**{**vars(plan), "max_steps": steps, "last_step": steps})
+        train(module, task, limited, unsaved, Silent(), progress, optimizer, setup.device)
+
+    if setup.compile:
+        module.compile_for(batches.shape(1))
+    go(warm)
+    tokens, clock = progress.tokens, Clock(setup.device)
+    go(warm + setup.steps)
+    return clock.speed(progress.tokens - tokens)
+
+
+class Stopwatch(TrainerCallback):
+    """Times the Trainer's steps after its first few."""
+
+    def __init__(self, warm: int, device: torch.device, seen: list[int]) -> None:
+        self.warm, self.device, self.seen = warm, device, seen
+        self.clock: Clock | None = None
+        self.speed: Speed | None = None
+
+    def on_step_end(self, _args: object, state: TrainerState, *_: object, **__: object) -> None:
+        """Start after the warm-up, stop after the last step."""
+        if state.global_step == self.warm:
+            self.clock = Clock(self.device)
+        elif state.global_step == state.max_steps and self.clock:
+            # the loader collates in order, at most a batch ahead, so the timed batches are these
+            self.speed = self.clock.speed(sum(self.seen[self.warm : state.max_steps]))
+
+
+def usual(setup: Setup, *, dynamic: bool) -> Speed:
+    """Speed of Hugging Face's Trainer, padded to 128 or dynamically."""
+    corpus = setup.corpus
+    ids = corpus.ids_N.cpu().view(torch.uint16).int().split(corpus.lengths_C.tolist())
+    rows = [{"input_ids": row.tolist(), "length": len(row)} for row in ids]
+    if not dynamic:
+        rows = [
+            {
+                "input_ids": r["input_ids"] + [0] * (MAX_TOKENS - r["length"]),
+                "attention_mask": [1] * r["length"] + [0] * (MAX_TOKENS - r["length"]),
+            }
+            for r in rows
+        ]
+    torch.manual_seed(0)
+    model = build_student(setup.student, setup.tokenizer, MAX_TOKENS).model
+    model.set_attn_implementation("sdpa")
+    warm = max(2, setup.steps // 5)
+    seen: list[int] = []
+    watch = Stopwatch(warm, setup.device, seen)
+    collate = DataCollatorForLanguageModeling(setup.tokenizer, mlm_probability=0.15)
+
+    def counting(examples):
+        batch = collate([{k: v for k, v in e.items() if k != "length"} for e in examples])
+        seen.append(int(batch["attention_mask"].sum()))
+        return batch
+
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            output_dir=folder, max_steps=warm + setup.steps, report_to=[], disable_tqdm=True,
+            per_device_train_batch_size=setup.clips, learning_rate=1e-4, weight_decay=0.01,
+            bf16=setup.precision == "bf16", save_strategy="no", logging_strategy="no",
+            use_cpu=setup.device.type == "cpu", dataloader_pin_memory=False,
+            remove_unused_columns=False, max_grad_norm=1.0,
+            **({"train_sampling_strategy": "group_by_length"} if dynamic else {}),
+        )  # fmt: skip
+        trainer = Trainer(
+            model, arguments, train_dataset=rows, data_collator=counting, callbacks=[watch]
+        )
+        trainer.train()
+    if watch.speed is None:
+        raise SystemExit("the Trainer did not get to its last step")
+    return watch.speed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--student", default="bert-base")
+    parser.add_argument("--clips", type=int, default=32, help="clips in a batch")
+    parser.add_argument("--steps", type=int, default=4, help="timed steps of a round")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--teacher-width", type=int, default=768)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=None)
+    parser.add_argument("--ways", nargs="*", default=None, help="only these")
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    device = processes.device("auto")
+    corpus = make_corpus(max(20_000, 4 * given.clips), given.teacher_width, device)
+    setup = Setup(
+        given.student, given.clips, given.steps, device, corpus, make_tokenizer(),
+        "bf16" if device.type == "cuda" else "float32",
+        device.type == "cuda" if given.compile is None else given.compile,
+    )  # fmt: skip
+    transformers_logging.set_verbosity_error()
+    print(
+        f"{given.student}, {given.clips} clips a batch, {setup.precision}, "
+        f"compile {setup.compile}, {given.threads} threads, {device}, torch "
+        f"{torch.__version__}, commit {git_commit()}"
+    )
+    ways = {
+        "none": lambda: ours(setup, "none"),
+        "nst": lambda: ours(setup, "nst"),
+        "crd": lambda: ours(setup, "crd"),
+        "crd K=16384": lambda: ours(setup, "crd", 16_384),
+        "Trainer, padded to 128": lambda: usual(setup, dynamic=False),
+        "Trainer, dynamic, grouped": lambda: usual(setup, dynamic=True),
+    }
+    chosen = {n: w for n, w in ways.items() if given.ways is None or n in given.ways}
+    speeds: dict[str, list[Speed]] = {name: [] for name in chosen}
+    for _ in range(given.rounds):
+        for name, way in chosen.items():
+            with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):  # noqa: PTH123
+                speeds[name].append(way())
+            found = speeds[name][-1]
+            print(f"  {name:26s} {found.wall:10,.0f} {found.processor:10,.0f}", flush=True)
+    walls = {name: max(s.wall for s in found) for name, found in speeds.items()}
+    works = {name: max(s.processor for s in found) for name, found in speeds.items()}
+    print("real tokens a second, best round; how many times as fast `none` is, in brackets")
+    for name in chosen:
+        print(
+            f"  {name:26s} wall {walls[name]:10,.0f} ({walls.get('none', 0) / walls[name]:.2f})"
+            f"   processor {works[name]:10,.0f} ({works.get('none', 0) / works[name]:.2f})"
+        )
+    student = build_student(given.student, setup.tokenizer, MAX_TOKENS)
+    flops = flops_per_token(student, float(corpus.lengths_C.double().mean()), 0.15)
+    peak = peak_flops(device)
+    if peak and "none" in walls:
+        minutes = 65_977_589 * 40 / walls["none"] / 60
+        print(f"MFU {walls['none'] * flops / peak:.1%}; the paper's 40 epochs: {minutes:.0f} min")
+    if given.out:
+        given.out.write_text(json.dumps({"wall": walls, "processor": works}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
