@@ -305,8 +305,11 @@ class TeacherCache:
             SpeechkdError: the file is missing or damaged.
         """
         name = f"samples/{shard:06d}.jsonl"
+        content = self.folder.read(name)
         try:
-            lines = (self.folder.read(name) or b"").decode().splitlines()
+            if content is None:
+                raise ValueError("it is missing")
+            lines = content.decode().splitlines()
             records: list[dict[str, Any]] = json.loads(f"[{','.join(lines)}]")
         except ValueError as error:
             raise SpeechkdError(

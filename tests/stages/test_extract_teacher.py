@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,19 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def quick_processes():
+    """A fork server that has everything imported, so that a process is up in a moment."""
+    forkserver._forkserver._stop()  # another test may have started one without
+    imports = ["pipeline.extraction", "pipeline.teacher", "librosa.filters", "safetensors.torch"]
+    multiprocessing.get_context("forkserver").set_forkserver_preload(
+        ["__main__", __name__, *imports]
+    )
+    forkserver.ensure_running()
+    yield
+    forkserver._forkserver._stop()
+
+
 def settings(manifest: Path | str, cache: Path | str, teacher: Path, **changes) -> ExtractSettings:
     values = {
         "dtype": "float32",
@@ -83,11 +97,9 @@ def uninterrupted(corpus, teacher, tmp_path_factory):
 
 def in_process(configured: ExtractSettings, crash_at: int = 0) -> multiprocessing.Process:
     """Start a run in a process of its own; `crash_at` kills it at its n-th sync to disk."""
-    context = multiprocessing.get_context("forkserver")
-    # imported once, so that a process is up in a moment
-    imports = ["pipeline.extraction", "pipeline.teacher", "librosa.filters", "safetensors.torch"]
-    context.set_forkserver_preload([__name__, *imports])
-    process = context.Process(target=run_and_crash, args=(configured, crash_at))
+    process = multiprocessing.get_context("forkserver").Process(
+        target=run_and_crash, args=(configured, crash_at)
+    )
     process.start()
     return process
 
@@ -257,10 +269,11 @@ def test_a_full_disk_is_said_and_resumed(corpus, teacher, tmp_path, uninterrupte
 
 
 def test_sigterm_ends_with_a_line_and_status_143(teacher, tmp_path):
-    manifest = write_corpus(tmp_path / "corpus", [40, 40, 40])
+    manifest = write_corpus(tmp_path / "corpus", [4] + [30] * 3)
     command = [sys.executable, "-m", "stages.cli", "extract-teacher", str(manifest), "--workers=1"]
     process = subprocess.Popen(
         [*command, "--cache", str(tmp_path / "c"), "--teacher", str(teacher), "--devices=cpu"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
         text=True,
     )
