@@ -166,5 +166,5 @@ def other_columns(records: Sequence[Record]) -> dict[str, tuple[str, tuple[Colum
                     ("weighted F1", "weighted_f1"),
                 )
             )
-        made[f"task-{task}"] = (f"{task}: {record['definition']}; in %, MAE as it is", columns)
+        made[f"task-{task}"] = (record["definition"], columns)
     return made

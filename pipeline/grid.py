@@ -2,13 +2,14 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 
-from pipeline.cluster import ArrayTask, share
+from pipeline.cluster import ArrayTask, array_task, share, stop_on_sigterm
 from pipeline.errors import SpeechkdError
+from pipeline.finetune_settings import FinetuneSettings
 from pipeline.finetuning import (
     Examples,
     Outcome,
@@ -23,6 +24,7 @@ from pipeline.mosei.tasks import Task
 from pipeline.pretrained import Pretrained, load_pretrained
 from pipeline.progress import Meter, duration, say
 from pipeline.provenance import record as provenance
+from pipeline.report import print_summary
 from pipeline.results import Results, cell_name, prediction_table
 
 
@@ -90,14 +92,14 @@ class Cell:
         return epochs * (counts["train"] + counts["valid"]) + counts["test"]
 
 
-def cells(grid: Grid, checkpoints: Sequence[str], array_task: ArrayTask) -> list[Cell]:
+def cells(grid: Grid, checkpoints: Sequence[str], mine: ArrayTask) -> list[Cell]:
     """This process's share of the grid, in an order that keeps a checkpoint's cells together.
 
     Args:
         grid: what is asked.
         checkpoints: encoders as given by the user; each is loaded once here, so that a wrong
             one is known before anything is trained.
-        array_task: whose share; every cell belongs to exactly one task of an array.
+        mine: whose share; every cell belongs to exactly one task of an array.
 
     Raises:
         SpeechkdError: a checkpoint cannot be loaded, or two have the same label.
@@ -118,7 +120,7 @@ def cells(grid: Grid, checkpoints: Sequence[str], array_task: ArrayTask) -> list
         )
     ]
     sizes = [cell.clips(grid.recipe.epochs) for cell in whole]
-    return [whole[i] for i in share(sizes, array_task)]
+    return [whole[i] for i in share(sizes, mine)]
 
 
 def run_cells(grid: Grid, todo: Sequence[Cell], results: Results, device: torch.device) -> None:
@@ -222,3 +224,52 @@ def told(metrics: Mapping[str, Any]) -> str:
         f"MAE {metrics['mae']:.4f} (constant answer {metrics['constant_mae']:.4f}), Pearson r "
         + ("undefined: constant predictions" if r is None else f"{r:.4f}")
     )
+
+
+def finetune(settings: FinetuneSettings, grid: Grid, fixed: Mapping[str, Any]) -> None:
+    """Run this process's share of a grid, or only list it.
+
+    Args:
+        settings: of the command.
+        grid: what is asked of each encoder.
+        fixed: what must not change within a results folder, beside the recipe.
+
+    Raises:
+        SpeechkdError: a checkpoint cannot be loaded, the results folder holds something else,
+            or training fails.
+    """
+    todo = cells(grid, settings.checkpoint, array_task(settings.array_task))
+    for question in grid.questions:
+        sizes = ", ".join(f"{split} {n:,}" for split, n in question.counts.items())
+        say(f"{question.task.name}: {sizes} clips; {question.task.definition}")
+    assumed = ", ".join(f"{name} {value}" for name, value in settings.assumed().items())
+    say(f"assumed where the paper is silent: {assumed}")
+    if settings.dry_run:
+        for cell in todo:
+            print(cell.name)
+        return
+    fixed = {**fixed, "recipe": grid.recipe.record()}
+    results = Results(settings.out, fixed, {**provenance(), "settings": settings.record()})
+    with stop_on_sigterm("finished cells stay; the same command runs the others"):
+        run_cells(grid, todo, results, device_of(settings))
+    print_summary(results.records())
+
+
+def recipe_of(settings: FinetuneSettings) -> Recipe:
+    """The recipe that the settings describe."""
+    chosen = {f.name: getattr(settings, f.name) for f in fields(Recipe)}
+    if settings.precision == "auto":
+        chosen["precision"] = "bf16" if device_of(settings).type == "cuda" else "fp32"
+    return Recipe(**chosen)
+
+
+def device_of(settings: FinetuneSettings) -> torch.device:
+    """Where the settings want to train.
+
+    Raises:
+        SpeechkdError: a GPU is wanted and there is none.
+    """
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise SpeechkdError("--device cuda: PyTorch sees no GPU here; use --device cpu.")
+    wanted = settings.device != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda", torch.cuda.current_device()) if wanted else torch.device("cpu")

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from pipeline.errors import SpeechkdError
-from pipeline.student import load_encoder
+from pipeline.student import Student, load_encoder, load_student
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,32 @@ def load_pretrained(given: str) -> tuple[Pretrained, PreTrainedModel, PreTrained
     Raises:
         SpeechkdError: nothing there can be loaded.
     """
+    name, run = _found(given)
+    encoder, tokenizer = load_encoder(name)
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None  # masked-LM checkpoints have none, and it would be drawn at random
+    return _described(given, run, encoder), encoder, tokenizer
+
+
+def load_masked_lm(given: str) -> tuple[Pretrained, Student, PreTrainedTokenizerBase]:
+    """Load an encoder with its masked-LM head, its tokenizer, and what is known of it.
+
+    Raises:
+        SpeechkdError: nothing there can be loaded, or it has no masked-LM head or mask token.
+    """
+    name, run = _found(given)
+    student, tokenizer = load_student(name)
+    if tokenizer.mask_token_id is None:
+        raise SpeechkdError(f"{name}: the tokenizer has no mask token, so it is no masked LM.")
+    return _described(given, run, student.encoder), student, tokenizer
+
+
+def _found(given: str) -> tuple[str, dict[str, Any]]:
+    """What to load, and the settings of the run that it came from."""
     source = given.rpartition("=")[2]
     folder = Path(source)
+    logging.set_verbosity_error()  # a head that is left out is no news
+    logging.disable_progress_bar()
     run: dict[str, Any] = {}
     name = source
     if (folder / "run.json").is_file():
@@ -73,23 +97,20 @@ def load_pretrained(given: str) -> tuple[Pretrained, PreTrainedModel, PreTrained
         name = str(folder / "student")
     elif not folder.exists() and (source.startswith((".", "/", "~")) or source.count("/") > 1):
         raise SpeechkdError(f"{source}: there is no such folder; name a run or an encoder folder.")
-    logging.set_verbosity_error()  # a masked-LM head that is left out is no news
-    logging.disable_progress_bar()
-    encoder, tokenizer = load_encoder(name)
-    if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None  # masked-LM checkpoints have none, and it would be drawn at random
+    return name, run
+
+
+def _described(given: str, run: dict[str, Any], encoder: PreTrainedModel) -> Pretrained:
     objective = run.get("kd")
-    control = run.get("control") if objective not in (None, "none") else None
-    described = Pretrained(
+    return Pretrained(
         label=label_of(given),
-        source=source,
+        source=given.rpartition("=")[2],
         objective=objective,
-        control=control,
+        control=run.get("control") if objective not in (None, "none") else None,
         pretraining_seed=run.get("seed"),
         parameters=sum(p.numel() for p in encoder.parameters()),
         weights_sha256=weights_sha256(encoder),
     )
-    return described, encoder, tokenizer
 
 
 def weights_sha256(encoder: PreTrainedModel) -> str:

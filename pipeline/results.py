@@ -95,9 +95,12 @@ class Results:
 
 
 def cell_name(label: str, weights_sha256: str, task: str, seed: int) -> str:
-    """Name of a cell, fit to be a file name whatever the checkpoint's label."""
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", label).strip("-.")[-60:] or "checkpoint"
-    return f"{plain}-{weights_sha256[:8]}-{task}-seed{seed}"
+    """Name of a cell, fit to be a file name whatever the checkpoint and the task are called."""
+
+    def plain(text: str) -> str:
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[-60:] or "x"
+
+    return f"{plain(label)}-{weights_sha256[:8]}-{plain(task)}-seed{seed}"
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:

@@ -12,7 +12,9 @@ from stages import (
     distill,
     extract_teacher,
     finetune,
+    finetune_table,
     mosei_convert,
+    probe_blimp,
     report,
     shard,
     slurm,
@@ -34,12 +36,15 @@ slurm_app = typer.Typer(
     help="Hand the stages to Slurm as job arrays, and watch them.", no_args_is_help=True
 )
 mosei_app = typer.Typer(help="Prepare CMU-MOSEI.", no_args_is_help=True)
+probe_app = typer.Typer(help="Judge encoders as they are, without training.", no_args_is_help=True)
 
 
 register(app, "shard", shard.ShardSettings, shard.run)
 register(app, "extract-teacher", extract_teacher.ExtractSettings, extract_teacher.run)
 register(app, "distill", distill.DistillSettings, distill.run)
 register(finetune_app, "mosei", finetune.MoseiSettings, finetune.run)
+register(finetune_app, "table", finetune_table.TableSettings, finetune_table.run)
+register(probe_app, "blimp", probe_blimp.BlimpSettings, probe_blimp.run)
 register(app, "report", report.ReportSettings, report.run)
 register(app, "demo", demo.DemoSettings, demo.run)
 for verb, (settings, run) in cache.COMMANDS.items():
@@ -51,6 +56,7 @@ for verb, (settings, run) in slurm.COMMANDS.items():
 app.add_typer(cache_app, name="cache")
 app.add_typer(finetune_app, name="finetune")
 app.add_typer(mosei_app, name="mosei")
+app.add_typer(probe_app, name="probe")
 app.add_typer(slurm_app, name="slurm")
 
 

@@ -71,7 +71,15 @@ def read_table(path: Path) -> Corpus:
 
 
 def read_rows(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]]]]:
-    """Column names and numbered rows (the header is row 1) of a CSV, TSV, JSON lines or Parquet."""
+    """Column names and numbered rows of a table; the header of a CSV is row 1.
+
+    Args:
+        path: CSV, TSV, JSON lines, Parquet, or a JSON list of objects or object of objects,
+            whose keys become the column `id`.
+
+    Raises:
+        SpeechkdError: it is missing or not of its form; the row is named.
+    """
     if not path.is_file():
         raise SpeechkdError(f"{path}: there is no such file.")
     kind = path.suffix.lower()
@@ -83,6 +91,8 @@ def read_rows(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]
         raise SpeechkdError(f"{path} is not UTF-8 text ({error.reason}); convert it.") from None
     if kind == ".jsonl":
         return _json_rows(path, text)
+    if kind == ".json":
+        return _json_object_rows(path, text)
     reader = csv.DictReader(
         io.StringIO(text, newline=""), delimiter="\t" if kind == ".tsv" else ","
     )
@@ -213,6 +223,23 @@ def _json_rows(path: Path, text: str) -> tuple[list[str], Iterator[tuple[int, di
         columns.update(dict.fromkeys(row))
         rows.append((number, row))
     return list(columns), iter(rows)
+
+
+def _json_object_rows(
+    path: Path, text: str
+) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]]]]:
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SpeechkdError(f"{path}: not JSON ({error.msg}, line {error.lineno}).") from None
+    if isinstance(content, dict):
+        content = [
+            {"id": key, **row} if isinstance(row, dict) else row for key, row in content.items()
+        ]
+    if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
+        raise SpeechkdError(f"{path}: expected a list of objects, or an object of objects.")
+    columns = dict.fromkeys(key for row in content for key in row)
+    return list(columns), enumerate(content, start=1)
 
 
 def _parquet_rows(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]]]]:

@@ -3,8 +3,9 @@ import json
 import pytest
 
 from pipeline.errors import SpeechkdError
+from pipeline.finetune_settings import parse_seeds
 from pipeline.results import read_results
-from stages.finetune import MoseiSettings, parse_seeds, run
+from stages.finetune import MoseiSettings, run
 from tests.encoders import save_encoder
 from tests.pipeline.mosei.made import sentences, write_mmsa
 

@@ -1,0 +1,83 @@
+"""Fine-tune encoders on any table of texts with a label each."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipeline.errors import SpeechkdError
+from pipeline.finetune_settings import DATA, FinetuneSettings, parse_seeds
+from pipeline.settings import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSettings(FinetuneSettings):
+    """Settings of `speechkd finetune table`."""
+
+    data: Path = setting(
+        help=(
+            "The table: CSV, TSV, JSON lines, Parquet, or JSON (a list of objects, or an object "
+            "of objects, whose keys become the column id)."
+        ),
+        argument=True,
+    )
+    text_column: str = setting("text", help="Column of the texts.", panel=DATA)
+    label_column: str = setting("label", help="Column of the labels.", panel=DATA)
+    id_column: str = setting("", help="Column that names each row.", panel=DATA)
+    group_column: str = setting(
+        "",
+        help="Column of what must stay in one split together, such as the speaker.",
+        panel=DATA,
+    )
+    split_column: str = setting(
+        "",
+        help="Column of the split (train, valid, test); without it one is made, 70/10/20 %.",
+        panel=DATA,
+    )
+    split_seed: int = setting(0, help="Seed of a made split.", minimum=0, panel=DATA)
+    kind: Literal["classes", "value"] = setting(
+        "classes", help="Whether a label is a class or a number.", panel=DATA
+    )
+
+
+def run(settings: TableSettings) -> None:
+    """Fine-tune encoders on any table of texts and labels, as `finetune mosei` does on CMU-MOSEI.
+
+    Example: speechkd finetune table sarcasm_data.json --text-column utterance --label-column
+    sarcasm --id-column id --group-column speaker --checkpoint runs/crd --out results
+    """
+    from pipeline.grid import Grid, Question, finetune, recipe_of
+    from pipeline.labelled import Columns, read_labelled
+    from pipeline.mosei.table import SPLITS
+    from pipeline.progress import say
+
+    columns = Columns(
+        settings.text_column,
+        settings.label_column,
+        settings.id_column,
+        settings.group_column,
+        settings.split_column,
+    )
+    found = read_labelled(settings.data, columns, settings.kind, settings.split_seed)
+    if found.skipped:
+        say(f"{settings.data.name}: {found.skipped:,} rows without text or label, left out")
+    places = {split: found.places(split) for split in SPLITS}
+    if settings.selection == "best-valid" and not places["valid"]:
+        raise SpeechkdError(f"{settings.data}: --selection best-valid needs rows in split valid.")
+    question = Question(
+        found.task,
+        places,
+        {split: found.labels[rows] for split, rows in places.items()},
+        [found.raw[i] for i in places["test"]],
+    )
+    grid = Grid(
+        ids=[clip.clip_id for clip in found.clips],
+        groups=[clip.video_id for clip in found.clips],
+        texts=[clip.text for clip in found.clips],
+        questions=[question],
+        seeds=parse_seeds(settings.seeds),
+        recipe=recipe_of(settings),
+    )
+    made = not settings.split_column
+    split = {"origin": "made" if made else "given", "seed": settings.split_seed if made else None}
+    data = {"name": settings.data.name, "sha256": found.sha256, "split": split}
+    finetune(settings, grid, {"data": data})

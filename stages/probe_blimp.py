@@ -1,0 +1,85 @@
+"""Judge masked-LM encoders on minimal pairs, without any training."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipeline.errors import SpeechkdError
+from pipeline.settings import Settings, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlimpSettings(Settings):
+    """Settings of `speechkd probe blimp`."""
+
+    data: Path = setting(help="Folder of BLiMP: one file of JSON lines a paradigm.", argument=True)
+    checkpoint: list[str] = setting(
+        help="Masked-LM encoder: a distill run, a Hugging Face folder or a hub id; repeat it."
+    )
+    out: Path | None = setting(None, help="A JSON file for the accuracy of every paradigm.")
+    limit: int = setting(
+        0, help="Pairs to take of each paradigm; 0 for all.", unit="pairs", minimum=0
+    )
+    device: Literal["auto", "cpu", "cuda"] = setting(
+        "auto", help="Where to run; auto takes a GPU where there is one."
+    )
+
+    def check(self) -> None:
+        """Refuse an empty list of encoders."""
+        if not self.checkpoint:
+            raise SpeechkdError("--checkpoint is empty; name at least one encoder.")
+
+
+def run(settings: BlimpSettings) -> None:
+    """Judge masked-LM encoders on minimal pairs by pseudo-log-likelihood.
+
+    The likelier sentence of each pair is taken for the grammatical one; a tie counts one half.
+    Figures are in %, the mean is over paradigms; a coin gives 50.
+
+    Example: speechkd probe blimp blimp --checkpoint runs/none --checkpoint runs/crd
+    """
+    from dataclasses import asdict
+
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from pipeline.atomic import write_json
+    from pipeline.minimal_pairs import judge_pairs, log_likelihoods, read_pairs
+    from pipeline.pretrained import load_masked_lm
+    from pipeline.progress import Meter
+    from pipeline.provenance import record
+
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise SpeechkdError("--device cuda: PyTorch sees no GPU here; use --device cpu.")
+    cuda = settings.device != "cpu" and torch.cuda.is_available()
+    pairs = read_pairs(settings.data, settings.limit)
+    texts = [pair.good for pair in pairs] + [pair.bad for pair in pairs]
+    found = {}
+    for given in settings.checkpoint:
+        described, student, tokenizer = load_masked_lm(given)
+        student.to("cuda" if cuda else "cpu")
+        with Meter(described.label, len(texts), "sentences") as meter:
+            values = log_likelihoods(student, tokenizer, texts, meter.advance)
+        found[described.label] = judge_pairs(pairs, values[: len(pairs)], values[len(pairs) :])
+    shown = Table(title=f"BLiMP, {len(pairs):,} pairs; accuracy in %", title_justify="left")
+    shown.add_column("")
+    for label in found:
+        shown.add_column(Text(label), justify="right")
+    first = next(iter(found.values()))
+    for category in first.categories:
+        line = [f"{100 * scores.categories[category]:.1f}" for scores in found.values()]
+        shown.add_row(Text(category), *line)
+    shown.add_row("mean over paradigms", *(f"{100 * s.mean:.1f}" for s in found.values()))
+    shown.add_row("ties", *(f"{s.ties:,}" for s in found.values()))
+    Console(highlight=False).print(shown)
+    if settings.out:
+        content = {
+            "definition": "pseudo-log-likelihood in float32, each token masked alone; a tie is 1/2",
+            "pairs": len(pairs),
+            "limit": settings.limit,
+            "scores": {label: asdict(scores) for label, scores in found.items()},
+            "provenance": record(),
+        }
+        write_json(settings.out, content)
