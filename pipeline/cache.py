@@ -20,6 +20,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -309,7 +310,8 @@ class TeacherCache:
         try:
             if content is None:
                 raise ValueError("it is missing")
-            lines = content.decode().splitlines()
+            # not splitlines: a text may hold one of Unicode's other line breaks
+            lines = content.decode().rstrip("\n").split("\n")
             records: list[dict[str, Any]] = json.loads(f"[{','.join(lines)}]")
         except ValueError as error:
             raise SpeechkdError(
@@ -441,7 +443,7 @@ def _write_layout(
         ("statistics_mean", (len(manifest), width), 1, "float64"),
         ("statistics_m2", (len(manifest), width), 1, "float64"),
     ):
-        if name not in group:
+        with suppress(zarr.errors.ContainsArrayError):  # another task may be creating it as well
             group.create_array(
                 name,
                 shape=shape,

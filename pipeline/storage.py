@@ -280,9 +280,14 @@ class Folder:
         return sorted(name for name in found if name and not name.startswith("."))
 
     def sync(self, name: str) -> None:
-        """Force a file that another library has written to the disk; object stores need no call."""
+        """Force a file that another library has written to the disk; object stores need no call.
+
+        Its folder and the one above, which may be new, too: else the name could be lost.
+        """
         if self.path is not None:
-            atomic.sync(self.path / name)
+            path = self.path / name
+            for part in (path, path.parent, path.parent.parent):
+                atomic.sync(part)
 
     def zarr_store(self) -> Any:
         """The same folder as a store for Zarr."""

@@ -143,3 +143,12 @@ def test_digest_tells_contents_apart_but_not_places(tmp_path):
     assert first.digest() == second.digest()
     second.write_shard(0, shard_result(3, WIDTH, seed=7), {})
     assert first.digest() != second.digest()
+
+
+def test_texts_with_unusual_line_breaks_come_back(tmp_path):
+    cache = TeacherCache.create_or_open(tmp_path / "c", manifest([2]), identity(), {})
+    result = shard_result(2, WIDTH, 0)
+    for sample, text in zip(result.samples, ["a\u2028b\x85c", "d\r\ne\x0bf"], strict=True):
+        sample["text"] = text
+    cache.write_shard(0, result, {})
+    assert cache.samples().texts == ["a\u2028b\x85c", "d\r\ne\x0bf"]
