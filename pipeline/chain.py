@@ -36,7 +36,7 @@ class Goal:
         students: of stage two, the run folders; their records count.
         results: of fine-tuning, the results folder; its cells count.
         labels: names of the checkpoints whose cells count.
-        tasks: tasks whose cells count.
+        tasks: tasks whose cells count; all where there are none.
         seeds: seeds whose cells count.
         report: of the report, its folder.
     """
@@ -159,12 +159,15 @@ def stand(plan: Plan, stage: StagePlan, queued: Mapping[tuple[str, int], Queued]
     """How a stage stands, by what it has left on disk, by its logs, and by the queue."""
     found = elements(stage.submission, queued, plan.folder / "logs")
     goal = stage.goal
-    progress = {
-        "extract-teacher": _extracted,
-        "distill": _distilled,
-        "finetune": _finetuned,
-        "report": _reported,
-    }[goal.stage](goal)
+    match goal.stage:
+        case "extract-teacher":
+            progress = _extracted(goal)
+        case "distill":
+            progress = _distilled(goal)
+        case "finetune":
+            progress = _finetuned(goal)
+        case "report":
+            progress = _reported(goal, stage.submission.submitted)
     running = sum(element.state == "running" for element in found)
     rate, left = progress.steps_a_second, progress.steps_left
     if goal.stage != "distill":
@@ -223,18 +226,22 @@ def _distilled(goal: Goal) -> _Progress:
 
 
 def _finetuned(goal: Goal) -> _Progress:
-    wanted = {(c, t, s) for c in goal.labels for t in goal.tasks for s in goal.seeds}
     times = []
     for file in (Path(goal.results) / "cells").glob("*.json"):
         record = _json(file)
-        cell = (record.get("checkpoint", {}).get("label"), record.get("task"), record.get("seed"))
-        if cell in wanted:
+        if (
+            record.get("checkpoint", {}).get("label") in goal.labels
+            and record.get("seed") in goal.seeds
+            and (not goal.tasks or record.get("task") in goal.tasks)
+        ):
             times.append(file.stat().st_mtime)
     return _Progress(len(times), times)
 
 
-def _reported(goal: Goal) -> _Progress:
-    return _Progress(int((Path(goal.report) / "report.md").is_file()))
+def _reported(goal: Goal, submitted: float) -> _Progress:
+    """A report counts if it is of this submission: an older one may lack what has come since."""
+    path = Path(goal.report) / "report.md"
+    return _Progress(int(path.is_file() and path.stat().st_mtime >= submitted))
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -24,6 +24,7 @@ UNSAFE_IN_A_PATH = re.compile(r'[\x00-\x1f"%\\]')
 PLAIN_VALUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.,:@=/+*&|()\[\]-]*")
 EXTRA_LINE = re.compile(r"--[a-z][a-z-]*(=[^\x00-\x1f\"'\\`$;#]+)?")
 TIMEOUT_SECONDS = 60
+WHY_CHARACTERS = 500
 
 State = Literal["waiting", "running", "done", "failed", "ended", "not started"]
 
@@ -339,6 +340,7 @@ def _read_log(log: Path) -> tuple[float | None, str, str]:
     sitting = text[starts[-1].end() :]
     end = ENDS.search(sitting)
     told = [line for line in sitting.splitlines()[1:] if line.strip() and not ENDS.match(line)]
-    errors = [line for line in told if line.startswith("error: ") or "slurmstepd" in line]
-    why = (errors or told or [""])[-1]
-    return float(starts[0][1]), end[1] if end else "", why
+    errors = [i for i, line in enumerate(told) if line.startswith(("error: ", "slurmstepd"))]
+    # an error's own lines follow it to the end; what is no error ends in its last line
+    why = " ".join(line.strip() for line in told[errors[-1] if errors else -1 :])
+    return float(starts[0][1]), end[1] if end else "", why[:WHY_CHARACTERS]

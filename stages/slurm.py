@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import SpeechkdError
+from pipeline.finetune_settings import FinetuneSettings, parse_seeds
 from pipeline.settings import Settings, setting
 from stages.distill import DistillSettings
 from stages.extract_teacher import ExtractSettings
-from stages.finetune import MoseiSettings, parse_seeds
+from stages.finetune import MoseiSettings, mosei_grid
+from stages.finetune_table import TableSettings
 from stages.options import parse
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 ELEMENT, GRID, PLACE = "One element", "The students", "Where it runs"
 TEMPLATES = Path(__file__).parent
+FINETUNE: dict[str, type[FinetuneSettings]] = {"mosei": MoseiSettings, "table": TableSettings}
 ELEMENTS_EACH_PLACE = 4
 """By default an array has so many elements for each that runs at once: a place that is free early
 takes the next, and loading a model still costs little beside an element's work."""
@@ -233,7 +236,7 @@ def status(settings: StatusSettings) -> None:
     console.print(Group(page))
     if failed:
         raise SpeechkdError(
-            "\n".join([f"{len(failed)} elements did not end well:", *failed])
+            "\n".join(["not everything ended well:", *failed])
             + "\nMend the cause and submit the same again; what is done is not done again."
         )
 
@@ -304,21 +307,20 @@ def _distillation(settings: GridSettings, words: Sequence[str]) -> _Step:
 
 def _finetuning(settings: ShareSettings, words: Sequence[str]) -> _Step:
     from pipeline.chain import Goal
-    from pipeline.mosei.tasks import trained_task
     from pipeline.pretrained import label_of
     from pipeline.slurm import Job
 
     _refuse(words, "--array-task", "the array sets it")
-    if not words or words[0] != "mosei":
+    verb = words[0] if words else ""
+    if verb not in FINETUNE:
         raise SpeechkdError(
-            f"speechkd finetune {' '.join(words[:1])}: there is no such command; begin with mosei."
+            f"speechkd finetune {verb}: there is no such command; after finetune comes one of: "
+            f"{', '.join(FINETUNE)}."
         )
-    given = parse("finetune mosei", MoseiSettings, words[1:])
-    if not given.data.exists():
-        raise SpeechkdError(f"--data {given.data}: there is no such file.")
+    given = parse(f"finetune {verb}", FINETUNE[verb], words[1:])
+    tasks = _tasks(given)
     labels = tuple(dict.fromkeys(map(label_of, given.checkpoint)))
-    tasks = tuple(dict.fromkeys(trained_task(name, given.scheme) for name in given.task))
-    cells = len(labels) * len(tasks) * len(parse_seeds(given.seeds))
+    cells = len(labels) * max(1, len(tasks)) * len(parse_seeds(given.seeds))
     elements = _elements(settings, cells)
     job = Job(
         "finetune",
@@ -339,6 +341,30 @@ def _finetuning(settings: ShareSettings, words: Sequence[str]) -> _Step:
     return _Step(job, goal, settings.resources())
 
 
+def _tasks(settings: FinetuneSettings) -> tuple[str, ...]:
+    """Names of the tasks that are trained, from the data itself; () where there is just one.
+
+    Raises:
+        SpeechkdError: the data cannot be read, or does not have the labels.
+    """
+    match settings:
+        case MoseiSettings():
+            from pipeline.mosei.reading import read_mosei
+
+            corpus = read_mosei(
+                settings.data,
+                text=settings.text,
+                folds=settings.folds,
+                allow_pickle=settings.allow_pickle,
+            )
+            grid, _ = mosei_grid(settings, corpus)
+            return tuple(question.task.name for question in grid.questions)
+        case TableSettings():
+            if not settings.data.is_file():
+                raise SpeechkdError(f"{settings.data}: there is no such table.")
+    return ()
+
+
 def _reporting(settings: ArraySettings, cache: str, results: str, report: str) -> _Step:
     from pipeline.chain import Goal
     from pipeline.slurm import Job
@@ -350,6 +376,8 @@ def _reporting(settings: ArraySettings, cache: str, results: str, report: str) -
 
 def _submit(settings: ArraySettings, steps: Sequence[_Step]) -> None:
     """Submit the steps as a chain, all of them or none."""
+    import shlex
+
     from pipeline.chain import StagePlan, read_plan_if_any, write_plan
     from pipeline.progress import say
     from pipeline.slurm import available, cancel, script, submit
@@ -369,8 +397,9 @@ def _submit(settings: ArraySettings, steps: Sequence[_Step]) -> None:
             print(f"==> {_script_path(folder, step)}\n{text}")
     for step in steps:
         job = step.job
-        array = f"array of {job.elements:,}, {min(job.at_once, job.elements):,} at once"
-        say(f"{job.stage}: {step.goal.total:,} {step.goal.unit}, {array if job.elements else ''}")
+        at_once = min(job.at_once, job.elements)
+        array = f", array of {job.elements:,}, {at_once:,} at once" if job.elements else ""
+        say(f"{job.stage}: {step.goal.total:,} {step.goal.unit}{array}")
     if settings.dry_run:
         say("nothing submitted (--dry-run)")
         return
@@ -395,7 +424,7 @@ def _submit(settings: ArraySettings, steps: Sequence[_Step]) -> None:
     write_plan(plan.with_stages(new))
     for submission in submitted:
         print(f"{submission.stage}  job {submission.id}")
-    say(f"watch it: speechkd slurm status {settings.run} --follow")
+    say(f"watch it: speechkd slurm status {shlex.quote(str(settings.run))} --follow")
 
 
 def _script_path(folder: Path, step: _Step) -> Path:
@@ -508,10 +537,17 @@ def _page(plan: "Plan") -> tuple[Any, list[str], bool]:
             rate or "",
             duration(standing.seconds_left) if standing.seconds_left else "",
         )
+        idle = [element for element in bad if element.state == "not started"]
         for element in bad:
             suffix = f" element {element.index}" if stage.submission.elements else ""
-            where = f" ({element.log})" if element.started else ""
-            failed.append(f"  {stage.goal.stage}{suffix}: {element.state}: {element.why}{where}")
+            if element not in idle:
+                told = f"{element.state}: {element.why} ({element.log})"
+                failed.append(f"  {stage.goal.stage}{suffix}: {told}")
+        if idle:
+            failed.append(
+                f"  {stage.goal.stage}: {len(idle):,} never started: cancelled, or a stage before "
+                "failed"
+            )
     return table, failed, active
 
 

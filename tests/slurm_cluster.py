@@ -1,0 +1,196 @@
+"""A real Slurm of one node and two CPUs, started for tests and gone with them."""
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "scancel")
+SEARCH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], "/usr/sbin"])
+
+
+def why_not() -> str:
+    """Why no Slurm can be started here; "" where one can."""
+    missing = [name for name in PROGRAMS if not shutil.which(name, path=SEARCH)]
+    if missing:
+        return f"needs Slurm: apt-get install slurm-wlm munge (no {', '.join(missing)})"
+    if os.geteuid() != 0:
+        return "needs root: Slurm's daemons are started as root"
+    if not any(user.pw_name == "munge" for user in pwd.getpwall()):
+        return "needs the user munge, which Debian's package munge makes"
+    if not shutil.which("speechkd", path=SEARCH):
+        return "needs the command speechkd: pip install -e ."
+    return ""
+
+
+class Cluster:
+    """Slurm's daemons, their files in a folder of their own, and the environment to reach them."""
+
+    def __init__(self) -> None:
+        # not pytest's own folder, which the user munge may not enter; short, for sockets
+        self.folder = Path(tempfile.mkdtemp(prefix="slurm-"))
+        self.folder.chmod(0o755)
+        self.config = self.folder / "slurm.conf"
+        self.environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SBATCH_"))},
+            "PATH": SEARCH,
+            "SLURM_CONF": str(self.config),
+            "OMP_NUM_THREADS": "1",
+            "HF_HUB_OFFLINE": "1",
+        }
+        self._daemons: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> None:
+        munge = self.folder / "munge"
+        munge.mkdir(mode=0o711)
+        (munge / "key").write_bytes(os.urandom(1024))
+        (munge / "key").chmod(0o600)
+        for path in (munge, munge / "key"):
+            shutil.chown(path, "munge", "munge")
+        self._daemon(
+            *("munged", "--foreground", f"--key-file={munge}/key", f"--socket={munge}/socket"),
+            *(f"--pid-file={munge}/pid", f"--seed-file={munge}/seed", f"--log-file={munge}/log"),
+            user="munge",
+            group="munge",
+            extra_groups=[],
+        )
+        wait_for(lambda: (munge / "socket").exists(), "munged")
+        for name in ("state", "spool"):
+            (self.folder / name).mkdir()
+        self.config.write_text(self._config(munge / "socket"))
+        self._daemon("slurmctld", "-D", "-f", str(self.config))
+        self._daemon("slurmd", "-D", "-f", str(self.config))
+        wait_for(lambda: "idle" in self.slurm("sinfo", "-h", "-o", "%T", check=False), "the node")
+
+    def stop(self) -> None:
+        try:
+            self.slurm("scancel", "--user=root", check=False)
+            wait_for(lambda: not self.slurm("squeue", "-h", check=False), "the queue to empty")
+        finally:
+            for daemon in reversed(self._daemons):
+                daemon.terminate()
+                try:
+                    daemon.wait(10)
+                except subprocess.TimeoutExpired:
+                    daemon.kill()
+                    daemon.wait()
+            for process in self.processes():  # of a job that did not heed its end
+                os.kill(process, signal.SIGKILL)
+            shutil.rmtree(self.folder)
+
+    def processes(self) -> list[int]:
+        """Processes that this Slurm or its jobs started: they carry its configuration's name."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            try:
+                mine = entry.name.isdecimal() and (
+                    f"SLURM_CONF={self.config}".encode() in (entry / "environ").read_bytes()
+                )
+            except OSError:
+                continue
+            if mine:
+                found.append(int(entry.name))
+        return found
+
+    def slurm(self, *words: str, check: bool = True) -> str:
+        """What a Slurm command prints."""
+        done = subprocess.run(
+            words, env=self.environment, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert not check or done.returncode == 0, f"{words}: {done.stderr}"
+        return done.stdout
+
+    def run(self, *words: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+        """Run `speechkd` where this Slurm is."""
+        return subprocess.run(
+            ["speechkd", *words],
+            env=self.environment,
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    def states(self) -> dict[str, str]:
+        """Each job or element in the queue and its state."""
+        text = self.slurm("squeue", "--noheader", "--array", "--format=%F_%K|%T")
+        return dict(line.split("|") for line in text.splitlines())
+
+    def log(self) -> str:
+        """The end of the daemons' logs, for messages."""
+        return "\n".join(
+            path.read_text(errors="replace")[-2000:] for path in self.folder.glob("*.log")
+        )
+
+    def _daemon(self, *words: str, **options: Any) -> None:
+        with (self.folder / f"{words[0]}.log").open("wb") as log:
+            self._daemons.append(
+                subprocess.Popen(
+                    words, env=self.environment, stdout=log, stderr=log, cwd="/", **options
+                )
+            )
+
+    def _config(self, munge_socket: Path) -> str:
+        host = socket.gethostname().partition(".")[0]
+        controller, node = free_ports(2)
+        lines = {
+            "ClusterName": "test",
+            "SlurmctldHost": f"{host}(127.0.0.1)",
+            "SlurmUser": "root",
+            "SlurmdUser": "root",
+            "AuthType": "auth/munge",
+            # a requeued job starts when its old credential is past: 2 minutes, or 5 s, the least
+            "AuthInfo": f"socket={munge_socket},cred_expire=5",
+            "SlurmctldPort": controller,
+            "SlurmdPort": node,
+            "StateSaveLocation": self.folder / "state",
+            "SlurmdSpoolDir": self.folder / "spool",
+            "SlurmctldPidFile": self.folder / "slurmctld.pid",
+            "SlurmdPidFile": self.folder / "slurmd.pid",
+            "ProctrackType": "proctrack/linuxproc",
+            "TaskPlugin": "task/none",
+            "SelectType": "select/cons_tres",
+            "SelectTypeParameters": "CR_Core_Memory",
+            "JobAcctGatherType": "jobacct_gather/none",
+            "SlurmdParameters": "config_overrides",  # two CPUs, whatever the machine has
+            "SchedulerParameters": "bf_interval=1,sched_interval=1,batch_sched_delay=0",
+            "ReturnToService": 2,
+            "MpiDefault": "none",
+            "KillWait": 5,
+        }
+        return "".join(f"{name}={value}\n" for name, value in lines.items()) + (
+            f"NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=8000 State=UNKNOWN\n"
+            f"PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP\n"
+        )
+
+
+def wait_for(
+    condition: Callable[[], Any], what: str, seconds: float = 30, every: float = 0.1
+) -> Any:
+    """Wait until `condition` holds and return what it gave."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if found := condition():
+            return found
+        time.sleep(every)
+    raise AssertionError(f"waited {seconds} s in vain for {what}")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on just now."""
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports

@@ -1,0 +1,547 @@
+"""`speechkd slurm`: what it writes, what it refuses, and how its arrays fare on a real Slurm."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from transformers import BertConfig
+
+from pipeline.errors import SpeechkdError
+from stages import slurm
+from tests.made_up import make_cache
+from tests.pipeline.mosei.made import write_mmsa
+from tests.slurm_cluster import SEARCH, Cluster, wait_for, why_not
+from tests.tars import write_corpus
+from tests.whispers import save_random_whisper
+
+TEMPLATES = sorted(Path(slurm.__file__).parent.glob("*.sbatch"))
+SMALL = ["--gpus", "0", "--cpus", "1", "--memory", "2G", "--time", "5", "--at-once", "2"]
+HOSTILE = ["a b", "$(touch pwned)", "`x`", "'", '"; exit 3', "line\nbreak", "*", "--", "é"]
+
+
+def options(words, **changes):
+    return {"words": words, "run": Path("run"), **changes}
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_corpus(Path("shards"), [2, 1, 3], samples=800)
+    return tmp_path
+
+
+@pytest.fixture
+def stubs(tmp_path):
+    """A `speechkd` that tells its words, and a `scontrol` that is told."""
+    folder = tmp_path / "stubs"
+    folder.mkdir()
+    (folder / "speechkd").write_text(
+        f"#!{sys.executable}\n"
+        "import json, os, pathlib, signal, sys, time\n"
+        "told = pathlib.Path('told.jsonl')\n"
+        "def stop(number, frame):\n"
+        "    told.open('a').write(json.dumps(number) + '\\n'); sys.exit(143)\n"
+        "signal.signal(signal.SIGUSR2, stop); signal.signal(signal.SIGTERM, stop)\n"
+        "told.open('a').write(json.dumps(sys.argv[1:]) + '\\n')\n"
+        "time.sleep(float(os.environ.get('LASTS', 0)))\n"
+        "sys.exit(int(os.environ.get('ENDS', 0)))\n"
+    )
+    (folder / "scontrol").write_text('#!/bin/sh\necho "$*" >> requeued\nexit ${REQUEUE:-0}\n')
+    for file in folder.iterdir():
+        file.chmod(0o755)
+    return folder
+
+
+def start(text, stubs, folder, **environment):
+    """Run a job script as Slurm would, with the stubs in place of what it calls."""
+    text = re.sub(r"(?m)^PATH=.*$", f'PATH={stubs}:"$PATH"', text)
+    (folder / "job.sh").write_text(text)
+    return subprocess.Popen(
+        ["bash", "job.sh"],
+        cwd=folder,
+        env={
+            "PATH": os.environ["PATH"], "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2",
+            "SLURM_JOB_ID": "9", "SLURM_JOB_NUM_NODES": "1", "SLURM_ARRAY_TASK_COUNT": "4",
+            **environment,
+        },
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def told(folder):
+    return [json.loads(line) for line in (folder / "told.jsonl").read_text().splitlines()]
+
+
+def printed(capsys):
+    """The scripts that a dry run printed, by file name."""
+    parts = re.split(r"(?m)^==> (.*)\n", capsys.readouterr().out)[1:]
+    return {Path(path).name: text for path, text in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def test_templates_are_sound():
+    assert [path.stem for path in TEMPLATES] == ["distill", "extract_teacher", "finetune", "report"]
+    endings = set()
+    for path in TEMPLATES:
+        subprocess.run(["bash", "-n", path], check=True)
+        if path.stem != "report":
+            endings.add(path.read_text().partition("# The warning that time")[2])
+    assert len(endings) == 1, "what deals with signals is to be the same in every array"
+
+
+@pytest.mark.skipif(shutil.which("shellcheck", path=SEARCH) is None, reason="needs shellcheck")
+def test_templates_pass_shellcheck():
+    subprocess.run([shutil.which("shellcheck", path=SEARCH), *TEMPLATES], check=True)
+
+
+@pytest.mark.parametrize("template", ["extract_teacher", "finetune"])
+def test_a_template_runs_as_it_is(tmp_path, stubs, template):
+    path = next(path for path in TEMPLATES if path.stem == template)
+    job = start(path.read_text(), stubs, tmp_path)
+    assert job.wait(20) == 0
+    assert told(tmp_path) == [[*template.replace("_", "-").split()[:1], "--array-task", "2/4"]]
+
+
+def test_words_arrive_exactly_and_run_nothing(here, stubs, capsys):
+    words = ["shards/manifest.jsonl", "--cache", *HOSTILE[:1]]
+    for hostile in HOSTILE:
+        words += ["--teacher", hostile]
+    slurm.extract_teacher(slurm.ShareSettings(**options(words, dry_run=True)))
+    text = printed(capsys)["extract_teacher.sbatch"]
+    job = start(text, stubs, here)
+    assert job.wait(20) == 0
+    assert told(here) == [["extract-teacher", *words, "--array-task", "2/3"]]
+    assert not (here / "pwned").exists()
+
+
+def test_an_element_is_a_student_of_the_grid(here, stubs, capsys):
+    make_cache(here / "c", [3])
+    settings = slurm.GridSettings(
+        **options(
+            ["c", "--epochs", "2"],
+            kd=["none,nst+crd"],
+            control=["real", "shuffled"],
+            student_seeds="0-1",
+            dry_run=True,
+        )
+    )
+    slurm.distill(settings)
+    text = printed(capsys)["distill.sbatch"]
+    assert "#SBATCH --array=0-5%8" in text  # none has no shuffled control
+    assert start(text, stubs, here, SLURM_ARRAY_TASK_ID="5").wait(20) == 0
+    out = str(here / "run" / "students" / "nst+crd-shuffled-seed1")
+    own = ["--kd", "nst,crd", "--control", "shuffled", "--seed", "1", "--out", out]
+    assert told(here) == [["distill", "c", "--epochs", "2", *own]]
+
+
+@pytest.mark.parametrize(
+    ("number", "requeues"), [(signal.SIGUSR2, True), (signal.SIGTERM, False)], ids=["USR2", "TERM"]
+)
+def test_a_signal_reaches_the_stage_and_only_a_warning_requeues(
+    here, stubs, capsys, number, requeues
+):
+    words = ["shards/manifest.jsonl", "--cache", "c"]
+    slurm.extract_teacher(slurm.ShareSettings(**options(words, dry_run=True)))
+    job = start(printed(capsys)["extract_teacher.sbatch"], stubs, here, LASTS="30")
+    wait_for((here / "told.jsonl").exists, "the stage to start")
+    time.sleep(0.3)  # the shell sets its traps at about the same time
+    job.send_signal(number)
+    assert job.wait(20) == 143
+    assert told(here)[1:] == [number]
+    assert (here / "requeued").exists() == requeues
+    if requeues:
+        assert (here / "requeued").read_text() == "requeue 7_2\n"
+
+
+def test_an_element_that_may_not_requeue_says_so(here, stubs, capsys):
+    words = ["shards/manifest.jsonl", "--cache", "c"]
+    slurm.extract_teacher(slurm.ShareSettings(**options(words, dry_run=True)))
+    text = printed(capsys)["extract_teacher.sbatch"]
+    job = start(text, stubs, here, LASTS="30", REQUEUE="1")
+    wait_for((here / "told.jsonl").exists, "the stage to start")
+    time.sleep(0.3)
+    job.send_signal(signal.SIGUSR2)
+    output, _ = job.communicate(timeout=20)
+    assert job.returncode == 143
+    assert "by hand" in output
+
+
+def test_a_failure_keeps_its_status(here, stubs, capsys):
+    words = ["shards/manifest.jsonl", "--cache", "c"]
+    slurm.extract_teacher(slurm.ShareSettings(**options(words, dry_run=True)))
+    job = start(printed(capsys)["extract_teacher.sbatch"], stubs, here, ENDS="5")
+    output, _ = job.communicate(timeout=20)
+    assert job.returncode == 5
+    assert "element 7_2 failed with status 5" in output
+    assert not (here / "requeued").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["none.jsonl", "--cache", "c"], "no such data manifest"),
+        (["shards/manifest.jsonl"], "Missing option '--cache'"),
+        (["shards/manifest.jsonl", "--cache", "c", "--tacher", "x"], "No such option: --tacher"),
+        (["shards/manifest.jsonl", "--cache", "c", "--pooling", "max"], "--pooling"),
+        (["shards/manifest.jsonl", "--cache", "c", "--array-task", "0/2"], "the array sets it"),
+    ],
+)
+def test_wrong_words_are_refused_before_anything_is_submitted(here, words, message):
+    with pytest.raises(SpeechkdError, match=message):
+        slurm.extract_teacher(slurm.ShareSettings(**options(words)))
+    assert not (here / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"partition": "gpu\n#SBATCH --wrap=x"}, "--partition"),
+        ({"time": "1h 30"}, "--time"),
+        ({"sbatch": ["constraint=a100"]}, "--sbatch=--constraint"),
+        ({"sbatch": ["--constraint=$(x)"]}, "--sbatch"),
+        ({"run": Path('a"b')}, "cannot take in a path"),
+        ({"run": Path("a%j")}, "cannot take in a path"),
+        ({"at_once": 0}, "--at-once"),
+    ],
+)
+def test_what_a_header_cannot_hold_is_refused(here, changes, message):
+    words = ["shards/manifest.jsonl", "--cache", "c"]
+    with pytest.raises(SpeechkdError, match=message):
+        slurm.extract_teacher(slurm.ShareSettings(**{**options(words, dry_run=True), **changes}))
+
+
+def test_resources_stand_in_the_header(here, capsys):
+    words = ["shards/manifest.jsonl", "--cache", "c"]
+    changes = {
+        "partition": "gpu", "account": "lab", "gpus": 2, "memory": "64G", "time": "1-00:00:00",
+        "at_once": 2, "elements": 2, "requeue": False, "sbatch": ["--constraint=a100"],
+        "container": "my image.sif",
+    }  # fmt: skip
+    slurm.extract_teacher(slurm.ShareSettings(**options(words, dry_run=True, **changes)))
+    text = printed(capsys)["extract_teacher.sbatch"]
+    for line in (
+        "--partition=gpu", "--account=lab", "--gpus-per-node=2", "--mem=64G", "--time=1-00:00:00",
+        "--array=0-1%2", "--no-requeue", "--constraint=a100", "--open-mode=append",
+    ):  # fmt: skip
+        assert f"#SBATCH {line}\n" in text
+    assert "inside=(apptainer exec --nv 'my image.sif')" in text
+
+
+def test_without_slurm_the_message_says_where_to_go(here, monkeypatch):
+    monkeypatch.setattr("pipeline.slurm.shutil.which", lambda _: None)
+    with pytest.raises(SpeechkdError, match="login node"):
+        slurm.extract_teacher(
+            slurm.ShareSettings(**options(["shards/manifest.jsonl", "--cache=c"]))
+        )
+    assert not (here / "run").exists()
+
+
+def test_a_cache_that_is_not_finished_is_refused(here):
+    shutil.rmtree(make_cache(here / "c", [3, 2]).folder.path / "receipts")
+    with pytest.raises(SpeechkdError, match="2 of 2 shards are not done"):
+        slurm.distill(slurm.GridSettings(**options(["c"])))
+    with pytest.raises(SpeechkdError, match="no teacher cache"):
+        slurm.distill(slurm.GridSettings(**options(["nothing"])))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["c", "--seed", "3"], "before the --"),
+        (["c", "--out=x"], "RUN/students"),
+        (["c", "--kd", "nst"], "before the --"),
+    ],
+)
+def test_the_grid_is_not_given_twice(here, words, message):
+    with pytest.raises(SpeechkdError, match=message):
+        slurm.distill(slurm.GridSettings(**options(words)))
+
+
+def test_a_chain_needs_its_stages_in_order(here):
+    words = ["extract-teacher", "shards/manifest.jsonl", "--", "finetune", "mosei"]
+    with pytest.raises(SpeechkdError, match="in this order"):
+        slurm.everything(slurm.AllSettings(**options(words)))
+
+
+def test_a_chain_fine_tunes_every_student(here, capsys):
+    write_mmsa(here / "label.csv", 30)
+    words = shlex.split(
+        "extract-teacher shards/manifest.jsonl -- distill --epochs 3 -- "
+        "finetune mosei --data label.csv --task sentiment3,sentiment --seeds 0-2 "
+        "--checkpoint bert=google/bert_uncased_L-2_H-128_A-2"
+    )
+    slurm.everything(
+        slurm.AllSettings(**options(words, kd=["none", "crd"], dry_run=True, run=here / "r"))
+    )
+    scripts = printed(capsys)
+    assert list(scripts) == [
+        *("extract_teacher.sbatch", "distill.sbatch", "finetune.sbatch", "report.sbatch")
+    ]
+    students = [
+        f"{name}={here}/r/students/{name}" for name in ("none-real-seed0", "crd-real-seed0")
+    ]
+    for student in students:
+        assert f"--checkpoint {student}" in scripts["finetune.sbatch"]
+    assert "#SBATCH --array=0-17%8" in scripts["finetune.sbatch"]  # 3 encoders, 2 tasks, 3 seeds
+    assert "gpus" not in scripts["report.sbatch"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "one of: mosei, table"),
+        (["mosie", "--data", "label.csv"], "one of: mosei, table"),
+        (["mosei", "--data", "none.csv", "--checkpoint", "a", "--out", "r"], "none.csv"),
+        (["mosei", "--data", "label.csv", "--checkpoint", "a", "--out", "r", "--task", "fear"],
+         "fear"),
+        (["table", "none.csv", "--checkpoint", "a", "--out", "r"], "no such table"),
+    ],
+)  # fmt: skip
+def test_wrong_data_is_known_before_anything_is_submitted(here, words, message):
+    write_mmsa(here / "label.csv", 30)
+    with pytest.raises(SpeechkdError, match=message):
+        slurm.finetune(slurm.ShareSettings(**options(words)))
+
+
+def test_status_of_nothing_says_what_to_give(tmp_path):
+    with pytest.raises(SpeechkdError, match="nothing was submitted here"):
+        slurm.status(slurm.StatusSettings(run=tmp_path))
+
+
+# ---- on a real Slurm ----
+
+
+needs_slurm = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not())]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    found = Cluster()
+    try:
+        found.start()
+        yield found
+    finally:
+        found.stop()
+    assert not found.processes()
+    assert not found.folder.exists()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Tars, a teacher, students' architecture and labels; the folder's name has a space."""
+    folder = tmp_path_factory.mktemp("a cluster")
+    write_corpus(folder / "shards", [5, 6, 4] * 8)
+    save_random_whisper(folder / "whisper")
+    BertConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
+    ).save_pretrained(folder / "student")
+    write_mmsa(folder / "label.csv", 40)
+    make_cache(folder / "made-up", [60, 40])
+    return folder
+
+
+def submit(cluster, place, *words):
+    """Submit and return the ids of the jobs by stage."""
+    done = cluster.run("slurm", *words, cwd=place)
+    assert done.returncode == 0, done.stderr
+    lines = (line.split() for line in done.stdout.splitlines())
+    return {stage: job for stage, _, job in lines}
+
+
+def ended(cluster, job, seconds=150.0):
+    def gone():
+        return not [name for name in cluster.states() if name.split("_")[0] == job]
+
+    wait_for(gone, f"job {job} to end\n{cluster.log()}", seconds, every=0.5)
+
+
+def files(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def logs(place, run):
+    return {path.name: path.read_text() for path in (place / run / "slurm" / "logs").iterdir()}
+
+
+def same_weights(one, other):
+    mine, theirs = (load_file(p / "student" / "model.safetensors") for p in (one, other))
+    return mine.keys() == theirs.keys() and all(v.equal(theirs[n]) for n, v in mine.items())
+
+
+STUDENT = ["--student", "student/config.json", "--device", "cpu", "--vocab-size", "150",
+           "--batch", "16", "--learning-rate", "0.001"]  # fmt: skip
+LONG = ["made-up", *STUDENT, "--epochs", "40", "--log-every", "1", "--measure-every", "50"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(cluster, place):
+    """A run that nothing disturbs, on this machine, without Slurm."""
+    done = cluster.run("distill", *LONG, "--kd", "crd", "--out", "undisturbed", cwd=place)
+    assert done.returncode == 0, done.stderr
+    return place / "undisturbed"
+
+
+def trained_steps(folder):
+    file = folder / "metrics.jsonl"
+    return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+def training_processes(cluster):
+    """Processes of jobs that run `distill`, without the shells around them."""
+    found = []
+    for process in cluster.processes():
+        words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+        if b"distill" in words and b"bash" not in words[0]:
+            found.append(process)
+    return found
+
+
+def go_on_when_warned(processes):
+    """Let stopped processes go on once one of them has the warning waiting."""
+    waiting = 1 << (signal.SIGUSR2 - 1)
+
+    def warned():
+        texts = [Path(f"/proc/{process}/status").read_text() for process in processes]
+        return any(int(re.search(r"ShdPnd:\s*(\S+)", text)[1], 16) & waiting for text in texts)
+
+    wait_for(warned, "the warning", 120)
+    for process in processes:
+        os.kill(process, signal.SIGCONT)
+
+
+def run_a_chain(cluster, place):
+    jobs = submit(
+        cluster, place, "all", "--run", "chain", *SMALL, "--kd", "none,crd", "--elements", "1",
+        "--", "extract-teacher", "shards/manifest.jsonl", "--encoder", "dummy",
+        "--", "distill", *STUDENT, "--epochs", "1",
+        "--", "finetune", "mosei", "--data", "label.csv", "--task", "sentiment3", "--seeds",
+        "0", "--epochs", "1", "--device", "cpu",
+    )  # fmt: skip
+    ended(cluster, jobs["report"])
+    done = cluster.run("slurm", "status", "chain", cwd=place)
+    assert done.returncode == 0, done.stderr
+    for told in ("24 of 24 shards", "2 of 2 students", "2 of 2 cells", "1 of 1 report"):
+        assert told in done.stdout
+    report = (place / "chain" / "report" / "report.md").read_text()
+    assert "crd-real-seed0" in report
+
+
+class TestOnSlurm:
+    pytestmark = needs_slurm
+
+    def test_a_disturbed_array_builds_the_cache_of_one_process(self, cluster, place):
+        words = ["shards/manifest.jsonl", "--teacher", "whisper", "--devices", "cpu"]
+        alone = cluster.run("extract-teacher", *words, "--cache", "alone", cwd=place)
+        assert alone.returncode == 0, alone.stderr
+
+        array = ["extract-teacher", "--run", "one", *SMALL, "--elements", "8", "--"]
+        job = submit(cluster, place, *array, *words, "--cache", "shared")["extract-teacher"]
+        receipts = place / "shared" / "receipts"
+        wait_for(lambda: receipts.is_dir() and list(receipts.iterdir()), "a first receipt")
+        running = [name for name, state in cluster.states().items() if state == "RUNNING"]
+        assert len(running) == 2, "both CPUs work"
+        requeued, killed = running
+        cluster.slurm("scontrol", "requeue", requeued)
+        cluster.slurm("scancel", "--signal=KILL", killed)
+        ended(cluster, job)
+        element = killed.split("_")[1]
+        (left,) = [
+            log for name, log in logs(place, "one").items() if name.endswith(f"_{element}.log")
+        ]
+        assert "is done" not in left
+        assert logs(place, "one")[f"extract-teacher-{requeued}.log"].count(" starts at ") == 2
+
+        done = cluster.run("slurm", "status", "one", cwd=place)
+        assert done.returncode == 1
+        assert f"extract-teacher element {element}: failed: slurmstepd" in done.stderr
+        (receipts / ".000000.json.dead.partial").write_text("{")  # of an element that was killed
+        script = place / "one" / "slurm" / "extract_teacher.sbatch"
+        again = cluster.slurm("sbatch", "--parsable", f"--array={element}", str(script)).strip()
+        ended(cluster, again)
+        (receipts / ".000000.json.dead.partial").unlink()
+        assert cluster.run("slurm", "status", "one", cwd=place).returncode == 0
+        assert files(place / "shared") == files(place / "alone")
+
+    def test_the_time_limit_costs_nothing(self, cluster, place, undisturbed):
+        limits = [*SMALL, "--time", "1", "--warning-seconds", "5"]
+        grid = ["distill", "--run", "limit", *limits, "--kd", "crd", "--", *LONG]
+        job = submit(cluster, place, *grid)["distill"]
+        out = place / "limit" / "students" / "crd-real-seed0"
+        wait_for(lambda: trained_steps(out) >= 5, "training to start", 60, every=0.02)
+        stopped = training_processes(cluster)
+        for process in stopped:  # so that the limit finds it half done
+            os.kill(process, signal.SIGSTOP)
+        threading.Thread(target=go_on_when_warned, args=[stopped], daemon=True).start()
+
+        run_a_chain(cluster, place)  # on the other CPU, while it waits
+
+        ended(cluster, job)
+        text = logs(place, "limit")[f"distill-{job}_0.log"]
+        assert "SIGUSR2: saving after this step" in text
+        assert "queues again" in text
+        assert text.count(" starts at ") == 2
+        assert "goes on from" in text
+        assert json.loads((out / "run.json").read_text())["status"] == "finished"
+        assert same_weights(out, undisturbed)
+
+    def test_several_processes_stop_at_the_warning_and_go_on(self, cluster, place):
+        grid = ["distill", "--run", "two", *SMALL, "--processes", "2", "--kd", "crd", "--", *LONG]
+        job = submit(cluster, place, *grid)["distill"]
+        out = place / "two" / "students" / "crd-real-seed0"
+        wait_for(lambda: trained_steps(out) >= 5, "training to start", 60, every=0.02)
+        cluster.slurm("scancel", "--batch", "--signal=USR2", f"{job}_0")  # as the limit does
+        ended(cluster, job)
+        text = logs(place, "two")[f"distill-{job}_0.log"]
+        assert "saving after this step" in text
+        assert "goes on from" in text
+        assert text.count(" starts at ") == 2
+        record = json.loads((out / "run.json").read_text())
+        assert record["status"] == "finished"
+
+    def test_a_failing_element_fails_the_chain_and_is_named(self, cluster, place):
+        shutil.copytree(place / "shards", place / "damaged")
+        tar = place / "damaged" / "7.tar"
+        content = bytearray(tar.read_bytes())
+        content[700] ^= 1
+        tar.write_bytes(content)
+        jobs = submit(
+            cluster, place, "all", "--run", "bad", *SMALL, "--kd", "none", "--elements", "2",
+            "--", "extract-teacher", "damaged/manifest.jsonl", "--encoder", "dummy",
+            "--", "distill", *STUDENT,
+            "--", "finetune", "mosei", "--data", "label.csv", "--device", "cpu",
+        )  # fmt: skip
+        for job in jobs.values():
+            ended(cluster, job)
+        done = cluster.run("slurm", "status", "bad", cwd=place)
+        assert done.returncode == 1
+        assert re.search(r"extract-teacher element \d: failed: .*7\.tar", done.stderr)
+        assert "report: 1 never started" in done.stderr
+        assert not (place / "bad" / "students").exists()
+
+    def test_two_arrays_do_not_work_on_the_same(self, cluster, place):
+        words = ["made-up", *STUDENT, "--epochs", "1"]
+        blocked = ["distill", "--run", "twice", *SMALL, "--sbatch=--begin=now+1hour", "--", *words]
+        job = submit(cluster, place, *blocked)["distill"]
+        second = cluster.run("slurm", *blocked, cwd=place)
+        cluster.slurm("scancel", job)
+        assert second.returncode == 1
+        assert f"job {job} of this run is still in the queue" in second.stderr
+
+    def test_what_slurm_refuses_is_passed_on(self, cluster, place):
+        words = ["distill", "--run", "no", *SMALL, "--partition", "none", "--", "made-up"]
+        done = cluster.run("slurm", *words, cwd=place)
+        assert done.returncode == 1
+        assert "invalid partition" in done.stderr.lower()
