@@ -1,0 +1,152 @@
+"""Clips a second of one fine-tuning cell: packed here, against Hugging Face's Trainer.
+
+Three ways over the same texts, encoder, batch size, loss, optimiser and number of steps:
+speechkd (packed), Trainer padding each batch to 128 tokens, and Trainer padding to the longest
+of the batch with lengths grouped. Rounds alternate, so that other load on the machine meets all
+alike; the best round of each counts.
+
+    python bench/finetune.py ENCODER DATA.csv [--clips 512] [--rounds 3] [--threads 2]
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import (
+    AutoModelForSequenceClassification,
+    DataCollatorWithPadding,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainingArguments,
+)
+from transformers.utils import logging
+
+from pipeline.finetuning import Examples, Recipe, tokenize, train_cell
+from pipeline.mosei.reading import read_mosei
+from pipeline.mosei.tasks import TASKS, targets
+from pipeline.pretrained import load_pretrained
+from pipeline.provenance import record
+
+MAX_TOKENS = 128
+TASK = TASKS["sentiment7"]
+
+
+def ours(encoder: str, ids: list, labels: np.ndarray, recipe: Recipe, device: str) -> float:
+    _, model, _ = load_pretrained(encoder)
+    model.to(device)
+    nothing = Examples((), labels[:0])
+    data = {"train": Examples(tuple(ids), labels), "valid": nothing, "test": nothing}
+    return train_cell(model, TASK, data, recipe, 0).seconds
+
+
+def trainer(
+    encoder: str,
+    tokenizer: PreTrainedTokenizerBase,
+    ids: list,
+    labels: np.ndarray,
+    recipe: Recipe,
+    device: str,
+    grouped: bool,
+) -> float:
+    model = AutoModelForSequenceClassification.from_pretrained(
+        encoder, num_labels=len(TASK.outputs)
+    )
+    rows = [
+        {"input_ids": row.tolist(), "labels": int(label)}
+        for row, label in zip(ids, labels, strict=True)
+    ]
+    if grouped:
+        collator = DataCollatorWithPadding(tokenizer)
+    else:
+        collator = DataCollatorWithPadding(tokenizer, padding="max_length", max_length=MAX_TOKENS)
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            output_dir=folder,
+            num_train_epochs=recipe.epochs,
+            per_device_train_batch_size=recipe.batch_size,
+            learning_rate=recipe.learning_rate,
+            weight_decay=recipe.weight_decay,
+            warmup_steps=recipe.warmup_fraction,
+            max_grad_norm=recipe.clip_norm,
+            bf16=recipe.precision == "bf16",
+            use_cpu=device == "cpu",
+            train_sampling_strategy="group_by_length" if grouped else "random",
+            save_strategy="no",
+            report_to=[],
+            logging_strategy="no",
+            disable_tqdm=True,
+        )
+        run = Trainer(
+            model=model,
+            args=arguments,
+            train_dataset=rows,
+            data_collator=collator,
+            processing_class=tokenizer,
+        )
+        started = time.monotonic()
+        run.train()
+        return time.monotonic() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("encoder")
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--clips", type=int, default=512)
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    recipe = Recipe(
+        epochs=given.epochs,
+        learning_rate=2e-5,
+        batch_size=32,
+        warmup_fraction=0.1,
+        weight_decay=0.01,
+        dropout=0.1,
+        clip_norm=1.0,
+        pooling="cls",
+        head="tanh",
+        selection="last",
+        regression_loss="mse",
+        max_tokens=MAX_TOKENS,
+        precision=given.precision,
+    )
+    clips = read_mosei(given.data).of("train")[: given.clips]
+    _, _, tokenizer = load_pretrained(given.encoder)
+    ids = list(tokenize(tokenizer, [clip.text for clip in clips], MAX_TOKENS).ids)
+    labels = targets(clips, TASK)[1]
+    ways = {
+        "speechkd, packed": lambda: ours(given.encoder, ids, labels, recipe, device),
+        "Trainer, padded to 128": lambda: trainer(
+            given.encoder, tokenizer, ids, labels, recipe, device, grouped=False
+        ),
+        "Trainer, dynamic padding, grouped": lambda: trainer(
+            given.encoder, tokenizer, ids, labels, recipe, device, grouped=True
+        ),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(given.rounds):
+        for name, way in ways.items():
+            seconds[name].append(way())
+    count = len(ids) * given.epochs
+    best = {name: count / min(times) for name, times in seconds.items()}
+    mean_tokens = float(np.mean([len(row) for row in ids]))
+    print(f"{count} clips of {mean_tokens:.1f} tokens on average, best of {given.rounds} rounds")
+    for name, rate in best.items():
+        print(f"  {name:36} {rate:8.1f} clips/s   ours is {best['speechkd, packed'] / rate:.2f} ×")
+    found = record()
+    print(json.dumps({k: found[k] for k in ("git_commit", "versions", "hardware")}))
+
+
+if __name__ == "__main__":
+    main()
