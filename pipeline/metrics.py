@@ -33,7 +33,9 @@ DEFINITIONS: dict[str, str] = {
     "paper/sentiment7": "class = sign(y) * min(ceil(|y|), 3), so class 0 is exactly y = 0",
     "paper/sentiment5": "class = sign(y) * min(ceil(|y|), 2)",
     "paper/sentiment3": "class = sign(y)",
-    "paper/sentiment2": "clips with y = 0 are left out of training and test; y > 0 against y < 0",
+    "paper/sentiment2": (
+        "clips with y = 0 are left out (of a classifier's training too); y > 0 against y < 0"
+    ),
     "paper/sentiment2-with-neutral": "y > 0 against y <= 0: neutral counts as not positive",
     "mult/sentiment7": "class = y clipped to [-3, 3], rounded half to even",
     "mult/sentiment5": "class = y clipped to [-2, 2], rounded half to even",

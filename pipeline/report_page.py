@@ -15,6 +15,7 @@ import numpy as np
 from pipeline import figures
 from pipeline.columns import Record
 from pipeline.comparison import Difference, Predictions, difference, read_predictions, told
+from pipeline.metrics import DEFINITIONS
 from pipeline.report import ordered, row_name, tables, to_markdown
 from pipeline.results import Folder
 
@@ -53,6 +54,7 @@ def sections(folder: Folder) -> list[Section]:
         Section(table.title, grid=tuple(map(tuple, table.grid())), notes=table.notes)
         for table in tables(records, published=True)
     ]
+    made += _conventions(records)
     made += _differences(folder)
     made += [_beside(records)] if any(r["kind"] == "classes" for r in records) else []
     made += _confusions(records)
@@ -117,6 +119,32 @@ def _beside(records: Sequence[Record]) -> Section:
         ),
         tuple(map(tuple, rows)),
     )
+
+
+def _conventions(records: Sequence[Record]) -> list[Section]:
+    """One and the same regression under every class scheme: how far conventions alone go."""
+    cells = [r for r in ordered(records) if r["metrics"].get("derived")]
+    if not cells:
+        return []
+    labels = list(dict.fromkeys(r["checkpoint"]["label"] for r in cells))
+    names = list(dict.fromkeys(name for r in cells for name in r["metrics"]["derived"]))
+    rows = [["scheme/task", "convention", "constant", *(row_name(records, x) for x in labels)]]
+    for name in names:
+        derived = {
+            label: [
+                r["metrics"]["derived"][name] for r in cells if r["checkpoint"]["label"] == label
+            ]
+            for label in labels
+        }
+        constant = next(iter(derived.values()))[0]["majority_rate"]
+        means = [np.mean([d["accuracy"] for d in values]) for values in derived.values()]
+        shown = [f"{100 * value:.2f}" for value in (constant, *means)]
+        rows.append([name, DEFINITIONS[name], *shown])
+    text = (
+        "Accuracies in %, means over seeds, all from the same predictions of the same regression: "
+        "what differs between rows of one task is the convention alone."
+    )
+    return [Section("One regression under every convention", (text,), tuple(map(tuple, rows)))]
 
 
 def _confusions(records: Sequence[Record]) -> list[Section]:

@@ -39,8 +39,8 @@ class Results:
     def __init__(
         self, folder: Path, fixed: Mapping[str, Any], provenance: Mapping[str, Any]
     ) -> None:
-        self.folder = folder
-        path = folder / "results.json"
+        self.folder, self._fixed = folder, fixed
+        self._path = path = folder / "results.json"
         with _locked(folder):
             if not path.exists():
                 others = [p.name for p in folder.iterdir() if not p.name.startswith(".")]
@@ -49,6 +49,7 @@ class Results:
                         f"{folder} is not empty and not a results folder (it holds "
                         f"{', '.join(sorted(others)[:3])}); name a new folder with --out."
                     )
+            if not path.exists() or not self.records():
                 write_json(path, {"format": FORMAT, **fixed, "created_by": provenance})
         _check_same(path, fixed)
 
@@ -72,7 +73,12 @@ class Results:
                 )
 
     def add(self, cell: str, record: Mapping[str, Any], predictions: str) -> None:
-        """Write a finished cell: its predictions, then its record, then `results.jsonl`."""
+        """Write a finished cell: its predictions, then its record, then `results.jsonl`.
+
+        Raises:
+            SpeechkdError: another command has meanwhile begun other results here.
+        """
+        _check_same(self._path, self._fixed)
         write_text(self.folder / "predictions" / f"{cell}.csv", predictions)
         write_json(
             self._cell(cell),

@@ -27,15 +27,24 @@ def test_a_finished_cell_is_known_and_stands_in_results_jsonl(tmp_path):
     assert (tmp_path / "r" / line["predictions"]).read_text() == "id\nx\n"
 
 
+def test_a_folder_without_a_finished_cell_may_change_its_recipe(tmp_path):
+    """What failed before its first cell must not bind the next attempt."""
+    first = Results(tmp_path, FIXED, {})
+    other = {**FIXED, "recipe": {"epochs": 4, "pooling": "cls"}}
+    Results(tmp_path, other, {}).add("one", record(), "")
+    with pytest.raises(SpeechkdError, match=r"recipe\.epochs: 4 there, 3 now"):
+        first.add("two", record(), "")
+
+
 def test_another_recipe_is_refused_with_both_values(tmp_path):
-    Results(tmp_path, FIXED, {})
+    Results(tmp_path, FIXED, {}).add("one", record(), "")
     other = {**FIXED, "recipe": {"epochs": 4, "pooling": "cls"}}
     with pytest.raises(SpeechkdError, match=r"recipe\.epochs: 3 there, 4 now\)"):
         Results(tmp_path, other, {})
 
 
 def test_other_data_are_refused_with_both_values(tmp_path):
-    Results(tmp_path, FIXED, {})
+    Results(tmp_path, FIXED, {}).add("one", record(), "")
     with pytest.raises(SpeechkdError, match=r"data\.sha256: aaaa.* there, cccc.* now"):
         Results(tmp_path, {**FIXED, "data": {"sha256": "c" * 64}}, {})
 
