@@ -48,7 +48,10 @@ class DistillSettings(Settings):
         panel=KD,
     )
     gamma: list[float] = setting(
-        [], help="Weight γ of each objective, in their order; 1 by default, the paper's.", panel=KD
+        [],
+        help="Weight γ of each objective, in their order; 1 by default, the paper's. nst took 10 "
+        "or more to have an effect when tried.",
+        panel=KD,
     )
     temperature: float | None = setting(
         None,
@@ -624,6 +627,11 @@ def _announce(
             f"objective {name}: γ {distillation.gammas[name]:g}, teacher side {objective.side}, "
             f"projection {settings.projection}"
         )
+        if distillation.gammas[name] < objective.effective_gamma:
+            say(
+                f"{name} had no effect below γ {objective.effective_gamma:g} in the planted-signal "
+                "test (docs/objectives.md); the default 1 is the paper's"
+            )
         for notice in objective.notices():
             say(notice)
     if settings.control != "real":

@@ -135,6 +135,8 @@ class Objective(nn.Module):
     default_side: TeacherSide = "standardize"
     default_temperature: ClassVar[float] = 1.0
     default_gamma: float = 1.0
+    effective_gamma: ClassVar[float] = 0.0
+    """Weight below which the objective had no effect in the planted-signal test."""
     compares_vectors: bool = True
     """Whether student and teacher vectors meet in one space, so that widths must agree."""
 

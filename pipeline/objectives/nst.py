@@ -44,6 +44,7 @@ class NST(Objective):
     """
 
     compares_vectors = False
+    effective_gamma = 10.0
 
     def __init__(
         self,
