@@ -10,6 +10,7 @@ from stages import (
     cache,
     demo,
     distill,
+    doctor,
     extract_teacher,
     finetune,
     finetune_table,
@@ -47,6 +48,7 @@ register(finetune_app, "table", finetune_table.TableSettings, finetune_table.run
 register(probe_app, "blimp", probe_blimp.BlimpSettings, probe_blimp.run)
 register(app, "report", report.ReportSettings, report.run)
 register(app, "demo", demo.DemoSettings, demo.run)
+register(app, "doctor", doctor.DoctorSettings, doctor.run)
 for verb, (settings, run) in cache.COMMANDS.items():
     register(cache_app, verb, settings, run)
 for verb, (settings, run) in mosei_convert.COMMANDS.items():

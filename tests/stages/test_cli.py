@@ -19,6 +19,7 @@ COMMANDS = {
     ("finetune", "mosei"): "finetune",
     ("report",): "report",
     ("demo",): "demo",
+    ("doctor",): "doctor",
     ("slurm", "all"): "slurm",
     ("slurm", "status"): "slurm",
 }
