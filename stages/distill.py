@@ -24,7 +24,7 @@ TRAINING = "Training"
 RUNNING = "Running"
 
 OPERATIONAL = {
-    "cache", "out", "device", "resume", "dry_run", "max_steps", "max_hours", "log_every",
+    "cache", "out", "device", "compile", "resume", "dry_run", "max_steps", "max_hours", "log_every",
     "measure_every", "checkpoint_minutes", "checkpoint_steps", "keep", "license", "language",
 }  # fmt: skip
 """Settings that the trained weights do not depend on: they may change between sittings."""
