@@ -190,15 +190,18 @@ def _differences(folder: Folder) -> list[Section]:
                 sentences.append(told(label, baseline, name, unit, gain, scale))
                 for control in _controls(checkpoints, label):
                     over = difference(cells[label], cells[control], measure)
-                    if over is not None:
-                        sentences.append(
-                            "Control: " + told(label, control, name, unit, over, scale)
-                        )
+                    if over is None:
+                        continue
+                    said = told(label, control, name, unit, over, scale)
+                    if gain.low > 0 >= over.low:
+                        said += f" So its gain over {baseline} is not shown to be the teacher's."
+                    sentences.append(f"Control: {said}")
     caution = (
         f"{sum(map(len, found.values()))} comparisons with 95 % intervals: about one in twenty "
         "leaves out zero by chance alone. Intervals are from a paired bootstrap over the test "
         "clips' videos and over fine-tuning seeds; each encoder was pre-trained once, so how much "
-        "another pre-training seed would change is not in them. A gain that a control with "
+        "another pre-training seed would change is not in them; with fewer than five seeds they "
+        "are too narrow. A gain that a control with "
         "shuffled or random teacher vectors also gives is not distillation."
     )
     controls = [label for label in checkpoints if _is_control(checkpoints[label])]

@@ -81,6 +81,7 @@ def test_the_whole_report(full, capsys):
     assert "sentiment3: kd against text, +" in text
     assert "Better beyond the noise of test clips and fine-tuning (3 seeds)" in text
     assert "Control: sentiment3: kd against mixed" in text
+    assert "So its gain over text is not shown to be the teacher's." in text
     assert "CONTROL: shuffled teacher" in text
     assert "| mult/sentiment7 | class = y clipped to [-3, 3], rounded half to even |" in text
     assert "Inside the noise: this does not show a difference." in text
