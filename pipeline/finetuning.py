@@ -245,7 +245,8 @@ def _train(
     step = 0
     for epoch in range(1, recipe.epochs + 1):
         judge.train()
-        recent, whole = torch.zeros(2, device=device), torch.zeros(2, device=device)
+        recent, whole = torch.zeros((), device=device), torch.zeros((), device=device)
+        recent_clips = 0
         order = np.random.default_rng([seed, epoch]).permutation(len(train))
         for at in range(0, len(train), recipe.batch_size):
             chosen = order[at : at + recipe.batch_size]
@@ -260,28 +261,20 @@ def _train(
             optimizer.step()
             schedule.step()
             step += 1
-            recent += torch.stack([loss.detach() * len(chosen), loss.new_tensor(len(chosen))])
+            recent = recent + loss.detach() * len(chosen)
+            recent_clips += len(chosen)
             if step % every == 0 or (step == total_steps and not curve):
-                mean = float(recent[0] / recent[1])
+                mean = float(recent) / recent_clips
                 _check_finite(mean, step, total_steps, recipe)
                 curve.append({"step": step, "loss": mean})
-                whole, recent = whole + recent, torch.zeros(2, device=device)
+                whole, recent, recent_clips = whole + recent, torch.zeros_like(recent), 0
             advance(len(chosen), f"loss {curve[-1]['loss']:.3f}" if curve else "")
         whole = whole + recent
-        record: dict[str, Any] = {"epoch": epoch, "train_loss": float(whole[0] / whole[1])}
+        record: dict[str, Any] = {"epoch": epoch, "train_loss": float(whole) / len(train)}
         _check_finite(record["train_loss"], step, total_steps, recipe)
         if len(data["valid"]):
             scores = score(judge, data["valid"].ids, device, recipe, advance)
-            labels = data["valid"].labels
-            record["valid_loss"] = float(
-                loss_of(
-                    task.kind,
-                    recipe.regression_loss,
-                    torch.from_numpy(scores),
-                    torch.as_tensor(labels),
-                )
-            )
-            record["valid_score"] = headline(task.judge(labels, scores))
+            record |= _judged(task, recipe, data["valid"].labels, scores)
             if recipe.selection == "last" or best is None or record["valid_score"] > best[0]:
                 valid_scores = scores
                 if recipe.selection == "best-valid":
@@ -298,6 +291,13 @@ def _train(
         "chosen_epoch": best[1] if best else recipe.epochs,
         "trained_tokens": recipe.epochs * sum(map(len, train.ids)),
     }
+
+
+def _judged(task: Task, recipe: Recipe, labels: Array, scores_nO: Array) -> dict[str, float]:
+    loss = loss_of(
+        task.kind, recipe.regression_loss, torch.from_numpy(scores_nO), torch.as_tensor(labels)
+    )
+    return {"valid_loss": float(loss), "valid_score": headline(task.judge(labels, scores_nO))}
 
 
 def headline(metrics: dict[str, Any]) -> float:
