@@ -49,7 +49,9 @@ class RunFolder:
         return found
 
     def prepare(self, identity: Mapping[str, Any], resume: Resume) -> dict[str, Any] | None:
-        """Check that this folder may be written, and return the record of what it holds.
+        """Check that this folder may be written; return the record of what is to go on, if any.
+
+        Nothing is changed yet: what `never` gives up is deleted by `clear`, once the run starts.
 
         Args:
             identity: everything the result depends on.
@@ -70,7 +72,6 @@ class RunFolder:
                 )
             return None
         if resume == "never":
-            self._clear()
             return None
         plain = json.loads(json.dumps(identity))
         differing = [
@@ -89,7 +90,8 @@ class RunFolder:
             )
         return found
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Delete what an earlier run left here."""
         for name in ("checkpoints", "student", "tensorboard"):
             if (self.path / name).is_dir():
                 shutil.rmtree(self.path / name)

@@ -343,7 +343,8 @@ def run(settings: DistillSettings) -> None:
         distillation.compile_for(batches.shape(-(-plan.last_step // plan.steps_per_epoch)))
     checkpoints = Checkpoints(folder.checkpoints, settings.keep)
     optimizer = make_optimizer(distillation, plan)
-    progress, latest = Progress(), checkpoints.latest()
+    progress = Progress()
+    latest = None if settings.resume == "never" else checkpoints.latest()
     if main:
         _announce(settings, cache, corpus, student, distillation, plan, batches, device)
     if settings.dry_run:
@@ -352,6 +353,7 @@ def run(settings: DistillSettings) -> None:
         progress = checkpoints.load(latest, distillation, optimizer)
         if main:
             say(f"goes on from {latest}, step {progress.step:,}")
+    sittings = [*found.get("sittings", []), provenance.record()] if found else [provenance.record()]
     record = {
         "status": "running",
         "identity": identity,
@@ -368,13 +370,17 @@ def run(settings: DistillSettings) -> None:
             "vocabulary": len(tokenizer),
         },
         "data": _data(cache, corpus),
-        "provenance": provenance.record(),
+        "provenance": sittings[-1],
+        "sittings": sittings,
     }
     mean_tokens = float(corpus.lengths_C.double().mean())
     flops = flops_per_token(student, mean_tokens, settings.mask_share)
     if main:
+        if settings.resume == "never":
+            folder.clear()
         folder.write_record(record)
-        folder.keep_tokenizer(tokenizer)
+        if latest is None:
+            folder.keep_tokenizer(tokenizer)
     processes.wait()
     peak = peak_flops(device)
     log = TrainingLog(
@@ -408,7 +414,7 @@ def _tokenizer(
     from pipeline.tokenization import train_wordpiece
 
     kept = folder.kept_tokenizer()
-    if kept is not None:
+    if kept is not None and settings.resume != "never":
         return kept
     named = settings.tokenizer or settings.init
     if named:

@@ -1,5 +1,6 @@
 """`speechkd distill` as a user meets it: runs, stops, goes on, and what it leaves behind."""
 
+import contextlib
 import json
 import os
 import random
@@ -139,6 +140,7 @@ def test_a_stop_between_changes_nothing_bit_for_bit(settings, tmp_path, kd):
         run(settings(kd=[kd], out=parted, max_steps=stop))
     assert losses(parted) == losses(tmp_path / "whole")
     assert same_weights(parted, tmp_path / "whole")
+    assert len(json.loads((parted / "run.json").read_text())["sittings"]) == 3
 
 
 def test_seed_decides_everything(settings, tmp_path):
@@ -161,6 +163,10 @@ def test_other_settings_in_the_same_folder_are_refused(settings):
     run(settings(max_steps=3))
     with pytest.raises(SpeechkdError, match=r"learning_rate: there 0\.001, now 0\.01"):
         run(settings(learning_rate=0.01))
+    for refused in ({"dry_run": True}, {"projection": "none"}):
+        with contextlib.suppress(SpeechkdError):
+            run(settings(learning_rate=0.01, resume="never", **refused))
+        assert len(losses(settings().out)) == 3, "nothing is given up before the new run starts"
     run(settings(learning_rate=0.01, resume="never", max_steps=2))
     assert [line["step"] for line in metrics(settings().out)] == [1, 2]
 
