@@ -1,0 +1,113 @@
+"""How the cache's bookkeeping grows with the number of shards: made-up vectors, real files.
+
+    python bench/scale.py --shards 100 1000 10000 --rows 1000 --out FOLDER_OR_URL
+
+Prints a Markdown table of seconds. Vectors are 8 wide: what is measured is the number of shards,
+rows and objects, not the bytes. Every cache is left at OUT/shards-N.
+"""
+
+import argparse
+import hashlib
+import time
+import unittest.mock
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import verification
+from pipeline.cache import Identity, ShardResult, TeacherCache
+from pipeline.cluster import ArrayTask, share
+from pipeline.manifest import Shard, read_manifest, write_manifest
+from pipeline.progress import Meter
+
+WIDTH = 8
+ELEMENTS = 1000  # of the array whose shares are planned
+
+
+def timed(call: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.perf_counter()
+    result = call()
+    return time.perf_counter() - start, result
+
+
+def shard_result(index: int, rows: int, vectors_ND: np.ndarray) -> ShardResult:
+    samples = [
+        {
+            "position": position,
+            "key": f"{index:06d}-{position:06d}",
+            "text": "some forty tokens would stand here in a real one",
+            "duration_s": 14.1,
+            "speaker": None,
+            "recording": f"{index:06d}",
+        }
+        for position in range(rows)
+    ]
+    return ShardResult(vectors_ND, samples, [], digest_of(index), 10_240)
+
+
+def must(holds: bool, what: str) -> None:
+    if not holds:
+        raise RuntimeError(f"does not hold: {what}")
+
+
+def digest_of(index: int) -> str:
+    return hashlib.sha256(str(index).encode()).hexdigest()
+
+
+def measure(shards: int, rows: int, out: str, scratch: Path) -> dict[str, float]:
+    path = scratch / f"manifest-{shards}.jsonl"
+    write_manifest(path, (Shard(f"{i:06d}.tar", rows, 10_240, digest_of(i)) for i in range(shards)))
+    identity = Identity(
+        teacher="made-up", teacher_sha256="0" * 64, d_model=WIDTH, pooling="fixed750"
+    )
+    location = f"{out}/shards-{shards}"
+    seconds = {}
+    seconds["read manifest"], manifest = timed(lambda: read_manifest(path))
+    sizes = [shard.bytes for shard in manifest]
+    seconds["plan an element"], _ = timed(lambda: share(sizes, ArrayTask(0, ELEMENTS, "")))
+    seconds["create"], cache = timed(
+        lambda: TeacherCache.create_or_open(location, manifest, identity, {})
+    )
+    vectors_ND = np.random.default_rng(0).standard_normal((rows, WIDTH)).astype(np.float32)
+    done = cache.receipts()
+    start = time.perf_counter()
+    # nobody would miss this cache after a power cut, so its files need not be forced to the disk
+    with (
+        unittest.mock.patch("pipeline.atomic.sync"),
+        Meter(f"filling {shards} shards", shards, "shards", done=len(done)) as meter,
+    ):
+        for index in range(shards):
+            if index not in done:
+                cache.write_shard(index, shard_result(index, rows, vectors_ND), {})
+                meter.advance(1)
+    seconds["fill (no fsync)"] = time.perf_counter() - start
+    seconds["open"], cache = timed(lambda: TeacherCache.open(location))
+    seconds["status (receipts)"], receipts = timed(cache.receipts)
+    must(len(receipts) == shards, "every shard has a receipt")
+    seconds["statistics"], found = timed(cache.statistics)
+    must(found.count == shards * rows, "every row is counted")
+    seconds["verify"], events = timed(lambda: list(verification.verify(cache, tars=False)))
+    damage = [event for event in events if isinstance(event, verification.Damage)]
+    must(not damage, "the cache is sound")
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shards", type=int, nargs="+", default=[100, 1000, 10_000])
+    parser.add_argument("--rows", type=int, default=1000, help="rows of a shard")
+    parser.add_argument("--out", required=True, help="folder or URL for the caches")
+    parser.add_argument("--scratch", type=Path, default=Path(), help="folder for the manifests")
+    given = parser.parse_args()
+    given.scratch.mkdir(parents=True, exist_ok=True)
+    columns = {n: measure(n, given.rows, given.out, given.scratch) for n in given.shards}
+    print("| seconds | " + " | ".join(f"{n:,} shards" for n in columns) + " |")
+    print("|---|" + "---:|" * len(columns))
+    for name in next(iter(columns.values())):
+        print(f"| {name} | " + " | ".join(f"{c[name]:.2f}" for c in columns.values()) + " |")
+
+
+if __name__ == "__main__":
+    main()
