@@ -61,6 +61,7 @@ class Grid:
         questions: the tasks.
         seeds: seeds of fine-tuning.
         recipe: how each cell is trained.
+        data: identity of the texts, labels and split, as plain JSON values.
     """
 
     ids: Sequence[str]
@@ -69,6 +70,7 @@ class Grid:
     questions: Sequence[Question]
     seeds: Sequence[int]
     recipe: Recipe
+    data: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,7 @@ def _write(
         "outputs": list(task.outputs),
         "definition": task.definition,
         "seed": cell.seed,
+        "data": dict(grid.data),
         "splits": question.counts,
         "truncated_texts": tokens.truncated,
         "metrics": metrics,
@@ -226,13 +229,13 @@ def told(metrics: Mapping[str, Any]) -> str:
     )
 
 
-def finetune(settings: FinetuneSettings, grid: Grid, fixed: Mapping[str, Any]) -> None:
+def finetune(settings: FinetuneSettings, grid: Grid) -> None:
     """Run this process's share of a grid, or only list it.
 
     Args:
         settings: of the command.
-        grid: what is asked of each encoder.
-        fixed: what must not change within a results folder, beside the recipe.
+        grid: what is asked of each encoder; its data and recipe must not change within a
+            results folder.
 
     Raises:
         SpeechkdError: a checkpoint cannot be loaded, the results folder holds something else,
@@ -248,7 +251,7 @@ def finetune(settings: FinetuneSettings, grid: Grid, fixed: Mapping[str, Any]) -
         for cell in todo:
             print(cell.name)
         return
-    fixed = {**fixed, "recipe": grid.recipe.record()}
+    fixed = {"data": grid.data, "recipe": grid.recipe.record()}
     results = Results(settings.out, fixed, {**provenance(), "settings": settings.record()})
     with stop_on_sigterm("finished cells stay; the same command runs the others"):
         run_cells(grid, todo, results, device_of(settings))

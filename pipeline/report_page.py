@@ -16,7 +16,7 @@ from pipeline import figures
 from pipeline.columns import Record
 from pipeline.comparison import Difference, Predictions, difference, read_predictions, told
 from pipeline.metrics import DEFINITIONS
-from pipeline.report import ordered, row_name, tables, to_markdown
+from pipeline.report import ordered, row_name, split_origin, tables, to_markdown
 from pipeline.results import Folder
 
 MEASURES = {"classes": ("accuracy",), "flags": ("accuracy",), "value": ("mae", "pearson")}
@@ -56,7 +56,7 @@ def sections(folder: Folder) -> list[Section]:
     ]
     made += _conventions(records)
     made += _differences(folder)
-    made += [_beside(records)] if any(r["kind"] == "classes" for r in records) else []
+    made += [_beside(records)] if any(r["kind"] != "value" for r in records) else []
     made += _confusions(records)
     curves = [record for record in ordered(records) if record["curve"]]
     if curves:
@@ -74,6 +74,7 @@ def _setting(folder: Folder) -> Section:
     first = folder.records[0]
     rows = [["", "value"]]
     rows += [[f"recipe: {key}", str(value)] for key, value in first["recipe"].items()]
+    rows.append(["split", split_origin(first) or "the data's own, or that of --folds"])
     for task in dict.fromkeys(record["task"] for record in folder.records):
         record = next(r for r in folder.records if r["task"] == task)
         sizes = ", ".join(f"{split} {n:,}" for split, n in record["splits"].items())
@@ -95,22 +96,19 @@ def _beside(records: Sequence[Record]) -> Section:
     """What must stand beside an accuracy to read it: majority rate, balanced accuracy, F1."""
     rows = [["model", "task", "accuracy", "majority", "balanced", "weighted F1", "recall a class"]]
     for label in dict.fromkeys(r["checkpoint"]["label"] for r in ordered(records)):
-        for task in dict.fromkeys(r["task"] for r in records if r["kind"] == "classes"):
+        for task in dict.fromkeys(r["task"] for r in records if r["kind"] != "value"):
             cells = [r for r in records if r["checkpoint"]["label"] == label and r["task"] == task]
+            name = row_name(records, label)
             if not cells:
-                rows.append([row_name(records, label), task, *["–"] * 5])
-                continue
-            metrics = [cell["metrics"] for cell in cells]
-            keys = ("accuracy", "majority_rate", "balanced_accuracy", "weighted_f1")
-            figures_ = [f"{100 * np.mean([m[key] for m in metrics]):.2f}" for key in keys]
-            recalls = [
-                f"{name} {100 * np.mean(values):.0f}"
-                for name, *values in zip(
-                    cells[0]["outputs"], *(m["recall"] for m in metrics), strict=True
-                )
-                if None not in values
-            ]
-            rows.append([row_name(records, label), task, *figures_, ", ".join(recalls)])
+                rows.append([name, task, *["–"] * 5])
+            elif cells[0]["kind"] == "classes":
+                outputs = cells[0]["outputs"]
+                rows.append([name, task, *_beside_one([c["metrics"] for c in cells], outputs)])
+            else:
+                for flag in cells[0]["outputs"]:
+                    metrics = [cell["metrics"]["flags"][flag] for cell in cells]
+                    told_ = _beside_one(metrics, ("absent", "present"))
+                    rows.append([name, f"{task}: {flag}", *told_])
     return Section(
         "Beside each accuracy",
         (
@@ -119,6 +117,17 @@ def _beside(records: Sequence[Record]) -> Section:
         ),
         tuple(map(tuple, rows)),
     )
+
+
+def _beside_one(metrics: Sequence[Mapping[str, Any]], outputs: Sequence[str]) -> list[str]:
+    keys = ("accuracy", "majority_rate", "balanced_accuracy", "weighted_f1")
+    shown = [f"{100 * np.mean([m[key] for m in metrics]):.2f}" for key in keys]
+    recalls = [
+        f"{name} {100 * np.mean(values):.0f}"
+        for name, *values in zip(outputs, *(m["recall"] for m in metrics), strict=True)
+        if None not in values
+    ]
+    return [*shown, ", ".join(recalls)]
 
 
 def _conventions(records: Sequence[Record]) -> list[Section]:

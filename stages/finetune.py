@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.errors import SpeechkdError
 from pipeline.finetune_settings import DATA, GRID, FinetuneSettings, parse_seeds
@@ -108,12 +108,11 @@ def run(settings: MoseiSettings) -> None:
     )
     for what, count in corpus.notes.items():
         say(f"{settings.data.name}: {what}: {count:,}")
-    grid, fixed = mosei_grid(settings, corpus)
-    finetune(settings, grid, fixed)
+    finetune(settings, mosei_grid(settings, corpus))
 
 
-def mosei_grid(settings: MoseiSettings, corpus: "Corpus") -> tuple["Grid", dict[str, Any]]:
-    """What is asked of each encoder, and what must not change within a results folder."""
+def mosei_grid(settings: MoseiSettings, corpus: "Corpus") -> "Grid":
+    """What is asked of each encoder."""
     from pipeline.grid import Grid, Question, recipe_of
     from pipeline.mosei.table import SPLITS, Corpus, made_split
     from pipeline.mosei.tasks import TASKS, raw_labels, targets, trained_task
@@ -137,20 +136,17 @@ def mosei_grid(settings: MoseiSettings, corpus: "Corpus") -> tuple["Grid", dict[
         )
         _check_counts(question.counts, task.name, settings)
         questions.append(question)
-    grid = Grid(
+    made = settings.split == "made"
+    split = {"origin": settings.split, "seed": settings.split_seed if made else None}
+    return Grid(
         ids=[clip.id for clip in clips],
         groups=[clip.video_id for clip in clips],
         texts=[clip.text for clip in clips],
         questions=questions,
         seeds=parse_seeds(settings.seeds),
         recipe=recipe_of(settings),
+        data={"name": "mosei", "sha256": corpus.sha256, "split": split},
     )
-    made = {
-        "origin": settings.split,
-        "seed": settings.split_seed if settings.split == "made" else None,
-    }
-    fixed = {"data": {"name": "mosei", "sha256": corpus.sha256, "split": made}}
-    return grid, fixed
 
 
 def _check_counts(counts: dict[str, int], task: str, settings: MoseiSettings) -> None:

@@ -69,6 +69,8 @@ def run(settings: TableSettings) -> None:
         {split: found.labels[rows] for split, rows in places.items()},
         [found.raw[i] for i in places["test"]],
     )
+    made = not settings.split_column
+    split = {"origin": "made" if made else "given", "seed": settings.split_seed if made else None}
     grid = Grid(
         ids=[clip.clip_id for clip in found.clips],
         groups=[clip.video_id for clip in found.clips],
@@ -76,8 +78,6 @@ def run(settings: TableSettings) -> None:
         questions=[question],
         seeds=parse_seeds(settings.seeds),
         recipe=recipe_of(settings),
+        data={"name": settings.data.name, "sha256": found.sha256, "split": split},
     )
-    made = not settings.split_column
-    split = {"origin": "made" if made else "given", "seed": settings.split_seed if made else None}
-    data = {"name": settings.data.name, "sha256": found.sha256, "split": split}
-    finetune(settings, grid, {"data": data})
+    finetune(settings, grid)

@@ -4,6 +4,7 @@ import pytest
 
 from pipeline.errors import SpeechkdError
 from pipeline.finetune_settings import parse_seeds
+from pipeline.report import tables
 from pipeline.results import read_results
 from stages.finetune import MoseiSettings, run
 from tests.encoders import save_encoder
@@ -132,6 +133,8 @@ def test_a_made_split_needs_no_split_in_the_data(tmp_path):
     run(settings(tmp_path, tmp_path / "r", **made))
     (line,) = read_results(tmp_path / "r")
     assert line["splits"] == {"train": 28, "valid": 4, "test": 8}
+    assert line["data"]["split"] == {"origin": "made", "seed": 0}
+    assert "made here, by group" in " ".join(tables([line])[0].notes)
     with pytest.raises(SpeechkdError, match=r"data\.split\.seed: 0 there, 1 now"):
         run(settings(tmp_path, tmp_path / "r", **made, split_seed=1))
 

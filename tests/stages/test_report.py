@@ -17,11 +17,15 @@ def add(results, label, seed, share, task="sentiment3", objective=None, control=
     labels = np.random.default_rng(7).integers(0, 3, 60)
     if task.kind == "value":
         labels = (labels - 1).astype(np.float32)
+    if task.kind == "flags":
+        labels = np.stack([labels > i % 2 for i in range(6)], 1).astype(np.int64)
     rng = np.random.default_rng(seed)
     scores = rng.normal(size=(60, len(task.outputs))).astype(np.float32)
     right = rng.random(60) < share
     if task.kind == "value":
         scores[right, 0] = labels[right]
+    elif task.kind == "flags":
+        scores[right] = 2.0 * labels[right] - 1
     else:
         scores[np.flatnonzero(right), labels[right]] += 9
     ids = [str(i) for i in range(60)]
@@ -71,6 +75,7 @@ def full(tmp_path):
         add(results, EVIL, seed, 0.3)
         add(results, "text", seed, 0.2, task="sentiment", objective="none")
         add(results, "kd", seed, 0.7, task="sentiment", objective="crd")
+        add(results, "kd", seed, 0.7, task="emotions", objective="crd")
     return tmp_path
 
 
@@ -82,6 +87,7 @@ def test_the_whole_report(full, capsys):
     assert "Better beyond the noise of test clips and fine-tuning (3 seeds)" in text
     assert "Control: sentiment3: kd against mixed" in text
     assert "So its gain over text is not shown to be the teacher's." in text
+    assert "| kd (kd crd) | emotions: fear |" in text
     assert "CONTROL: shuffled teacher" in text
     assert "| mult/sentiment7 | class = y clipped to [-3, 3], rounded half to even |" in text
     assert "Inside the noise: this does not show a difference." in text
