@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,11 +108,20 @@ class Encoding:
         """Encode texts; one without any token keeps only its special tokens."""
         if not texts:
             return Tokenized(np.empty(0, np.int32), np.empty(0, np.int64), 0)
-        encoded = self.tokenizer(
-            list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False
-        )["input_ids"]
+        encoded = self._bare(list(texts))
         truncated = sum(len(ids) > self.room for ids in encoded)
-        sequences = [[*self.prefix, *ids[: self.room], *self.suffix] for ids in encoded]
-        lengths_B = np.array([len(ids) for ids in sequences], dtype=np.int64)
-        ids_N = np.fromiter((i for ids in sequences for i in ids), np.int32, lengths_B.sum())
+        parts = (part for ids in encoded for part in (self.prefix, ids[: self.room], self.suffix))
+        ids_N = np.fromiter(chain.from_iterable(parts), np.int32)
+        around = len(self.prefix) + len(self.suffix)
+        lengths_B = np.array([min(len(ids), self.room) + around for ids in encoded], np.int64)
         return Tokenized(ids_N, lengths_B, truncated)
+
+    def _bare(self, texts: list[str]) -> list[list[int]]:
+        """Ids of texts without special tokens, uncut; straight from the library's Rust part."""
+        if not self.tokenizer.is_fast:
+            slow: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+            return slow
+        backend = self.tokenizer.backend_tokenizer
+        backend.no_truncation()
+        backend.no_padding()
+        return [e.ids for e in backend.encode_batch_fast(texts, add_special_tokens=False)]

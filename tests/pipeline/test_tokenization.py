@@ -60,6 +60,14 @@ def test_encoding_is_the_tokenizers_own_truncation(tokenizer):
     assert len(encode([]).ids_N) == 0
 
 
+def test_a_tokenizer_saved_while_cutting_and_padding_does_neither_here(tokenizer, tmp_path):
+    tokenizer.save_pretrained(tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    loaded.backend_tokenizer.enable_truncation(3)
+    loaded.backend_tokenizer.enable_padding(length=30)
+    assert Encoding(loaded, 7)(TEXTS).ids_N.tolist() == Encoding(tokenizer, 7)(TEXTS).ids_N.tolist()
+
+
 def test_tokenizer_without_mask_token_is_refused(tokenizer):
     bare = PreTrainedTokenizerFast(tokenizer_object=tokenizer._tokenizer)
     with pytest.raises(SpeechkdError, match="no mask token"):
