@@ -19,18 +19,63 @@ def _latin1(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+class _Array(np.ndarray):
+    """What a pickled array becomes: numpy's own, but for a state that is checked.
+
+    numpy trusts a pickle's data type, flags and all; a forged one would make array items of
+    arbitrary memory.
+    """
+
+    def __setstate__(self, state: Any) -> None:
+        version, shape, dtype, fortran, data = state
+        plain = _plain(dtype, "biufcSUO")
+        if plain.kind == "O" and not isinstance(data, list):
+            raise pickle.UnpicklingError("it makes objects of bytes")
+        super().__setstate__((version, shape, plain, fortran, data))
+
+
+class _ArrayType:
+    """Stands for numpy's array type, which a pickle names but must not call."""
+
+
+_ARRAY_TYPE = _ArrayType()
+
+
+def _plain(dtype: Any, kinds: str) -> Any:
+    """A fresh data type equal to a pickled one, if it is of one of these kinds."""
+    if not isinstance(dtype, np.dtype) or dtype.names or dtype.subdtype or dtype.kind not in kinds:
+        raise pickle.UnpicklingError(f"the data type {dtype} is not admitted")
+    return np.dtype(dtype.str)
+
+
+def _dtype(name: str, *_: Any) -> Any:
+    return np.dtype(name, copy=True) if isinstance(name, str) else _plain(name, "")
+
+
+def _reconstruct(kind: Any, *_: Any) -> Any:
+    if kind is not _ARRAY_TYPE:
+        raise pickle.UnpicklingError("it builds an array of another type")
+    return _Array((0,), np.int8)
+
+
+def _scalar(dtype: Any, data: bytes) -> Any:
+    return np.frombuffer(data, _plain(dtype, "biufcSU"), 1)[0]
+
+
+def _frombuffer(data: Any, dtype: Any, shape: Any, order: Any) -> Any:
+    return np.frombuffer(data, _plain(dtype, "biufcSU")).reshape(shape, order=order)
+
+
 def _admitted() -> dict[tuple[str, str], Any]:
-    multiarray: Any = np._core.multiarray  # type: ignore[attr-defined]
-    numeric: Any = np._core.numeric  # type: ignore[attr-defined]
     found: dict[tuple[str, str], Any] = {
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
+        ("numpy", "ndarray"): _ARRAY_TYPE,
+        ("numpy", "dtype"): _dtype,
         ("_codecs", "encode"): _latin1,
     }
     for core in ("numpy.core", "numpy._core"):
-        found[f"{core}.multiarray", "_reconstruct"] = multiarray._reconstruct
-        found[f"{core}.multiarray", "scalar"] = multiarray.scalar
-        found[f"{core}.numeric", "_frombuffer"] = numeric._frombuffer
+        found[f"{core}.multiarray", "_reconstruct"] = _reconstruct
+        found[f"{core}.multiarray", "scalar"] = _scalar
+        found[f"{core}.numeric", "_frombuffer"] = _frombuffer
     for builtins in ("builtins", "__builtin__"):
         for kind in (set, frozenset, bytearray, complex):
             found[builtins, kind.__name__] = kind

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
@@ -227,6 +227,7 @@ def test_a_loss_that_is_no_number_is_reported(encoder):
         train_cell(model, TASKS["sentiment"], data, RECIPE, 0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 128), max_size=80), st.integers(1, 300))
 def test_batches_by_length_hold_each_text_once(lengths, tokens):
     batches = list(batches_by_length(lengths, tokens))

@@ -3,7 +3,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import pearsonr
 from sklearn import metrics as reference
@@ -48,6 +48,7 @@ def test_rounded_clips_and_rounds_half_to_even(limit, wanted):
     assert rounded(-np.array(SENTIMENT), limit).tolist() == [-w for w in wanted]
 
 
+@settings(deadline=None)
 @given(
     st.integers(2, 7).flatmap(
         lambda c: st.tuples(

@@ -103,12 +103,55 @@ def test_a_pickle_that_wants_to_run_something_is_refused(tmp_path, kind):
         b"cos\nsystem\n.",
         b"c_codecs\nencode\n(Vabc\nVrot13\ntR.",
         b"\x80\x04\x8c\x05numpy\x8c\x0fndarray.tofile\x93.",
+        b"\x80\x04\x8c\x05numpy\x8c\x07ndarray\x93(K\x04tR.",
+        b"\x80\x04cnumpy.core.multiarray\n_reconstruct\n(cbuiltins\nset\nK\x00\x85C\x01btR.",
     ],
 )
 def test_other_globals_are_refused(tmp_path, reach):
     (tmp_path / "x.pkl").write_bytes(reach)
     with pytest.raises(SpeechkdError, match="refused as a pickle"):
         read_pickle(tmp_path / "x.pkl")
+
+
+class Forged:
+    """An array of objects whose items are bytes of the pickle's choice, taken for addresses."""
+
+    def __init__(self, flags):
+        self.flags = flags
+
+    def __reduce__(self):
+        state = (1, (1,), ForgedType(self.flags), False, b"A" * 8)
+        return np._core.multiarray._reconstruct, (np.ndarray, (0,), b"b"), state
+
+
+class ForgedType:
+    def __init__(self, flags):
+        self.flags = flags
+
+    def __reduce__(self):
+        return np.dtype, ("O8", False, True), (3, "|", None, None, None, -1, -1, self.flags)
+
+
+class ForgedRecord(ForgedType):
+    def __reduce__(self):
+        fields = {"a": (np.dtype("O"), 0)}
+        return np.dtype, ("V8", False, True), (3, "|", None, ("a",), fields, 8, 1, 0)
+
+
+class Buffer:
+    def __init__(self, kind):
+        self.kind = kind
+
+    def __reduce__(self):
+        return np._core.numeric._frombuffer, (b"A" * 8, self.kind, (1,), "C")
+
+
+@pytest.mark.parametrize(
+    "kind", [Forged(0), Forged(63), Buffer(ForgedRecord(0)), Buffer(ForgedType(0))]
+)
+def test_a_forged_data_type_reaches_no_memory(tmp_path, kind):
+    with pytest.raises(SpeechkdError, match="refused as a pickle"):
+        read_pickle(dump(tmp_path / "x.pkl", kind))
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04", b"hello"])

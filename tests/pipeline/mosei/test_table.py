@@ -3,7 +3,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import SpeechkdError
@@ -63,6 +63,7 @@ def test_folds_of_another_corpus_are_refused():
         with_folds(tidy([clip("a")], "here"), {"z": "train"}, "folds.json")
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 12), min_size=5, max_size=60), st.integers(0, 99))
 def test_a_made_split_keeps_videos_whole_and_ignores_the_order_of_rows(sizes, seed):
     clips = [clip(f"video{v}", i) for v, size in enumerate(sizes) for i in range(size)]
