@@ -357,7 +357,7 @@ def _tasks(settings: FinetuneSettings) -> tuple[str, ...]:
                 folds=settings.folds,
                 allow_pickle=settings.allow_pickle,
             )
-            grid, _ = mosei_grid(settings, corpus)
+            grid = mosei_grid(settings, corpus)
             return tuple(question.task.name for question in grid.questions)
         case TableSettings():
             if not settings.data.is_file():
