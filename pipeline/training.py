@@ -134,8 +134,9 @@ def train(
             epoch, place = divmod(progress.step, plan.steps_per_epoch)
             if batch_at is None or epoch != current:
                 current, batch_at = epoch, task.epoch(epoch)
-            logged = progress.step % plan.log_every == 0
-            measured = progress.step % plan.measure_every == 0
+            last = progress.step + 1 == plan.total_steps
+            logged = progress.step % plan.log_every == 0 or last
+            measured = progress.step % plan.measure_every == 0 or last
             factor = linear_schedule(progress.step, plan.warmup_steps, plan.total_steps)
             for group in optimizer.param_groups:
                 group["lr"] = plan.learning_rate * factor
@@ -162,9 +163,8 @@ def train(
             if logged:
                 shown = {name: float(processes.mean(value)) for name, value in losses.items()}
                 log.step(progress, epoch, shown, float(norm), plan.learning_rate * factor)
-                meter.advance(0, log.note())
             meter.advance(1, log.note())
-            if progress.step % plan.steps_per_epoch == 0:
+            if progress.step % plan.steps_per_epoch == 0 or last:
                 validate(module, task, log, progress, epoch, autocast)
 
             outcome = _ended(plan, progress, stopped)
@@ -243,10 +243,13 @@ def explained_memory_errors() -> Iterator[None]:
     """Turn running out of memory into one line that says which setting to lower."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, RuntimeError) and "alloc" not in reason and "memory" not in reason:
+            raise  # on a CPU torch reports it as a plain RuntimeError of its allocator
         raise SpeechkdError(
             "out of memory in a training step. Lower --batch first; then --crd-negatives, "
-            f"--max-tokens, or take a smaller --student. ({str(error).splitlines()[0]})"
+            f"--max-tokens, or take a smaller --student. ({reason})"
         ) from error
 
 
