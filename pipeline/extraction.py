@@ -63,6 +63,8 @@ class Finished:
     index: int
     written: int
     refused: list[dict[str, Any]]
+    undecoded: int
+    """Those refused that never came to the encoder."""
     read_seconds: Seconds
     """Of a worker, for reading and decoding."""
     write_seconds: Seconds
@@ -234,7 +236,14 @@ def _write(
             f"{cache.location} cannot be written: {error}. Make room there or mend it; what is "
             "finished is kept, and the same command carries on."
         ) from error
-    return Finished(end.index, len(samples), refused, end.read_seconds, time.perf_counter() - start)
+    return Finished(
+        index=end.index,
+        written=len(samples),
+        refused=refused,
+        undecoded=len(end.refused),
+        read_seconds=end.read_seconds,
+        write_seconds=time.perf_counter() - start,
+    )
 
 
 def _refuse_non_finite(

@@ -3,7 +3,7 @@
 import io
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -23,6 +23,7 @@ SCHEMES = (
 )
 ATTEMPTS = 5
 FIRST_PAUSE_SECONDS = 0.5  # doubled after each failure
+LEFTOVER_SECONDS = 3600
 BLOCK_BYTES = 8 * 2**20
 # Errors that trying again does not mend.
 LASTING = (
@@ -288,6 +289,18 @@ class Folder:
             path = self.path / name
             for part in (path, path.parent, path.parent.parent):
                 atomic.sync(part)
+
+    def remove_leftovers(self) -> None:
+        """Remove half-written files of processes that were killed over an hour ago.
+
+        Younger ones may be those of a task at work; in object storage there are none.
+        """
+        if self.path is None:
+            return
+        for path in self.path.rglob("*.partial"):
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
+                    path.unlink()
 
     def zarr_store(self) -> Any:
         """The same folder as a store for Zarr."""

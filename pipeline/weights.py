@@ -20,6 +20,7 @@ import torch
 from pipeline.atomic import replaced, write_json
 from pipeline.encoder import EncoderShape
 from pipeline.errors import SpeechkdError
+from pipeline.progress import say
 
 OFFLINE = "offline:tiny.en"
 OFFLINE_SHA256 = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"
@@ -162,7 +163,7 @@ def _download(name: str) -> Path:
         if (folder / "config.json").is_file() and any(folder.glob("model*.safetensors")):
             return folder
     except (OSError, ValueError):
-        folder = None
+        say(f"{name} is not on this machine yet; fetching it from Hugging Face")
     try:
         return snapshot(local_only=False)
     except Exception as error:  # the hub raises a dozen unrelated kinds, network errors included

@@ -120,6 +120,7 @@ def run(settings: ExtractSettings) -> None:
         return
     _check_tars(manifest)
     cache = TeacherCache.create_or_open(settings.cache, manifest, identity, versions())
+    cache.folder.remove_leftovers()
     work, tally = _work(settings, manifest, cache, task)
     tally.check(settings.max_refused)
     if not work:
@@ -294,12 +295,14 @@ def _work(
 
 def _follow(events: "Iterable[Event]", tally: _Tally, max_refused: float) -> None:
     """Show progress, count, and stop where too much is refused."""
+    import time
     from contextlib import closing
 
     from pipeline.extraction import Encoded, Failed, Finished
     from pipeline.progress import Meter, say
 
     audio_seconds = wait_seconds = encode_seconds = write_seconds = 0.0
+    start = time.monotonic()
     done = tally.written + tally.refused
     with closing(events), Meter("extracting", tally.samples, "clips", done=done) as meter:
         for event in events:
@@ -311,13 +314,15 @@ def _follow(events: "Iterable[Event]", tally: _Tally, max_refused: float) -> Non
                     spent = max(wait_seconds + encode_seconds, 1e-9)
                     meter.advance(
                         event.clips,
-                        f"{audio_seconds / spent:,.0f} audio-s/s, waiting for audio "
+                        f"{audio_seconds / (time.monotonic() - start):,.0f} audio-s/s, "
+                        f"waiting for audio "
                         f"{wait_seconds / spent:.0%}, encoding {encode_seconds / spent:.0%}, "
                         f"writing beside it {write_seconds / spent:.0%}",
                     )
                 case Finished():
                     write_seconds += event.write_seconds
                     tally.add(event.written, event.refused)
+                    meter.advance(event.undecoded, meter.note)
                     tally.check(max_refused)
                 case Failed():
                     tally.failed.append(event.message)

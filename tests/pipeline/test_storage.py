@@ -1,5 +1,6 @@
 """Locations: what is refused, what is tried again; tars and caches in a real S3 API."""
 
+import os
 import subprocess
 import sys
 
@@ -54,6 +55,17 @@ def test_plain_paths_and_file_urls_are_the_same_place(tmp_path):
     assert Folder(f"file://{tmp_path}").read("a/b.txt") == b"content"
     with open_stream(f"file://{tmp_path}/a/b.txt") as file:
         assert file.read(100) == b"content"
+
+
+def test_only_old_leftovers_of_killed_processes_are_removed(tmp_path):
+    names = [".a.json.x.partial", "embedding/c/0/0.1f.partial", "young.partial", "whole.json"]
+    for name in names:
+        Folder(tmp_path).write(name, b"half")
+        if name != "young.partial":
+            os.utime(tmp_path / name, (1, 1))
+    Folder(tmp_path).remove_leftovers()
+    left = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert left == {"young.partial", "whole.json"}
 
 
 def test_a_missing_package_is_named(monkeypatch):
