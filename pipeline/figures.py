@@ -115,6 +115,27 @@ def confusions(matrices: Mapping[str, Any], outputs: Sequence[str]) -> bytes:
     return _png(figure)
 
 
+def planes(points: Mapping[str, tuple[Any, Sequence[float], float]]) -> bytes:
+    """Texts on the plane in which an encoder's vectors differ most, coloured by their label.
+
+    Args:
+        points: encoder → coordinates `[n, 2]`, a number for each text, share of the variance.
+    """
+    across = min(3, len(points))
+    down = -(-len(points) // across)
+    figure = Figure(figsize=(3.2 * across, 3.1 * down), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False).flatten()
+    for axes, (name, (points_n2, values, share)) in zip(panels, points.items(), strict=False):
+        drawn = axes.scatter(*np.asarray(points_n2).T, c=values, s=3, cmap="coolwarm", alpha=0.7)
+        axes.set_title(f"{_plain(name)}\n{100 * share:.0f} % of the variance", fontsize=9)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        figure.colorbar(drawn, ax=axes, shrink=0.7)
+    for axes in panels[len(points) :]:
+        axes.set_axis_off()
+    return _png(figure)
+
+
 def _colours(count: int) -> list[Any]:
     palette = mpl.color_sequences["tab10"]
     return [palette[i % len(palette)] for i in range(count)]

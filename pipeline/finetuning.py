@@ -168,9 +168,7 @@ class Judge(nn.Module):
         if self.pooling == "cls":
             pooled_BD = hidden_ND[packed.starts_B]
         else:
-            sums_BD = hidden_ND.new_zeros(len(packed.lengths_B), hidden_ND.shape[1])
-            sums_BD = sums_BD.index_add(0, packed.sequence_N, hidden_ND)
-            pooled_BD = sums_BD / packed.lengths_B[:, None]
+            pooled_BD = _mean(hidden_ND, packed)
         scores_BO: Tensor = self.head(pooled_BD)
         return scores_BO.float()
 
@@ -330,6 +328,33 @@ def score(
     return placed
 
 
+@torch.inference_mode()
+def vectors(encoder: PreTrainedModel, ids: Sequence[Array]) -> Array:
+    """Mean of each text's last hidden states `[n, D]` (float32), by the encoder as it is."""
+    encoder.eval()
+    device = next(encoder.parameters()).device
+    found = np.empty((len(ids), int(encoder.config.hidden_size)), np.float32)
+    for chosen in batches_by_length([len(row) for row in ids], JUDGED_TOKENS_PER_BATCH):
+        packed = _packed([ids[i] for i in chosen], device)
+        found[chosen] = _mean(encode_packed(encoder, packed), packed).float().cpu().numpy()
+    return found
+
+
+def plane(vectors_nD: Array) -> tuple[Array, float]:
+    """The two directions in which vectors differ most.
+
+    Returns:
+        Coordinates `[n, 2]` on the first two principal components (of a sign that makes the
+        largest entry of each positive), and the share of the variance that they hold.
+    """
+    centred_nD = np.asarray(vectors_nD, np.float64) - np.mean(vectors_nD, 0)
+    values, directions_DD = np.linalg.eigh(centred_nD.T @ centred_nD)
+    top_D2 = directions_DD[:, [-1, -2]]
+    top_D2 = top_D2 * np.sign(top_D2[np.abs(top_D2).argmax(0), [0, 1]])
+    total = float(values.sum())
+    return centred_nD @ top_D2, float(values[-2:].sum()) / total if total > 0 else 0.0
+
+
 def batches_by_length(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
     """Places in batches of neighbours in length, each of at most `tokens` tokens or one text."""
     batch: list[int] = []
@@ -342,6 +367,11 @@ def batches_by_length(lengths: Sequence[int], tokens: int) -> Iterator[list[int]
         held += lengths[place]
     if batch:
         yield batch
+
+
+def _mean(hidden_ND: Tensor, packed: Packed) -> Tensor:
+    sums_BD = hidden_ND.new_zeros(len(packed.lengths_B), hidden_ND.shape[1])
+    return sums_BD.index_add(0, packed.sequence_N, hidden_ND) / packed.lengths_B[:, None]
 
 
 def _packed(rows: Sequence[Array], device: torch.device) -> Packed:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from pipeline.cluster import ArrayTask, array_task, share, stop_on_sigterm
 from pipeline.errors import SpeechkdError
@@ -16,8 +17,10 @@ from pipeline.finetuning import (
     Recipe,
     Tokens,
     check_pooling,
+    plane,
     tokenize,
     train_cell,
+    vectors,
 )
 from pipeline.metrics import Array
 from pipeline.mosei.tasks import Task
@@ -25,7 +28,7 @@ from pipeline.pretrained import Pretrained, load_pretrained
 from pipeline.progress import Meter, duration, say
 from pipeline.provenance import record as provenance
 from pipeline.report import print_summary
-from pipeline.results import Results, cell_name, prediction_table
+from pipeline.results import Results, cell_name, prediction_table, projection_name
 
 
 @dataclass(frozen=True)
@@ -140,10 +143,11 @@ def run_cells(grid: Grid, todo: Sequence[Cell], results: Results, device: torch.
     total = sum(cell.clips(grid.recipe.epochs) for cell in left)
     with Meter("fine-tuning", total, "clips") as meter:
         for given, group in itertools.groupby(left, key=lambda cell: cell.given):
-            _, encoder, tokenizer = load_pretrained(given)
+            described, encoder, tokenizer = load_pretrained(given)
             tokens = tokenize(tokenizer, grid.texts, _longest(grid.recipe, encoder.config))
             check_pooling(tokens, tokenizer, grid.recipe)
             encoder.to(device)
+            _project(results, grid, described, encoder, tokens)
             for cell in group:
 
                 def advance(clips: int, note: str, name: str = cell.name) -> None:
@@ -158,6 +162,24 @@ def run_cells(grid: Grid, todo: Sequence[Cell], results: Results, device: torch.
                     encoder, question.task, data, grid.recipe, cell.seed, advance=advance
                 )
                 _write(results, grid, cell, tokens, outcome, device)
+
+
+def _project(
+    results: Results,
+    grid: Grid,
+    checkpoint: Pretrained,
+    encoder: PreTrainedModel,
+    tokens: Tokens,
+) -> None:
+    """Put the test texts' vectors, before any fine-tuning, on a plane for the report."""
+    question = grid.questions[0]
+    places = question.places["test"]
+    name = projection_name(checkpoint.label, checkpoint.weights_sha256, question.task.name)
+    if results.has_projection(name):
+        return
+    points_n2, share = plane(vectors(encoder, [tokens.ids[i] for i in places]))
+    ids = [grid.ids[i] for i in places]
+    results.add_projection(name, ids, question.raw, points_n2, share)
 
 
 def _longest(recipe: Recipe, config: Any) -> int:

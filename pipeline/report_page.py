@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import figures
+from pipeline import figures, projections
 from pipeline.columns import Record
 from pipeline.comparison import Difference, Predictions, difference, read_predictions, told
 from pipeline.metrics import DEFINITIONS
@@ -58,6 +58,19 @@ def sections(folder: Folder) -> list[Section]:
     made += _differences(folder)
     made += [_beside(records)] if any(r["kind"] != "value" for r in records) else []
     made += _confusions(records)
+    names = {label: row_name(records, label) for label in folder.projections}
+    shown = projections.picture({names[k]: path for k, path in folder.projections.items()})
+    if shown:
+        made.append(
+            Section(
+                "Where the encoders put the test texts, before fine-tuning",
+                (
+                    "Mean vectors of the texts on their first two principal components, coloured "
+                    "by label. What is not seen on two components may still be there.",
+                ),
+                picture=("vectors", shown),
+            )
+        )
     curves = [record for record in ordered(records) if record["curve"]]
     if curves:
         made.append(Section("Training losses", picture=("losses", figures.losses(curves))))

@@ -50,6 +50,8 @@ class Results:
                         f"{', '.join(sorted(others)[:3])}); name a new folder with --out."
                     )
             if not path.exists() or not self.records():
+                for projection in (folder / "projections").glob("*.csv"):
+                    projection.unlink()
                 write_json(path, {"format": FORMAT, **fixed, "created_by": provenance})
         _check_same(path, fixed)
 
@@ -86,6 +88,21 @@ class Results:
         )
         self.collect()
 
+    def has_projection(self, name: str) -> bool:
+        """Whether an encoder's vectors have been put on a plane already."""
+        return (self.folder / "projections" / f"{name}.csv").is_file()
+
+    def add_projection(
+        self, name: str, ids: Sequence[str], raw: Sequence[str], points_n2: Array, share: float
+    ) -> None:
+        """Write where each test text lies on the plane, with its label as text."""
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["id", "raw", "x", "y", "variance_share"])
+        for row in zip(ids, raw, points_n2.tolist(), strict=True):
+            writer.writerow([row[0], row[1], *(f"{v:.6g}" for v in row[2]), f"{share:.4f}"])
+        write_text(self.folder / "projections" / f"{name}.csv", text.getvalue())
+
     def collect(self) -> None:
         """Write `results.jsonl` from the cells that are done."""
         with _locked(self.folder):
@@ -102,11 +119,16 @@ class Results:
 
 def cell_name(label: str, weights_sha256: str, task: str, seed: int) -> str:
     """Name of a cell, fit to be a file name whatever the checkpoint and the task are called."""
+    return f"{projection_name(label, weights_sha256, task)}-seed{seed}"
 
-    def plain(text: str) -> str:
-        return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[-60:] or "x"
 
-    return f"{plain(label)}-{weights_sha256[:8]}-{plain(task)}-seed{seed}"
+def projection_name(label: str, weights_sha256: str, task: str) -> str:
+    """Name of an encoder's file for a task, fit to be a file name."""
+    return f"{_file_part(label)}-{weights_sha256[:8]}-{_file_part(task)}"
+
+
+def _file_part(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[-60:] or "x"
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
@@ -148,12 +170,14 @@ class Folder:
         name: what to call them.
         records: the finished cells.
         paths: the predictions file of each cell, in the same order.
+        projections: where each encoder's vectors lie on a plane, by label: the file.
     """
 
     key: str
     name: str
     records: tuple[dict[str, Any], ...]
     paths: tuple[Path, ...]
+    projections: dict[str, Path]
 
 
 def read_folders(folders: Sequence[Path]) -> list[Folder]:
@@ -188,7 +212,15 @@ def read_folders(folders: Sequence[Path]) -> list[Folder]:
         order = sorted(cells, key=lambda cell: (places.get(cell[1], len(places)), *cell))
         records, paths = zip(*(cells[cell] for cell in order), strict=True)
         key = str(number) if len(together) > 1 else ""
-        made.append(Folder(key, ", ".join(map(str, group)), records, paths))
+        found: dict[str, Path] = {}
+        for record, path in zip(records, paths, strict=True):
+            checkpoint = record["checkpoint"]
+            label = checkpoint["label"]
+            name = projection_name(label, checkpoint["weights_sha256"], record["task"])
+            file = path.parent.parent / "projections" / f"{name}.csv"
+            if label not in found and file.is_file():
+                found[label] = file
+        made.append(Folder(key, ", ".join(map(str, group)), records, paths, found))
     return made
 
 

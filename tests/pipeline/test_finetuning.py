@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.decomposition import PCA
 from torch.nn import functional
 
 from pipeline.errors import SpeechkdError
@@ -16,13 +17,15 @@ from pipeline.finetuning import (
     batches_by_length,
     check_pooling,
     loss_of,
+    plane,
     score,
     tokenize,
     train_cell,
+    vectors,
 )
 from pipeline.mosei.tasks import TASKS
 from pipeline.pretrained import load_pretrained
-from pipeline.student import pack
+from pipeline.student import encode_packed, pack
 from tests.encoders import save_encoder
 from tests.pipeline.mosei.made import sentences
 
@@ -177,6 +180,27 @@ def test_pooling_equals_a_loop_over_sequences(encoder):
             torch.testing.assert_close(
                 judge(packed), judge.head(torch.stack(pooled)), atol=1e-5, rtol=1e-4
             )
+
+
+def test_vectors_are_means_of_hidden_states(encoder):
+    model, tokenizer = encoder
+    ids = data_for(tokenizer)["test"].ids[:6]
+    found = vectors(model, ids)
+    for row, vector in zip(ids, found, strict=True):
+        packed = pack(torch.from_numpy(row), torch.tensor([len(row)]))
+        with torch.no_grad():
+            np.testing.assert_allclose(
+                vector, encode_packed(model.eval(), packed).mean(0), atol=1e-5
+            )
+
+
+def test_the_plane_is_scikit_learns_first_two_components():
+    vectors_nD = np.random.default_rng(0).normal(size=(200, 7)) @ np.diag([5, 3, 2, 1, 1, 1, 1])
+    points_n2, share = plane(vectors_nD)
+    reference = PCA(2).fit(vectors_nD)
+    np.testing.assert_allclose(np.abs(points_n2), np.abs(reference.transform(vectors_nD)))
+    assert share == pytest.approx(reference.explained_variance_ratio_.sum())
+    assert plane(np.ones((4, 3)))[1] == 0
 
 
 def test_losses():

@@ -4,8 +4,9 @@ import pytest
 
 from pipeline.errors import SpeechkdError
 from pipeline.finetune_settings import parse_seeds
+from pipeline.projections import read_projection
 from pipeline.report import tables
-from pipeline.results import read_results
+from pipeline.results import read_folders, read_results
 from stages.finetune import MoseiSettings, run
 from tests.encoders import save_encoder
 from tests.pipeline.mosei.made import sentences, write_mmsa
@@ -47,6 +48,12 @@ def test_each_cell_leaves_a_line_and_its_predictions(here, tmp_path, capsys):
         assert len(predictions) == 13
         assert line["recipe"]["pooling"] == "cls"
         assert line["provenance"]["versions"]["torch"]
+    (folder,) = read_folders([tmp_path / "r"])
+    assert set(folder.projections) == {"a", "second"}
+    points, raw, share = read_projection(folder.projections["second"])
+    assert points.shape == (12, 2)
+    assert set(raw) <= {f"{value}.0" for value in range(-3, 4)}
+    assert 0 < share <= 1
     shown = capsys.readouterr().out
     assert "best constant answer" in shown
     assert "second" in shown

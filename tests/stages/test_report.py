@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.errors import SpeechkdError
 from pipeline.mosei.tasks import TASKS
-from pipeline.results import Results, prediction_table
+from pipeline.results import Results, prediction_table, projection_name
 from stages.report import ReportSettings, run
 
 EVIL = "<script>alert(1)</script>|$x$"
@@ -48,6 +48,9 @@ def add(results, label, seed, share, task="sentiment3", objective=None, control=
         "metrics": task.judge(labels, scores),
     }
     groups = [f"video{i // 3}" for i in range(60)]
+    results.add_projection(
+        projection_name(label, label, task.name), ids, ["1.5", "-2.0"] * 30, scores[:, [0, 0]], 0.5
+    )
     cell = f"{len(list((results.folder / 'cells').glob('*')))}"
     results.add(cell, record, prediction_table(task, ids, groups, [""] * 60, labels, scores))
 
@@ -92,7 +95,7 @@ def test_the_whole_report(full, capsys):
     assert "| mult/sentiment7 | class = y clipped to [-3, 3], rounded half to even |" in text
     assert "Inside the noise: this does not show a difference." in text
     assert "what Hasan et al. 2023 published is not put beside" in text.replace("What", "what")
-    for name in ("gains", "losses", "confusion-sentiment3"):
+    for name in ("gains", "losses", "vectors", "confusion-sentiment3"):
         assert (full / "report" / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert f"figures/{name}.png" in text
     assert (full / "report" / "report.tex").read_text().count("tabular") >= 4
