@@ -8,6 +8,7 @@ Shapes: S seeds, G videos, R bootstrap draws, n clips.
 """
 
 import csv
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,6 +129,7 @@ def difference(
     return Difference(mean, float(low), float(high), len(seeds))
 
 
+@functools.lru_cache(maxsize=4)
 def _draws(groups: int, seeds: int) -> tuple[Array, Array]:
     rng = np.random.default_rng(0)
     drawn_RG = rng.multinomial(groups, np.full(groups, 1 / groups), DRAWS).astype(np.float32)

@@ -36,7 +36,7 @@ def test_a_real_gain_is_found_with_its_size():
 
 def test_the_interval_agrees_with_the_normal_approximation():
     """Independent clips, one seed: the paired difference has a known standard error."""
-    first, second = binary(0.75, 4000, 1), binary(0.72, 4000, 2)
+    first, second = binary(0.75, 1500, 1), binary(0.72, 1500, 2)
     found = difference({0: first}, {0: second}, "accuracy")
     gain = (first.predictions == first.labels) * 1.0 - (second.predictions == second.labels)
     half = stats.norm.ppf(0.975) * gain.std() / np.sqrt(len(gain))
