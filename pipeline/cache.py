@@ -418,8 +418,11 @@ def _create(
             f"{folder.location} holds files but is not a teacher cache. Name a new folder."
         )
     # Made aside and renamed, so that no task ever sees half a cache.
-    folder.path.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.path.name}.", dir=folder.path.parent))
+    try:
+        folder.path.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{folder.path.name}.", dir=folder.path.parent))
+    except OSError as error:
+        raise SpeechkdError(f"{folder.location} cannot be made: {error}.") from None
     try:
         _write_layout(Folder(aside), manifest, identity, versions)
         aside.chmod(0o755)

@@ -25,8 +25,11 @@ def export(cache: TeacherCache, out: Path) -> Iterator[int]:
     """
     if out.exists():
         raise SpeechkdError(f"{out} exists; name a new folder, or remove it first.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+    except OSError as error:
+        raise SpeechkdError(f"{out} cannot be made: {error}.") from None
     try:
         yield from _write(cache, aside)
         for file in ("embedding.npy", "samples.jsonl"):

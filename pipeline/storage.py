@@ -208,7 +208,7 @@ class Folder:
             content: bytes = retried(
                 lambda: self._filesystem.cat_file(f"{self._root}/{name}"), self.location
             )
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         return content
 

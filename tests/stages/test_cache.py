@@ -220,6 +220,15 @@ def test_export_gives_rows_in_manifest_order_without_refused_ones(made, tmp_path
         export(ExportSettings(cache=str(tmp_path / "cache"), out=tmp_path / "out"))
 
 
+def test_places_that_cannot_be_written_are_named(made):
+    manifest = made / "corpus" / "manifest.jsonl"
+    place = manifest / "below-a-file"
+    with pytest.raises(SpeechkdError, match=r"below-a-file.* cannot be made"):
+        extract(manifest, place / "cache")
+    with pytest.raises(SpeechkdError, match=r"below-a-file.* cannot be made"):
+        export(ExportSettings(cache=str(made / "cache"), out=place / "out"))
+
+
 def test_an_unfinished_cache_is_exported_only_on_demand(corpus_and_cache, tmp_path):
     _, cache = corpus_and_cache
     (cache / "receipts" / "000001.json").unlink()
