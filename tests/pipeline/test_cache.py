@@ -152,3 +152,31 @@ def test_texts_with_unusual_line_breaks_come_back(tmp_path):
         sample["text"] = text
     cache.write_shard(0, result, {})
     assert cache.samples().texts == ["a\u2028b\x85c", "d\r\ne\x0bf"]
+
+
+@pytest.mark.parametrize("moment", ["samples", "receipts"])
+def test_two_writers_with_other_last_bits_leave_what_the_last_receipt_says(
+    tmp_path, monkeypatch, moment
+):
+    """Two kinds of hardware at the same shard: one writes all of it in the midst of the other."""
+    from pipeline.storage import Folder
+    from pipeline.verification import Damage, verify
+
+    first = TeacherCache.create_or_open(tmp_path / "c", manifest([3]), identity(), {})
+    second = TeacherCache.open(tmp_path / "c")
+    write, interrupted = Folder.write, []
+
+    def interleaved(folder, name, content):
+        if folder is first.folder and name.startswith(moment) and not interrupted:
+            interrupted.append(name)
+            second.write_shard(0, shard_result(3, WIDTH, seed=8), {})
+        write(folder, name, content)
+
+    monkeypatch.setattr(Folder, "write", interleaved)
+    first.write_shard(0, shard_result(3, WIDTH, seed=7), {})
+    assert interrupted
+    damage = [found for found in verify(first, tars=False) if isinstance(found, Damage)]
+    assert all("another tar" in found.what for found in damage)  # made-up tars have no digest
+    alone = make_cache(tmp_path / "alone", [3], WIDTH)
+    alone.write_shard(0, shard_result(3, WIDTH, seed=7), {})
+    assert first.digest() == alone.digest()
