@@ -427,9 +427,12 @@ class Batches:
         return Shape(-(-size // share), whole, int(self.corpus.lengths_C.max()))
 
     def held_out(self) -> list[Tensor]:
-        """The clips of each validation batch: always the same, a last partial one left out."""
+        """The clips of each validation batch: always the same, a last partial one left out.
+
+        A single partial one is kept if there is a clip for every process.
+        """
         clips, size = self.corpus.held_out, self.clips_per_batch
-        parts = list(torch.split(clips, size)) if len(clips) else []
+        parts = list(torch.split(clips, size)) if len(clips) >= self.processes else []
         return parts[:-1] if len(parts) > 1 and len(parts[-1]) < size else parts
 
     def make(self, clip_B: Tensor, stream: str, epoch: int, step: int) -> Batch:

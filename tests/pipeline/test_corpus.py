@@ -231,3 +231,18 @@ def test_shares_of_a_batch_make_up_the_whole(cache, tokenizer, processes):
     assert sorted(predicted) == sorted(
         (int(whole.clip_N[k]), int(whole.packed.offset_N[k])) for k in whole.chosen_K
     )
+
+
+def test_validation_batches_are_the_same_each_time_and_leave_no_process_without_a_clip(
+    cache, tokenizer
+):
+    batches = make_batches(cache, tokenizer, clips_per_batch=12)
+    clips = batches.corpus.held_out
+    parts = batches.held_out()
+    assert len(parts) == len(clips) // 12 > 1
+    assert torch.cat(parts).equal(clips[: 12 * len(parts)])
+    few = replace(batches.corpus, held_out=clips[:3])
+    for processes, wanted in ((1, 1), (3, 1), (4, 0)):
+        shared = replace(batches, corpus=few, processes=processes)
+        assert len(shared.held_out()) == wanted
+    assert replace(batches, corpus=replace(few, held_out=clips[:0])).held_out() == []
