@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 TEACHER = "Teacher"
 SPEED = "Speed"
+FEW_CLIPS = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,7 @@ class ExtractSettings(Settings):
     workers: int = setting(
         -1,
         help="Reading and decoding processes a device; 0 reads in the main process, -1: 1 on a "
-        "CPU, the cores shared out on GPUs.",
+        "CPU (0 for up to 500 clips), the cores shared out on GPUs.",
         minimum=-1,
         panel=SPEED,
     )
@@ -134,7 +135,7 @@ def run(settings: ExtractSettings) -> None:
 
     options = {
         "batch_size": _batch_size(settings, devices[0]),
-        "workers": _workers(settings, devices),
+        "workers": _workers(settings, devices, sum(item.shard.samples for item in work)),
     }
     with stop_on_sigterm("the shards in hand are dropped; the same command carries on"):
         if len(devices) == 1:
@@ -231,13 +232,14 @@ def _batch_size(settings: ExtractSettings, device: "torch.device") -> int:
     return settings.batch_size or (4 if device.type == "cpu" else 64)
 
 
-def _workers(settings: ExtractSettings, devices: "list[torch.device]") -> int:
+def _workers(settings: ExtractSettings, devices: "list[torch.device]", clips: int) -> int:
     from pipeline.workers import cores
 
     if settings.workers >= 0:
         return settings.workers
     if devices[0].type == "cpu":
-        return 1  # decoding is tens of times faster than encoding there
+        # Decoding is tens of times faster than encoding there, and a process takes seconds to start.
+        return 1 if clips > FEW_CLIPS else 0
     return max(1, min(cores() - 1, 16 * len(devices)) // len(devices))
 
 
