@@ -238,7 +238,7 @@ def _workers(settings: ExtractSettings, devices: "list[torch.device]", clips: in
     if settings.workers >= 0:
         return settings.workers
     if devices[0].type == "cpu":
-        # Decoding is tens of times faster than encoding there, and a process takes seconds to start.
+        # Decoding is tens of times faster than encoding there; a process takes seconds to start.
         return 1 if clips > FEW_CLIPS else 0
     return max(1, min(cores() - 1, 16 * len(devices)) // len(devices))
 
