@@ -10,7 +10,6 @@ earlier run was interrupted. A worker has a few batches ready at most, so memory
 
 import multiprocessing
 import os
-import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from pipeline.errors import SpeechkdError
 from pipeline.manifest import Shard
 from pipeline.storage import open_stream
 from pipeline.units import CLIP_SAMPLES
+from pipeline.workers import begin_worker
 
 BATCHES_AHEAD = 2  # of each worker
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (Linux passes tensors between processes through it)
@@ -164,7 +164,7 @@ def _stack(index: int, clips: list[Clip]) -> Batch:
 
 
 def _begin_worker(worker: int) -> None:  # noqa: ARG001
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
+    begin_worker()
     torch.set_num_threads(1)
 
 

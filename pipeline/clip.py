@@ -18,6 +18,7 @@ BLOCK_SAMPLES: Samples = 65_536
 PREROLL_SECONDS = 1  # an MP3 frame leans on earlier ones, so a seek alone lands on wrong samples
 END_SLACK_SECONDS: Seconds = 0.05  # segment times are often rounded: such an end is the file's end
 ROUNDING_SECONDS: Seconds = 1e-6
+STREAMED_BYTES = 0x7FFF_0000  # a WAV that claims more than this was written to a pipe
 LOST_SECONDS: Seconds = 0.1  # MP3 headers count a few frames more than there are
 
 
@@ -108,9 +109,30 @@ def _opened(path: Path) -> "Iterator[soundfile.SoundFile]":
         raise ClipError("missing audio", f"{path} is not a file")
     try:
         with soundfile.SoundFile(path) as file:
+            _check_whole(path)
             yield file
     except (soundfile.SoundFileError, OSError, RuntimeError, ValueError, TypeError) as error:
         raise ClipError("undecodable audio", f"{path}: {str(error).rstrip('.')}") from None
+
+
+def _check_whole(path: Path) -> None:
+    """Refuse a WAV that ends before its own header says: libsndfile would shorten it silently."""
+    with path.open("rb") as file:
+        head = file.read(12)
+        if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+            return
+        size = path.stat().st_size
+        while len(chunk := file.read(8)) == 8:
+            length = int.from_bytes(chunk[4:], "little")
+            if chunk[:4] == b"data":
+                # a stream's header holds 0 or the largest number, since it knew no better
+                if length < STREAMED_BYTES and file.tell() + length > size:
+                    missing = file.tell() + length - size
+                    raise ClipError(
+                        "undecodable audio", f"{path}: its last {missing} bytes are missing"
+                    )
+                return
+            file.seek(length + length % 2, 1)
 
 
 def _check_length(samples: Samples, rate: Hertz, path: Path) -> None:

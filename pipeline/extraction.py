@@ -5,10 +5,7 @@ What happens is told as a stream of events, so that the caller alone talks to th
 """
 
 import multiprocessing
-import os
 import queue
-import signal
-import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +21,7 @@ from pipeline.cache import ShardResult, TeacherCache
 from pipeline.cluster import ArrayTask, share
 from pipeline.errors import SpeechkdError
 from pipeline.units import SAMPLE_RATE_HZ, Seconds
+from pipeline.workers import begin_worker
 
 SHARDS_WAITING = 2  # to be written; beyond that encoding waits, so that memory is bounded
 BATCHES_IN_FLIGHT = 2  # on a GPU: one computes while the next is being launched
@@ -278,8 +276,7 @@ def _on_device(
     threads: int,
 ) -> None:
     """Body of one device's process: events go to the parent, None last, a message on failure."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    begin_worker()
     torch.set_num_threads(threads)
     try:
         teacher = teacher_on(device)
@@ -291,13 +288,6 @@ def _on_device(
         events.put(None)
     except SpeechkdError as error:
         events.put(f"{device}: {error}")
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _check_alive(processes: Sequence[Any]) -> None:

@@ -218,15 +218,19 @@ def _tables_in(folder: Path) -> list[Path]:
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    """All files below `folder`, sorted, so that every machine sees the same order."""
+    """All files below `folder`, sorted, so that every machine sees the same order.
+
+    Hidden ones are left out: macOS puts a `._name.wav`, which is no audio, beside each file.
+    """
 
     def stop(error: OSError) -> None:
         raise SpeechkdError(f"{error.filename} cannot be read: {error.strerror}.")
 
     for parent, folders, files in os.walk(folder, onerror=stop):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            yield Path(parent) / name
+            if not name.startswith("."):
+                yield Path(parent) / name
 
 
 def _with_any_suffix(folder: Path, stem: str, usual: str) -> Path:

@@ -51,6 +51,7 @@ def setting(
         "minimum": minimum,
         "maximum": maximum,
         "argument": argument,
+        "required": default is MISSING,
         "flag": flag,
     }
     if isinstance(default, list):
@@ -125,6 +126,8 @@ def flag_name(f: "dataclasses.Field[Any]") -> str:
 def _check(flag: str, value: Any, hint: Any, metadata: Any) -> None:
     if value is None:
         return
+    if value == "" and metadata.get("required"):
+        raise SpeechkdError(f"{flag} is empty; is a variable of your script unset?")
     choices = [a for a in (hint, *get_args(hint)) if get_origin(a) is Literal]
     if choices:
         allowed = get_args(choices[0])

@@ -117,14 +117,18 @@ def _csv_rows(path: Path) -> Iterator[Row]:
     header = next(lines, "")
     delimiter = _delimiter(path, header)
     names = [name.strip() for name in _split(header, delimiter, path)]
-    reader = csv.reader(lines, delimiter=delimiter)
+    # strict: else a quote that is never closed swallows all rows after it without a word
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    begin = 2
     try:
         for values in reader:
             if values:
-                yield _row(reader.line_num + 1, names, values)
+                yield _row(begin, names, values)
+            begin = reader.line_num + 2
     except csv.Error as error:
         raise SpeechkdError(
-            f"{path}, line {reader.line_num + 1}: {error}; check the quotes around there."
+            f"{path}: the row that begins on line {begin} cannot be read ({error}). Close its "
+            'quotes, and write a quote inside quotes twice ("").'
         ) from None
 
 

@@ -71,7 +71,7 @@ def in_order(
 
 def _pool(jobs: int) -> ProcessPoolExecutor:
     context = multiprocessing.get_context("forkserver")
-    return ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin)
+    return ProcessPoolExecutor(jobs, mp_context=context, initializer=begin_worker)
 
 
 def _submit(
@@ -99,8 +99,13 @@ def _alone(
             return died(item)
 
 
-def _begin() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+def begin_worker() -> None:
+    """Called first in a process of work: it leaves Ctrl-C to its parent and ends with it.
+
+    Without this a worker outlives a parent that was killed: its own parent may be the fork
+    server, which lives on with it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -1,7 +1,7 @@
 """The command line: each command's options are its stage's settings. Imports nothing heavy."""
 
-import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -62,19 +62,42 @@ app.add_typer(probe_app, name="probe")
 app.add_typer(slurm_app, name="slurm")
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(version("speechkd"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Options of the program itself."""
+
+
 def main() -> None:
-    """Run the command line; a `SpeechkdError` becomes one message and exit status 1."""
+    """Run the command line; what a user can mend becomes one message and exit status 1."""
     try:
         app()
     except SpeechkdError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the same command carries on from what is finished\n")
-        sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(
+            f"error: {where}{error.strerror}. Check the path (is it the file or folder that is "
+            "meant?), its permissions and the room on the disk. What is finished is kept.\n"
+        )
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 import inspect
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, fields
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
@@ -30,7 +32,11 @@ def register(
         for name, hint in hints.items():
             if _listed_choices(hint):  # `--task a,b` is `--task a --task b`
                 values[name] = [item for given in values[name] for item in given.split(",")]
-        run(settings(**values))
+        try:
+            run(settings(**values))
+        except KeyboardInterrupt:
+            sys.stderr.write("interrupted; the same command carries on from what is finished\n")
+            raise
 
     invoke.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     invoke.__annotations__ = {p.name: p.annotation for p in parameters}
@@ -60,6 +66,13 @@ def parse(command: str, settings: type[Given], words: Sequence[str]) -> Given:
     return taken[0]
 
 
+def _path(text: str | Path) -> Path:
+    """A path; an empty one, which an unset variable gives, would be the current folder."""
+    if text == "":
+        raise typer.BadParameter("it is empty; is a variable of your script unset?")
+    return Path(text)
+
+
 def _flowing(text: str) -> str:
     """Each paragraph on one line, for the terminal to break; indented lines stay as they are."""
     return re.sub(r"(?<=\S)\n(?=\S)", " ", text)
@@ -84,9 +97,12 @@ def _parameter(f: "Field[Any]", hint: Any) -> inspect.Parameter:
     text = " ".join(note for note in notes if note).replace("[", r"\[")
     if choices:
         hint = list[str]
-    bounds = {"min": meta["minimum"], "max": meta["maximum"]}
+    bounds: dict[str, Any] = {"min": meta["minimum"], "max": meta["maximum"]}
+    if Path in (hint, *get_args(hint)):
+        metavar = f.name.upper() if meta["argument"] else "PATH"
+        bounds = {"parser": _path, "metavar": metavar}
     if meta["argument"]:
-        info: Any = typer.Argument(help=text, show_default=True)
+        info: Any = typer.Argument(help=text, show_default=True, **bounds)
     else:
         names = [meta["flag"]] if meta["flag"] else []
         info = typer.Option(*names, help=text, rich_help_panel=meta["panel"], **bounds)
