@@ -1,26 +1,46 @@
 # speechkd with everything it needs to run any stage, the demo included.
 #
-#   docker build -t speechkd .                                    CPU
-#   docker build -t speechkd --build-arg TORCH_BACKEND=default .  CUDA, run with --gpus all
+#   docker build -t speechkd .                       CUDA; run with --gpus all
+#   docker build -t speechkd --build-arg BASE=python:3.11-slim-bookworm \
+#       --build-arg TORCH_BACKEND=cpu .              CPU
 #   docker run --rm -v "$PWD/out:/out" speechkd demo --out /out/demo
-FROM python:3.11-slim-bookworm
+#
+# BASE is any Debian or Ubuntu whose Python is 3.11 or newer, or that can install one.
+# docs/cluster.md tells how to build and run it without Docker.
+ARG BASE=nvidia/cuda:12.8.1-base-ubuntu24.04
 
+# hadolint ignore=DL3006
+FROM ${BASE} AS build
 ARG TORCH=torch==2.13.0
-ARG TORCH_BACKEND=cpu
-
+ARG TORCH_BACKEND=default
+# hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends make git \
-    && rm -rf /var/lib/apt/lists/*
-
+    && apt-get install -y --no-install-recommends ca-certificates make \
+    && { command -v python3 || apt-get install -y --no-install-recommends python3; }
 WORKDIR /opt/speechkd
 COPY pyproject.toml constraints.txt Makefile README.md LICENSE ./
-COPY pipeline pipeline
-COPY stages stages
-RUN make install VENV=/opt/venv TORCH="$TORCH" TORCH_BACKEND="$TORCH_BACKEND" \
+# The packages are empty yet: a change of the code leaves this layer, and torch in it, as it is.
+RUN mkdir -p pipeline/mosei pipeline/objectives stages \
+    && make install VENV=/opt/venv TORCH="$TORCH" TORCH_BACKEND="$TORCH_BACKEND" \
     && rm -rf /root/.cache
 
-RUN useradd --create-home speechkd
-USER speechkd
+# hadolint ignore=DL3006
+FROM ${BASE}
+# hadolint ignore=DL3008
+RUN { command -v python3 \
+      || { apt-get update && apt-get install -y --no-install-recommends python3; }; } \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --uid 10001 --create-home speechkd
+COPY --from=build /opt/venv /opt/venv
+WORKDIR /opt/speechkd
+COPY pyproject.toml README.md LICENSE ./
+COPY pipeline pipeline
+COPY stages stages
+ENV PATH=/opt/venv/bin:$PATH \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+USER 10001
 WORKDIR /home/speechkd
-ENTRYPOINT ["/opt/venv/bin/speechkd"]
+HEALTHCHECK --interval=5m --timeout=60s CMD ["speechkd", "doctor", "--no-network"]
+ENTRYPOINT ["speechkd"]
 CMD ["--help"]
