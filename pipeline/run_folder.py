@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,7 +48,9 @@ class RunFolder:
             ) from error
         return found
 
-    def prepare(self, identity: Mapping[str, Any], resume: Resume) -> dict[str, Any] | None:
+    def prepare(
+        self, identity: Mapping[str, Any], resume: Resume, free: Collection[str] = ()
+    ) -> dict[str, Any] | None:
         """Check that this folder may be written; return the record of what is to go on, if any.
 
         Nothing is changed yet: what `never` gives up is deleted by `clear`, once the run starts.
@@ -56,6 +58,7 @@ class RunFolder:
         Args:
             identity: everything the result depends on.
             resume: `auto` goes on where there is something, `always` insists, `never` starts anew.
+            free: settings that may differ, whatever an earlier version recorded of them.
 
         Raises:
             SpeechkdError: it holds something else, or nothing to go on from.
@@ -76,7 +79,7 @@ class RunFolder:
         plain = json.loads(json.dumps(identity))
         differing = [
             name
-            for name in sorted({*plain, *found["identity"]})
+            for name in sorted({*plain, *found["identity"]} - set(free))
             if plain.get(name) != found["identity"].get(name)
         ]
         if differing:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
@@ -423,9 +424,9 @@ def _load(kind: Any, name: str, *, weights: bool = True) -> Any:
         if weights:  # names a missing configuration better than the model's own loading does
             AutoConfig.from_pretrained(name, trust_remote_code=False)
         return kind.from_pretrained(name, trust_remote_code=False, **options)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise SpeechkdError(
-            f"{name} cannot be loaded as a Hugging Face encoder with safetensors weights: {reason} "
+            f"{name} cannot be loaded as a Hugging Face encoder with safetensors weights: {reason}. "
             "Name an existing local folder, or a hub id while online."
         ) from error

@@ -222,15 +222,18 @@ def seed_dropout(seed: int, step: int) -> None:
 
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Within, SIGTERM and SIGUSR2 only set a flag; the value tells whether one came."""
+    """Within, SIGTERM, SIGUSR2 and one Ctrl-C only set a flag; the value tells whether one came."""
     seen: list[int] = []
 
     def remember(number: int, _: FrameType | None) -> None:
         if not seen:
             say(f"{signal.Signals(number).name}: saving after this step, then stopping")
+        elif number == signal.SIGINT:
+            raise KeyboardInterrupt
         seen.append(number)
 
-    previous = {n: signal.signal(n, remember) for n in (signal.SIGTERM, signal.SIGUSR2)}
+    numbers = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
+    previous = {n: signal.signal(n, remember) for n in numbers}
     try:
         yield lambda: bool(seen)
     finally:

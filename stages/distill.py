@@ -1,5 +1,6 @@
 """Teacher cache → a text-only student: masked-LM training with distillation, without audio."""
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -299,8 +300,8 @@ def run(settings: DistillSettings) -> None:
     towards the cached vectors of the speech. RUN gets student/ (an ordinary Hugging Face
     folder), metrics.jsonl, TensorBoard events, run.json, checkpoints/, loss.png and a model card.
 
-    Interrupted, the same command carries on at the latest checkpoint, exactly. SIGTERM and
-    SIGUSR2 save first. `torchrun --nproc-per-node N -m stages.cli distill …` takes N processes.
+    Interrupted, the same command carries on at the latest checkpoint, exactly. Ctrl-C,
+    SIGTERM and SIGUSR2 save first. `torchrun --nproc-per-node N -m stages.cli distill …` takes N processes.
 
     Example: speechkd distill cache --out runs/crd --kd crd
     """
@@ -323,7 +324,7 @@ def run(settings: DistillSettings) -> None:
         name: value for name, value in settings.record().items() if name not in OPERATIONAL
     } | {"cache_sha256": cache.digest()}
     folder = RunFolder(settings.out)
-    found = folder.prepare(identity, settings.resume) if main else None
+    found = folder.prepare(identity, settings.resume, OPERATIONAL) if main else None
     finished = found is not None and found["status"] == "finished" and folder.student.is_dir()
     if processes.any_of(finished, device):
         if main:
@@ -645,12 +646,24 @@ def _announce(
     assumed = ", ".join(f"{name} {value}" for name, value in settings.assumed().items())
     say(f"not stated in the paper, assumed: {assumed}")
     needed = (settings.keep + 2) * 12 * parameters
-    settings.out.parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(settings.out.parent).free
+    there = next(path for path in (settings.out, *settings.out.resolve().parents) if path.exists())
+    free = shutil.disk_usage(there).free
     if free < needed:
         raise SpeechkdError(
-            f"{settings.out}: {free / 1e9:.1f} GB free, but checkpoints and the student need "
-            f"{needed / 1e9:.1f} GB. Free some, lower --keep, or name another --out."
+            f"{settings.out}: {free / 1e6:,.0f} MB free, but checkpoints and the student need "
+            f"{needed / 1e6:,.0f} MB. Free some, lower --keep, or name another --out."
+        )
+
+
+def _check_converged(student: "Student", progress: Any, out: Path) -> None:
+    """Refuse to hand on a student whose losses or weights are no numbers."""
+    last = progress.validation[-1] if progress.validation else {}
+    sound = all(math.isfinite(value) for name, value in last.items() if name.startswith("loss"))
+    if not sound or not all(bool(p.isfinite().all()) for p in student.parameters()):
+        raise SpeechkdError(
+            f"{out}: training diverged, its losses or weights are not finite "
+            f"({progress.skipped:,} steps were skipped for that). No student is written. Lower "
+            "--learning-rate and start anew with --resume never."
         )
 
 
@@ -665,11 +678,16 @@ def _finish(
     """Write the student, its card and curve, and last the record that calls the run finished."""
     from pipeline.model_card import write_card, write_loss_curve
 
+    _check_converged(student, progress, folder.path)
     folder.export(student, tokenizer)
+    validation = [  # JSON has no number for what an early epoch may have given
+        {name: value if math.isfinite(value) else None for name, value in epoch.items()}
+        for epoch in progress.validation
+    ]
     record = {
         **record,
         "status": "finished" if outcome == "finished" else "stopped",
-        "result": {**asdict(progress), "outcome": outcome},
+        "result": {**asdict(progress), "validation": validation, "outcome": outcome},
     }
     write_loss_curve(folder.path)
     write_card(folder.path, record)
