@@ -427,6 +427,6 @@ def _load(kind: Any, name: str, *, weights: bool = True) -> Any:
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise SpeechkdError(
-            f"{name} cannot be loaded as a Hugging Face encoder with safetensors weights: {reason}. "
-            "Name an existing local folder, or a hub id while online."
+            f"{name} cannot be loaded as a Hugging Face encoder with safetensors weights: {reason}."
+            " Name an existing local folder, or a hub id while online."
         ) from error

@@ -301,7 +301,8 @@ def run(settings: DistillSettings) -> None:
     folder), metrics.jsonl, TensorBoard events, run.json, checkpoints/, loss.png and a model card.
 
     Interrupted, the same command carries on at the latest checkpoint, exactly. Ctrl-C,
-    SIGTERM and SIGUSR2 save first. `torchrun --nproc-per-node N -m stages.cli distill …` takes N processes.
+    SIGTERM and SIGUSR2 save first. `torchrun --nproc-per-node N -m stages.cli distill …` takes N
+    processes.
 
     Example: speechkd distill cache --out runs/crd --kd crd
     """
