@@ -122,6 +122,9 @@ class FinetuneSettings(Settings):
         array_task(self.array_task)
 
 
+MOST_SEEDS = 10_000
+
+
 def parse_seeds(text: str) -> list[int]:
     """Seeds from a text such as `0-4`, `7` or `0,2,5-7`; each once, in that order.
 
@@ -133,6 +136,8 @@ def parse_seeds(text: str) -> list[int]:
         low, dash, high = part.strip().partition("-")
         if not (low.isdecimal() and (high.isdecimal() if dash else not high)):
             raise SpeechkdError(f"--seeds is {text!r}; write 0-4, or 0,1,2, or both with commas.")
+        if int(high or low) - int(low) >= MOST_SEEDS:
+            raise SpeechkdError(f"--seeds {text!r} is over {MOST_SEEDS:,} seeds; name fewer.")
         seeds.update(dict.fromkeys(range(int(low), int(high or low) + 1)))
     if not seeds:
         raise SpeechkdError(f"--seeds is {text!r}, which is no seed at all; write 0-4, or 0,1,2.")

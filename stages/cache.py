@@ -197,7 +197,9 @@ def _print_page(cache: "TeacherCache") -> None:
     row("refused", f"{len(refused):,} samples")
     for reason, count in Counter(refusal["reason"] for _, refusal in refused).most_common():
         examples = [
-            f"{refusal['key']} in {url}" for url, refusal in refused if refusal["reason"] == reason
+            f"{refusal['key'] or 'sample {}'.format(refusal['position'])} in {url}"
+            for url, refusal in refused
+            if refusal["reason"] == reason
         ][:2]
         row("", f"{count:,} {reason}, such as {'; '.join(examples)}")
     if refused:

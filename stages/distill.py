@@ -163,7 +163,12 @@ class DistillSettings(Settings):
     )
 
     epochs: float = setting(
-        40.0, help="Passes over the clips.", minimum=1e-6, origin="paper", panel=TRAINING
+        40.0,
+        help="Passes over the clips.",
+        minimum=1e-6,
+        maximum=1e6,
+        origin="paper",
+        panel=TRAINING,
     )
     batch: int = setting(
         256,
@@ -209,7 +214,13 @@ class DistillSettings(Settings):
     precision: Literal["auto", "bf16", "float32"] = setting(
         "auto", help="auto: bf16 (the paper's) on a GPU, float32 on a CPU.", panel=TRAINING
     )
-    seed: int = setting(0, help="Of weights, order, masks and dropout.", panel=TRAINING)
+    seed: int = setting(
+        0,
+        help="Of weights, order, masks and dropout.",
+        minimum=0,
+        maximum=2**63 - 1,
+        panel=TRAINING,
+    )
     held_out: float = setting(
         0.01,
         help="Share of clips held out for validation, by whole recordings.",

@@ -36,7 +36,9 @@ class ShardSettings(Settings):
     audio_folder: Path | None = setting(
         None, help="Where relative paths in a table start; the table's own folder by default."
     )
-    samples_per_shard: int = setting(1000, help="Clips in a tar.", unit="clips", minimum=1)
+    samples_per_shard: int = setting(
+        1000, help="Clips in a tar.", unit="clips", minimum=1, maximum=1_000_000
+    )
     max_refused: float = setting(
         0.1,
         help="Share of the samples that may be refused before the command gives up.",

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.errors import SpeechkdError
+
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -100,3 +102,25 @@ def test_a_worker_ends_with_a_parent_that_is_killed(tmp_path):
     while Path(f"/proc/{worker}").exists() and time.monotonic() < until:
         time.sleep(0.05)
     assert not Path(f"/proc/{worker}").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("shard", "tests", "--out", "o", "--samples-per-shard", "9" * 23),
+        ("distill", "c", "--out", "o", "--seed", "9" * 26),
+        ("distill", "c", "--out", "o", "--epochs", "1e300"),
+    ],
+)
+def test_absurd_numbers_are_refused(arguments):
+    done = speechkd(*arguments)
+    assert done.returncode in (1, 2)
+    assert "Traceback" not in done.stderr
+    assert arguments[-2] in done.stderr
+
+
+def test_a_range_of_seeds_that_cannot_be_meant_is_refused_at_once():
+    from pipeline.finetune_settings import parse_seeds
+
+    with pytest.raises(SpeechkdError, match="over 10,000 seeds"):
+        parse_seeds("0-99999999999")
