@@ -10,10 +10,12 @@ earlier run was interrupted. A worker has a few batches ready at most, so memory
 
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -166,6 +168,17 @@ def _stack(index: int, clips: list[Clip]) -> Batch:
 def _begin_worker(worker: int) -> None:  # noqa: ARG001
     begin_worker()
     torch.set_num_threads(1)
+    sys.excepthook = _report
+
+
+def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print what nothing in this worker has handled, but for a main process that hung up.
+
+    Batches are handed over through a connection that a thread of the library serves. A main
+    process that is stopped in just that moment breaks it, and has already said so itself.
+    """
+    if not issubclass(kind, (ConnectionError, EOFError)):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _check_shared_memory(workers: int, batch_size: int) -> None:
