@@ -47,11 +47,14 @@ def peak_and_seconds(manifest: Path, cache: Path) -> tuple[int, float]:
 
 @pytest.mark.slow
 def test_memory_and_time_a_clip_do_not_grow(tmp_path):
+    # From about 5,000 clips on: before that the C library's heap still grows towards its plateau
+    # (docs/performance.md), by how much depends on how the threads happen to meet.
     found = {}
-    for clips in (1_000, 20_000):
+    for clips in (5_000, 20_000):
         manifest = write_large_corpus(tmp_path / f"corpus{clips}", clips)
         found[clips] = peak_and_seconds(manifest, tmp_path / f"cache{clips}")
         assert TeacherCache.open(tmp_path / f"cache{clips}").written == clips
     print(found)
-    assert found[20_000][0] < 1.1 * found[1_000][0]
-    assert found[20_000][1] < 1.5 * 20 * found[1_000][1]  # other users of the machine included
+    assert found[20_000][0] < 1.1 * found[5_000][0]
+    assert found[20_000][0] < 2_500_000
+    assert found[20_000][1] < 1.5 * 4 * found[5_000][1]  # other users of the machine included
