@@ -2,13 +2,14 @@
 
 import functools
 import importlib.metadata
-import os
 import platform
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from pipeline.workers import cores
 
 LIBRARIES = ("speechkd", "torch", "transformers", "numpy", "zarr", "librosa", "soundfile")
 
@@ -50,7 +51,7 @@ def hardware() -> dict[str, Any]:
 
     return {
         "machine": platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": cores(),
         "torch_threads": torch.get_num_threads(),
         "accelerators": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }

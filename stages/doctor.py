@@ -105,12 +105,11 @@ def _required(name: str, wanted: "object") -> Iterator[Finding]:
 
 
 def _devices() -> Iterator[Finding]:
-    import os
-
     import torch
 
-    cores = len(os.sched_getaffinity(0))
-    yield Finding("cpu", "good", f"{cores} cores for this process")
+    from pipeline.workers import cores
+
+    yield Finding("cpu", "good", f"{cores()} cores for this process")
     if not torch.cuda.is_available():
         why = (
             "this build of torch has no CUDA"

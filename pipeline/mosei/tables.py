@@ -94,19 +94,26 @@ def read_rows(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]
     if kind == ".json":
         return _json_object_rows(path, text)
     reader = csv.DictReader(
-        io.StringIO(text, newline=""), delimiter="\t" if kind == ".tsv" else ","
+        io.StringIO(text, newline=""), delimiter="\t" if kind == ".tsv" else ",", strict=True
     )
     columns = [name.strip() for name in reader.fieldnames or []]
     reader.fieldnames = columns
 
     def rows() -> Iterator[tuple[int, dict[str, Any]]]:
-        for number, row in enumerate(reader, start=2):
-            if None in row or None in row.values():
-                raise SpeechkdError(
-                    f"{path}, row {number}: not {len(columns)} fields as in the header. "
-                    "A text with a comma or a line break needs quotes."
-                )
-            yield number, row
+        number = 1
+        try:
+            for number, row in enumerate(reader, start=2):
+                if None in row or None in row.values():
+                    raise SpeechkdError(
+                        f"{path}, row {number}: not {len(columns)} fields as in the header. "
+                        "A text with a comma or a line break needs quotes."
+                    )
+                yield number, row
+        except csv.Error as error:  # strict: else an open quote swallows all rows after it
+            raise SpeechkdError(
+                f"{path}, row {number + 1} cannot be read ({error}). Close its quotes, and write "
+                'a quote inside quotes twice ("").'
+            ) from None
 
     return columns, rows()
 

@@ -7,6 +7,7 @@ import soundfile
 from pipeline.clip import ClipError, read_clip
 from pipeline.errors import SpeechkdError
 from pipeline.layouts import open_corpus
+from pipeline.mosei.reading import read_mosei
 from pipeline.tables import read_rows
 
 
@@ -23,6 +24,16 @@ def test_a_quote_that_is_not_closed_swallows_no_rows(tmp_path, rows, line):
     path.write_text(f"path,text\n{rows}", encoding="utf-8")
     with pytest.raises(SpeechkdError, match=f"begins on line {line} cannot be read"):
         list(read_rows(path))
+
+
+def test_an_open_quote_swallows_no_rows_of_a_label_file_either(tmp_path):
+    path = tmp_path / "label.csv"
+    path.write_text(
+        'video_id,clip_id,label,mode,text\nv,1,1.0,train,fine\nv,2,1.0,train,"open\nv,3,0,test,x\n',
+        encoding="utf-8",
+    )
+    with pytest.raises(SpeechkdError, match="row 3 cannot be read"):
+        read_mosei(path)
 
 
 def test_a_wav_that_was_cut_off_is_refused(tmp_path):
