@@ -7,7 +7,7 @@ What happens is told as a stream of events, so that the caller alone talks to th
 import multiprocessing
 import queue
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -112,7 +112,7 @@ def extract(
         SpeechkdError: a worker died, the device's memory is too small, or the cache cannot be
             written. What is finished stays.
     """
-    vectors: defaultdict[int, list[tuple[list[int], torch.Tensor]]] = defaultdict(list)
+    vectors: dict[int, torch.Tensor] = {}
     writing: deque[Future[Finished]] = deque()
     pace = _Pace(teacher.device)
     batches = load(work, batch_size, workers, pin=teacher.device.type == "cuda")
@@ -122,7 +122,9 @@ def extract(
             ready = time.perf_counter()
             match item:
                 case Batch():
-                    vectors[item.index].append((item.positions, _encode(teacher, item)))
+                    if item.index not in vectors:
+                        vectors[item.index] = _empty(cache, item.index, teacher.device)
+                    _put(vectors[item.index], item.positions, _encode(teacher, item))
                     pace.mark()
                     yield Encoded(
                         clips=len(item.positions),
@@ -131,8 +133,10 @@ def extract(
                         encode_seconds=time.perf_counter() - ready,
                     )
                 case ShardEnd(error="", index=index):
-                    parts = vectors.pop(index, [])
-                    writing.append(writer.submit(_write, cache, item, parts, versions))
+                    vectors_ND = vectors.pop(index, None)
+                    if vectors_ND is None:
+                        vectors_ND = _empty(cache, index, torch.device("cpu"))
+                    writing.append(writer.submit(_write, cache, item, vectors_ND, versions))
                     while writing and (writing[0].done() or len(writing) > SHARDS_WAITING):
                         yield writing.popleft().result()
                 case ShardEnd(index=index, error=message):
@@ -214,17 +218,27 @@ def _encode(teacher: Encodes, batch: Batch) -> torch.Tensor:
         ) from None
 
 
+def _empty(cache: TeacherCache, index: int, device: torch.device) -> torch.Tensor:
+    """NaN for each sample of a shard, to be filled batch by batch.
+
+    Made before the shard is encoded: results kept one by one would each pin a hole in the heap
+    where a batch's activations were, and memory would grow with the shard.
+    """
+    count = cache.manifest.shards[index].samples
+    return torch.full((count, cache.identity.d_model), torch.nan, device=device)
+
+
+def _put(vectors_ND: torch.Tensor, positions: list[int], vectors_BD: torch.Tensor) -> None:
+    # non_blocking: the copy of the positions must not wait for the batch's kernels
+    positions_B = torch.tensor(positions).to(vectors_ND.device, non_blocking=True)
+    vectors_ND.index_copy_(0, positions_B, vectors_BD)
+
+
 def _write(
-    cache: TeacherCache,
-    end: ShardEnd,
-    parts: list[tuple[list[int], torch.Tensor]],
-    versions: Mapping[str, str],
+    cache: TeacherCache, end: ShardEnd, filled_ND: torch.Tensor, versions: Mapping[str, str]
 ) -> Finished:
     start = time.perf_counter()
-    count = cache.manifest.shards[end.index].samples
-    vectors_ND = np.full((count, cache.identity.d_model), np.nan, np.float32)
-    for positions, vectors_BD in parts:
-        vectors_ND[positions] = vectors_BD.cpu().numpy()
+    vectors_ND = filled_ND.cpu().numpy()
     samples, refused = _refuse_non_finite(vectors_ND, end, cache.identity.dtype)
     result = ShardResult(vectors_ND, samples, refused, end.input_sha256, end.input_bytes)
     try:
