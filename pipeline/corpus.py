@@ -7,7 +7,6 @@ Shapes: C clips of the cache, B clips of a batch, N tokens, K chosen or drawn th
 the teacher.
 """
 
-import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
@@ -24,6 +23,7 @@ from pipeline.cache import TeacherCache
 from pipeline.errors import SpeechkdError
 from pipeline.objectives.contract import TeacherStatistics
 from pipeline.progress import Meter
+from pipeline.seeds import generator
 from pipeline.static_shapes import Shape
 from pipeline.student import Packed, pack
 from pipeline.tokenization import Encoding
@@ -266,15 +266,6 @@ def available_bytes() -> int:
         return int(found["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError):  # not Linux: what is there in all is the best that is known
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def generator(
-    seed: int, stream: str, epoch: int = 0, step: int = 0, device: torch.device | str = "cpu"
-) -> torch.Generator:
-    """A fresh source of random numbers that depends on its arguments only."""
-    name = f"{seed}/{stream}/{epoch}/{step}".encode()
-    state = int.from_bytes(hashlib.sha256(name).digest()[:8], "big") >> 1
-    return torch.Generator(device).manual_seed(state)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """The step loop: schedule, precision, processes, checkpoints, logging. Knows nothing of speech."""
 
-import hashlib
 import math
 import signal
 import time
@@ -19,6 +18,7 @@ from pipeline.checkpoint import Checkpoints, Progress
 from pipeline.errors import SpeechkdError
 from pipeline.optimization import linear_schedule, parameter_groups
 from pipeline.progress import Meter, say
+from pipeline.seeds import derive
 from pipeline.training_log import TrainingLog
 
 Precision = Literal["float32", "bf16"]
@@ -216,8 +216,7 @@ def validate(
 
 def seed_dropout(seed: int, step: int) -> None:
     """Make dropout a function of the step and the process, so that no state needs saving."""
-    name = f"{seed}/dropout/{step}/{processes.rank()}".encode()
-    torch.manual_seed(int.from_bytes(hashlib.sha256(name).digest()[:8], "big") >> 1)
+    torch.manual_seed(derive(seed, "dropout", step, processes.rank()))
 
 
 @contextmanager

@@ -12,11 +12,11 @@ from pipeline.corpus import (
     Batches,
     Masking,
     available_bytes,
-    generator,
     read_corpus,
     split_by_recording,
 )
 from pipeline.errors import SpeechkdError
+from pipeline.seeds import generator
 from pipeline.tokenization import train_wordpiece
 from tests.made_up import make_cache
 

@@ -1,0 +1,70 @@
+"""What is said and checked before the first step of a distillation run."""
+
+import shutil
+
+import torch
+
+from pipeline.cache import TeacherCache
+from pipeline.corpus import Batches, Corpus
+from pipeline.distill_settings import DistillSettings
+from pipeline.distillation import Distillation
+from pipeline.errors import SpeechkdError
+from pipeline.progress import say
+from pipeline.student import Student
+from pipeline.training import Plan
+
+
+def announce(
+    settings: DistillSettings,
+    cache: TeacherCache,
+    corpus: Corpus,
+    student: Student,
+    distillation: Distillation,
+    plan: Plan,
+    batches: Batches,
+    device: torch.device,
+) -> None:
+    """Say what is about to happen, what is assumed, and check that there is room for it."""
+    teacher = cache.identity
+    parameters = sum(p.numel() for p in distillation.parameters())
+    say(
+        f"teacher {teacher.teacher}, width {teacher.d_model}, pooling {teacher.pooling}; "
+        f"{len(corpus):,} clips ({len(corpus.train):,} to train on, {len(corpus.held_out):,} held "
+        f"out), {int(corpus.lengths_C.sum()):,} tokens, {corpus.truncated:,} texts cut to "
+        f"{settings.max_tokens} tokens, {len(corpus.dropped)} without text left out"
+    )
+    say(
+        f"student {settings.init or settings.student}: {student.width} wide, "
+        f"{sum(p.numel() for p in student.parameters()):,} parameters; "
+        f"{plan.total_steps:,} steps of {batches.clips_per_batch} clips, "
+        f"{plan.steps_per_epoch:,} an epoch, warm-up {plan.warmup_steps:,}, {plan.precision}"
+    )
+    state_bytes = 16 * parameters  # weights, gradients and both moments, float32
+    say(
+        f"memory: tokens and vectors {corpus.nbytes / 1e9:.2f} GB, {corpus.where}; weights and "
+        f"optimiser {state_bytes / 1e9:.2f} GB on {device}, and the activations of a batch"
+    )
+    for name, objective in distillation.named_objectives():
+        say(
+            f"objective {name}: γ {distillation.gammas[name]:g}, teacher side {objective.side}, "
+            f"projection {settings.projection}"
+        )
+        if distillation.gammas[name] < objective.effective_gamma:
+            say(
+                f"{name} had no effect below γ {objective.effective_gamma:g} in the planted-signal "
+                "test (docs/objectives.md); the default 1 is the paper's"
+            )
+        for notice in objective.notices():
+            say(notice)
+    if settings.control != "real":
+        say(f"CONTROL: the teacher's vectors are {settings.control}")
+    assumed = ", ".join(f"{name} {value}" for name, value in settings.assumed().items())
+    say(f"not stated in the paper, assumed: {assumed}")
+    needed = (settings.keep + 2) * 12 * parameters
+    there = next(path for path in (settings.out, *settings.out.resolve().parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise SpeechkdError(
+            f"{settings.out}: {free / 1e6:,.0f} MB free, but checkpoints and the student need "
+            f"{needed / 1e6:,.0f} MB. Free some, lower --keep, or name another --out."
+        )
