@@ -3,59 +3,40 @@
 A cache is a Zarr v3 group:
 
     embedding          [rows, d_model] float16 or float32, NaN where nothing is written
-    statistics_mean    [shards, d_model] float64, mean of each shard's vectors
-    statistics_m2      [shards, d_model] float64, sum of squared deviations from that mean
     manifest.jsonl     the data manifest it was made from
     samples/000000.jsonl   written rows of a shard: row, key, text, duration_s, speaker, recording
-    receipts/000000.json   proof that a shard is done: counts, digests, refused samples
+    receipts/000000.json   proof that a shard is done: counts, digests, statistics, refused samples
 
-Each tar shard owns whole storage objects of every array, so two tasks can never write the same
-object. Arrays are created once with their final shape. A shard is done if and only if its
+Each tar shard owns whole storage objects of the array, so two tasks can never write the same
+object. The array is created once with its final shape. A shard is done if and only if its
 receipt is there: it is written last and atomically, after everything it vouches for is on disk.
 Nothing in a cache depends on when, where or in how many pieces it was made.
+
+Format 1 had the statistics of shards in two arrays instead, `statistics_mean` and `statistics_m2`
+([shards, d_model] float64). It is read, and not written any more: `cache merge` renews one.
 """
 
 import hashlib
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from pipeline import cache_layout as layout
+from pipeline.cache_layout import FORMAT_VERSION, READABLE_FORMATS, Identity
 from pipeline.errors import SpeechkdError
+from pipeline.folder import Folder
 from pipeline.manifest import Manifest, parse_manifest
+from pipeline.receipts import Receipts
 from pipeline.settings import digest
-from pipeline.storage import Folder, absolute
-from pipeline.units import CLIP_SECONDS, SAMPLE_RATE_HZ
+from pipeline.vector_statistics import ShardStatistics, Statistics, merge
 
-FORMAT_VERSION = 1
-ROWS_PER_OBJECT = 256
 WRITE_ATTEMPTS = 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Identity:
-    """What the vectors of a cache depend on, beside the audio itself."""
-
-    format_version: int = FORMAT_VERSION
-    teacher: str
-    teacher_sha256: str
-    d_model: int
-    pooling: Literal["fixed750", "length"]
-    context_seconds: int = 30
-    precision: str = "float32"
-    dtype: Literal["float16", "float32"] = "float16"
-    sample_rate_hz: int = SAMPLE_RATE_HZ
-    clip_seconds: int = CLIP_SECONDS
-    rows_per_object: int = ROWS_PER_OBJECT
-    manifest_sha256: str = ""
 
 
 @dataclass
@@ -92,26 +73,26 @@ class Samples:
         return len(self.rows)
 
 
-@dataclass(frozen=True)
-class Statistics:
-    """Count, mean and standard deviation a dimension of the vectors of a cache, float64."""
-
-    count: int
-    mean_D: NDArray[np.float64]
-    std_D: NDArray[np.float64]
-
-
 class TeacherCache:
     """A teacher cache, opened; made by `create_or_open` or `open`."""
 
     def __init__(self, folder: Folder, group: zarr.Group, identity: Identity, manifest: Manifest):
         self.folder, self.identity, self.manifest = folder, identity, manifest
         self.location = folder.location
-        self._embedding = _array(group, "embedding")
-        self._mean = _array(group, "statistics_mean")
-        self._m2 = _array(group, "statistics_m2")
-        self._first_rows = _first_rows(manifest, identity.rows_per_object)
+        self._embedding = layout.array(group, "embedding")
+        self._first_rows = layout.first_rows(manifest, identity.rows_per_object)
+        # the arrays of statistics that format 1 has
+        self._first_format: tuple[Any, ...] = ()
+        if identity.format_version == 1:
+            names = ("statistics_mean", "statistics_m2")
+            self._first_format = tuple(layout.array(group, name) for name in names)
         self.settings_sha256 = digest(asdict(identity))
+        self._receipts = Receipts(
+            folder,
+            len(manifest),
+            self.settings_sha256,
+            d_model=None if self._first_format else identity.d_model,
+        )
 
     @classmethod
     def create_or_open(
@@ -130,8 +111,8 @@ class TeacherCache:
                 something that is not a cache.
         """
         folder = Folder(location)
-        if not _is_cache(folder):
-            _create(folder, manifest, _of_manifest(identity, manifest), versions)
+        if not layout.is_cache(folder):
+            layout.create(folder, manifest, layout.of_manifest(identity, manifest), versions)
         cache = cls.open_same(location, manifest, identity)
         if cache is None:
             raise SpeechkdError(f"{folder.location} went away while it was being opened.")
@@ -146,10 +127,16 @@ class TeacherCache:
         Raises:
             SpeechkdError: a cache of other settings is there; each differing value is shown.
         """
-        if not _is_cache(Folder(location)):
+        if not layout.is_cache(Folder(location)):
             return None
         cache = cls.open(location)
-        mine, theirs = asdict(_of_manifest(identity, manifest)), asdict(cache.identity)
+        if cache.identity.format_version != FORMAT_VERSION:
+            raise SpeechkdError(
+                f"{cache.location} has cache format {cache.identity.format_version}, which is read "
+                f"but not written any more. `speechkd cache merge {cache.location} --out NEW` "
+                f"copies it into one of format {FORMAT_VERSION}; go on with that."
+            )
+        mine, theirs = asdict(layout.of_manifest(identity, manifest)), asdict(cache.identity)
         differing = [name for name in mine if mine[name] != theirs[name]]
         if differing:
             table = "; ".join(f"{n}: cache {theirs[n]!r}, now {mine[n]!r}" for n in differing)
@@ -168,16 +155,16 @@ class TeacherCache:
         """
         folder = Folder(location)
         remedy = "Make one with `speechkd extract-teacher`."
-        if not _is_cache(folder):
+        if not layout.is_cache(folder):
             raise SpeechkdError(f"{folder.location}: there is no teacher cache here. {remedy}")
         try:
             group = zarr.open_group(folder.zarr_store(), mode="r+")
             record: Any = dict(group.attrs)["speechkd"]
             version = record["identity"]["format_version"]
-            if version != FORMAT_VERSION:
+            if version not in READABLE_FORMATS:
                 raise SpeechkdError(
                     f"{folder.location} has cache format {version!r}; this version of speechkd "
-                    f"reads format {FORMAT_VERSION}. {remedy}"
+                    f"reads formats {' and '.join(map(str, READABLE_FORMATS))}. {remedy}"
                 )
             identity = Identity(**record["identity"])
             text = (folder.read("manifest.jsonl") or b"").decode()
@@ -193,7 +180,7 @@ class TeacherCache:
         return range(self._first_rows[shard], self._first_rows[shard + 1])
 
     def write_shard(self, shard: int, result: ShardResult, versions: Mapping[str, str]) -> None:
-        """Store a shard's vectors, samples and statistics, then its receipt.
+        """Store a shard's vectors and samples, then its receipt.
 
         Raises:
             ValueError: the result does not account for every sample of the shard, or a kept
@@ -211,9 +198,6 @@ class TeacherCache:
         if not np.isfinite(block_RD[kept]).all():
             raise ValueError(f"shard {shard}: a kept vector is not finite as {block_RD.dtype}")
 
-        kept_KD = block_RD[kept].astype(np.float64)
-        mean_D = kept_KD.mean(axis=0) if kept else np.zeros(self.identity.d_model)
-        m2_D = ((kept_KD - mean_D) ** 2).sum(axis=0)
         lines = _sample_lines(result.samples, rows.start)
         receipt = {
             "shard": shard,
@@ -227,55 +211,35 @@ class TeacherCache:
             "keys_sha256": keys_sha256(s["key"] for s in result.samples),
             "samples_sha256": hashlib.sha256(lines).hexdigest(),
             "vectors_sha256": vectors_sha256(block_RD),
+            "statistics": ShardStatistics.of(block_RD[kept].astype(np.float64)).record(),
             "settings_sha256": self.settings_sha256,
             "versions": dict(versions),
         }
-        self.folder.remove(f"receipts/{shard:06d}.json")  # its word would be about to break
+        self._receipts.remove(shard)  # its word would be about to break
         for _ in range(WRITE_ATTEMPTS):
             self._embedding[rows.start : rows.stop] = block_RD
-            self._mean[shard], self._m2[shard] = mean_D, m2_D
             for name in self.object_names(shard):
                 self.folder.sync(name)
             self.folder.write(f"samples/{shard:06d}.jsonl", lines)
-            receipt_text = json.dumps(receipt, indent=1).encode()
-            self.folder.write(f"receipts/{shard:06d}.json", receipt_text)
+            self._receipts.write(shard, receipt)
             # Another task may be writing the same shard, with other last bits if it has other
             # hardware. Whoever writes the last receipt reads back after it, so that what is
             # stored in the end is what that receipt says.
-            stored = (self.block(shard), self._mean[shard], self._m2[shard])
-            if (
-                all(map(_same_bytes, stored, (block_RD, mean_D, m2_D)))
-                and self.folder.read(f"samples/{shard:06d}.jsonl") == lines
-            ):
+            same = self.block(shard).tobytes() == block_RD.tobytes()
+            if same and self.folder.read(f"samples/{shard:06d}.jsonl") == lines:
                 return
         raise SpeechkdError(
             f"{self.location}: shard {shard} does not read back as it was written, after "
             f"{WRITE_ATTEMPTS} attempts. Is the storage sound?"
         )
 
-    def receipts(self) -> dict[int, dict[str, Any]]:
-        """Receipts of finished shards, by shard; a torn one, or one of other settings, is none."""
-        found = {}
-        names = [f"receipts/{name}" for name in self.folder.names("receipts")]
-        for name, content in self.folder.read_many(names).items():
-            receipt = self._receipt(name.removeprefix("receipts/"), content)
-            if receipt is not None:
-                found[receipt["shard"]] = receipt
-        return dict(sorted(found.items()))
+    def finished(self) -> dict[int, float]:
+        """Shards that have a receipt, and when it was written; see `Receipts.finished`."""
+        return self._receipts.finished()
 
-    def _receipt(self, name: str, content: bytes) -> dict[str, Any] | None:
-        try:
-            receipt: dict[str, Any] = json.loads(content)
-            shard = int(name.removesuffix(".json"))
-            valid = (
-                receipt["shard"] == shard
-                and 0 <= shard < len(self.manifest)
-                and receipt["settings_sha256"] == self.settings_sha256
-                and receipt["samples"] == receipt["written"] + len(receipt["refused"])
-            )
-        except (ValueError, KeyError, TypeError):
-            return None
-        return receipt if valid else None
+    def receipts(self, shards: Iterable[int] | None = None) -> dict[int, dict[str, Any]]:
+        """Receipts of finished shards, by shard, without statistics; see `Receipts.read`."""
+        return self._receipts.read(shards)
 
     def unfinished(self) -> list[int]:
         """Shards without a valid receipt."""
@@ -337,26 +301,30 @@ class TeacherCache:
         return np.asarray(self._embedding[rows.start : rows.stop])
 
     def statistics(self) -> Statistics:
-        """Count, mean and standard deviation over all vectors written.
+        """Count, mean and standard deviation over all vectors written, merged shard by shard.
 
-        Merged over shards in their order by the pairwise rule of Chan, Golub and LeVeque (1979).
+        Raises:
+            SpeechkdError: those of a shard are damaged.
         """
-        count, mean_D = 0, np.zeros(self.identity.d_model)
-        m2_D = np.zeros(self.identity.d_model)
-        means_SD, m2s_SD = np.asarray(self._mean[:]), np.asarray(self._m2[:])
-        for shard, receipt in self.receipts().items():
-            added = receipt["written"]
-            if added:
-                shift_D = means_SD[shard] - mean_D
-                total = count + added
-                mean_D = mean_D + shift_D * (added / total)
-                m2_D = m2_D + m2s_SD[shard] + shift_D**2 * (count * added / total)
-                count = total
-        return Statistics(count, mean_D, np.sqrt(m2_D / max(count, 1)))
+        return merge(self._statistics_of_shards(), self.identity.d_model)
 
-    def shard_statistics(self, shard: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean of a shard's vectors, and their sum of squared deviations from it."""
-        return np.asarray(self._mean[shard]), np.asarray(self._m2[shard])
+    def _statistics_of_shards(self) -> Iterator[tuple[int, ShardStatistics]]:
+        if not self._first_format:
+            yield from self._receipts.statistics()
+            return
+        mean_SD, m2_SD = (np.asarray(array[:]) for array in self._first_format)
+        for shard, receipt in self.receipts().items():
+            yield receipt["written"], ShardStatistics(mean_SD[shard], m2_SD[shard])
+
+    def shard_statistics(self, shard: int) -> ShardStatistics:
+        """Statistics of a finished shard's vectors.
+
+        Raises:
+            SpeechkdError: they are damaged, or there is no receipt.
+        """
+        if not self._first_format:
+            return self._receipts.statistics_of(shard)
+        return ShardStatistics(*(np.asarray(array[shard]) for array in self._first_format))
 
     def digest(self) -> str:
         """SHA-256 of what the cache holds: settings, and vectors and samples of each shard."""
@@ -371,12 +339,9 @@ class TeacherCache:
         rows, size = self.rows_of(shard), self.identity.rows_per_object
         for index in range(rows.start // size, rows.stop // size):
             yield f"embedding/c/{index}/0"
-        yield f"statistics_mean/c/{shard}/0"
-        yield f"statistics_m2/c/{shard}/0"
-
-
-def _same_bytes(stored: Any, written: NDArray[np.floating[Any]]) -> bool:
-    return np.ascontiguousarray(stored).tobytes() == np.ascontiguousarray(written).tobytes()
+        if self._first_format:
+            yield f"statistics_mean/c/{shard}/0"
+            yield f"statistics_m2/c/{shard}/0"
 
 
 def keys_sha256(keys: Iterator[str] | Sequence[str]) -> str:
@@ -388,88 +353,6 @@ def vectors_sha256(block_RD: NDArray[np.floating[Any]]) -> str:
     """Digest of vectors as stored: little-endian, row by row."""
     stored = block_RD.astype(block_RD.dtype.newbyteorder("<"), copy=False)
     return hashlib.sha256(np.ascontiguousarray(stored).tobytes()).hexdigest()
-
-
-def _first_rows(manifest: Manifest, rows_per_object: int) -> list[int]:
-    """First row of each shard, and the number of rows in all at the end."""
-    first_rows = [0]
-    for shard in manifest:
-        objects = -(-shard.samples // rows_per_object)
-        first_rows.append(first_rows[-1] + objects * rows_per_object)
-    return first_rows
-
-
-def _of_manifest(identity: Identity, manifest: Manifest) -> Identity:
-    return replace(identity, manifest_sha256=manifest.sha256)
-
-
-def _is_cache(folder: Folder) -> bool:
-    return b'"speechkd"' in (folder.read("zarr.json") or b"")
-
-
-def _create(
-    folder: Folder, manifest: Manifest, identity: Identity, versions: Mapping[str, str]
-) -> None:
-    if folder.path is None:
-        _write_layout(folder, manifest, identity, versions)
-        return
-    if folder.path.exists() and any(folder.path.iterdir()):
-        raise SpeechkdError(
-            f"{folder.location} holds files but is not a teacher cache. Name a new folder."
-        )
-    # Made aside and renamed, so that no task ever sees half a cache.
-    try:
-        folder.path.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{folder.path.name}.", dir=folder.path.parent))
-    except OSError as error:
-        raise SpeechkdError(f"{folder.location} cannot be made: {error}.") from None
-    try:
-        _write_layout(Folder(aside), manifest, identity, versions)
-        aside.chmod(0o755)
-        aside.rename(folder.path)
-    except OSError:
-        shutil.rmtree(aside, ignore_errors=True)
-        if not _is_cache(folder):  # otherwise another task was first
-            raise
-
-
-def _write_layout(
-    folder: Folder, manifest: Manifest, identity: Identity, versions: Mapping[str, str]
-) -> None:
-    group = zarr.open_group(folder.zarr_store(), mode="a")
-    rows = _first_rows(manifest, identity.rows_per_object)[-1]
-    width = identity.d_model
-    lines = "".join(json.dumps(asdict(shard)) + "\n" for shard in manifest)
-    folder.write("manifest.jsonl", lines.encode())
-    for name, shape, chunk, dtype in (
-        ("embedding", (rows, width), identity.rows_per_object, identity.dtype),
-        ("statistics_mean", (len(manifest), width), 1, "float64"),
-        ("statistics_m2", (len(manifest), width), 1, "float64"),
-    ):
-        with suppress(zarr.errors.ContainsArrayError):  # another task may be creating it as well
-            group.create_array(
-                name,
-                shape=shape,
-                chunks=(chunk, width),
-                dtype=dtype,
-                fill_value=float("nan"),
-                compressors=None,
-            )
-    # Our attributes come last: a group without them is not a cache yet.
-    record: Any = {
-        "identity": asdict(identity),
-        "manifest_location": absolute(manifest.location),
-        "versions": dict(versions),
-    }
-    group.attrs["speechkd"] = record
-
-
-def _array(group: zarr.Group, name: str) -> Any:
-    array = group[name]
-    if not isinstance(array, zarr.Array):
-        raise ValueError(f"{name} is not an array")
-    # Not a stored property: without it an object that is all NaN would be deleted, not written.
-    return array.with_config({"write_empty_chunks": True})
 
 
 def _sample_lines(samples: Sequence[Mapping[str, Any]], first_row: int) -> bytes:

@@ -10,7 +10,7 @@ from pipeline.cache import ShardResult, TeacherCache, vectors_sha256
 from pipeline.errors import SpeechkdError
 from pipeline.manifest import Manifest, Shard
 
-OF_THE_CORPUS = ("manifest_sha256",)  # the only part of the identity that may differ
+MAY_DIFFER = ("manifest_sha256", "format_version")  # the rest of the identity may not
 
 
 def merged_manifest(caches: Sequence[TeacherCache]) -> Manifest:
@@ -25,7 +25,7 @@ def merged_manifest(caches: Sequence[TeacherCache]) -> Manifest:
     first = asdict(caches[0].identity)
     for other in caches[1:]:
         second = asdict(other.identity)
-        differing = [n for n in first if first[n] != second[n] and n not in OF_THE_CORPUS]
+        differing = [n for n in first if first[n] != second[n] and n not in MAY_DIFFER]
         if differing:
             table = "; ".join(f"{n}: {first[n]!r} and {second[n]!r}" for n in differing)
             raise SpeechkdError(

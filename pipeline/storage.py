@@ -1,15 +1,14 @@
-"""Disks and object storage: streams that survive a hiccup, folders of whole-or-absent files."""
+"""Disks and object storage: locations, and streams that survive a hiccup."""
 
 import io
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import fsspec
 
-from pipeline import atomic
 from pipeline.errors import SpeechkdError
 from pipeline.progress import say
 
@@ -23,7 +22,6 @@ SCHEMES = (
 )
 ATTEMPTS = 5
 FIRST_PAUSE_SECONDS = 0.5  # doubled after each failure
-LEFTOVER_SECONDS = 3600
 BLOCK_BYTES = 8 * 2**20
 # Errors that trying again does not mend.
 LASTING = (
@@ -181,131 +179,3 @@ def filesystem(location: str) -> tuple[Any, str]:
     except ImportError as error:
         raise SpeechkdError(f"{location}: {scheme}:// needs another package: {error}") from None
     return found, path
-
-
-class Folder:
-    """Named files under one location.
-
-    Args:
-        location: a path, or a URL of any scheme that fsspec knows (`s3://`, `gs://`, `hf://`,
-            `file://`, …).
-
-    Raises:
-        SpeechkdError: a location that is refused (`scheme_of`), or whose package is missing.
-    """
-
-    def __init__(self, location: str | Path) -> None:
-        self.location = str(location).rstrip("/")
-        self.path = local_path(self.location)
-        if self.path is None:
-            self._filesystem, self._root = filesystem(self.location)
-
-    def read(self, name: str) -> bytes | None:
-        """Content of a file, or None where there is no such file."""
-        try:
-            if self.path is not None:
-                return (self.path / name).read_bytes()
-            content: bytes = retried(
-                lambda: self._filesystem.cat_file(f"{self._root}/{name}"), self.location
-            )
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        return content
-
-    def read_many(self, names: list[str]) -> dict[str, bytes]:
-        """Content of several files, fetched at once where they are remote; absent ones left out."""
-        if self.path is not None:
-            contents = {name: self.read(name) for name in names}
-            return {name: content for name, content in contents.items() if content is not None}
-        paths = {f"{self._root}/{name}": name for name in names}
-        if not paths:
-            return {}
-        fetched: dict[str, Any] = retried(
-            lambda: self._filesystem.cat(list(paths), on_error="return"), self.location
-        )
-        found = {}
-        for path, content in fetched.items():
-            name = paths.get(path) or path.removeprefix(f"{self._root}/")
-            if isinstance(content, bytes):
-                found[name] = content
-            elif not isinstance(content, FileNotFoundError):
-                found[name] = self.read(name) or b""
-        return found
-
-    def write(self, name: str, content: bytes) -> None:
-        """Write a file, whole or not at all; on a disk it has reached the disk on return."""
-        if self.path is not None:
-            atomic.write_bytes(self.path / name, content)
-        else:
-            retried(
-                lambda: self._filesystem.pipe_file(f"{self._root}/{name}", content), self.location
-            )
-
-    def exists(self, name: str) -> bool:
-        """Whether there is such a file."""
-        if self.path is not None:
-            return (self.path / name).is_file()
-        return bool(retried(lambda: self._filesystem.exists(f"{self._root}/{name}"), self.location))
-
-    def size(self) -> int:
-        """Bytes in all files of the folder."""
-        if self.path is not None:
-            return sum(p.stat().st_size for p in self.path.rglob("*") if p.is_file())
-        return int(retried(lambda: self._filesystem.du(self._root), self.location))
-
-    def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
-        if self.path is not None:
-            try:
-                (self.path / name).unlink()
-            except FileNotFoundError:
-                return
-            atomic.sync((self.path / name).parent)
-        elif self.exists(name):
-            retried(lambda: self._filesystem.rm_file(f"{self._root}/{name}"), self.location)
-
-    def names(self, folder: str) -> list[str]:
-        """Sorted names of the files in a sub-folder; none where there is no such folder."""
-        if self.path is not None:
-            found = [p.name for p in (self.path / folder).glob("*") if p.is_file()]
-        else:
-            try:
-                self._filesystem.invalidate_cache()
-                listed = retried(
-                    lambda: self._filesystem.ls(f"{self._root}/{folder}", detail=False),
-                    self.location,
-                )
-            except FileNotFoundError:
-                listed = []
-            found = [name.rpartition("/")[2] for name in listed]
-        return sorted(name for name in found if name and not name.startswith("."))
-
-    def sync(self, name: str) -> None:
-        """Force a file that another library has written to the disk; object stores need no call.
-
-        Its folder and the one above, which may be new, too: else the name could be lost.
-        """
-        if self.path is not None:
-            path = self.path / name
-            for part in (path, path.parent, path.parent.parent):
-                atomic.sync(part)
-
-    def remove_leftovers(self) -> None:
-        """Remove half-written files of processes that were killed over an hour ago.
-
-        Younger ones may be those of a task at work; in object storage there are none.
-        """
-        if self.path is None:
-            return
-        for path in self.path.rglob("*.partial"):
-            with suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
-                    path.unlink()
-
-    def zarr_store(self) -> Any:
-        """The same folder as a store for Zarr."""
-        from zarr.storage import FsspecStore, LocalStore
-
-        if self.path is not None:
-            return LocalStore(self.path)
-        return FsspecStore.from_url(self.location)

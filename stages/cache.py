@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,10 +87,8 @@ def verify(settings: VerifySettings) -> None:
     if found:
         raise SpeechkdError(f"{cache.location}: {found} problems, listed above.")
     checked = len(cache.manifest) - len(skipped)
-    print(
-        f"{cache.location}: sound; {cache.written:,} rows, {checked} of {len(cache.manifest)} "
-        "tars checked too"
-    )
+    tars = f", {checked:,} of {len(cache.manifest):,} tars checked too" if settings.tars else ""
+    print(f"{cache.location}: sound; {cache.written:,} rows{tars}")
 
 
 def export(settings: ExportSettings) -> None:
@@ -128,13 +126,15 @@ def merge(settings: MergeSettings) -> None:
     Example: speechkd cache merge site-a site-b --out all
     """
     from pipeline.cache import TeacherCache
+    from pipeline.cache_layout import FORMAT_VERSION
     from pipeline.merging import copy_shards, merged_manifest
     from pipeline.progress import Meter
     from pipeline.provenance import versions
 
     caches = [TeacherCache.open(location) for location in settings.caches]
     manifest = merged_manifest(caches)
-    target = TeacherCache.create_or_open(settings.out, manifest, caches[0].identity, versions())
+    identity = replace(caches[0].identity, format_version=FORMAT_VERSION)
+    target = TeacherCache.create_or_open(settings.out, manifest, identity, versions())
     done = len(target.receipts())
     with Meter("merging", len(manifest), "shards", done=done) as meter:
         for _ in copy_shards(caches, target):

@@ -283,7 +283,7 @@ def _work(
     from pipeline.cluster import share
 
     mine = share([shard.bytes for shard in manifest], task)
-    receipts = cache.receipts() if cache else {}
+    receipts = cache.receipts(mine) if cache else {}
     samples = sum(manifest.shards[index].samples for index in mine)
     tally = _Tally(len(mine), samples, 0, Counter(), [])
     work = []

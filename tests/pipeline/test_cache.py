@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ from hypothesis import strategies as st
 
 from pipeline.cache import TeacherCache
 from pipeline.errors import SpeechkdError
+from pipeline.settings import digest
+from stages.cache import MergeSettings, merge
 from tests.made_up import identity, make_cache, manifest, shard_result
 
 WIDTH = 8
@@ -44,12 +47,7 @@ def test_shards_share_no_storage_object(tmp_path):
     cache.write_shard(1, shard_result(257, WIDTH, seed=9), {})
     changed = {p for p, content in before.items() if p.read_bytes() != content}
     inside = {p.relative_to(tmp_path / "c").as_posix() for p in changed}
-    assert inside == {
-        "embedding/c/1/0",
-        "embedding/c/2/0",
-        "statistics_mean/c/1/0",
-        "statistics_m2/c/1/0",
-    }
+    assert inside == {"embedding/c/1/0", "embedding/c/2/0"}
 
 
 @settings(max_examples=15, deadline=None)
@@ -159,7 +157,7 @@ def test_two_writers_with_other_last_bits_leave_what_the_last_receipt_says(
     tmp_path, monkeypatch, moment
 ):
     """Two kinds of hardware at the same shard: one writes all of it in the midst of the other."""
-    from pipeline.storage import Folder
+    from pipeline.folder import Folder
     from pipeline.verification import Damage, verify
 
     first = TeacherCache.create_or_open(tmp_path / "c", manifest([3]), identity(), {})
@@ -180,3 +178,59 @@ def test_two_writers_with_other_last_bits_leave_what_the_last_receipt_says(
     alone = make_cache(tmp_path / "alone", [3], WIDTH)
     alone.write_shard(0, shard_result(3, WIDTH, seed=7), {})
     assert first.digest() == alone.digest()
+
+
+# --- caches of format 1 -----------------------------------------------------------------------
+
+
+def as_format_1(cache: TeacherCache) -> TeacherCache:
+    """The cache as the first format had it: statistics in arrays, none in receipts."""
+    group, folder = zarr.open_group(cache.location, mode="r+"), cache.folder
+    statistics = [cache.shard_statistics(shard) for shard in range(len(cache.manifest))]
+    for name, values in (
+        ("statistics_mean", [s.mean_D for s in statistics]),
+        ("statistics_m2", [s.m2_D for s in statistics]),
+    ):
+        shape = (len(values), cache.identity.d_model)
+        array = group.create_array(
+            name, shape=shape, chunks=(1, shape[1]), dtype="float64", compressors=None
+        )
+        array[:] = np.stack(values)
+    first = replace(cache.identity, format_version=1)
+    group.attrs["speechkd"] = {**dict(group.attrs)["speechkd"], "identity": asdict(first)}
+    for name in folder.files("receipts"):
+        receipt = json.loads(folder.read(f"receipts/{name}"))
+        del receipt["statistics"]
+        receipt["settings_sha256"] = digest(asdict(first))
+        folder.write(f"receipts/{name}", json.dumps(receipt).encode())
+    return TeacherCache.open(cache.location)
+
+
+def test_a_cache_of_format_1_is_read_as_it_was(tmp_path):
+    second = make_cache(tmp_path / "c", [3, 5], WIDTH)
+    vectors, statistics = second.vectors(), second.statistics()
+    first = as_format_1(second)
+    np.testing.assert_array_equal(first.vectors(), vectors)
+    np.testing.assert_array_equal(first.statistics().mean_D, statistics.mean_D)
+    np.testing.assert_array_equal(first.statistics().std_D, statistics.std_D)
+    assert first.unfinished() == []
+    assert "statistics_m2/c/1/0" in set(first.object_names(1))
+
+
+def test_a_cache_of_format_1_is_not_added_to_but_merged_into_a_new_one(tmp_path):
+    second = make_cache(tmp_path / "c", [3, 5], WIDTH)
+    before = second.digest()
+    as_format_1(second)
+    with pytest.raises(SpeechkdError, match=r"cache merge .*c --out NEW"):
+        TeacherCache.create_or_open(tmp_path / "c", second.manifest, second.identity, {})
+    merge(MergeSettings(caches=[str(tmp_path / "c")], out=str(tmp_path / "new")))
+    assert TeacherCache.open(tmp_path / "new").digest() == before
+
+
+def test_an_unknown_format_is_refused(tmp_path):
+    cache = make_cache(tmp_path / "c", [3], WIDTH)
+    group = zarr.open_group(cache.location, mode="r+")
+    record = {**asdict(cache.identity), "format_version": 3}
+    group.attrs["speechkd"] = {**dict(group.attrs)["speechkd"], "identity": record}
+    with pytest.raises(SpeechkdError, match="format 3; this version of speechkd reads formats 1"):
+        TeacherCache.open(cache.location)

@@ -11,8 +11,9 @@ import zarr
 from pipeline import storage
 from pipeline.cache import TeacherCache
 from pipeline.errors import SpeechkdError
+from pipeline.folder import Folder
 from pipeline.manifest import read_manifest
-from pipeline.storage import Folder, open_stream, retried, scheme_of
+from pipeline.storage import open_stream, retried, scheme_of
 from stages.cache import VerifySettings, verify
 from stages.extract_teacher import ExtractSettings, run
 from tests.tars import write_corpus

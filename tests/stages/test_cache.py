@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -74,10 +75,7 @@ def test_a_flipped_byte_anywhere_in_the_vectors_is_found(corpus_and_cache, capsy
     verify(VerifySettings(cache=str(cache)))
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["embedding/c/2/0", "statistics_mean/c/2/0", "statistics_m2/c/2/0", "samples/000002.jsonl"],
-)
+@pytest.mark.parametrize("name", ["embedding/c/2/0", "samples/000002.jsonl"])
 def test_a_missing_object_is_found(corpus_and_cache, capsys, name):
     _, cache = corpus_and_cache
     (cache / name).unlink()
@@ -151,10 +149,32 @@ def test_nan_rows_are_found_even_where_the_receipt_was_made_to_fit(corpus_and_ca
     assert "the vector of clip-0-1 has NaN" in damages(cache, capsys)
 
 
+def with_statistics(cache, change) -> None:
+    """Change what the receipt of shard 1 says of its vectors' statistics."""
+    path = cache / "receipts" / "000001.json"
+    receipt = json.loads(path.read_text())
+    path.write_text(json.dumps({**receipt, "statistics": change(receipt["statistics"])}))
+
+
 def test_wrong_statistics_are_found(corpus_and_cache, capsys):
     _, cache = corpus_and_cache
-    zarr.open_group(cache, mode="r+")["statistics_mean"][1, 5] += 0.5
+    true = TeacherCache.open(cache).shard_statistics(1)
+    wrong = replace(true, mean_D=true.mean_D + np.eye(len(true.mean_D))[5] / 2)
+    with_statistics(cache, lambda _: wrong.record())
     assert "stored mean or variance" in damages(cache, capsys)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda s: {"mean": s["mean"]}, lambda s: {**s, "m2": s["m2"][4:]}, lambda s: {**s, "m2": "?"}],
+    ids=["one is missing", "too short", "no base64"],
+)
+def test_damaged_statistics_are_found_and_refused(corpus_and_cache, capsys, change):
+    _, cache = corpus_and_cache
+    with_statistics(cache, change)
+    assert "000001.json has damaged statistics" in damages(cache, capsys)
+    with pytest.raises(SpeechkdError, match=r"000001\.json has damaged statistics"):
+        TeacherCache.open(cache).statistics()
 
 
 def test_duplicate_keys_across_shards_are_found(tmp_path, capsys):

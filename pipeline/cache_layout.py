@@ -1,0 +1,128 @@
+"""How a teacher cache lies in storage: what identifies it, its arrays, its manifest."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import zarr
+
+from pipeline.errors import SpeechkdError
+from pipeline.folder import Folder
+from pipeline.manifest import Manifest
+from pipeline.storage import absolute
+from pipeline.units import CLIP_SECONDS, SAMPLE_RATE_HZ
+
+FORMAT_VERSION = 2
+READABLE_FORMATS = (1, FORMAT_VERSION)
+ROWS_PER_OBJECT = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """What the vectors of a cache depend on, beside the audio itself."""
+
+    format_version: int = FORMAT_VERSION
+    teacher: str
+    teacher_sha256: str
+    d_model: int
+    pooling: Literal["fixed750", "length"]
+    context_seconds: int = 30
+    precision: str = "float32"
+    dtype: Literal["float16", "float32"] = "float16"
+    sample_rate_hz: int = SAMPLE_RATE_HZ
+    clip_seconds: int = CLIP_SECONDS
+    rows_per_object: int = ROWS_PER_OBJECT
+    manifest_sha256: str = ""
+
+
+def first_rows(manifest: Manifest, rows_per_object: int) -> list[int]:
+    """First row of each shard, and the number of rows in all at the end."""
+    found = [0]
+    for shard in manifest:
+        objects = -(-shard.samples // rows_per_object)
+        found.append(found[-1] + objects * rows_per_object)
+    return found
+
+
+def of_manifest(identity: Identity, manifest: Manifest) -> Identity:
+    """The identity of a cache of this manifest."""
+    return replace(identity, manifest_sha256=manifest.sha256)
+
+
+def is_cache(folder: Folder) -> bool:
+    """Whether a teacher cache is here, whole or still without vectors."""
+    return b'"speechkd"' in (folder.read("zarr.json") or b"")
+
+
+def create(
+    folder: Folder, manifest: Manifest, identity: Identity, versions: Mapping[str, str]
+) -> None:
+    """Make a cache without vectors; several tasks may do so at once.
+
+    Raises:
+        SpeechkdError: the folder holds something else, or cannot be made.
+    """
+    if folder.path is None:
+        _write_layout(folder, manifest, identity, versions)
+        return
+    if folder.path.exists() and any(folder.path.iterdir()):
+        raise SpeechkdError(
+            f"{folder.location} holds files but is not a teacher cache. Name a new folder."
+        )
+    # Made aside and renamed, so that no task ever sees half a cache.
+    try:
+        folder.path.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{folder.path.name}.", dir=folder.path.parent))
+    except OSError as error:
+        raise SpeechkdError(f"{folder.location} cannot be made: {error}.") from None
+    try:
+        _write_layout(Folder(aside), manifest, identity, versions)
+        aside.chmod(0o755)
+        aside.rename(folder.path)
+    except OSError:
+        shutil.rmtree(aside, ignore_errors=True)
+        if not is_cache(folder):  # otherwise another task was first
+            raise
+
+
+def _write_layout(
+    folder: Folder, manifest: Manifest, identity: Identity, versions: Mapping[str, str]
+) -> None:
+    group = zarr.open_group(folder.zarr_store(), mode="a")
+    lines = "".join(json.dumps(asdict(shard)) + "\n" for shard in manifest)
+    folder.write("manifest.jsonl", lines.encode())
+    with suppress(zarr.errors.ContainsArrayError):  # another task may be creating it as well
+        group.create_array(
+            "embedding",
+            shape=(first_rows(manifest, identity.rows_per_object)[-1], identity.d_model),
+            chunks=(identity.rows_per_object, identity.d_model),
+            dtype=identity.dtype,
+            fill_value=float("nan"),
+            compressors=None,
+        )
+    # Our attributes come last: a group without them is not a cache yet.
+    record: Any = {
+        "identity": asdict(identity),
+        "manifest_location": absolute(manifest.location),
+        "versions": dict(versions),
+    }
+    group.attrs["speechkd"] = record
+
+
+def array(group: zarr.Group, name: str) -> Any:
+    """An array of a cache.
+
+    Raises:
+        KeyError: there is none of this name.
+        ValueError: it is no array.
+    """
+    found = group[name]
+    if not isinstance(found, zarr.Array):
+        raise ValueError(f"{name} is not an array")
+    # Not a stored property: without it an object that is all NaN would be deleted, not written.
+    return found.with_config({"write_empty_chunks": True})
