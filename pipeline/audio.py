@@ -5,6 +5,7 @@ Every sample that the manifest promises comes out once: as a `Clip` or as a `Ref
 
 import io
 import json
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from pipeline.clip import resample
 from pipeline.errors import SpeechkdError
 from pipeline.manifest import Shard
-from pipeline.tar import TarReader, TarSample
+from pipeline.tar import MAX_MEMBERS, TarReader, TarSample
 from pipeline.units import CLIP_SAMPLES, CLIP_SECONDS, SAMPLE_RATE_HZ, Seconds
 
 AUDIO_SUFFIXES = ("flac", "wav", "mp3", "ogg", "oga", "opus", "m4a", "aiff", "au")
@@ -24,6 +25,9 @@ TEXT_SUFFIXES = ("json", "txt")
 PICKLED_SUFFIXES = ("pkl", "pickle", "pyd", "pth", "pt", "npy", "npz", "joblib")
 MAX_RATE_HZ = 768_000
 MAX_TEXT_BYTES = 2**20
+MAX_KEY_BYTES = 4096
+SHOWN_CHARACTERS = 300
+BLOCK_VALUES = 2**22  # decoded at once, over all channels
 
 # MP3 and Opus decode to whole frames, so a clip cut at 15 s may come out a little longer. Up to
 # this much is cut off again; what is longer still is refused.
@@ -120,7 +124,7 @@ def read_shard(file: BinaryIO, shard: Shard, where: str) -> Iterator[Clip | Refu
         found += 1
     end = TarEnd(reader.sha256, reader.bytes_read)
     truncated = end.bytes < shard.bytes
-    _check_identity(end, found, shard, where, truncated)
+    _check_identity(end, found, shard, where, truncated, reader.damage)
     cut = f"the tar ends after {end.bytes:,} of {shard.bytes:,} bytes"
     if held is not None:
         if truncated and not _is_whole(held):
@@ -153,26 +157,40 @@ def decode(content: bytes) -> NDArray[np.float32]:
                 raise RefusedError("undecodable audio", f"a sample rate of {rate} Hz")
             longest = int((CLIP_SECONDS + CODEC_PADDING_SECONDS) * rate)
             # The header's length is not believed; one sample more shows that it is too long.
-            channels_SC = file.read(longest + 1, dtype="float32", always_2d=True)
+            mono_S = _read_mono(file, longest + 1)
     except soundfile.LibsndfileError as error:
         # not str(error), which has an address of this process in it: receipts must not differ
         raise RefusedError("undecodable audio", error.error_string) from None
     except (soundfile.SoundFileError, OSError, RuntimeError, ValueError, TypeError) as error:
         raise RefusedError("undecodable audio", type(error).__name__) from None
-    if not len(channels_SC):
+    if not len(mono_S):
         raise RefusedError("empty audio", "no samples")
-    if not np.isfinite(channels_SC).all():
-        raise RefusedError("non-finite audio", "a sample is NaN or infinite")
-    if len(channels_SC) > longest:
+    if len(mono_S) > longest:
         raise RefusedError("longer than the clip length", f"over {CLIP_SECONDS} s")
-    mono_S = channels_SC[:, 0] if channels_SC.shape[1] == 1 else channels_SC.mean(axis=1)
-    wave_S = resample(np.ascontiguousarray(mono_S), rate)[:CLIP_SAMPLES]
+    wave_S = resample(mono_S, rate)[:CLIP_SAMPLES]
     if not len(wave_S):
         raise RefusedError("empty audio", f"{len(mono_S)} samples at {rate} Hz are none at 16 kHz")
     return wave_S
 
 
-def _check_identity(end: TarEnd, found: int, shard: Shard, where: str, truncated: bool) -> None:
+def _read_mono(file: soundfile.SoundFile, samples: int) -> NDArray[np.float32]:
+    """Up to `samples`, averaged over channels block by block: a header may claim 1,024 channels."""
+    blocks = [np.zeros(0, np.float32)]
+    wanted = max(1, BLOCK_VALUES // file.channels)
+    while samples > 0:
+        block_SC = file.read(min(wanted, samples), dtype="float32", always_2d=True)
+        if not np.isfinite(block_SC).all():
+            raise RefusedError("non-finite audio", "a sample is NaN or infinite")
+        blocks.append(block_SC[:, 0] if file.channels == 1 else block_SC.mean(axis=1))
+        samples -= len(block_SC)
+        if len(block_SC) < wanted:
+            break
+    return np.concatenate(blocks)
+
+
+def _check_identity(
+    end: TarEnd, found: int, shard: Shard, where: str, truncated: bool, damage: str
+) -> None:
     if not truncated and end.sha256 != shard.sha256:
         raise SpeechkdError(
             f"changed tar: {where} has sha256 {end.sha256} ({end.bytes:,} bytes), the manifest "
@@ -182,8 +200,8 @@ def _check_identity(end: TarEnd, found: int, shard: Shard, where: str, truncated
     if found > shard.samples or (found < shard.samples and not truncated):
         raise SpeechkdError(
             f"wrong count: {where} holds {found} samples (neighbouring members of one key), the "
-            f"manifest says {shard.samples}. Correct the manifest; the members of a sample must "
-            "stand side by side in the tar."
+            f"manifest says {shard.samples}{f', and behind them: {damage}' if damage else ''}. "
+            "Correct the manifest; the members of a sample must stand side by side in the tar."
         )
 
 
@@ -194,20 +212,31 @@ def _is_whole(sample: TarSample) -> bool:
 def _judge(sample: TarSample, position: int, seen: set[str]) -> Clip | Refusal:
     """Decode one sample, or say why not; `seen` gains its key."""
     try:
-        if not _is_unicode(sample.key):
-            raise RefusedError("not UTF-8", "the name in the tar")
+        _check_key(sample.key)
         if sample.key in seen:
             raise RefusedError("duplicate key", "an earlier sample of this tar has it")
         seen.add(sample.key)
         return _clip(sample, position)
     except RefusedError as refused:
-        return Refusal(position, _printable(sample.key), refused.reason, refused.detail[:300])
+        detail = refused.detail[:SHOWN_CHARACTERS]
+        return Refusal(position, _printable(sample.key), refused.reason, detail)
+
+
+def _check_key(key: str) -> None:
+    if not _is_unicode(key):
+        raise RefusedError("not UTF-8", "the name in the tar")
+    if len(key.encode()) > MAX_KEY_BYTES:
+        raise RefusedError("unusable key", f"its name in the tar is over {MAX_KEY_BYTES:,} bytes")
+    if not key.isprintable() and any(unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in key):
+        raise RefusedError("unusable key", "its name has a control character or a line break")
 
 
 def _clip(sample: TarSample, position: int) -> Clip:
     pickled = [s for s in PICKLED_SUFFIXES if sample.holds(s)]
     if pickled:
         raise RefusedError("pickled member", f".{pickled[0]}: take such members out of the tar")
+    if sample.surplus:
+        raise RefusedError("too many members", f"over {MAX_MEMBERS} of one key")
     if sample.too_large:
         raise RefusedError("member too large", f".{sample.too_large[0]}")
     audio = [s for s in AUDIO_SUFFIXES if s in sample.members]
@@ -272,4 +301,4 @@ def _is_unicode(text: str) -> bool:
 
 
 def _printable(key: str) -> str:
-    return key.encode("utf-8", "backslashreplace").decode()
+    return key[:SHOWN_CHARACTERS].encode("utf-8", "backslashreplace").decode()

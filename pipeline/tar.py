@@ -11,9 +11,13 @@ import hashlib
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 MAX_MEMBER_BYTES = 128 * 2**20  # 15 s of 8 channels at 192 kHz in 32 bits is 92 MB
+MAX_MEMBERS = 32  # of one sample
+MAX_NAME_BYTES = 64 * 2**10  # of a long name, or of a member's extended header
+MAX_HEADERS = 1000  # keywords that a tar may set for all its members
+MAX_EMPTY_READS = 8  # tarfile skips a member that claims 2**63 bytes block by block
 DRAIN_BYTES = 2**20
 
 
@@ -24,12 +28,15 @@ class TarSample:
     Attributes:
         key: name without its last suffix, folder included.
         members: content by suffix in lower case, without the dot.
-        too_large: suffixes of members that were over `MAX_MEMBER_BYTES` and not read.
+        too_large: suffixes of members that were not read: with them the sample would have over
+            `MAX_MEMBER_BYTES`.
+        surplus: members beyond `MAX_MEMBERS`, not read either.
     """
 
     key: str
     members: dict[str, bytes] = field(default_factory=dict)
     too_large: list[str] = field(default_factory=list)
+    surplus: int = 0
 
     def holds(self, suffix: str) -> bool:
         """Whether a member with this suffix was there, read or not."""
@@ -76,40 +83,74 @@ class TarReader:
 
     def __iter__(self) -> Iterator[TarSample]:
         sample: TarSample | None = None
-        for name, content in self._members():
-            key, suffix = split_name(name)
+        for tar, info in self._infos():
+            key, suffix = split_name(info.name)
             if sample is not None and (sample.key != key or sample.holds(suffix)):
                 yield sample
                 sample = None
             if sample is None:
                 sample = TarSample(key)
-            if content is None:
+            if len(sample.members) + len(sample.too_large) >= MAX_MEMBERS:
+                sample.surplus += 1
+            elif sum(map(len, sample.members.values())) + info.size > MAX_MEMBER_BYTES:
                 sample.too_large.append(suffix)
-            else:
+            elif (content := self._content(tar, info)) is not None:
                 sample.members[suffix] = content
+            elif not sample.members and not sample.too_large:
+                sample = None
         if sample is not None:
             yield sample
+        self._file.empty_reads = 0
         while self._file.read(DRAIN_BYTES):  # the padding after the last member counts too
             pass
 
-    def _members(self) -> Iterator[tuple[str, bytes | None]]:
-        """Names and contents of regular files; the content is None where it is too large."""
+    def _infos(self) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+        """The regular files, each while its content can be read."""
         try:
-            with tarfile.open(fileobj=self._file, mode="r|") as tar:  # type: ignore[call-overload]
+            with tarfile.open(fileobj=self._file, mode="r|", tarinfo=_Header) as tar:  # type: ignore[call-overload]
                 for info in tar:
                     tar.members = []  # it would keep every header
-                    if not info.isreg():
-                        continue
-                    if info.size > MAX_MEMBER_BYTES:
-                        yield info.name, None
-                        continue
-                    opened = tar.extractfile(info)
-                    content = opened.read() if opened else b""
-                    if len(content) != info.size:  # tarfile may give less, in silence
-                        raise tarfile.ReadError("unexpected end of data")
-                    yield info.name, content
-        except (tarfile.TarError, EOFError) as error:
+                    if info.isreg():
+                        yield tar, info
+                    if self.damage:
+                        break
+        # of broken headers tarfile lets through what its parsing raises
+        except (tarfile.TarError, EOFError, ValueError, RecursionError, OverflowError) as error:
+            self.damage = str(error) or type(error).__name__
+
+    def _content(self, tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes | None:
+        """A member's content; None, and `damage`, where the tar ends within it."""
+        try:
+            opened = tar.extractfile(info)
+            content = opened.read() if opened else b""
+            if len(content) == info.size:  # tarfile may give less, in silence
+                return content
+            self.damage = "unexpected end of data"
+        except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
             self.damage = str(error)
+        return None
+
+
+class _Header(tarfile.TarInfo):
+    """A header whose extensions are bounded: tarfile reads them whole, and keeps global ones.
+
+    Maps of sparse members, which no recording needs and which can be of any length, are refused.
+    """
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        named = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+        extended = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+        if self.type in (*named, *extended) and not 0 <= self.size <= MAX_NAME_BYTES:
+            raise tarfile.ReadError(f"an extended header of {self.size:,} bytes")
+        if len(tar.pax_headers) > MAX_HEADERS:
+            raise tarfile.ReadError(f"over {MAX_HEADERS:,} global headers")
+        member: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]
+        return member
+
+    def _refuse_sparse(self, *_: object) -> NoReturn:
+        raise tarfile.ReadError("a sparse member")
+
+    _proc_sparse = _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse_sparse
 
 
 class _Hashing:
@@ -117,9 +158,13 @@ class _Hashing:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self.count, self.digest = file, 0, hashlib.sha256()
+        self.empty_reads = 0
 
     def read(self, size: int) -> bytes:
         content = self._file.read(size)
+        self.empty_reads += not content
+        if self.empty_reads > MAX_EMPTY_READS:
+            raise EOFError("unexpected end of data")
         self.count += len(content)
         self.digest.update(content)
         return content
