@@ -4,8 +4,6 @@ Every sample that the manifest promises comes out once: as a `Clip` or as a `Ref
 """
 
 import io
-import json
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -19,6 +17,7 @@ from pipeline.errors import SpeechkdError
 from pipeline.manifest import Shard
 from pipeline.tar import MAX_MEMBERS, TarReader, TarSample
 from pipeline.units import CLIP_SAMPLES, CLIP_SECONDS, SAMPLE_RATE_HZ, Seconds
+from pipeline.untrusted import has_control, parse_json
 
 AUDIO_SUFFIXES = ("flac", "wav", "mp3", "ogg", "oga", "opus", "m4a", "aiff", "au")
 TEXT_SUFFIXES = ("json", "txt")
@@ -227,7 +226,7 @@ def _check_key(key: str) -> None:
         raise RefusedError("not UTF-8", "the name in the tar")
     if len(key.encode()) > MAX_KEY_BYTES:
         raise RefusedError("unusable key", f"its name in the tar is over {MAX_KEY_BYTES:,} bytes")
-    if not key.isprintable() and any(unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in key):
+    if has_control(key):
         raise RefusedError("unusable key", "its name has a control character or a line break")
 
 
@@ -264,8 +263,8 @@ def _description(sample: TarSample) -> dict[str, Any]:
     record: dict[str, Any] = {}
     if "json" in sample.members:
         try:
-            record = json.loads(_utf8(sample.members["json"], "json"))
-        except (ValueError, RecursionError) as error:
+            record = parse_json(_utf8(sample.members["json"], "json"))
+        except ValueError as error:
             raise RefusedError("unreadable json", str(error)) from None
         if not isinstance(record, dict):
             raise RefusedError("unreadable json", "not an object")

@@ -3,15 +3,19 @@
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.atomic import write_text
 from pipeline.errors import SpeechkdError
-from pipeline.storage import read_file
+from pipeline.storage import read_file, scheme_of
+from pipeline.untrusted import has_control, parse_json
 
 FIELDS = ("url", "samples", "bytes", "sha256")
+MAX_SAMPLES = 1_000_000  # of a tar; `speechkd shard` makes none with more
+MAX_BYTES = 2**50
 
 
 @dataclass(frozen=True)
@@ -102,12 +106,9 @@ def parse_manifest(text: str, location: str) -> Manifest:
             shards.append(_parse_line(line, f"{location}, line {number}"))
     if not shards:
         raise SpeechkdError(f"{location} lists no shard; make it with `speechkd shard`.")
-    urls = [shard.url for shard in shards]
-    twice = (
-        sorted({url for url in urls if urls.count(url) > 1}) if len(set(urls)) < len(urls) else []
-    )
-    if twice:
-        raise SpeechkdError(f"{location} lists {twice[0]} more than once; remove the repetition.")
+    url, times = Counter(shard.url for shard in shards).most_common(1)[0]
+    if times > 1:
+        raise SpeechkdError(f"{location} lists {url} more than once; remove the repetition.")
     return Manifest(tuple(shards), location)
 
 
@@ -124,9 +125,10 @@ def file_sha256(path: Path) -> str:
 
 def _parse_line(line: str, where: str) -> Shard:
     try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise SpeechkdError(f"{where}: not JSON ({error.msg}); a manifest is JSON lines.") from None
+        record = parse_json(line)
+    except ValueError as error:
+        reason = getattr(error, "msg", error)
+        raise SpeechkdError(f"{where}: not JSON ({reason}); a manifest is JSON lines.") from None
     if not isinstance(record, dict):
         raise SpeechkdError(f"{where}: expected an object with the fields {', '.join(FIELDS)}.")
     missing = [name for name in FIELDS if name not in record]
@@ -134,13 +136,18 @@ def _parse_line(line: str, where: str) -> Shard:
         raise SpeechkdError(
             f"{where}: no field {', '.join(missing)}; each line needs {', '.join(FIELDS)}."
         )
-    for name in ("samples", "bytes"):
+    for name, most in (("samples", MAX_SAMPLES), ("bytes", MAX_BYTES)):
         value = record[name]
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise SpeechkdError(f"{where}: {name} is {value!r}; it must be a positive integer.")
+        if value > most:
+            raise SpeechkdError(f"{where}: {name} is {value:,}; a tar has at most {most:,}.")
     for name in ("url", "sha256"):
         if not isinstance(record[name], str) or not record[name]:
             raise SpeechkdError(f"{where}: {name} is {record[name]!r}; it must be text.")
+    if has_control(record["url"]):
+        raise SpeechkdError(f"{where}: url is {record['url']!r}; it has a control character.")
+    scheme_of(record["url"])
     if len(record["sha256"]) != 64:
         raise SpeechkdError(f"{where}: sha256 has {len(record['sha256'])} characters, not 64.")
     return Shard(**{name: record[name] for name in FIELDS})

@@ -7,6 +7,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from pipeline.untrusted import shown
+
 LOG_EVERY_SECONDS = 15.0
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -14,7 +16,7 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 def say(message: str) -> None:
     """Print one line of plain information to the error stream, where the bar is too."""
-    console.print(message, markup=False)
+    console.print(shown(message), markup=False)
 
 
 class Meter:

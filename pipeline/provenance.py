@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pipeline.untrusted import shown
 from pipeline.workers import cores
 
 LIBRARIES = ("speechkd", "torch", "transformers", "numpy", "zarr", "librosa", "soundfile")
@@ -60,7 +61,7 @@ def hardware() -> dict[str, Any]:
 def record() -> dict[str, Any]:
     """Everything about this process that a reader of its results may ask for."""
     return {
-        "argv": sys.argv,
+        "argv": [shown(word) for word in sys.argv],
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "git_commit": git_commit(),
         "versions": versions(),

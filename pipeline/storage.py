@@ -11,6 +11,7 @@ import fsspec
 
 from pipeline.errors import SpeechkdError
 from pipeline.progress import say
+from pipeline.untrusted import check_size, holds_secret, shown
 
 Result = TypeVar("Result")
 
@@ -43,6 +44,11 @@ def scheme_of(location: str) -> str:
         SpeechkdError: it runs a command, chains locations, or is of no known scheme.
     """
     scheme, found, _ = location.partition("://")
+    if holds_secret(location):
+        raise SpeechkdError(
+            f"{shown(location)}: a password or signature in a URL is refused, for it would end in "
+            "logs and records. Give it by the environment, as the storage's own library reads it."
+        )
     if location.startswith("pipe:") or "::" in location:
         raise SpeechkdError(
             f"{location}: locations that run a command or chain others are refused. Name a path "
@@ -85,16 +91,18 @@ def retried(call: Callable[[], Result], what: str) -> Result:
 
 
 def read_file(location: str) -> bytes:
-    """Content of a file on a disk or in object storage.
+    """Content of a text file on a disk or in object storage.
 
     Raises:
         OSError: as `Path.read_bytes` does, `FileNotFoundError` among them.
-        SpeechkdError: a location that is refused, or whose package is missing.
+        SpeechkdError: a location that is refused, or whose package is missing; a file too large.
     """
     path = local_path(location)
     if path is not None:
+        check_size(location, path.stat().st_size)
         return path.read_bytes()
     found, name = filesystem(location)
+    check_size(location, retried(lambda: found.info(name), location)["size"] or 0)
     content: bytes = retried(lambda: found.cat_file(name), location)
     return content
 

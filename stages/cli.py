@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from pipeline.errors import SpeechkdError
+from pipeline.untrusted import shown
 from stages import (
     cache,
     demo,
@@ -87,12 +88,12 @@ def main() -> None:
     try:
         app()
     except SpeechkdError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {shown(str(error))}\n")
         sys.exit(1)
     except OSError as error:
         if error.strerror is None:
             raise
-        where = f"{error.filename}: " if error.filename else ""
+        where = f"{shown(str(error.filename))}: " if error.filename else ""
         sys.stderr.write(
             f"error: {where}{error.strerror}. Check the path (is it the file or folder that is "
             "meant?), its permissions and the room on the disk. What is finished is kept.\n"
