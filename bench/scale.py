@@ -2,12 +2,15 @@
 
     python bench/scale.py --shards 100 1000 10000 --rows 1000 --out FOLDER_OR_URL
 
-Prints a Markdown table of seconds. Vectors are 8 wide: what is measured is the number of shards,
-rows and objects, not the bytes. Every cache is left at OUT/shards-N.
+Prints a Markdown table of seconds, the median of `--repeats` where something is only read, and the
+growth from the first to the last column, as a multiple of the growth in shards: 1.0 is linear.
+Vectors are 8 wide: what is measured is the number of shards, rows and objects, not the bytes. Every
+cache is left at OUT/shards-N, and one that is there is only read.
 """
 
 import argparse
 import hashlib
+import statistics
 import time
 import unittest.mock
 from collections.abc import Callable
@@ -26,10 +29,14 @@ WIDTH = 8
 ELEMENTS = 1000  # of the array whose shares are planned
 
 
-def timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    start = time.perf_counter()
-    result = call()
-    return time.perf_counter() - start, result
+def timed(call: Callable[[], Any], repeats: int = 1) -> tuple[float, Any]:
+    """Median of the seconds that it takes, and what it gave last."""
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        result = call()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds), result
 
 
 def shard_result(index: int, rows: int, vectors_ND: np.ndarray) -> ShardResult:
@@ -56,7 +63,9 @@ def digest_of(index: int) -> str:
     return hashlib.sha256(str(index).encode()).hexdigest()
 
 
-def measure(shards: int, rows: int, out: str, scratch: Path) -> dict[str, float]:
+def measure(
+    shards: int, rows: int, out: str, scratch: Path, repeats: int, check: bool
+) -> dict[str, float]:
     path = scratch / f"manifest-{shards}.jsonl"
     write_manifest(path, (Shard(f"{i:06d}.tar", rows, 10_240, digest_of(i)) for i in range(shards)))
     identity = Identity(
@@ -64,14 +73,15 @@ def measure(shards: int, rows: int, out: str, scratch: Path) -> dict[str, float]
     )
     location = f"{out}/shards-{shards}"
     seconds = {}
-    seconds["read manifest"], manifest = timed(lambda: read_manifest(path))
+    seconds["read manifest"], manifest = timed(lambda: read_manifest(path), repeats)
     sizes = [shard.bytes for shard in manifest]
-    seconds["plan an element"], _ = timed(lambda: share(sizes, ArrayTask(0, ELEMENTS, "")))
+    task = ArrayTask(0, ELEMENTS, "")
+    seconds["plan: share of an element"], mine = timed(lambda: share(sizes, task), repeats)
     seconds["create"], cache = timed(
         lambda: TeacherCache.create_or_open(location, manifest, identity, {})
     )
     vectors_ND = np.random.default_rng(0).standard_normal((rows, WIDTH)).astype(np.float32)
-    done = cache.receipts()
+    done = cache.finished()
     start = time.perf_counter()
     # nobody would miss this cache after a power cut, so its files need not be forced to the disk
     with (
@@ -83,14 +93,22 @@ def measure(shards: int, rows: int, out: str, scratch: Path) -> dict[str, float]
                 cache.write_shard(index, shard_result(index, rows, vectors_ND), {})
                 meter.advance(1)
     seconds["fill (no fsync)"] = time.perf_counter() - start
-    seconds["open"], cache = timed(lambda: TeacherCache.open(location))
-    seconds["status (receipts)"], receipts = timed(cache.receipts)
+
+    def opened() -> TeacherCache:
+        return TeacherCache.open(location)
+
+    seconds["open"], _ = timed(opened, repeats)
+    seconds["plan: receipts of an element"], _ = timed(lambda: opened().receipts(mine), repeats)
+    seconds["status: shards finished"], finished = timed(lambda: opened().finished(), repeats)
+    must(len(finished) == shards, "every shard is finished")
+    seconds["read all receipts"], receipts = timed(lambda: opened().receipts(), repeats)
     must(len(receipts) == shards, "every shard has a receipt")
-    seconds["statistics"], found = timed(cache.statistics)
+    seconds["statistics"], found = timed(lambda: opened().statistics(), repeats)
     must(found.count == shards * rows, "every row is counted")
-    seconds["verify"], events = timed(lambda: list(verification.verify(cache, tars=False)))
-    damage = [event for event in events if isinstance(event, verification.Damage)]
-    must(not damage, "the cache is sound")
+    if check:
+        seconds["verify"], events = timed(lambda: list(verification.verify(opened(), tars=False)))
+        damage = [event for event in events if isinstance(event, verification.Damage)]
+        must(not damage, "the cache is sound")
     return seconds
 
 
@@ -100,13 +118,21 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1000, help="rows of a shard")
     parser.add_argument("--out", required=True, help="folder or URL for the caches")
     parser.add_argument("--scratch", type=Path, default=Path(), help="folder for the manifests")
+    parser.add_argument("--repeats", type=int, default=3, help="of what only reads")
+    parser.add_argument("--verify", action=argparse.BooleanOptionalAction, default=True)
     given = parser.parse_args()
     given.scratch.mkdir(parents=True, exist_ok=True)
-    columns = {n: measure(n, given.rows, given.out, given.scratch) for n in given.shards}
-    print("| seconds | " + " | ".join(f"{n:,} shards" for n in columns) + " |")
-    print("|---|" + "---:|" * len(columns))
-    for name in next(iter(columns.values())):
-        print(f"| {name} | " + " | ".join(f"{c[name]:.2f}" for c in columns.values()) + " |")
+    columns = {
+        n: measure(n, given.rows, given.out, given.scratch, given.repeats, given.verify)
+        for n in given.shards
+    }
+    first, last = given.shards[0], given.shards[-1]
+    print("| seconds | " + " | ".join(f"{n:,} shards" for n in columns) + " | growth |")
+    print("|---|" + "---:|" * (len(columns) + 1))
+    for name in columns[first]:
+        growth = columns[last][name] / max(columns[first][name], 1e-9) / (last / first)
+        row = [f"{column[name]:.3g}" for column in columns.values()]
+        print(f"| {name} | " + " | ".join([*row, f"{growth:.2g}"]) + " |")
 
 
 if __name__ == "__main__":

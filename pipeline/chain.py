@@ -194,15 +194,12 @@ def _rate(times: Sequence[float], found: Sequence[Element]) -> float:
 
 def _extracted(goal: Goal) -> _Progress:
     from pipeline.cache import TeacherCache
-    from pipeline.storage import local_path
 
-    path = local_path(goal.cache)
     try:
-        done = TeacherCache.open(goal.cache).receipts()
+        finished = TeacherCache.open(goal.cache).finished()
     except SpeechkdError:  # not made yet
         return _Progress(0)
-    receipts = (path / "receipts").glob("*.json") if path else ()
-    return _Progress(len(done), [file.stat().st_mtime for file in receipts])
+    return _Progress(len(finished), list(finished.values()))
 
 
 def _distilled(goal: Goal) -> _Progress:
