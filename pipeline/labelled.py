@@ -86,14 +86,14 @@ def read_labelled(
             "--text-column, --label-column, --id-column, --group-column and --split-column."
         )
     clips, raw, skipped = [], [], 0
-    for number, row in rows:
+    for number, (at, row) in enumerate(rows, start=1):
         text, label = _told(row.get(columns.text)), _told(row.get(columns.label))
         if not text.strip() or not label.strip():
             skipped += 1
             continue
         name = _told(row.get(columns.id)) if columns.id else str(number)
         group = _told(row.get(columns.group)) if columns.group else name
-        split = _split(row, columns, f"{path}, row {number}")
+        split = _split(row, columns, f"{path}, {at}")
         clips.append(Clip(group, name, split, " ".join(text.split()), 0.0))
         raw.append(label.strip())
     if not clips:

@@ -5,10 +5,11 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline import tables
 from pipeline.atomic import replaced, write_text
 from pipeline.errors import SpeechkdError
 from pipeline.mosei.table import EMOTIONS, SPLITS, UNKNOWN, Clip, Corpus, tidy
@@ -42,6 +43,9 @@ NUMBERED_SPLITS = {"0": "train", "1": "valid", "2": "test", "3": ""}
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
+Placed = tuple[str, Mapping[str, Any]]
+"""A row and its place in the file, as messages tell it."""
+
 
 def read_table(path: Path) -> Corpus:
     """Read CMU-MOSEI from a table with one clip a row.
@@ -66,56 +70,38 @@ def read_table(path: Path) -> Corpus:
             "Wanted is MMSA's label.csv (video_id, clip_id, text, label, mode) or the tidy table "
             "that `speechkd mosei convert` writes; rename the columns, or name another file."
         )
-    clips = (_clip(row, place, f"{path}, row {i}") for i, row in rows)
+    clips = (_clip(row, place, f"{path}, {at}") for at, row in rows)
     return tidy(clips, str(path))
 
 
-def read_rows(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]]]]:
-    """Column names and numbered rows of a table; the header of a CSV is row 1.
+def read_rows(path: Path) -> tuple[list[str], Iterator[Placed]]:
+    """Column names of a table, and its rows with the place of each, for messages.
 
     Args:
-        path: CSV, TSV, JSON lines, Parquet, or a JSON list of objects or object of objects,
-            whose keys become the column `id`.
+        path: CSV, TSV or JSON lines as `pipeline.tables` reads them, Parquet, or a JSON list of
+            objects or object of objects, whose keys become the column `id`.
 
     Raises:
-        SpeechkdError: it is missing or not of its form; the row is named.
+        SpeechkdError: it is missing or not of its form; the line is named.
     """
-    if not path.is_file():
-        raise SpeechkdError(f"{path}: there is no such file.")
     kind = path.suffix.lower()
     if kind == ".parquet":
         return _parquet_rows(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise SpeechkdError(f"{path} is not UTF-8 text ({error.reason}); convert it.") from None
-    if kind == ".jsonl":
-        return _json_rows(path, text)
     if kind == ".json":
-        return _json_object_rows(path, text)
-    reader = csv.DictReader(
-        io.StringIO(text, newline=""), delimiter="\t" if kind == ".tsv" else ",", strict=True
-    )
-    columns = [name.strip() for name in reader.fieldnames or []]
-    reader.fieldnames = columns
+        return _json_object_rows(path)
+    rows = [(f"line {row.line}", _sound(row, path)) for row in tables.read_rows(path)]
+    if kind in (".jsonl", ".ndjson"):  # a field that is unknown may be left out of an object
+        return list(dict.fromkeys(name for _, row in rows for name in row)), iter(rows)
+    return tables.column_names(path), iter(rows)
 
-    def rows() -> Iterator[tuple[int, dict[str, Any]]]:
-        number = 1
-        try:
-            for number, row in enumerate(reader, start=2):
-                if None in row or None in row.values():
-                    raise SpeechkdError(
-                        f"{path}, row {number}: not {len(columns)} fields as in the header. "
-                        "A text with a comma or a line break needs quotes."
-                    )
-                yield number, row
-        except csv.Error as error:  # strict: else an open quote swallows all rows after it
-            raise SpeechkdError(
-                f"{path}, row {number + 1} cannot be read ({error}). Close its quotes, and write "
-                'a quote inside quotes twice ("").'
-            ) from None
 
-    return columns, rows()
+def _sound(row: tables.Row, path: Path) -> dict[str, str]:
+    if row.fault:
+        raise SpeechkdError(
+            f"{path}, line {row.line}: {row.fault}. A text with a comma or a line break needs "
+            "quotes in a CSV."
+        )
+    return row.cells
 
 
 def write_table(corpus: Corpus, path: Path) -> None:
@@ -184,15 +170,15 @@ def _table_folds(path: Path) -> dict[str, str]:
         )
     known = {**SPLIT_NAMES, **NUMBERED_SPLITS}
     folds: dict[str, str] = {}
-    for number, row in rows:
+    for at, row in rows:
         name = str(row[split]).strip()
         if name not in known:
             raise SpeechkdError(
-                f"{path}, row {number}: split {name!r} is none of {', '.join(map(repr, known))}."
+                f"{path}, {at}: split {name!r} is none of {', '.join(map(repr, known))}."
             )
         if folds.setdefault(str(row[video]), known[name]) != known[name]:
             raise SpeechkdError(
-                f"{path}, row {number}: video {row[video]} is in two splits, "
+                f"{path}, {at}: video {row[video]} is in two splits, "
                 f"{folds[str(row[video])] or 'none'} and {known[name] or 'none'}."
             )
     return {name: split for name, split in folds.items() if split}
@@ -215,28 +201,9 @@ def _assigned_lists(path: Path) -> dict[str, Any]:
     return lists
 
 
-def _json_rows(path: Path, text: str) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]]]]:
-    rows: list[tuple[int, dict[str, Any]]] = []
-    columns: dict[str, None] = {}
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise SpeechkdError(f"{path}, line {number}: not JSON ({error.msg}).") from None
-        if not isinstance(row, dict):
-            raise SpeechkdError(f"{path}, line {number}: expected a JSON object.")
-        columns.update(dict.fromkeys(row))
-        rows.append((number, row))
-    return list(columns), iter(rows)
-
-
-def _json_object_rows(
-    path: Path, text: str
-) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]]]]:
+def _json_object_rows(path: Path) -> tuple[list[str], Iterator[Placed]]:
     try:
-        content = json.loads(text)
+        content = json.loads(tables.read_text(path))
     except json.JSONDecodeError as error:
         raise SpeechkdError(f"{path}: not JSON ({error.msg}, line {error.lineno}).") from None
     if isinstance(content, dict):
@@ -246,16 +213,20 @@ def _json_object_rows(
     if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
         raise SpeechkdError(f"{path}: expected a list of objects, or an object of objects.")
     columns = dict.fromkeys(key for row in content for key in row)
-    return list(columns), enumerate(content, start=1)
+    return list(columns), _numbered(content)
 
 
-def _parquet_rows(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]]]]:
+def _parquet_rows(path: Path) -> tuple[list[str], Iterator[Placed]]:
     arrow, parquet = _pyarrow(path)
     try:
         table = parquet.read_table(path)
     except (OSError, arrow.ArrowInvalid) as error:
         raise SpeechkdError(f"{path} cannot be read as Parquet: {error}") from None
-    return list(table.column_names), enumerate(table.to_pylist(), start=2)
+    return list(table.column_names), _numbered(table.to_pylist())
+
+
+def _numbered(rows: Iterable[Mapping[str, Any]]) -> Iterator[Placed]:
+    return ((f"row {number}", row) for number, row in enumerate(rows, start=1))
 
 
 def _pyarrow(path: Path) -> tuple[Any, Any]:

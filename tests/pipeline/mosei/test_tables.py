@@ -60,12 +60,12 @@ def test_missing_columns_are_named_with_those_that_are_there(tmp_path):
 @pytest.mark.parametrize(
     ("row", "told"),
     [
-        ("v,0,hello,good,Positive,train", "row 2, column label: 'good' is not a finite number"),
-        ("v,0,hello,inf,Positive,train", "row 2, column label: 'inf'"),
-        ("v,0,hello,1.0,Positive,training", "row 2, column mode: split 'training'"),
-        (",0,hello,1.0,Positive,train", "row 2: column video_id is empty"),
-        ("v,0,hello", "row 2: not 6 fields"),
-        ("v,0,hello, world,1.0,Positive,train", "row 2: not 6 fields"),
+        ("v,0,hello,good,Positive,train", "line 2, column label: 'good' is not a finite number"),
+        ("v,0,hello,inf,Positive,train", "line 2, column label: 'inf'"),
+        ("v,0,hello,1.0,Positive,training", "line 2, column mode: split 'training'"),
+        (",0,hello,1.0,Positive,train", "line 2: column video_id is empty"),
+        ("v,0,hello", "line 2: 3 cells where the header has 6"),
+        ("v,0,hello, world,1.0,Positive,train", "line 2: 7 cells where the header has 6"),
     ],
 )
 def test_a_bad_row_is_named(tmp_path, row, told):
@@ -110,8 +110,8 @@ def test_folds_are_read_from_each_form(tmp_path):
         ("f.py", "import os\nstandard_train_fold = os.listdir('.')\n", "nothing but lists"),
         ("f.json", '{"train": ["a"], "test": ["a"]}', "video a is in train and in test"),
         ("f.json", "[1, 2]", "names no list"),
-        ("f.csv", "video_id,split\na,train\na,test\n", "row 3: video a is in two splits"),
-        ("f.csv", "video_id,split\na,9\n", "row 2: split '9'"),
+        ("f.csv", "video_id,split\na,train\na,test\n", "line 3: video a is in two splits"),
+        ("f.csv", "video_id,split\na,9\n", "line 2: split '9'"),
         ("f.csv", "clip,split\na,train\n", "columns video_id"),
     ],
 )
