@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from pipeline.errors import SpeechkdError
-from pipeline.mosei.pickles import read_pickle
 from pipeline.mosei.reading import read_mosei
 from pipeline.mosei.table import SPLITS
+from pipeline.mosei.unpickler import read_pickle
 
 TIDY = "video_id,clip_id,split,text,sentiment,start_s,end_s\n"
 
@@ -170,8 +170,7 @@ def test_other_contents_are_told(tmp_path, content):
 def test_plain_types_and_arrays_pass(tmp_path):
     content = {
         "a": np.arange(3, dtype=np.int16),
-        "b": (1, 2.5, 1j, None, True, b"\xff\x00", bytearray(b"x")),
-        "c": {1, 2},
+        "b": (1, 2.5, None, True, b"\xff\x00"),
         "d": np.array([b"x", "y"], object),
         "e": np.float32(0.5),
         "f": np.array([["v", "1"]]),
@@ -179,7 +178,6 @@ def test_plain_types_and_arrays_pass(tmp_path):
     for protocol in range(2, 6):
         again = read_pickle(dump(tmp_path / "x.pkl", content, protocol))
         assert again["b"] == content["b"]
-        assert again["c"] == content["c"]
         assert again["e"] == 0.5
         for key in "adf":
             assert again[key].tolist() == content[key].tolist()
