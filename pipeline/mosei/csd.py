@@ -4,7 +4,6 @@ Layout: `/<root>/data/<video>/{features,intervals}` and `/<root>/metadata/<key>`
 dataset of JSON text. Intervals are in seconds of the recording.
 """
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -12,10 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.errors import SpeechkdError
 from pipeline.mosei.table import EMOTIONS, UNKNOWN, Clip
 from pipeline.mosei.tables import NAMES
 from pipeline.mosei.transcripts import PAUSE, Timed
+from pipeline.untrusted import has_control, parse_json
+
+MAX_CELLS = 20_000_000
+"""Of one video's array; the longest of CMU-MOSEI has some 10,000 words."""
 
 LABEL_COLUMNS = ("sentiment", *EMOTIONS)
 """The label file's seven columns, in the order of the SDK's documentation."""
@@ -99,18 +104,64 @@ def _root(path: Path) -> Iterator[Any]:
             f"{path} cannot be read as HDF5 ({error}); is it a .csd, and downloaded whole?"
         ) from None
     with file:
-        root = next(iter(file.values()), None)
-        if not isinstance(root, h5py.Group) or "data" not in root:
-            raise SpeechkdError(f"{path} is HDF5, but has no <root>/data, so it is not a .csd.")
-        yield root
+        try:
+            first = next(iter(file), None)
+            root = _child(file, first) if first else None
+            if not isinstance(root, h5py.Group) or "data" not in root:
+                raise SpeechkdError(f"{path} is HDF5, but has no <root>/data, so it is not a .csd.")
+            yield root
+        # HDF5 finds damage only when it comes to it, and has no errors of its own
+        except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise SpeechkdError(
+                f"{path} is damaged, or no .csd ({str(error)[:200]}); download it again."
+            ) from None
+
+
+def _child(group: Any, name: str) -> Any:
+    """A member of a group that is in this very file.
+
+    Raises:
+        ValueError: it is a link to another file, or its data lie there.
+    """
+    import h5py
+
+    if group.get(name, getlink=True).__class__ is h5py.ExternalLink:
+        raise ValueError(f"{name} is a link to another file")
+    child = group[name]
+    if isinstance(child, h5py.Dataset) and (child.external or child.is_virtual):
+        raise ValueError(f"the data of {name} are in another file")
+    return child
+
+
+def _values(group: Any, name: str) -> Any:
+    array = _child(group, name)
+    if array.size is None or array.size > MAX_CELLS or array.dtype.itemsize > MAX_CELLS:
+        raise ValueError(f"{name} has {array.size} cells of {array.dtype.itemsize} bytes")
+    if array.dtype.kind != "O" or not array.shape:
+        return array[()]
+    # Cells of text of any length may all be one long text in the file: a row at a time, counted.
+    rows, left = [], int(array.file.id.get_filesize())
+    for row in array:
+        rows.append(row)
+        cells = [row] if isinstance(row, bytes) else row.reshape(-1).tolist()
+        left -= sum(len(cell) if isinstance(cell, bytes) else 1 for cell in cells)
+        if left < 0:
+            raise ValueError(f"{name} holds more text than the file")
+    return np.array(rows, dtype=object)
 
 
 def _sequences(root: Any, path: Path) -> Iterator[tuple[str, Any, Any]]:
-    for video, entry in root["data"].items():
+    data = _child(root, "data")
+    for video in data:
         try:
-            features, intervals = entry["features"][()], entry["intervals"][()]
-        except (KeyError, TypeError):
+            entry = _child(data, video)
+            features, intervals = _values(entry, "features"), _values(entry, "intervals")
+        except (KeyError, TypeError, AttributeError):
             raise SpeechkdError(f"{path}, video {video}: no features or no intervals.") from None
+        if has_control(video):
+            raise ValueError(f"the video's name {video!r} has a control character")
+        if intervals.dtype.kind not in "fiu":
+            raise ValueError(f"the intervals of video {video} are no numbers")
         if intervals.shape != (len(features), 2):
             raise SpeechkdError(
                 f"{path}, video {video}: {len(features)} rows of features, but intervals of the "
@@ -121,13 +172,11 @@ def _sequences(root: Any, path: Path) -> Iterator[tuple[str, Any, Any]]:
 
 def _column_order(root: Any, path: Path, notes: Counter[str]) -> list[int]:
     """Where each of `LABEL_COLUMNS` stands: by the metadata's names, else the documented order."""
-    entry = root.get("metadata", {}).get("dimension names")
     names: Any = None
-    if entry is not None:
+    if "metadata" in root and "dimension names" in (metadata := _child(root, "metadata")):
         try:
-            cell = entry[0] if entry.shape else entry[()]
-            names = json.loads(cell.decode() if isinstance(cell, bytes) else cell)
-        except (ValueError, TypeError, AttributeError):
+            names = parse_json(np.ravel(_values(metadata, "dimension names"))[0])
+        except (ValueError, TypeError, AttributeError, IndexError):
             raise SpeechkdError(f"{path}: metadata 'dimension names' is not JSON.") from None
     if isinstance(names, list):
         places = [

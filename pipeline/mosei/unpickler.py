@@ -123,7 +123,7 @@ class DataUnpickler(pickle._Unpickler):
         made: Any = self.stack[-1]
         if not isinstance(made, _Array | np.dtype):
             self._refuse()
-        made.__setstate__(state)
+        made.__setstate__(state)  # type: ignore[union-attr]
         self._counted(made)
 
     def _counted(self, made: Any) -> Any:
