@@ -1,139 +1,339 @@
-"""Does it distil? Students on a spoken corpus whose invented words differ in affect by voice alone.
+"""Does it distil? Students on spoken corpora whose invented words differ in affect by voice alone.
 
-    speechkd demo --out DEMO
-    python bench/planted.py DEMO/cache.zarr DEMO/affect.csv --out DIR
+    python bench/planted.py corpora --out DIR
+    python bench/planted.py students --out DIR            # or --part 0/2 and --part 1/2 at once
+    python bench/planted_tables.py DIR
 
-Text says nothing of a word's affect, so a probe that learns affect from half of the words and is
-right on the other half shows what the student took from the speech. Chance is 0.5.
+Each student goes through the commands' own code: wav → shard → extract-teacher (tiny.en) → distill
+→ finetune table. A finished corpus or student is never made again, so the same command carries on.
+docs/does-it-distil.md tells the experiment and its figures.
 """
 
 import argparse
-import contextlib
 import csv
-import io
+import itertools
 import json
+import math
+import os
+import shutil
+import time
+from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from transformers.utils import logging as transformers_logging
 
+from pipeline.atomic import write_json
 from pipeline.cache import TeacherCache
-from pipeline.student import encode_packed, load_encoder, pack
-from stages.distill import DistillSettings, run
+from pipeline.finetuning import tokenize, vectors
+from pipeline.linear_probe import probe
+from pipeline.planted import CARRIERS, plant
+from pipeline.planted_folder import SPLITS, write_corpus
+from pipeline.pretrained import load_pretrained
+from pipeline.progress import say
+from pipeline.provenance import git_commit
+from pipeline.settings import digest
+from pipeline.speech_synthesis import VOICES
+from stages import distill, extract_teacher, finetune_table, shard
 
-FORMS = {
-    "none": {"kd": ["none"]},
-    "crd": {"kd": ["crd"]},
-    "crd τ=0.1": {"kd": ["crd"], "temperature": 0.1},
-    "crd both ways": {"kd": ["crd"], "crd_symmetric": True},
-    "crd K=256": {"kd": ["crd"], "crd_negatives": 256},
-    "crd learned bias": {"kd": ["crd"], "crd_bias": "learned"},
-    "crd paper's bias": {"kd": ["crd"], "crd_bias": "paper"},
-    "crd shuffled": {"kd": ["crd"], "control": "shuffled"},
-    "infonce": {"kd": ["infonce"]},
-    "infonce shuffled": {"kd": ["infonce"], "control": "shuffled"},
-    "nst vector": {"kd": ["nst"]},
-    "nst vector γ=3": {"kd": ["nst"], "gamma": [3.0]},
-    "nst vector γ=10": {"kd": ["nst"], "gamma": [10.0]},
-    "nst vector γ=30": {"kd": ["nst"], "gamma": [30.0]},
-    "nst vector γ=100": {"kd": ["nst"], "gamma": [100.0]},
-    "nst vector γ=1000": {"kd": ["nst"], "gamma": [1000.0]},
-    "nst vector γ=10 shuffled": {"kd": ["nst"], "gamma": [10.0], "control": "shuffled"},
-    "nst vector γ=10 standardized": {
-        "kd": ["nst"], "gamma": [10.0], "teacher_side": "standardize",
+WORDS = 40
+SEEDS = (7816, 9573, 7788, 6782, 8588)
+"""Seeds of students, drawn ahead of everything: default_rng(231107014).integers(1, 10000, 5)."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What is drawn for one corpus: forty words in each of the carriers."""
+
+    seed: int
+    carriers: tuple[str, ...]
+    voices: tuple[str, ...]
+    strength: float = 1.0
+
+
+# fmt: off
+VOICES_B = (
+    "en-us+Annie", "en-us+edward", "en-us+Alicia", "en-us+antonio", "en-gb-x-rp+belinda",
+    "en-gb-x-gbclan+Michael", "en-gb-x-gbcwmd+benjamin", "en-us-nyc+Mike", "en-gb-scotland+f3",
+    "en-029+m3",
+)
+VOICES_C = (
+    "en-us+f2", "en-us+m7", "en-us+Andrea", "en-gb-x-rp+steph3", "en-gb-x-rp+david",
+    "en-gb-scotland+aunty", "en-gb-x-gbclan+grandpa", "en-gb-x-gbcwmd+paul", "en-us-nyc+max",
+    "en-029+f4",
+)
+# fmt: on
+CORPORA = {
+    "A": Corpus(0, CARRIERS[:10], VOICES),
+    "B": Corpus(1301, CARRIERS[10:20], VOICES_B),
+    "C": Corpus(2602, CARRIERS[20:], VOICES_C),
+    "weak": Corpus(3903, CARRIERS[5:15], VOICES_B[:5] + VOICES_C[:5], strength=0.5),
+    "A1": Corpus(0, CARRIERS[:1], VOICES),
+    "A2": Corpus(0, CARRIERS[:2], VOICES),
+    "A4": Corpus(0, CARRIERS[:4], VOICES),
+}
+"""A is the demo's, on which the settings below were chosen. A1, A2 and A4 have its words, their
+affects, and fewer sentences; their students are judged on the sentences of A."""
+
+STUDENT = {
+    "student": "bert-tiny", "epochs": 60.0, "batch": 64, "learning_rate": 1e-3, "held_out": 0.0,
+    "device": "cpu", "log_every": 100, "measure_every": 100, "checkpoint_minutes": 0.0,
+}  # fmt: skip
+FINE_TUNING = {"epochs": 10, "learning_rate": 5e-4, "device": "cpu"}
+
+NONE = {"kd": ["none"]}
+CRD = {"kd": ["crd"], "gamma": [1.0], "temperature": 0.1, "teacher_side": "standardize"}
+INFONCE = {**CRD, "kd": ["infonce"]}
+NST = {"kd": ["nst"], "gamma": [10.0], "teacher_side": "none"}
+VECTOR = {**NST, "nst_pattern": "vector", "gamma": [100.0]}
+BATCH = {**NST, "nst_pattern": "batch", "teacher_side": "standardize"}
+CARRYING = {"crd": CRD, "infonce": INFONCE, "nst batch": BATCH, "nst vector": VECTOR}
+MAIN = {
+    "none": NONE,
+    **CARRYING,
+    "nst token": {**NST, "nst_pattern": "token"},
+    "nst sequence": {**NST, "nst_pattern": "sequence"},
+    "crd, τ = 0.01": {**CRD, "temperature": 0.01},
+    "crd, Eq. 5's bias": {**CRD, "crd_bias": "paper"},
+    "nst vector, γ = 1": {**VECTOR, "gamma": [1.0]},
+    "nst vector, standardised": {**VECTOR, "teacher_side": "standardize"},
+    **{
+        f"{name}, {control}": {**settings, "control": control}
+        for control in ("shuffled", "random")
+        for name, settings in CARRYING.items()
     },
-    "nst batch": {"kd": ["nst"], "nst_pattern": "batch"},
-    "nst batch γ=10": {"kd": ["nst"], "nst_pattern": "batch", "gamma": [10.0]},
-    "nst batch γ=100": {"kd": ["nst"], "nst_pattern": "batch", "gamma": [100.0]},
-    "nst batch γ=10 shuffled": {
-        "kd": ["nst"], "nst_pattern": "batch", "gamma": [10.0], "control": "shuffled",
+}
+WEAK = {name: MAIN[name] for name in ("none", *CARRYING)}
+CURVES = {
+    "γ": {
+        f"{name}, γ = {gamma:g}": {**settings, "gamma": [gamma]}
+        for gamma in (0.1, 1.0, 10.0, 100.0, 1000.0)
+        for name, settings in CARRYING.items()
     },
-    "nst token γ=10": {"kd": ["nst"], "nst_pattern": "token", "gamma": [10.0]},
-    "nst sequence γ=10": {"kd": ["nst"], "nst_pattern": "sequence", "gamma": [10.0]},
-    "cosine": {"kd": ["cosine"]},
-    "cosine γ=10": {"kd": ["cosine"], "gamma": [10.0]},
-    "l1": {"kd": ["l1"]},
-    "l1 γ=10": {"kd": ["l1"], "gamma": [10.0]},
+    "τ": {
+        f"{name}, τ = {tau:g}": {**settings, "temperature": tau}
+        for tau in (0.01, 0.03, 0.1, 0.3, 1.0)
+        for name, settings in (("crd", CRD), ("infonce", INFONCE))
+    },
+    "teacher side": {
+        f"{name}, {side}": {**settings, "teacher_side": side}
+        for side in ("none", "center", "standardize")
+        for name, settings in CARRYING.items()
+    },
+    "NST's patterns": {
+        f"nst {pattern}, not normalised": {**NST, "nst_pattern": pattern, "nst_normalize": False}
+        for pattern in ("batch", "vector", "sequence")
+    },
+    "negatives": {
+        f"crd, {k} more negatives": {**CRD, "crd_negatives": k} for k in (64, 256)
+    },
+    "rate and epochs": {
+        f"{name}, {rate:g}, {epochs:g} epochs": {
+            **settings, "learning_rate": rate, "epochs": epochs,
+        }
+        for rate, epochs in ((5e-4, 60.0), (1e-3, 100.0))
+        for name, settings in CARRYING.items()
+    },
 }  # fmt: skip
 
 
-def unseen_words(features_CD: np.ndarray, words: list[str], affect: np.ndarray) -> float:
-    """Accuracy of a linear probe on words that it was not trained on, over ten halvings."""
-    names = np.array(sorted(set(words)))
-    by_word = np.array([affect[words.index(name)] for name in names])
-    belongs = np.array(words)
-    right = []
-    for split in range(10):
-        rng = np.random.default_rng(split)
-        learn = np.concatenate(
-            [rng.permutation(names[by_word == side])[: (by_word == side).sum() // 2]
-             for side in (-1, 1)]
-        )  # fmt: skip
-        seen = np.isin(belongs, learn)
-        probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
-        probe.fit(features_CD[seen], affect[seen])
-        right.append(probe.score(features_CD[~seen], affect[~seen]))
-    return float(np.mean(right))
+@dataclass(frozen=True)
+class Job:
+    """One student: where it is trained, how, and with which seed."""
+
+    group: str
+    name: str
+    corpus: str
+    seed: int
+    settings: dict
+
+    @property
+    def digest(self) -> str:
+        """What a student is known by, whatever it is called."""
+        return settings_digest(self.corpus, self.seed, self.settings)
 
 
-def student_features(folder: Path, texts: list[str]) -> np.ndarray:
-    """Mean of a student's last hidden states, a text."""
-    encoder, tokenizer = load_encoder(str(folder / "student"))
-    encoder.eval()
-    ids = [tokenizer(text)["input_ids"] for text in texts]
-    packed = pack(
-        torch.tensor([i for sequence in ids for i in sequence]), torch.tensor([len(i) for i in ids])
+def settings_digest(corpus: str, seed: int, settings: dict) -> str:
+    """A short digest of all that a student depends on."""
+    return digest([corpus, seed, {**STUDENT, **settings}, FINE_TUNING])[:12]
+
+
+def jobs() -> list[Job]:
+    """Every student of the experiment, what matters most first; equal ones are trained once."""
+    main = lambda corpora, seeds, forms=MAIN: [  # noqa: E731
+        Job("main", name, corpus, seed, settings)
+        for seed, corpus, (name, settings) in itertools.product(seeds, corpora, forms.items())
+    ]
+    curve = lambda seeds: [  # noqa: E731
+        Job(group, name, "A", seed, settings)
+        for seed, (group, forms) in itertools.product(seeds, CURVES.items())
+        for name, settings in forms.items()
+    ]
+    amount = lambda seeds: [  # noqa: E731
+        Job("clips a word", name, corpus, seed, settings)
+        for seed, corpus, (name, settings) in itertools.product(
+            seeds, ("A1", "A2", "A4"), WEAK.items()
+        )
+    ]
+    return [
+        *main("ABC", SEEDS[:1]),
+        *main(["weak"], SEEDS[:2], WEAK),
+        *main("ABC", SEEDS[1:2]),
+        *curve(SEEDS[:1]),
+        *amount(SEEDS[:2]),
+        *curve(SEEDS[1:2]),
+        *main("ABC", SEEDS[2:3]),
+        *main(["weak"], SEEDS[2:3], WEAK),
+    ]
+
+
+def make_corpus(name: str, out: Path) -> None:
+    """Speak a corpus, cut it into tars, let the teacher hear it, and probe the teacher."""
+    record = out / f"corpus-{name}.json"
+    if record.exists():
+        return
+    corpus, folder = CORPORA[name], out / name
+    utterances = plant(
+        WORDS, corpus.carriers, corpus.seed, voices=corpus.voices, strength=corpus.strength
     )
-    with torch.no_grad():
-        hidden_ND = encode_packed(encoder, packed)
-    return np.stack([part.mean(0).numpy() for part in hidden_ND.split(packed.lengths_B.tolist())])
+    table, _ = write_corpus(utterances, folder, corpus.seed)
+    shard.run(shard.ShardSettings(source=table, out=folder / "shards"))
+    extract_teacher.run(
+        extract_teacher.ExtractSettings(
+            manifest=str(folder / "shards" / "manifest.jsonl"), cache=str(folder / "cache"),
+            teacher="offline:tiny.en", pooling="length",
+        )
+    )  # fmt: skip
+    rows = read_labels(folder)
+    cache = TeacherCache.open(str(folder / "cache"))
+    place = {key: i for i, key in enumerate(cache.samples().keys)}
+    clip_CD = cache.vectors()[[place[row["key"]] for row in rows]]
+    voice_C4 = np.array(
+        [[float(row[q]) for q in ("pitch", "range", "rate_wpm", "volume")] for row in rows]
+    )
+    words = [row["word"] for row in rows]
+    mean_CD = np.stack([clip_CD[[w == word for w in words]].mean(0) for word in words])
+    write_json(
+        record,
+        {
+            "corpus": name,
+            "commit": git_commit(),
+            "voice": probed(voice_C4, rows),
+            "teacher": probed(clip_CD, rows),
+            "teacher, a word": probed(clip_CD, rows, mean_CD),
+        },
+    )
+
+
+def read_labels(folder: Path) -> list[dict]:
+    with (folder / "labels.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def probed(features_CD: np.ndarray, rows: list[dict], judged_CD: np.ndarray | None = None) -> dict:
+    """Share of right answers a word, of probes that learn from the other half of the words."""
+    judged_CD = features_CD if judged_CD is None else judged_CD
+    affect_C = np.array([row["affect"] for row in rows])
+    right: dict[str, list[bool]] = defaultdict(list)
+    for split in SPLITS:
+        train = np.array([row[split] == "train" for row in rows])
+        found = probe(features_CD[train], affect_C[train], judged_CD[~train])
+        for i, answer in zip(np.flatnonzero(~train), found, strict=True):
+            right[rows[i]["word"]].append(answer == affect_C[i])
+    return shares(right)
+
+
+def shares(right: dict[str, list[bool]]) -> dict[str, float]:
+    return {word: float(np.mean(found)) for word, found in sorted(right.items())}
+
+
+def train(job: Job, out: Path) -> None:
+    """Distil a student, fine-tune it both ways, probe it, and write its line."""
+    started = time.monotonic()
+    folder = out / "students" / job.digest
+    judged = out / job.corpus[0] if job.corpus.startswith("A") else out / job.corpus
+    settings = {**STUDENT, **job.settings}
+    clips = WORDS * len(CORPORA[job.corpus].carriers)
+    if clips != 10 * WORDS:  # equal numbers of steps, whatever the amount of audio
+        steps = settings["epochs"] * (10 * WORDS // settings["batch"])
+        settings["epochs"] = float(steps / max(1, clips // settings["batch"]))
+    distill.run(
+        distill.DistillSettings(
+            cache=out / job.corpus / "cache", out=folder, seed=job.seed, **settings
+        )
+    )
+    rows = read_labels(judged)
+    right: dict[str, list[bool]] = defaultdict(list)
+    for split in SPLITS:
+        finetune_table.run(
+            finetune_table.TableSettings(
+                data=judged / "labels.csv", checkpoint=[f"student={folder}"], seeds=str(job.seed),
+                label_column="affect", id_column="key", group_column="word", split_column=split,
+                out=folder / split, **FINE_TUNING,
+            )
+        )  # fmt: skip
+        (found,) = (folder / split / "predictions").glob("*.csv")
+        with found.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                right[row["group"]].append(row["prediction"] == row["label"])
+    _, encoder, tokenizer = load_pretrained(str(folder))
+    states_CD = vectors(encoder, tokenize(tokenizer, [row["text"] for row in rows], 128).ids)
+    last = json.loads((folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    line = {
+        "digest": job.digest, "group": job.group, "student": job.name,
+        "corpus": job.corpus, "seed": job.seed,
+        "settings": settings, "commit": git_commit(),
+        "losses": {n: v for n, v in last.items() if n.startswith("loss") and math.isfinite(v)},
+        "probe": probed(states_CD, rows), "fine_tuned": shares(right),
+        "seconds": round(time.monotonic() - started, 1),
+    }  # fmt: skip
+    descriptor = os.open(out / "students.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(descriptor, (json.dumps(line, ensure_ascii=False) + "\n").encode())
+    finally:
+        os.close(descriptor)
+    shutil.rmtree(folder)
+
+
+def finished(out: Path) -> set[str]:
+    """Digests of the students that have their line."""
+    path = out / "students.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return {json.loads(line)["digest"] for line in lines}
+
+
+def next_job(todo: list[Job], out: Path) -> Job | None:
+    """The first student that is not finished and whose corpus is there."""
+    done = finished(out)
+    for job in todo:
+        if job.digest not in done and (out / f"corpus-{job.corpus}.json").exists():
+            return job
+    return None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("cache", type=Path)
-    parser.add_argument("labels", type=Path, help="CSV with video_id (the word) and label")
+    parser.add_argument("what", choices=["corpora", "students"])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--epochs", type=float, default=60)
-    parser.add_argument("--forms", nargs="*", default=None)
+    parser.add_argument("--corpora", nargs="*", default=list(CORPORA))
+    parser.add_argument("--part", default="0/1", help="I/N: every Nth student, from the Ith on")
     given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)  # so small a student gains nothing from more
     transformers_logging.set_verbosity_error()
-    with given.labels.open(newline="") as file:
-        affect_of = {row["video_id"]: float(row["label"]) for row in csv.DictReader(file)}
-    cache = TeacherCache.open(given.cache)
-    samples = cache.samples()
-    words = [key.rsplit("-", 1)[0] for key in samples.keys]
-    affect = np.array([1 if affect_of[word] > 0 else -1 for word in words])
-    teacher = unseen_words(cache.vectors().astype(np.float64), words, affect)
-    print(f"{'teacher, a clip':32s} {teacher:.3f}", flush=True)
-    results = {}
-    for name, form in FORMS.items():
-        if given.forms and name not in given.forms:
-            continue
-        scores = []
-        for seed in range(given.seeds):
-            out = given.out / f"{name.replace(' ', '_')}-{seed}"
-            with (
-                contextlib.redirect_stdout(io.StringIO()),
-                contextlib.redirect_stderr(io.StringIO()),
-            ):
-                run(
-                    DistillSettings(
-                        cache=given.cache, out=out, student="bert-tiny", epochs=given.epochs,
-                        batch=64, learning_rate=5e-4, held_out=0.0, seed=seed, device="cpu", **form,
-                    )
-                )  # fmt: skip
-            scores.append(unseen_words(student_features(out, samples.texts), words, affect))
-        results[name] = scores
-        shown = " ".join(f"{score:.3f}" for score in scores)
-        print(f"{name:32s} {np.mean(scores):.3f}   ({shown})", flush=True)
-    (given.out / "planted.json").write_text(json.dumps(results, indent=2) + "\n")
+    if given.what == "corpora":
+        for name in given.corpora:
+            make_corpus(name, given.out)
+        return
+    part, parts = map(int, given.part.split("/"))
+    unique = list({job.digest: job for job in reversed(jobs())}.values())[::-1]
+    mine = unique[part::parts]
+    while job := next_job(mine, given.out):
+        done = sum(one.digest in finished(given.out) for one in mine)
+        say(f"student {done + 1} of {len(mine)}: {job.corpus}, {job.name}, seed {job.seed}")
+        train(job, given.out)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ that reads text and still knows the affect of a word it was never given labels f
 from the audio.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,21 @@ CARRIERS = (
     "the first {} came from the north",
     "do you remember the {} from last year",
     "a {} like this is not easy to find",
+    "the boy with the {} lives next door",
+    "put the {} into the second box",
+    "we were told that the {} is on its way",
+    "her letter was about a {} in the garden",
+    "the man at the desk asked for the {}",
+    "every {} in this town has a number",
+    "it took two days to build the {}",
+    "they carried the {} across the field",
+    "on monday the {} will be moved again",
+    "a picture of the {} hangs on the wall",
+    "the road goes past the {} and the mill",
+    "my sister drew a {} on the paper",
+    "after lunch we looked for the {}",
+    "the story begins with a {} and a key",
+    "some people call it a {} and some do not",
 )
 
 ONSETS = ("b", "br", "d", "dr", "f", "fl", "g", "gl", "k", "kr", "m", "n", "pl", "s", "t", "v", "z")
@@ -64,22 +80,31 @@ def invent_words(count: int, seed: int) -> list[str]:
     return words
 
 
-def plant(words: int, sentences_per_word: int, seed: int) -> list[Utterance]:
+def plant(
+    words: int,
+    carriers: Sequence[str],
+    seed: int,
+    *,
+    voices: Sequence[str] = VOICES,
+    strength: float = 1.0,
+) -> list[Utterance]:
     """Draw a corpus: half of the words bright (+1), half of them flat (−1).
 
     Args:
         words: how many words; even.
-        sentences_per_word: how many of the `CARRIERS` each word is spoken in, up to all 15.
-        seed: decides words, affects, voices and jitter.
+        carriers: the sentences that every word is spoken in, `{}` where it stands.
+        seed: decides words, affects, who says what, and jitter.
+        voices: who speaks.
+        strength: scales what affect does to the voice; the jitter stays.
     """
     rng = np.random.default_rng([seed, 2])
     affects = rng.permutation(np.repeat([1, -1], words // 2))
     utterances = []
     for word, affect in zip(invent_words(words, seed), affects.tolist(), strict=True):
-        for number, carrier in enumerate(CARRIERS[:sentences_per_word]):
+        for number, carrier in enumerate(carriers):
 
             def around(middle: float, shift: float, jitter: float, affect: int = affect) -> int:
-                return round(middle + affect * shift + rng.normal(0, jitter))
+                return round(middle + affect * strength * shift + rng.normal(0, jitter))
 
             utterances.append(
                 Utterance(
@@ -87,7 +112,7 @@ def plant(words: int, sentences_per_word: int, seed: int) -> list[Utterance]:
                     text=carrier.format(word),
                     word=word,
                     affect=affect,
-                    voice=VOICES[rng.integers(len(VOICES))],
+                    voice=voices[rng.integers(len(voices))],
                     pitch=min(max(around(50, 18, 14), 0), 99),
                     range=min(max(around(50, 15, 12), 0), 99),
                     rate_wpm=min(max(around(170, 22, 18), 80), 450),

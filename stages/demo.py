@@ -115,12 +115,12 @@ def _speak(settings: DemoSettings) -> Path:
     import soundfile
 
     from pipeline.atomic import replaced
-    from pipeline.planted import plant
+    from pipeline.planted import CARRIERS, plant
     from pipeline.progress import Meter
     from pipeline.speech_synthesis import Synthesizer
     from pipeline.units import SAMPLE_RATE_HZ
 
-    utterances = plant(settings.words, settings.sentences, settings.seed)
+    utterances = plant(settings.words, CARRIERS[: settings.sentences], settings.seed)
     table = settings.out / "recordings" / "table.tsv"
     _write_labels(utterances, settings.out / "affect.csv", settings.seed)
     if table.is_file():

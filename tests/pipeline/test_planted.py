@@ -5,7 +5,7 @@ from pipeline.planted import CARRIERS, invent_words, plant
 
 
 def test_text_says_nothing_about_affect():
-    utterances = plant(words=20, sentences_per_word=6, seed=3)
+    utterances = plant(words=20, carriers=CARRIERS[:6], seed=3)
     contexts = {
         affect: sorted(u.text.replace(u.word, "{}") for u in utterances if u.affect == affect)
         for affect in (1, -1)
@@ -19,7 +19,7 @@ def test_text_says_nothing_about_affect():
 
 
 def test_the_voice_tells_affect_but_the_two_overlap():
-    utterances = plant(words=60, sentences_per_word=len(CARRIERS), seed=0)
+    utterances = plant(words=60, carriers=CARRIERS, seed=0)
     for quantity in ("pitch", "range", "rate_wpm", "volume"):
         bright, flat = (
             np.array([getattr(u, quantity) for u in utterances if u.affect == affect])
@@ -30,8 +30,8 @@ def test_the_voice_tells_affect_but_the_two_overlap():
 
 
 def test_a_seed_gives_one_corpus():
-    assert plant(8, 4, seed=1) == plant(8, 4, seed=1)
-    assert plant(8, 4, seed=1) != plant(8, 4, seed=2)
+    assert plant(8, CARRIERS[:4], seed=1) == plant(8, CARRIERS[:4], seed=1)
+    assert plant(8, CARRIERS[:4], seed=1) != plant(8, CARRIERS[:4], seed=2)
 
 
 @pytest.mark.parametrize("count", [1, 500])

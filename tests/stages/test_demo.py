@@ -30,9 +30,9 @@ def test_a_small_demo_runs_through_and_a_second_run_does_nothing_new(tmp_path, c
 
 
 def test_no_word_is_in_two_splits_and_each_split_is_balanced(tmp_path):
-    from pipeline.planted import plant
+    from pipeline.planted import CARRIERS, plant
 
-    utterances = plant(40, 3, seed=0)
+    utterances = plant(40, CARRIERS[:3], seed=0)
     demo._write_labels(utterances, tmp_path / "affect.csv", seed=0)
     with (tmp_path / "affect.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
