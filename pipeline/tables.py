@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import SpeechkdError
+from pipeline.untrusted import check_size, parse_json
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 MAX_CELL_CHARACTERS = 1_000_000
+MAX_LINE_CHARACTERS = 16 * MAX_CELL_CHARACTERS
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,21 @@ def read_text(path: Path) -> str:
     Raises:
         SpeechkdError: the file is missing, unreadable or not UTF-8.
     """
+    if path.is_file():
+        check_size(str(path), path.stat().st_size)
     return "".join(_lines(path))
 
 
 def _lines(path: Path) -> Iterator[str]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            yield from file
+            while line := file.readline(MAX_LINE_CHARACTERS):
+                if len(line) == MAX_LINE_CHARACTERS:
+                    raise SpeechkdError(
+                        f"{path} has a line of over {MAX_LINE_CHARACTERS:,} characters; is it a "
+                        "table?"
+                    )
+                yield line
     except FileNotFoundError:
         raise SpeechkdError(f"{path}: there is no such file; check the path.") from None
     except UnicodeDecodeError as error:
@@ -108,11 +118,14 @@ def _delimiter(path: Path, header: str) -> str:
 def _split(line: str, delimiter: str, path: Path) -> list[str]:
     if path.suffix.lower() == ".tsv":
         return [_unquoted(cell) for cell in line.rstrip("\r\n").split("\t")]
-    return next(csv.reader([line], delimiter=delimiter), [])
+    csv.field_size_limit(MAX_CELL_CHARACTERS)
+    try:
+        return next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error as error:
+        raise SpeechkdError(f"{path}: its first line cannot be read ({error}).") from None
 
 
 def _csv_rows(path: Path) -> Iterator[Row]:
-    csv.field_size_limit(MAX_CELL_CHARACTERS)
     lines = _lines(path)
     header = next(lines, "")
     delimiter = _delimiter(path, header)
@@ -153,9 +166,9 @@ def _json_rows(path: Path) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            yield Row(number, {}, f"not JSON ({getattr(error, 'msg', 'nested too deep')})")
+            record = parse_json(line)
+        except ValueError as error:
+            yield Row(number, {}, f"not JSON ({getattr(error, 'msg', error)})")
             continue
         if isinstance(record, dict):
             yield Row(number, {name: _cell(value) for name, value in record.items()})

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pipeline.errors import SpeechkdError
+from pipeline.recordings import is_unicode
 
 SPLITS = ("train", "valid", "test")
 EMOTIONS = ("happiness", "sadness", "anger", "surprise", "disgust", "fear")
@@ -86,8 +87,8 @@ def tidy(clips: Iterable[Clip], source: str, notes: Mapping[str, int] | None = N
     """Check clips and bring them into range.
 
     Values beyond the scale are clamped (known faults of the label files: emotions over 3,
-    sentiment to 5, negative starts), clips without text or without any label are left out;
-    each is counted in the notes.
+    sentiment to 5, negative starts), halves of characters are replaced, clips without text or
+    without any label are left out; each is counted in the notes.
 
     Raises:
         SpeechkdError: no clip is left, two clips have one id, a split has an unknown name, or
@@ -121,9 +122,17 @@ def _clamped(clip: Clip, counted: Counter[str]) -> Clip:
         counted[what] += 1
         return min(max(value, low), high)
 
+    def whole(text: str) -> str:
+        if is_unicode(text):
+            return text
+        counted["texts or ids with half a character (a lone surrogate), replaced"] += 1
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
     return replace(
         clip,
-        text=" ".join(clip.text.split()),
+        video_id=whole(clip.video_id),
+        clip_id=whole(clip.clip_id),
+        text=" ".join(whole(clip.text).split()),
         sentiment=within(clip.sentiment, -3, 3, "sentiment values beyond ±3, clamped"),
         emotions=tuple(
             within(value, 0, 3, "emotion values beyond 0 to 3, clamped") for value in clip.emotions

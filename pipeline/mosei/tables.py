@@ -13,6 +13,7 @@ from pipeline import tables
 from pipeline.atomic import replaced, write_text
 from pipeline.errors import SpeechkdError
 from pipeline.mosei.table import EMOTIONS, SPLITS, UNKNOWN, Clip, Corpus, tidy
+from pipeline.untrusted import check_size, parse_json
 
 NAMES: dict[str, tuple[str, ...]] = {
     "video_id": ("video_id", "video", "file"),
@@ -42,6 +43,8 @@ NUMBERED_SPLITS = {"0": "train", "1": "valid", "2": "test", "3": ""}
 """Splits as s3prl's `CMU_MOSEI_Labels.csv` numbers them; 3 is in no fold."""
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+MAX_SOURCE_CHARACTERS = 4_000_000
+PARQUET_ROWS = 256  # read at once
 
 Placed = tuple[str, Mapping[str, Any]]
 """A row and its place in the file, as messages tell it."""
@@ -85,6 +88,8 @@ def read_rows(path: Path) -> tuple[list[str], Iterator[Placed]]:
         SpeechkdError: it is missing or not of its form; the line is named.
     """
     kind = path.suffix.lower()
+    if path.is_file():
+        check_size(str(path), path.stat().st_size)
     if kind == ".parquet":
         return _parquet_rows(path)
     if kind == ".json":
@@ -142,9 +147,9 @@ def read_folds(path: Path) -> dict[str, str]:
         lists = _assigned_lists(path)
     elif kind == ".json":
         try:
-            lists = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise SpeechkdError(f"{path}: not JSON ({error.msg}).") from None
+            lists = parse_json(tables.read_text(path))
+        except ValueError as error:
+            raise SpeechkdError(f"{path}: not JSON ({error}).") from None
     else:
         return _table_folds(path)
     folds: dict[str, str] = {}
@@ -191,10 +196,13 @@ def _assigned_lists(path: Path) -> dict[str, Any]:
     """The literal lists that a Python file assigns to names, without running it."""
     lists = {}
     try:
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        source = tables.read_text(path)
+        if len(source) > MAX_SOURCE_CHARACTERS:
+            raise SpeechkdError(f"{path} has {len(source):,} characters; a list of folds is short.")
+        for node in ast.parse(source).body:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                 lists[node.targets[0].id] = ast.literal_eval(node.value)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         raise SpeechkdError(
             f"{path}: expected nothing but lists of video ids, as in cmu_mosei_std_folds.py."
         ) from None
@@ -203,9 +211,9 @@ def _assigned_lists(path: Path) -> dict[str, Any]:
 
 def _json_object_rows(path: Path) -> tuple[list[str], Iterator[Placed]]:
     try:
-        content = json.loads(tables.read_text(path))
-    except json.JSONDecodeError as error:
-        raise SpeechkdError(f"{path}: not JSON ({error.msg}, line {error.lineno}).") from None
+        content = parse_json(tables.read_text(path))
+    except ValueError as error:
+        raise SpeechkdError(f"{path}: not JSON ({error}).") from None
     if isinstance(content, dict):
         content = [
             {"id": key, **row} if isinstance(row, dict) else row for key, row in content.items()
@@ -219,10 +227,17 @@ def _json_object_rows(path: Path) -> tuple[list[str], Iterator[Placed]]:
 def _parquet_rows(path: Path) -> tuple[list[str], Iterator[Placed]]:
     arrow, parquet = _pyarrow(path)
     try:
-        table = parquet.read_table(path)
-    except (OSError, arrow.ArrowInvalid) as error:
-        raise SpeechkdError(f"{path} cannot be read as Parquet: {error}") from None
-    return list(table.column_names), _numbered(table.to_pylist())
+        rows: list[Mapping[str, Any]] = []
+        size = 0
+        with parquet.ParquetFile(path) as file:
+            names = list(file.schema_arrow.names)
+            for batch in file.iter_batches(PARQUET_ROWS):
+                size += batch.nbytes  # a small file can unfold to any size
+                check_size(str(path), size)
+                rows += batch.to_pylist()
+    except (OSError, ValueError, TypeError, arrow.ArrowException) as error:
+        raise SpeechkdError(f"{path} cannot be read as Parquet: {str(error)[:200]}") from None
+    return names, _numbered(rows)
 
 
 def _numbered(rows: Iterable[Mapping[str, Any]]) -> Iterator[Placed]:

@@ -16,6 +16,7 @@ from typing import TypeAlias
 from pipeline.errors import SpeechkdError
 from pipeline.mosei.table import Clip
 from pipeline.mosei.tables import SUFFIXES, read_table
+from pipeline.untrusted import check_size
 
 OVERLAP_SECONDS = 1e-5
 SAME_TIME_SECONDS = 2e-3
@@ -150,6 +151,7 @@ def read_transcript(path: Path, notes: Counter[str]) -> list[Timed]:
         SpeechkdError: a line is not of that form.
     """
     rows = []
+    check_size(str(path), path.stat().st_size)
     content = path.read_bytes().decode("utf-8", "replace")
     if "\ufffd" in content:
         notes["transcripts that are not UTF-8, odd characters replaced"] += 1

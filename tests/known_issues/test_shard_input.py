@@ -32,7 +32,7 @@ def test_an_open_quote_swallows_no_rows_of_a_label_file_either(tmp_path):
         'video_id,clip_id,label,mode,text\nv,1,1.0,train,fine\nv,2,1.0,train,"open\nv,3,0,test,x\n',
         encoding="utf-8",
     )
-    with pytest.raises(SpeechkdError, match="row 3 cannot be read"):
+    with pytest.raises(SpeechkdError, match="line 3 cannot be read"):
         read_mosei(path)
 
 
