@@ -19,7 +19,7 @@ help:
 	@echo "make demo       install, then the whole pipeline on a small corpus it makes itself"
 	@echo "make test       install, then the tests"
 	@echo "make test-slow  install, then the slow tests"
-	@echo "make lint       install, then ruff and mypy"
+	@echo "make lint       install, then ruff, mypy, hadolint and shellcheck"
 	@echo "make clean      remove the virtual environment and the demo's output"
 
 demo: $(VENV)/.demo
@@ -35,6 +35,8 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
+	[ ! -x $(BIN)/shellcheck ] || $(BIN)/shellcheck stages/*.sbatch .ci/run .ci/build-image
 
 install: $(VENV)/.demo
 
