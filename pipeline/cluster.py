@@ -45,6 +45,9 @@ class Scheduler:
     """Value of the index in a job that is no array."""
 
 
+# Set in the job by its author where the scheduler does not tell a task how many there are.
+COUNT_VARIABLE = "SPEECHKD_ARRAY_TASKS"
+
 # From each scheduler's manual: sbatch(1) "Job array", OpenPBS and Torque "Job arrays", SGE
 # submit(1), LSF "Job array environment variables", AWS Batch "Array jobs", Kubernetes "Indexed
 # Job". PBS, Torque and Kubernetes do not tell a task how many there are.
@@ -86,7 +89,8 @@ def array_task(flag: str = "", environment: Mapping[str, str] | None = None) -> 
 
     Args:
         flag: `I/N` (I from 0), `auto/N` (I from the scheduler, N given), or "" for both from
-            the scheduler, and the whole work where there is none.
+            the scheduler (N from SPEECHKD_ARRAY_TASKS where that is set), and the whole work
+            where there is none.
         environment: the process's variables; those of this process by default.
 
     Raises:
@@ -94,16 +98,12 @@ def array_task(flag: str = "", environment: Mapping[str, str] | None = None) -> 
     """
     environment = os.environ if environment is None else environment
     if not flag:
-        return _from_scheduler(environment, None) or WHOLE
+        return _without_flag(environment)
     index, slash, count = flag.partition("/")
     if not slash or not count.isdecimal() or not (index == "auto" or index.isdecimal()):
         raise SpeechkdError(f"--array-task is {flag!r}; it must be I/N or auto/N, such as 0/16.")
     if index == "auto":
-        task = _from_scheduler(environment, int(count))
-        if task is None:
-            known = ", ".join(s.index for s in SCHEDULERS)
-            raise SpeechkdError(f"--array-task {flag}: none of the variables {known} is set.")
-        return task
+        return _from_scheduler_or_refused(environment, int(count), f"--array-task {flag}")
     return _checked(ArrayTask(int(index), int(count), f"--array-task {flag}"))
 
 
@@ -151,6 +151,23 @@ def stop_on_sigterm(consequence: str) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _without_flag(environment: Mapping[str, str]) -> ArrayTask:
+    count = environment.get(COUNT_VARIABLE, "")
+    if not count:
+        return _from_scheduler(environment, None) or WHOLE
+    if not count.isdecimal():
+        raise SpeechkdError(f"{COUNT_VARIABLE} is {count!r}; it must be the number of tasks.")
+    return _from_scheduler_or_refused(environment, int(count), f"{COUNT_VARIABLE}={count}")
+
+
+def _from_scheduler_or_refused(environment: Mapping[str, str], count: int, given: str) -> ArrayTask:
+    task = _from_scheduler(environment, count)
+    if task is None:
+        known = ", ".join(s.index for s in SCHEDULERS)
+        raise SpeechkdError(f"{given}: none of the variables {known} is set.")
+    return task
+
+
 def _from_scheduler(environment: Mapping[str, str], count: int | None) -> ArrayTask | None:
     for scheduler in SCHEDULERS:
         value = environment.get(scheduler.index, "")
@@ -172,21 +189,26 @@ def _task(scheduler: Scheduler, environment: Mapping[str, str], count: int | Non
     first = scheduler.default_first if first is None else first
     step = number(scheduler.step) or 1
     last, told = number(scheduler.last), number(scheduler.count)
-    if count is None and last is not None:
-        count = (last - first) // step + 1
-        if told is not None and told != count:
+    if last is not None:
+        spanned = (last - first) // step + 1
+        if told not in (None, spanned):
             raise SpeechkdError(
                 f"{source}: the array has gaps ({told} tasks between {first} and {last}), so a "
                 "task's place in it is not known. Submit a range without gaps, or give "
                 "--array-task I/N."
             )
-    count = told if count is None else count
-    if count is None:
+        told = spanned
+    if told is None and count is None:
         raise SpeechkdError(
             f"{source}, but {scheduler.name} does not say how many tasks there are. Give the "
-            f"number: --array-task auto/N, for instance auto/16."
+            f"number: {COUNT_VARIABLE}=16 in the job's environment, or --array-task auto/16."
         )
-    return _checked(ArrayTask((identifier - first) // step, count, source))
+    if told is not None and count not in (None, told):
+        raise SpeechkdError(
+            f"{source}: the array has {told} tasks, but {count} were given. Leave the number out, "
+            "or give --array-task I/N."
+        )
+    return _checked(ArrayTask((identifier - first) // step, count or told or 0, source))
 
 
 def _checked(task: ArrayTask) -> ArrayTask:

@@ -68,7 +68,7 @@ class ExtractSettings(Settings):
     array_task: str = setting(
         "",
         help="This process's share of the shards: I/N with I from 0, or auto/N. By default from "
-        "the variables of Slurm, SGE, LSF or AWS Batch; PBS and Kubernetes need auto/N.",
+        "the scheduler's variables; PBS and Kubernetes need SPEECHKD_ARRAY_TASKS=N as well.",
     )
     dry_run: bool = setting(
         False, help="Check everything, time one batch, print the plan, write nothing."

@@ -33,8 +33,9 @@ def test_each_index_is_a_share(job):
     command, *words = container["args"]
     settings = parse(command, ExtractSettings, words)
     count = job["spec"]["completions"]
+    environment = {variable["name"]: variable["value"] for variable in container["env"]}
     places = [
-        array_task(settings.array_task, {"JOB_COMPLETION_INDEX": str(index)})
+        array_task(settings.array_task, {**environment, "JOB_COMPLETION_INDEX": str(index)})
         for index in range(count)
     ]
     assert [(place.index, place.count) for place in places] == [(i, count) for i in range(count)]

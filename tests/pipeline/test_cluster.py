@@ -67,11 +67,43 @@ def test_schedulers_are_understood(environment, expected):
 
 @pytest.mark.parametrize("variable", ["PBS_ARRAY_INDEX", "PBS_ARRAYID", "JOB_COMPLETION_INDEX"])
 def test_schedulers_that_do_not_tell_the_count_need_it(variable):
-    with pytest.raises(SpeechkdError, match="auto/16"):
+    with pytest.raises(SpeechkdError, match=r"SPEECHKD_ARRAY_TASKS=16.*auto/16"):
         place({variable: "3"})
     assert place({variable: "3"}, "auto/8") == "3/8"
+    assert place({variable: "3", "SPEECHKD_ARRAY_TASKS": "8"}) == "3/8"
+    assert place({variable: "3", "SPEECHKD_ARRAY_TASKS": "9"}, "auto/8") == "3/8"
     with pytest.raises(SpeechkdError, match="is not possible"):
         place({variable: "8"}, "auto/8")
+    with pytest.raises(SpeechkdError, match="is not possible"):
+        place({variable: "8", "SPEECHKD_ARRAY_TASKS": "8"})
+
+
+SLURM_OF_EIGHT = {
+    "SLURM_ARRAY_TASK_ID": "4",
+    "SLURM_ARRAY_TASK_MIN": "1",
+    "SLURM_ARRAY_TASK_MAX": "8",
+    "SLURM_ARRAY_TASK_COUNT": "8",
+}
+
+
+def test_a_number_of_tasks_that_the_scheduler_confirms_changes_nothing():
+    assert place({**SLURM_OF_EIGHT, "SPEECHKD_ARRAY_TASKS": "8"}) == "3/8"
+    assert place(SLURM_OF_EIGHT, "auto/8") == "3/8"
+
+
+@pytest.mark.parametrize(
+    ("environment", "flag", "message"),
+    [
+        # elements 4 to 8 of 16, say, run once more: nobody knows which shares are meant
+        ({**SLURM_OF_EIGHT, "SPEECHKD_ARRAY_TASKS": "16"}, "", "has 8 tasks, but 16 were given"),
+        (SLURM_OF_EIGHT, "auto/16", "has 8 tasks, but 16 were given"),
+        ({"SPEECHKD_ARRAY_TASKS": "16"}, "", "SPEECHKD_ARRAY_TASKS=16: none of the variables"),
+        ({"SPEECHKD_ARRAY_TASKS": "x"}, "", "SPEECHKD_ARRAY_TASKS is 'x'"),
+    ],
+)
+def test_a_number_of_tasks_that_does_not_fit_is_refused(environment, flag, message):
+    with pytest.raises(SpeechkdError, match=message):
+        place(environment, flag)
 
 
 def test_a_flag_wins_over_the_scheduler():
