@@ -34,9 +34,11 @@ from pipeline.folder import Folder
 from pipeline.manifest import Manifest, parse_manifest
 from pipeline.receipts import Receipts
 from pipeline.settings import digest
+from pipeline.untrusted import parse_json
 from pipeline.vector_statistics import ShardStatistics, Statistics, merge
 
 WRITE_ATTEMPTS = 5
+OPTIONAL_TEXT = (str, type(None))
 
 
 @dataclass
@@ -79,13 +81,20 @@ class TeacherCache:
     def __init__(self, folder: Folder, group: zarr.Group, identity: Identity, manifest: Manifest):
         self.folder, self.identity, self.manifest = folder, identity, manifest
         self.location = folder.location
-        self._embedding = layout.array(group, "embedding")
         self._first_rows = layout.first_rows(manifest, identity.rows_per_object)
+        rows, width = self._first_rows[-1], identity.d_model
+        chunk = (identity.rows_per_object, width)
+        self._embedding = layout.array(
+            folder, group, "embedding", (rows, width), chunk, identity.dtype
+        )
         # the arrays of statistics that format 1 has
         self._first_format: tuple[Any, ...] = ()
         if identity.format_version == 1:
             names = ("statistics_mean", "statistics_m2")
-            self._first_format = tuple(layout.array(group, name) for name in names)
+            self._first_format = tuple(
+                layout.array(folder, group, name, (len(manifest), width), (1, width), "float64")
+                for name in names
+            )
         self.settings_sha256 = digest(asdict(identity))
         self._receipts = Receipts(
             folder,
@@ -158,7 +167,7 @@ class TeacherCache:
         if not layout.is_cache(folder):
             raise SpeechkdError(f"{folder.location}: there is no teacher cache here. {remedy}")
         try:
-            group = zarr.open_group(folder.zarr_store(), mode="r+")
+            group = layout.open_group(folder)
             record: Any = dict(group.attrs)["speechkd"]
             version = record["identity"]["format_version"]
             if version not in READABLE_FORMATS:
@@ -168,9 +177,11 @@ class TeacherCache:
                 )
             identity = Identity(**record["identity"])
             text = (folder.read("manifest.jsonl") or b"").decode()
-            manifest = parse_manifest(text, record["manifest_location"])
+            manifest = parse_manifest(text, str(record["manifest_location"]))
+            if manifest.sha256 != identity.manifest_sha256:
+                raise ValueError("manifest.jsonl is not the one it was made for")
             return cls(folder, group, identity, manifest)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SpeechkdError(
                 f"{folder.location} is not a readable teacher cache ({error!r}). {remedy}"
             ) from error
@@ -276,7 +287,8 @@ class TeacherCache:
                 raise ValueError("it is missing")
             # not splitlines: a text may hold one of Unicode's other line breaks
             lines = content.decode().rstrip("\n").split("\n")
-            records: list[dict[str, Any]] = json.loads(f"[{','.join(lines)}]")
+            records: list[dict[str, Any]] = parse_json(f"[{','.join(lines)}]")
+            _check_samples(records, self.rows_of(shard))
         except ValueError as error:
             raise SpeechkdError(
                 f"{self.location}/{name} is damaged ({error}). `speechkd cache verify` lists all "
@@ -353,6 +365,27 @@ def vectors_sha256(block_RD: NDArray[np.floating[Any]]) -> str:
     """Digest of vectors as stored: little-endian, row by row."""
     stored = block_RD.astype(block_RD.dtype.newbyteorder("<"), copy=False)
     return hashlib.sha256(np.ascontiguousarray(stored).tobytes()).hexdigest()
+
+
+def _check_samples(records: Sequence[Any], rows: range) -> None:
+    """Check that records are samples of these rows: they may be anybody's.
+
+    Raises:
+        ValueError: they are not.
+    """
+    for record in records:
+        if (
+            type(record) is not dict
+            or type(record.get("row")) is not int
+            or type(record.get("key")) is not str
+            or type(record.get("text")) is not str
+            or type(record.get("duration_s")) not in (int, float)
+            or type(record.get("speaker", 0)) not in OPTIONAL_TEXT
+            or type(record.get("recording", 0)) not in OPTIONAL_TEXT
+        ):
+            raise ValueError(f"not a sample: {str(record)[:200]}")
+        if record["row"] not in rows:
+            raise ValueError(f"row {record['row']} is outside the shard's {rows}")
 
 
 def _sample_lines(samples: Sequence[Mapping[str, Any]], first_row: int) -> bytes:

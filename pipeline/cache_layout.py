@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,10 +16,15 @@ from pipeline.folder import Folder
 from pipeline.manifest import Manifest
 from pipeline.storage import absolute
 from pipeline.units import CLIP_SECONDS, SAMPLE_RATE_HZ
+from pipeline.untrusted import has_control, parse_json
 
 FORMAT_VERSION = 2
 READABLE_FORMATS = (1, FORMAT_VERSION)
+Shape = tuple[int, int]
 ROWS_PER_OBJECT = 256
+MAX_WIDTH = 2**16
+MAX_OBJECT_VALUES = 2**26
+MAX_METADATA_BYTES = 2**26  # attributes may hold the versions of many libraries, and no more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +43,19 @@ class Identity:
     clip_seconds: int = CLIP_SECONDS
     rows_per_object: int = ROWS_PER_OBJECT
     manifest_sha256: str = ""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value: Any = getattr(self, field.name)
+            wanted = int if field.type is int else str
+            if type(value) is not wanted or (wanted is str and has_control(value)):
+                raise ValueError(f"{field.name} is {value!r}")
+        if not 1 <= self.d_model <= MAX_WIDTH:
+            raise ValueError(f"d_model is {self.d_model}")
+        if not 1 <= self.rows_per_object <= MAX_OBJECT_VALUES // self.d_model:
+            raise ValueError(f"rows_per_object is {self.rows_per_object}")
+        if self.dtype not in ("float16", "float32"):
+            raise ValueError(f"dtype is {self.dtype!r}")
 
 
 def first_rows(manifest: Manifest, rows_per_object: int) -> list[int]:
@@ -114,13 +132,55 @@ def _write_layout(
     group.attrs["speechkd"] = record
 
 
-def array(group: zarr.Group, name: str) -> Any:
-    """An array of a cache.
+def open_group(folder: Folder) -> zarr.Group:
+    """The Zarr group of a cache, whose arrays `array` opens.
 
     Raises:
-        KeyError: there is none of this name.
-        ValueError: it is no array.
+        ValueError: its metadata, or its folders, are not as this module writes them.
     """
+    for name in ("embedding", "embedding/c", "samples", "receipts"):
+        if folder.path is not None and (folder.path / name).is_symlink():
+            raise ValueError(f"{name} is a link, which could lead what is written anywhere")
+    _metadata(folder, "zarr.json", "group")
+    # not the copies of the arrays' metadata that a group may hold: `array` checks theirs
+    return zarr.open_group(folder.zarr_store(), mode="r+", use_consolidated=False)
+
+
+def _metadata(folder: Folder, name: str, kind: str) -> dict[str, Any]:
+    content = folder.read(name) or b""
+    if len(content) > MAX_METADATA_BYTES:
+        raise ValueError(f"{name} has {len(content):,} bytes")
+    found: Any = parse_json(content)
+    if not isinstance(found, dict) or (found.get("zarr_format"), found.get("node_type")) != (
+        3,
+        kind,
+    ):
+        raise ValueError(f"{name} is no {kind} of Zarr format 3")
+    return found
+
+
+def array(
+    folder: Folder, group: zarr.Group, name: str, shape: Shape, chunk: Shape, dtype: str
+) -> Any:
+    """An array of a cache; it is read by Zarr only if it is what this module would have made.
+
+    Zarr's metadata may name any codec and claim any size. A cache needs plain bytes.
+
+    Raises:
+        ValueError: it is not.
+    """
+    metadata = _metadata(folder, f"{name}/zarr.json", "array")
+    wanted = {
+        "shape": list(shape),
+        "data_type": dtype,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk)}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
+        "storage_transformers": [],
+    }
+    for key, value in wanted.items():
+        if metadata.get(key, [] if key == "storage_transformers" else None) != value:
+            raise ValueError(f"{name}: {key} is {str(metadata.get(key))[:200]}, not {value}")
     found = group[name]
     if not isinstance(found, zarr.Array):
         raise ValueError(f"{name} is not an array")

@@ -6,7 +6,24 @@ from typing import Any
 
 from pipeline.errors import SpeechkdError
 from pipeline.folder import Folder
+from pipeline.untrusted import parse_json
 from pipeline.vector_statistics import ShardStatistics
+
+NUMBER, TEXT = (int, float), (str,)
+FIELDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("shard", "samples", "written", "input_bytes"), (int,)),
+    **dict.fromkeys(("url", "input_sha256", "keys_sha256", "samples_sha256"), TEXT),
+    **dict.fromkeys(("vectors_sha256", "settings_sha256"), TEXT),
+    "audio_seconds": NUMBER,
+    "refused": (list,),
+    "versions": (dict,),
+}
+REFUSAL_FIELDS: dict[str, tuple[type, ...]] = {
+    "position": (int,),
+    "key": (str, type(None)),
+    "reason": TEXT,
+    "detail": TEXT,
+}
 
 AT_ONCE = 1000  # read together; bounds what their statistics take of the memory
 
@@ -103,10 +120,13 @@ class Receipts:
 
     def _parsed(self, name: str, content: bytes) -> dict[str, Any] | None:
         try:
-            receipt: dict[str, Any] = json.loads(content)
+            receipt: dict[str, Any] = parse_json(content)
             shard = receipt["shard"]
             valid = (
-                name == _name(shard)
+                _is_of(receipt, FIELDS)
+                and all(_is_of(refusal, REFUSAL_FIELDS) for refusal in receipt["refused"])
+                and receipt["written"] >= 0
+                and name == _name(shard)
                 and 0 <= shard < self._shards
                 and receipt["settings_sha256"] == self._settings_sha256
                 and receipt["samples"] == receipt["written"] + len(receipt["refused"])
@@ -124,6 +144,10 @@ class Receipts:
                 f"{self._folder.location}/receipts/{_name(shard)} has damaged statistics "
                 f"({error!r}); delete it and extract again."
             ) from error
+
+
+def _is_of(record: Mapping[str, Any], kinds: Mapping[str, tuple[type, ...]]) -> bool:
+    return all(type(record[name]) in allowed for name, allowed in kinds.items())
 
 
 def _name(shard: int) -> str:
