@@ -47,8 +47,8 @@ class Identity:
     def __post_init__(self) -> None:
         for field in fields(self):
             value: Any = getattr(self, field.name)
-            wanted = int if field.type is int else str
-            if type(value) is not wanted or (wanted is str and has_control(value)):
+            wanted: type = int if field.type is int else str
+            if type(value) is not wanted or (isinstance(value, str) and has_control(value)):
                 raise ValueError(f"{field.name} is {value!r}")
         if not 1 <= self.d_model <= MAX_WIDTH:
             raise ValueError(f"d_model is {self.d_model}")
