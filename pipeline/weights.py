@@ -6,7 +6,6 @@ it. Weights are read from safetensors only; nothing is ever unpickled.
 """
 
 import hashlib
-import json
 import os
 import re
 import struct
@@ -21,11 +20,14 @@ from pipeline.atomic import replaced, write_json
 from pipeline.encoder import EncoderShape
 from pipeline.errors import SpeechkdError
 from pipeline.progress import say
+from pipeline.untrusted import has_control, parse_json, read_text_file
 
 OFFLINE = "offline:tiny.en"
 OFFLINE_SHA256 = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"
 OFFLINE_SHAPE = EncoderShape(384, 4, 6, 1536, 80, 1500)
 PREFIXES = ("model.encoder.", "encoder.", "")
+LARGEST = EncoderShape(2**14, 1024, 1024, 2**16, 1024, 2**16)
+"""Beyond this a configuration is taken for damaged, or meant to exhaust the machine."""
 
 Tensors = dict[str, torch.Tensor]
 
@@ -81,7 +83,7 @@ def tensors_sha256(tensors: Tensors) -> str:
 
 def _read_shape(path: Path) -> EncoderShape:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = parse_json(read_text_file(path))
     except (OSError, ValueError) as error:
         raise SpeechkdError(
             f"{path} cannot be read ({error}); a teacher folder holds config.json and "
@@ -91,9 +93,20 @@ def _read_shape(path: Path) -> EncoderShape:
     if kind != "whisper":
         raise SpeechkdError(f"{path}: model_type is {kind!r}; only Whisper teachers are known.")
     names = [f.name for f in fields(EncoderShape)]
-    wrong = [n for n in names if not isinstance(config.get(n), int) or config[n] < 1]
+    wrong = [n for n in names if type(config.get(n)) is not int or config[n] < 1]
     if wrong:
         raise SpeechkdError(f"{path}: {wrong[0]} is {config.get(wrong[0])!r}, not a whole number.")
+    too_large = [n for n in names if config[n] > getattr(LARGEST, n)]
+    if too_large:
+        name = too_large[0]
+        raise SpeechkdError(
+            f"{path}: {name} is {config[name]:,}; at most {getattr(LARGEST, name):,} is read."
+        )
+    if config["d_model"] % config["encoder_attention_heads"]:
+        raise SpeechkdError(
+            f"{path}: d_model {config['d_model']} is no multiple of encoder_attention_heads "
+            f"{config['encoder_attention_heads']}."
+        )
     if config.get("activation_function", "gelu") != "gelu" or config.get("scale_embedding"):
         raise SpeechkdError(
             f"{path}: activation_function must be gelu and scale_embedding false, as in every "
@@ -105,10 +118,13 @@ def _read_shape(path: Path) -> EncoderShape:
 def _weight_files(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        outside = [n for n in names if Path(n).name != n]
+        try:
+            names = sorted(set(map(str, parse_json(read_text_file(index))["weight_map"].values())))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise SpeechkdError(f"{index} is not an index of weights ({error!r}).") from None
+        outside = [n for n in names if Path(n).name != n or has_control(n)]
         if outside:
-            raise SpeechkdError(f"{index} points outside its folder: {outside[0]}.")
+            raise SpeechkdError(f"{index} points outside its folder: {outside[0]!r}.")
         return [folder / name for name in names]
     single = folder / "model.safetensors"
     if single.is_file():
