@@ -1,7 +1,7 @@
 """Does it distil? Students on spoken corpora whose invented words differ in affect by voice alone.
 
     python bench/planted.py corpora --out DIR
-    python bench/planted.py students --out DIR            # or --part 0/2 and --part 1/2 at once
+    python bench/planted.py students --out DIR       # may run several times at once
     python bench/planted_tables.py DIR
 
 Each student goes through the commands' own code: wav → shard → extract-teacher (tiny.en) → distill
@@ -11,6 +11,7 @@ docs/does-it-distil.md tells the experiment and its figures.
 
 import argparse
 import csv
+import fcntl
 import itertools
 import json
 import math
@@ -18,6 +19,8 @@ import os
 import shutil
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,18 +112,18 @@ WEAK = {name: MAIN[name] for name in ("none", *CARRYING)}
 CURVES = {
     "γ": {
         f"{name}, γ = {gamma:g}": {**settings, "gamma": [gamma]}
-        for gamma in (0.1, 1.0, 10.0, 100.0, 1000.0)
-        for name, settings in CARRYING.items()
-    },
-    "τ": {
-        f"{name}, τ = {tau:g}": {**settings, "temperature": tau}
-        for tau in (0.01, 0.03, 0.1, 0.3, 1.0)
-        for name, settings in (("crd", CRD), ("infonce", INFONCE))
+        for name, settings in (("nst vector", VECTOR), ("nst batch", BATCH), ("crd", CRD))
+        for gamma in (1.0, 10.0, 100.0, 1000.0)
     },
     "teacher side": {
         f"{name}, {side}": {**settings, "teacher_side": side}
         for side in ("none", "center", "standardize")
         for name, settings in CARRYING.items()
+    },
+    "τ": {
+        f"{name}, τ = {tau:g}": {**settings, "temperature": tau}
+        for tau in (0.01, 0.03, 0.1, 1.0)
+        for name, settings in (("crd", CRD), ("infonce", INFONCE))
     },
     "NST's patterns": {
         f"nst {pattern}, not normalised": {**NST, "nst_pattern": pattern, "nst_normalize": False}
@@ -179,13 +182,15 @@ def jobs() -> list[Job]:
     ]
     return [
         *main("ABC", SEEDS[:1]),
-        *main(["weak"], SEEDS[:2], WEAK),
-        *main("ABC", SEEDS[1:2]),
+        *main(["weak"], SEEDS[:1], WEAK),
         *curve(SEEDS[:1]),
-        *amount(SEEDS[:2]),
-        *curve(SEEDS[1:2]),
+        *amount(SEEDS[:1]),
+        *main("ABC", SEEDS[1:2]),
+        *main(["weak"], SEEDS[1:2], WEAK),
         *main("ABC", SEEDS[2:3]),
         *main(["weak"], SEEDS[2:3], WEAK),
+        *curve(SEEDS[1:2]),
+        *amount(SEEDS[1:2]),
     ]
 
 
@@ -304,13 +309,21 @@ def finished(out: Path) -> set[str]:
     return {json.loads(line)["digest"] for line in lines}
 
 
-def next_job(todo: list[Job], out: Path) -> Job | None:
-    """The first student that is not finished and whose corpus is there."""
+@contextmanager
+def claimed(out: Path) -> Iterator[Job | None]:
+    """The first student that is not finished, is no other process's, and whose corpus is there."""
     done = finished(out)
-    for job in todo:
-        if job.digest not in done and (out / f"corpus-{job.corpus}.json").exists():
-            return job
-    return None
+    (out / "students").mkdir(exist_ok=True)
+    for job in jobs():
+        if job.digest in done or not (out / f"corpus-{job.corpus}.json").exists():
+            continue
+        with (out / "students" / f"{job.digest}.lock").open("w") as lock:
+            with suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if job.digest not in finished(out):
+                    yield job
+                    return
+    yield None
 
 
 def main() -> None:
@@ -318,7 +331,6 @@ def main() -> None:
     parser.add_argument("what", choices=["corpora", "students"])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--corpora", nargs="*", default=list(CORPORA))
-    parser.add_argument("--part", default="0/1", help="I/N: every Nth student, from the Ith on")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)  # so small a student gains nothing from more
@@ -327,13 +339,13 @@ def main() -> None:
         for name in given.corpora:
             make_corpus(name, given.out)
         return
-    part, parts = map(int, given.part.split("/"))
-    unique = list({job.digest: job for job in reversed(jobs())}.values())[::-1]
-    mine = unique[part::parts]
-    while job := next_job(mine, given.out):
-        done = sum(one.digest in finished(given.out) for one in mine)
-        say(f"student {done + 1} of {len(mine)}: {job.corpus}, {job.name}, seed {job.seed}")
-        train(job, given.out)
+    while True:
+        with claimed(given.out) as job:
+            if job is None:
+                break
+            left = {one.digest for one in jobs()} - finished(given.out)
+            say(f"{len(left)} students left: {job.corpus}, {job.name}, seed {job.seed}")
+            train(job, given.out)
 
 
 if __name__ == "__main__":
