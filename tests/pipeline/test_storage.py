@@ -1,4 +1,4 @@
-"""Locations: what is refused, what is tried again; tars and caches in a real S3 API."""
+"""Locations: what is refused, what is tried again; a real S3 API; tars in the hub."""
 
 import os
 import subprocess
@@ -16,6 +16,7 @@ from pipeline.manifest import read_manifest
 from pipeline.storage import open_stream, retried, scheme_of
 from stages.cache import VerifySettings, verify
 from stages.extract_teacher import ExtractSettings, run
+from tests.hub import Hub
 from tests.tars import write_corpus
 
 BUCKET = "speech"
@@ -232,3 +233,23 @@ def test_killed_at_any_put_a_cache_in_s3_ends_the_same(s3, puts):
     filesystem.invalidate_cache()
     found = objects(filesystem, f"{BUCKET}/killed-{puts}")
     assert found == objects(filesystem, f"{BUCKET}/reference")
+
+
+# --- the hub ---------------------------------------------------------------------------------
+
+
+def test_tars_in_a_data_set_of_the_hub_give_what_a_disk_gives(tmp_path):
+    manifest = write_corpus(tmp_path / "corpus", [3, 2, 4])
+    extract(manifest, tmp_path / "here")
+    command = ["extract-teacher", "hf://datasets/me/speech/manifest.jsonl", "--encoder=dummy"]
+    with Hub(manifest.parent) as hub:
+        done = subprocess.run(
+            [sys.executable, "-m", "stages.cli", *command, f"--cache={tmp_path / 'there'}"],
+            env={**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hub")},
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 0, done.stderr
+    there = TeacherCache.open(tmp_path / "there")
+    assert there.written == 9
+    assert there.digest() == TeacherCache.open(tmp_path / "here").digest()
