@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline import atomic
+from pipeline.elements import Element, elements
 from pipeline.errors import SpeechkdError
-from pipeline.slurm import Element, Queued, Submission, elements
+from pipeline.slurm import Queued, Submission
 
 FORMAT = 1
 TAIL_BYTES = 65_536

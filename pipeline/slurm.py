@@ -1,4 +1,4 @@
-"""Job arrays on Slurm: scripts made from the templates in `stages/`, submitted, and watched.
+"""Job arrays on Slurm: scripts made from the templates in `stages/`, submitted and queued.
 
 A script is a template's own text with three things filled in for one run: the `#SBATCH` lines, the
 words of the command, and where speechkd is. Everything that comes from a user is quoted as one
@@ -10,11 +10,9 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from pipeline import atomic
 from pipeline.errors import SpeechkdError
@@ -24,9 +22,6 @@ UNSAFE_IN_A_PATH = re.compile(r'[\x00-\x1f"%\\]')
 PLAIN_VALUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.,:@=/+*&|()\[\]-]*")
 EXTRA_LINE = re.compile(r"--[a-z][a-z-]*(=[^\x00-\x1f\"'\\`$;#]+)?")
 TIMEOUT_SECONDS = 60
-WHY_CHARACTERS = 500
-
-State = Literal["waiting", "running", "done", "failed", "ended", "not started"]
 
 
 @dataclass(frozen=True)
@@ -270,77 +265,3 @@ def _slurm(words: Sequence[str], what: str) -> str:
     if done.returncode:
         raise SpeechkdError(f"{what}: {done.stderr.strip() or f'status {done.returncode}'}")
     return done.stdout
-
-
-@dataclass(frozen=True)
-class Element:
-    """How an element of an array stands.
-
-    Attributes:
-        index: its place in the array.
-        state: `done`, `running`, `waiting`; `failed` where its log says so, `ended` where it left
-            the queue without a word (killed), `not started` where it left it before it began.
-        why: the error in its log, or what the queue says.
-        log: its log.
-        started: when it first started, in seconds since 1970; None before that.
-    """
-
-    index: int
-    state: State
-    why: str
-    log: Path
-    started: float | None
-
-
-def elements(
-    submission: Submission, queued: Mapping[tuple[str, int], Queued], logs: Path
-) -> list[Element]:
-    """How each element of a submission stands, by the queue and its log."""
-    found = []
-    for index in range(max(1, submission.elements)):
-        suffix = f"_{index}" if submission.elements else ""
-        log = logs / f"{submission.stage}-{submission.id}{suffix}.log"
-        started, end, error = _read_log(log)
-        now = queued.get((submission.id, index))
-        state: State
-        if end == "is done":
-            state, why = "done", ""
-        elif now is not None and now.state == "PENDING":
-            state, why = "waiting", now.reason
-        elif now is not None:
-            state, why = "running", now.state
-        elif end.startswith("failed"):
-            state, why = "failed", error or end
-        elif started is None:
-            state, why = "not started", "taken out of the queue before it started"
-        else:
-            state, why = "ended", f"ended without a word; the last line: {error or 'none'}"
-        found.append(Element(index, state, why, log, started))
-    return found
-
-
-def count(states: Sequence[Element]) -> Counter[State]:
-    """Number of elements in each state."""
-    return Counter(element.state for element in states)
-
-
-STARTS = re.compile(r"^element \S+ starts at (\d+)", re.MULTILINE)
-ENDS = re.compile(r"^element \S+ (is done|failed with status \d+[^\n]*)$", re.MULTILINE)
-
-
-def _read_log(log: Path) -> tuple[float | None, str, str]:
-    """When it first started, how its latest sitting ended ("" if it did not), and the error."""
-    try:
-        text = log.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return None, "", ""
-    starts = list(STARTS.finditer(text))
-    if not starts:
-        return None, "", ""
-    sitting = text[starts[-1].end() :]
-    end = ENDS.search(sitting)
-    told = [line for line in sitting.splitlines()[1:] if line.strip() and not ENDS.match(line)]
-    errors = [i for i, line in enumerate(told) if line.startswith(("error: ", "slurmstepd"))]
-    # an error's own lines follow it to the end; what is no error ends in its last line
-    why = " ".join(line.strip() for line in told[errors[-1] if errors else -1 :])
-    return float(starts[0][1]), end[1] if end else "", why[:WHY_CHARACTERS]

@@ -1,8 +1,9 @@
-"""What logs and queue together say of each element; scripts are tested in stages/test_slurm."""
+"""What logs and queue together say of each element."""
 
 import pytest
 
-from pipeline.slurm import Queued, Submission, elements
+from pipeline.elements import elements
+from pipeline.slurm import Queued, Submission
 
 START = "element 7_0 starts at 1700000000 on node, restart 0: 'speechkd'\n"
 AGAIN = "element 7_0 starts at 1700000500 on node, restart 1: 'speechkd'\n"
