@@ -2,11 +2,15 @@
 
 import json
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+ABANDONED_SECONDS = 3600
 
 
 @contextmanager
@@ -54,3 +58,25 @@ def write_text(path: Path, content: str) -> None:
 def write_json(path: Path, content: Any, *, indent: int | None = 2) -> None:
     """Write `content` to `path` as JSON, whole or not at all; NaN and infinity are refused."""
     write_text(path, json.dumps(content, indent=indent, allow_nan=False) + "\n")
+
+
+def remove_leftovers(
+    folder: Path, pattern: str = ".*.partial", *, older_than_seconds: float = ABANDONED_SECONDS
+) -> None:
+    """Remove half-written files and folders of processes that were killed.
+
+    Args:
+        folder: where they are; it may be absent.
+        pattern: of their names.
+        older_than_seconds: leave younger ones, which may be those of a process at work; 0 where
+            there can be no other.
+    """
+    for path in folder.glob(pattern):
+        with suppress(FileNotFoundError, NotADirectoryError):  # another process may be faster
+            newest = max(part.lstat().st_mtime for part in (path, *path.rglob("*")))
+            if older_than_seconds and time.time() - newest < older_than_seconds:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()

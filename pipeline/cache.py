@@ -125,6 +125,7 @@ class TeacherCache:
         cache = cls.open_same(location, manifest, identity)
         if cache is None:
             raise SpeechkdError(f"{folder.location} went away while it was being opened.")
+        folder.remove_leftovers()
         return cache
 
     @classmethod

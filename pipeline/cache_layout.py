@@ -95,9 +95,15 @@ def create(
     # Made aside and renamed, so that no task ever sees half a cache.
     try:
         folder.path.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{folder.path.name}.", dir=folder.path.parent))
+        aside = Path(
+            tempfile.mkdtemp(
+                prefix=f".{folder.path.name}.", suffix=".partial", dir=folder.path.parent
+            )
+        )
     except OSError as error:
-        raise SpeechkdError(f"{folder.location} cannot be made: {error}.") from None
+        raise SpeechkdError(
+            f"{folder.location} cannot be made: {error}. Name another folder, or mend that one."
+        ) from None
     try:
         _write_layout(Folder(aside), manifest, identity, versions)
         aside.chmod(0o755)

@@ -1,18 +1,17 @@
 """Folders of whole-or-absent files, on a disk or in object storage."""
 
 import os
-import time
 from collections.abc import Hashable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 from pipeline import atomic
 from pipeline.storage import filesystem, local_path, retried
 
-LEFTOVER_SECONDS = 3600
 # s3fs; gcsfs; adlfs; disks and sftp
 WHEN = ("LastModified", "updated", "last_modified", "mtime")
 TAGS = ("ETag", "etag", "md5Hash")
@@ -148,12 +147,9 @@ class Folder:
 
         Younger ones may be those of a task at work; in object storage there are none.
         """
-        if self.path is None:
-            return
-        for path in self.path.rglob("*.partial"):
-            with suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
-                    path.unlink()
+        if self.path is not None:
+            atomic.remove_leftovers(self.path, "**/*.partial")
+            atomic.remove_leftovers(self.path.parent, f".{escape(self.path.name)}.*.partial")
 
     def zarr_store(self) -> Any:
         """The same folder as a store for Zarr."""

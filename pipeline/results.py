@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.atomic import write_json, write_text
+from pipeline.atomic import remove_leftovers, write_json, write_text
 from pipeline.errors import SpeechkdError
 from pipeline.metrics import Array
 from pipeline.mosei.tasks import TASKS, Task
@@ -54,6 +54,8 @@ class Results:
                     projection.unlink()
                 write_json(path, {"format": FORMAT, **fixed, "created_by": provenance})
         _check_same(path, fixed)
+        for part in (folder, *(folder / name for name in ("cells", "predictions", "projections"))):
+            remove_leftovers(part)
 
     def finished(self, cell: str) -> bool:
         """Whether the cell is done."""

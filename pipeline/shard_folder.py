@@ -4,7 +4,6 @@ A tar's receipt tells which entries of the source went into it, so an interrupte
 behind the last receipt and ends with the same bytes as one that was never interrupted.
 """
 
-import fcntl
 import json
 import os
 from collections import Counter
@@ -14,8 +13,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Self
 
-from pipeline.atomic import replaced, write_json, write_text
+from pipeline.atomic import remove_leftovers, replaced, write_json, write_text
 from pipeline.errors import SpeechkdError
+from pipeline.locking import hold
 from pipeline.manifest import Shard, file_sha256, read_manifest, write_manifest
 from pipeline.progress import say
 from pipeline.recordings import Refusal
@@ -81,9 +81,12 @@ class ShardFolder:
             raise SpeechkdError(
                 f"--out {path} cannot be made: {error.strerror}; choose another folder."
             ) from None
-        self._handle = os.open(path, os.O_RDONLY)
+        self._handle = hold(
+            path,
+            f"--out {path}: another `speechkd shard` is writing there; wait for it, or choose "
+            "another folder.",
+        )
         try:
-            self._lock()
             self._claim(identity)
             self._sweep()
             self.tally = self._finished_tally()
@@ -183,17 +186,6 @@ class ShardFolder:
     def _receipt(self, number: int) -> Path:
         return self._receipts / f"speech-{number:06d}.json"
 
-    def _lock(self) -> None:
-        try:  # on the folder itself: the lock needs no file, and ends with the process
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SpeechkdError(
-                f"--out {self.path}: another `speechkd shard` is writing there; wait for it, or "
-                "choose another folder."
-            ) from None
-        except OSError:  # a file system without locks
-            say(f"{self.path}: this file system has no locks; run one command at a time on it")
-
     def _claim(self, identity: dict[str, Any]) -> None:
         """Make the folder this corpus', or check that it is."""
         path = self._receipts / "corpus.json"
@@ -219,8 +211,7 @@ class ShardFolder:
     def _sweep(self) -> None:
         """Remove what a killed run left of the files it was writing."""
         for folder in (self.path, self._receipts):
-            for leftover in folder.glob(".*.partial"):
-                leftover.unlink()
+            remove_leftovers(folder, older_than_seconds=0)
 
     def _finished_tally(self) -> Tally:
         """What the unbroken row of receipts with their tars says is done."""

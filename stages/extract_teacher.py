@@ -123,7 +123,6 @@ def run(settings: ExtractSettings) -> None:
         return
     _check_tars(manifest)
     cache = TeacherCache.create_or_open(settings.cache, manifest, identity, versions())
-    cache.folder.remove_leftovers()
     work, tally = _work(settings, manifest, cache, task)
     tally.check(settings.max_refused)
     if not work:

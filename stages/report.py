@@ -23,7 +23,7 @@ def run(settings: ReportSettings) -> None:
 
     Example: speechkd report results --out report
     """
-    from pipeline.atomic import write_bytes, write_text
+    from pipeline.atomic import remove_leftovers, write_bytes, write_text
     from pipeline.report import print_summary, tables, to_csv, to_latex
     from pipeline.report_page import as_html, as_markdown, sections
     from pipeline.results import read_folders
@@ -36,6 +36,8 @@ def run(settings: ReportSettings) -> None:
         print_summary(folder.records)
         every += tables(folder.records)
         made += sections(folder)
+    for part in (settings.out, settings.out / "figures"):
+        remove_leftovers(part)
     for section in made:
         if section.picture:
             write_bytes(settings.out / "figures" / f"{section.picture[0]}.png", section.picture[1])

@@ -236,8 +236,28 @@ def test_export_gives_rows_in_manifest_order_without_refused_ones(made, tmp_path
     assert set(records[0]) == {"row", "key", "text", "duration_s", "shard"}
     assert vectors_ND.dtype == np.float16
     assert np.array_equal(vectors_ND, cache.vectors())
-    with pytest.raises(SpeechkdError, match="exists"):
-        export(ExportSettings(cache=str(tmp_path / "cache"), out=tmp_path / "out"))
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    export(ExportSettings(cache=str(tmp_path / "cache"), out=tmp_path / "out"))
+    assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()} == before
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "longer", "absent", "another cache"])
+def test_export_into_anything_else_is_refused(made, tmp_path, damage):
+    settings = ExportSettings(cache=str(made / "cache"), out=tmp_path / "out")
+    export(settings)
+    file = tmp_path / "out" / "embedding.npy"
+    raw = file.read_bytes()
+    changed = {"flip": raw[:-1] + bytes([raw[-1] ^ 1]), "cut": raw[:-1], "longer": raw + b"\x00"}
+    if damage == "absent":
+        file.unlink()
+    elif damage == "another cache":
+        manifest = write_corpus(tmp_path / "corpus", [2])
+        extract(manifest, tmp_path / "cache")
+        settings = ExportSettings(cache=str(tmp_path / "cache"), out=tmp_path / "out")
+    else:
+        file.write_bytes(changed[damage])
+    with pytest.raises(SpeechkdError, match=r"exists and is not the export of this cache; name"):
+        export(settings)
 
 
 def test_places_that_cannot_be_written_are_named(made):
