@@ -1,16 +1,18 @@
 """The folder of a distillation run: its record, its checkpoints, and the student it ends in."""
 
 import json
+import os
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from pipeline import atomic, processes
 from pipeline.errors import SpeechkdError
+from pipeline.locking import hold
 from pipeline.student import Student, load_tokenizer
 
 Resume = Literal["auto", "never", "always"]
@@ -19,11 +21,14 @@ Resume = Literal["auto", "never", "always"]
 class RunFolder:
     """One run's folder: `run.json`, `metrics.jsonl`, `checkpoints/`, `student/`, `README.md`.
 
+    A context: one process at a time may write there.
+
     Args:
         path: where it is, or is to be.
     """
 
     def __init__(self, path: Path) -> None:
+        self._handle: int | None = None
         self.path = path
         self.record_file = path / "run.json"
         self.checkpoints = path / "checkpoints"
@@ -48,6 +53,38 @@ class RunFolder:
             ) from error
         return found
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def claim(self) -> None:
+        """Make the folder, be alone in it, and remove what a killed run left half-written.
+
+        Raises:
+            SpeechkdError: another process is at work there, or was since `prepare`.
+        """
+        if self._handle is None:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock()
+            if self.record_file.exists():
+                raise SpeechkdError(
+                    f"{self.path}: another `speechkd distill` has begun a run there meanwhile; "
+                    "the same command carries on with it."
+                )
+        atomic.remove_leftovers(self.path, older_than_seconds=0)
+        atomic.remove_leftovers(self.checkpoints, older_than_seconds=0)
+
+    def _lock(self) -> None:
+        self._handle = hold(
+            self.path,
+            f"{self.path}: another `speechkd distill` is writing there; wait for it, or name "
+            "another --out.",
+        )
+
     def prepare(
         self, identity: Mapping[str, Any], resume: Resume, free: Collection[str] = ()
     ) -> dict[str, Any] | None:
@@ -61,11 +98,16 @@ class RunFolder:
             free: settings that may differ, whatever an earlier version recorded of them.
 
         Raises:
-            SpeechkdError: it holds something else, or nothing to go on from.
+            SpeechkdError: it holds something else, or nothing to go on from, or another process
+                is at work there.
         """
+        if self.path.is_dir():
+            self._lock()
         found = self.record()
         if found is None:
-            if self.path.exists() and any(self.path.iterdir()):
+            if self.path.exists() and any(
+                not entry.name.startswith(".") for entry in self.path.iterdir()
+            ):
                 raise SpeechkdError(
                     f"{self.path} holds files but no run. Name a new or empty folder as --out."
                 )

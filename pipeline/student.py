@@ -409,7 +409,10 @@ def load_encoder(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """Load a tokenizer from a folder or by hub id."""
-    return _load(AutoTokenizer, name, weights=False)
+    tokenizer: PreTrainedTokenizerBase = _load(AutoTokenizer, name, weights=False)
+    for how in ("is_local", "local_files_only"):  # else saved with it: resumed runs would differ
+        tokenizer.init_kwargs.pop(how, None)
+    return tokenizer
 
 
 def _load(kind: Any, name: str, *, weights: bool = True) -> Any:

@@ -1,6 +1,13 @@
 """Teacher cache → a text-only student: masked-LM training with distillation, without audio."""
 
+from typing import TYPE_CHECKING
+
 from pipeline.distill_settings import OPERATIONAL, DistillSettings
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline.run_folder import RunFolder
 
 
 def run(settings: DistillSettings) -> None:
@@ -16,6 +23,16 @@ def run(settings: DistillSettings) -> None:
 
     Example: speechkd distill cache --out runs/crd --kd crd
     """
+    from pipeline import processes
+    from pipeline.run_folder import RunFolder
+
+    device = processes.device(settings.device)
+    processes.join(device.type)
+    with RunFolder(settings.out) as folder:
+        _distill(settings, folder, device)
+
+
+def _distill(settings: DistillSettings, folder: "RunFolder", device: "torch.device") -> None:
     import torch
 
     from pipeline import assembly, processes
@@ -24,19 +41,15 @@ def run(settings: DistillSettings) -> None:
     from pipeline.checkpoint import Checkpoints, Progress
     from pipeline.preflight import announce
     from pipeline.progress import say
-    from pipeline.run_folder import RunFolder
     from pipeline.run_record import finish, starting_record
     from pipeline.training import make_optimizer, train
     from pipeline.training_log import TrainingLog
 
-    device = processes.device(settings.device)
-    processes.join(device.type)
     main = processes.rank() == 0
     cache = TeacherCache.open(str(settings.cache))
     identity = {
         name: value for name, value in settings.record().items() if name not in OPERATIONAL
     } | {"cache_sha256": cache.digest()}
-    folder = RunFolder(settings.out)
     found = folder.prepare(identity, settings.resume, OPERATIONAL) if main else None
     finished = found is not None and found["status"] == "finished" and folder.student.is_dir()
     if processes.any_of(finished, device):
@@ -72,6 +85,7 @@ def run(settings: DistillSettings) -> None:
         settings, identity, found, cache, corpus, tokenizer, distillation, plan
     )
     if main:
+        folder.claim()
         if settings.resume == "never":
             folder.clear()
         folder.write_record(record)
