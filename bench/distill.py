@@ -37,12 +37,15 @@ from transformers.utils import logging as transformers_logging
 from pipeline import processes
 from pipeline.arithmetic import flops_per_token, peak_flops
 from pipeline.checkpoint import Progress
-from pipeline.corpus import Batches, Corpus, Masking
+from pipeline.clip_batches import Batches
+from pipeline.corpus import Corpus
 from pipeline.distillation import Distillation, View
+from pipeline.masking import Masking
 from pipeline.objectives import OBJECTIVES, Options, TeacherStatistics
 from pipeline.provenance import git_commit
 from pipeline.student import build_student
 from pipeline.training import Plan, Task, make_optimizer, train
+from pipeline.vectors import Vectors
 
 VOCABULARY = 30522
 MAX_TOKENS = 128
@@ -65,25 +68,23 @@ def make_corpus(clips: int, teacher_width: int, device: torch.device) -> Corpus:
     starts = lengths.cumsum(0) - lengths
     ids[starts] = 2
     ids[starts + lengths - 1] = 3
-    vectors = torch.from_numpy(rng.standard_normal((clips, teacher_width)).astype(np.float16))
-    corpus = Corpus(
-        ids_N=torch.from_numpy(ids.view(np.int16)),
-        starts_C=starts,
-        lengths_C=lengths,
-        vector_CE=vectors,
-        vector_of_C=torch.arange(clips),
-        row_C=torch.arange(clips),
-        recording_C=torch.arange(clips) // 10,
-        train=torch.arange(clips),
-        held_out=torch.arange(0),
-        statistics=TeacherStatistics(
-            vectors.double().mean(0), vectors.double().std(0, correction=0)
-        ),
-        where="in memory",
+    stored_SE = torch.from_numpy(rng.standard_normal((clips, teacher_width)).astype(np.float16))
+    number_C = torch.arange(clips, device=device)
+    wide_SE = stored_SE.double()
+    statistics = TeacherStatistics(wide_SE.mean(0), wide_SE.std(0, correction=0))
+    return Corpus(
+        ids_N=torch.from_numpy(ids.view(np.int16)).to(device),
+        starts_C=starts.to(device),
+        lengths_C=lengths.to(device),
+        vectors=Vectors(stored_SE.to(device), number_C, statistics),
+        row_C=number_C,
+        recording_C=number_C // 10,
+        train=number_C,
+        held_out=number_C[:0],
+        where=f"on {device}",
         truncated=0,
         dropped=[],
     )
-    return corpus.place(device)
 
 
 def make_tokenizer() -> BertTokenizer:
@@ -147,11 +148,11 @@ def ours(setup: Setup, kd: str, negatives: int = 0) -> Speed:
     """Speed of `speechkd distill`'s own loop."""
     torch.manual_seed(0)
     student = build_student(setup.student, setup.tokenizer, MAX_TOKENS)
-    width = setup.corpus.vector_CE.shape[1]
+    width = setup.corpus.vectors.width
     objectives = (
         {}
         if kd == "none"
-        else {kd: OBJECTIVES[kd](student.width, width, setup.corpus.statistics, Options())}
+        else {kd: OBJECTIVES[kd](student.width, width, setup.corpus.vectors.statistics, Options())}
     )
     module = Distillation(student, objectives, dict.fromkeys(objectives, 1.0), View())
     module.to(setup.device)
@@ -184,7 +185,7 @@ def ours(setup: Setup, kd: str, negatives: int = 0) -> Speed:
         train(module, task, limited, unsaved, Silent(), progress, optimizer, setup.device)
 
     if setup.compile:
-        module.compile_for(batches.shape(1))
+        module.compile_for(batches.shape())
     go(warm)
     tokens, clock = progress.tokens, Clock(setup.device)
     go(warm + setup.steps)

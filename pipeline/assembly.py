@@ -8,15 +8,17 @@ from transformers import PreTrainedTokenizerBase
 
 from pipeline import processes
 from pipeline.cache import TeacherCache
-from pipeline.corpus import Batches, Corpus, Masking, read_corpus
+from pipeline.clip_batches import Batches
+from pipeline.corpus import Corpus, read_corpus
 from pipeline.distill_settings import DistillSettings
 from pipeline.distillation import Distillation, View
 from pipeline.errors import SpeechkdError
+from pipeline.masking import Masking
 from pipeline.objectives import OBJECTIVES, Options
+from pipeline.prepared import Prepared
 from pipeline.progress import say
 from pipeline.run_folder import RunFolder
 from pipeline.student import Student, build_student, load_student, load_tokenizer
-from pipeline.tokenization import train_wordpiece
 from pipeline.training import Plan, Task
 
 WARMUP_AT_MOST = 0.5
@@ -34,13 +36,16 @@ def make_tokenizer(
     named = settings.tokenizer or settings.init
     if named:
         return load_tokenizer(named)
-    texts = (s["text"] for shard in cache.receipts() for s in cache.shard_samples(shard))
-    tokenizer = train_wordpiece(
-        texts,
-        settings.vocab_size,
-        lowercase=settings.lowercase,
-        max_tokens=settings.max_tokens,
-    )
+    with processes.first_on_this_machine():
+        tokenizer = load_tokenizer(
+            str(
+                Prepared(cache, settings.prepared).wordpiece(
+                    settings.vocab_size,
+                    lowercase=settings.lowercase,
+                    max_tokens=settings.max_tokens,
+                )
+            )
+        )
     if len(tokenizer) < settings.vocab_size and processes.rank() == 0:
         say(
             f"WordPiece finds {len(tokenizer):,} pieces in these texts, not "
@@ -53,18 +58,21 @@ def make_corpus(
     settings: DistillSettings,
     cache: TeacherCache,
     tokenizer: PreTrainedTokenizerBase,
-    folder: RunFolder,
+    device: torch.device,
 ) -> Corpus:
-    """The cache's texts as tokens, and its vectors."""
-    return read_corpus(
-        cache,
-        tokenizer,
-        max_tokens=settings.max_tokens,
-        held_out_share=settings.held_out,
-        seed=settings.seed,
-        control=settings.control,
-        spill=folder.vectors,
-    )
+    """The cache's texts as tokens, and its vectors if an objective needs them."""
+    with processes.first_on_this_machine():
+        return read_corpus(
+            cache,
+            tokenizer,
+            max_tokens=settings.max_tokens,
+            held_out_share=settings.held_out,
+            seed=settings.seed,
+            control=settings.control,
+            with_vectors=bool(settings.objectives()),
+            prepared=settings.prepared,
+            device=device,
+        )
 
 
 def make_student(settings: DistillSettings, tokenizer: PreTrainedTokenizerBase) -> Student:
@@ -93,7 +101,7 @@ def make_distillation(
         crd_symmetric=settings.crd_symmetric,
     )
     objectives = {
-        name: OBJECTIVES[name](student.width, teacher_width, corpus.statistics, options)
+        name: OBJECTIVES[name](student.width, teacher_width, corpus.vectors.statistics, options)
         for name in settings.objectives()
     }
     gammas = settings.gamma or [o.default_gamma for o in objectives.values()]

@@ -13,8 +13,9 @@ TRAINING = "Training"
 RUNNING = "Running"
 
 OPERATIONAL = {
-    "cache", "out", "device", "compile", "resume", "dry_run", "max_steps", "max_hours", "log_every",
-    "measure_every", "checkpoint_minutes", "checkpoint_steps", "keep", "license", "language",
+    "cache", "out", "prepared", "device", "compile", "resume", "dry_run", "max_steps", "max_hours",
+    "log_every", "measure_every", "checkpoint_minutes", "checkpoint_steps", "keep", "license",
+    "language",
 }  # fmt: skip
 """Settings that the trained weights do not depend on: they may change between sittings."""
 
@@ -213,6 +214,13 @@ class DistillSettings(Settings):
         panel=TRAINING,
     )
 
+    prepared: Path | None = setting(
+        None,
+        help="Folder for the tokens and vectors that are made ready once for all runs of a cache; "
+        "by default CACHE.prepared, or one in the user's cache folder where that cannot be "
+        "written.",
+        panel=RUNNING,
+    )
     device: Literal["auto", "cpu", "cuda"] = setting("auto", help="Where to train.", panel=RUNNING)
     compile: Literal["auto", "yes", "no"] = setting(
         "auto",

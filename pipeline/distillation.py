@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline import processes
-from pipeline.corpus import Batch
+from pipeline.clip_batches import Batch
 from pipeline.objectives import KDBatch, Objective
 from pipeline.objectives.contract import at_least_float32
 from pipeline.static_shapes import Shape, compiled

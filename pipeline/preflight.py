@@ -5,7 +5,8 @@ import shutil
 import torch
 
 from pipeline.cache import TeacherCache
-from pipeline.corpus import Batches, Corpus
+from pipeline.clip_batches import Batches
+from pipeline.corpus import Corpus
 from pipeline.distill_settings import DistillSettings
 from pipeline.distillation import Distillation
 from pipeline.errors import SpeechkdError
@@ -41,7 +42,7 @@ def announce(
     )
     state_bytes = 16 * parameters  # weights, gradients and both moments, float32
     say(
-        f"memory: tokens and vectors {corpus.nbytes / 1e9:.2f} GB, {corpus.where}; weights and "
+        f"memory: {corpus.where}; weights and "
         f"optimiser {state_bytes / 1e9:.2f} GB on {device}, and the activations of a batch"
     )
     for name, objective in distillation.named_objectives():

@@ -2,6 +2,8 @@
 
 import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
@@ -84,6 +86,17 @@ def any_of(flag: bool, on: torch.device) -> bool:
     votes = torch.tensor(float(flag), device=on)
     distributed.all_reduce(votes)
     return bool(votes > 0)
+
+
+@contextmanager
+def first_on_this_machine() -> Iterator[None]:
+    """Within, one process of this machine goes first: what it makes on the disk the others find."""
+    others = os.environ.get("LOCAL_RANK", "0") != "0"
+    if others:
+        wait()
+    yield
+    if not others:
+        wait()
 
 
 def wait() -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from pipeline import atomic, processes
+from pipeline import atomic
 from pipeline.errors import SpeechkdError
 from pipeline.locking import hold
 from pipeline.student import Student, load_tokenizer
@@ -34,7 +34,6 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.tokenizer = path / "checkpoints" / "tokenizer"
         self.student = path / "student"
-        self.vectors = path.with_name(f".{path.name}.vectors-{processes.rank()}.npy")
 
     def record(self) -> dict[str, Any] | None:
         """The record of the run that is here, if any.
@@ -154,10 +153,6 @@ class RunFolder:
     def kept_tokenizer(self) -> PreTrainedTokenizerBase | None:
         """The tokenizer that an earlier sitting stored."""
         return load_tokenizer(str(self.tokenizer)) if self.tokenizer.is_dir() else None
-
-    def drop_vectors(self) -> None:
-        """Delete what a run without enough memory kept on disk."""
-        self.vectors.unlink(missing_ok=True)
 
     def export(self, student: Student, tokenizer: PreTrainedTokenizerBase) -> None:
         """Write `student/`: an ordinary Hugging Face folder, whole or absent."""

@@ -33,6 +33,7 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutput
 
 from pipeline.errors import SpeechkdError
+from pipeline.memory import sent
 
 ATTENTION = "speechkd_packed"
 BAND_TOKENS = 16
@@ -79,7 +80,7 @@ class Packed:
 
     def to(self, device: torch.device) -> "Packed":
         """The same sequences on a device."""
-        return Packed(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        return Packed(**{f.name: sent(getattr(self, f.name), device) for f in fields(self)})
 
     def with_ids(self, ids_N: Tensor) -> "Packed":
         """The same sequences with other tokens in the same places, such as masked ones."""

@@ -1,7 +1,7 @@
 """WordPiece for a new student, and texts → flat token ids for any student."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -18,21 +18,20 @@ LETTERS_AT_MOST = 1000
 
 
 def train_wordpiece(
-    texts: Iterable[str], vocabulary_size: int, *, lowercase: bool, max_tokens: int
+    texts: Callable[[], Iterable[str]], vocabulary_size: int, *, lowercase: bool, max_tokens: int
 ) -> PreTrainedTokenizerBase:
     """Train BERT's tokenizer on texts; a small corpus gives fewer pieces than asked for.
 
     Args:
-        texts: the corpus.
+        texts: gives the corpus; called twice, so that it need not be held.
         vocabulary_size: pieces at the most, special tokens included.
         lowercase: whether to drop case and accents, as `bert-base-uncased` does.
         max_tokens: longest sequence, recorded in the tokenizer.
     """
-    kept = list(texts)
     tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS[1]))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    letters, inner = _alphabet(tokenizer, kept)
+    letters, inner = _alphabet(tokenizer, texts())
     # The trainer numbers pieces in the order of a hash table and breaks ties by number, so that
     # its result changes from run to run; numbering all single letters beforehand makes it fixed.
     trainer = trainers.WordPieceTrainer(
@@ -42,7 +41,7 @@ def train_wordpiece(
         limit_alphabet=len(letters),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(kept, trainer)
+    tokenizer.train_from_iterator(texts(), trainer)
     return BertTokenizer(
         vocab=tokenizer.get_vocab(), do_lower_case=lowercase, model_max_length=max_tokens
     )

@@ -59,16 +59,15 @@ def _distill(settings: DistillSettings, folder: "RunFolder", device: "torch.devi
         return
 
     tokenizer = assembly.make_tokenizer(settings, cache, folder)
-    corpus = assembly.make_corpus(settings, cache, tokenizer, folder)
+    corpus = assembly.make_corpus(settings, cache, tokenizer, device)
     torch.manual_seed(settings.seed)
     student = assembly.make_student(settings, tokenizer)
     distillation = assembly.make_distillation(settings, student, corpus, cache.identity.d_model)
     distillation.to(device)
-    corpus = corpus.place(device)
     batches = assembly.make_batches(settings, corpus, tokenizer, device)
     plan = assembly.make_plan(settings, batches, device)
     if settings.compile == "yes" or (settings.compile == "auto" and device.type == "cuda"):
-        distillation.compile_for(batches.shape(-(-plan.last_step // plan.steps_per_epoch)))
+        distillation.compile_for(batches.shape())
     checkpoints = Checkpoints(folder.checkpoints, settings.keep)
     optimizer = make_optimizer(distillation, plan)
     progress = Progress()
@@ -105,7 +104,6 @@ def _distill(settings: DistillSettings, folder: "RunFolder", device: "torch.devi
     outcome = train(distillation, task, plan, checkpoints, log, progress, optimizer, device)
     del task  # holds what distributes the gradients, which must go before the group does
     log.close()
-    folder.drop_vectors()
     if main and outcome == "signal":
         say(f"stopped at step {progress.step:,}; the same command carries on")
     elif main:

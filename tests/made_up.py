@@ -7,6 +7,7 @@ import numpy as np
 
 from pipeline.cache import Identity, ShardResult, TeacherCache
 from pipeline.manifest import Manifest, Shard
+from pipeline.tokenization import train_wordpiece
 
 WORDS = [
     "the",
@@ -74,3 +75,9 @@ def make_cache(
     for shard, samples in enumerate(samples_per_shard):
         cache.write_shard(shard, shard_result(samples, d_model, seed=shard), {})
     return cache
+
+
+def wordpiece(cache: TeacherCache):
+    """A tokenizer of 200 pieces trained on a cache's texts."""
+    texts = cache.samples().texts
+    return train_wordpiece(lambda: texts, 200, lowercase=True, max_tokens=32)

@@ -8,8 +8,10 @@ import torch
 from torch.nn import functional
 from transformers import AutoModelForMaskedLM
 
-from pipeline.corpus import Batches, Masking, read_corpus
+from pipeline.clip_batches import Batches
+from pipeline.corpus import read_corpus
 from pipeline.distillation import Distillation, View
+from pipeline.masking import Masking
 from pipeline.objectives import OBJECTIVES, Options
 from pipeline.student import Student
 from pipeline.tokenization import train_wordpiece
@@ -20,7 +22,8 @@ from tests.pipeline.test_student import CONFIGS
 @pytest.fixture(scope="module")
 def corpus_and_tokenizer(tmp_path_factory):
     cache = make_cache(tmp_path_factory.mktemp("step") / "cache", [60])
-    tokenizer = train_wordpiece(cache.samples().texts, 99, lowercase=True, max_tokens=16)
+    texts = cache.samples().texts
+    tokenizer = train_wordpiece(lambda: texts, 99, lowercase=True, max_tokens=16)
     corpus = read_corpus(cache, tokenizer, max_tokens=16, held_out_share=0.1, seed=0)
     return corpus, tokenizer
 
@@ -30,7 +33,9 @@ def make(corpus_and_tokenizer, kind, kd, view=None, gamma=3.0):
     torch.manual_seed(0)
     config = deepcopy(CONFIGS[kind])
     student = Student(AutoModelForMaskedLM.from_config(config))
-    objectives = {name: OBJECTIVES[name](32, 8, corpus.statistics, Options()) for name in kd}
+    objectives = {
+        name: OBJECTIVES[name](32, 8, corpus.vectors.statistics, Options()) for name in kd
+    }
     module = Distillation(student, objectives, dict.fromkeys(kd, gamma), view or View())
     masking = Masking.of(tokenizer, 0.15, torch.device("cpu"))
     return module.eval(), Batches(corpus, masking, 12, seed=1).epoch(0)(1)
@@ -58,7 +63,7 @@ def the_usual_way(module, batch, corpus, pad_id):
     hidden_BLD = out.hidden_states[-1]
     objective = module.objectives["nst"]
     projected_BLE = objective.projection(hidden_BLD)
-    teacher_BE = corpus.vector_CE[batch.clip_B]
+    teacher_BE = corpus.vectors.of(batch.clip_B)
     cosine_BL = functional.cosine_similarity(projected_BLE, teacher_BE[:, None], dim=-1)
     kd = (2 * (1 - cosine_BL**2) * mask_BL).sum() / mask_BL.sum()
     return out.loss, kd
@@ -163,7 +168,7 @@ def test_measured_cosine_and_its_baseline(corpus_and_tokenizer):
     module, batch = make(corpus_and_tokenizer, "bert", ["cosine"])
     objective = module.objectives["cosine"]
     objective.projection = torch.nn.Identity()
-    teacher_BE = objective.teacher(corpus.vector_CE[batch.clip_B])
+    teacher_BE = objective.teacher(corpus.vectors.of(batch.clip_B))
     pairs = module.pairs(teacher_BE[batch.clip_N], batch)
     from pipeline.distillation import nearness
 

@@ -10,16 +10,19 @@ TEXTS = ["The cat sat on the mat", "a dog RAN under the mat", "é – 你好 ok"
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return train_wordpiece(TEXTS, 120, lowercase=True, max_tokens=16)
+    return train_wordpiece(lambda: TEXTS, 120, lowercase=True, max_tokens=16)
 
 
 def test_training_is_the_same_each_time():
     """Many pairs that are equally frequent, so that every tie has to be broken the same way."""
     texts = ["".join(chr(97 + (i * j) % 26) for j in range(2, 9)) for i in range(300)]
-    first = train_wordpiece(texts, 200, lowercase=True, max_tokens=16).get_vocab()
+    first = train_wordpiece(lambda: texts, 200, lowercase=True, max_tokens=16).get_vocab()
     assert len(first) == 200
     for _ in range(5):
-        assert train_wordpiece(iter(texts), 200, lowercase=True, max_tokens=16).get_vocab() == first
+        assert (
+            train_wordpiece(lambda: iter(texts), 200, lowercase=True, max_tokens=16).get_vocab()
+            == first
+        )
 
 
 @pytest.mark.parametrize("pieces", range(4))
@@ -33,7 +36,7 @@ def test_pieces_are_those_that_the_trainer_finds(pieces):
     size = 5 + 8 + pieces  # special tokens, five letters, and the three that stand inside words
     trained = BertWordPieceTokenizer(lowercase=True)
     trained.train_from_iterator(texts, vocab_size=size, min_frequency=0, show_progress=False)
-    ours = train_wordpiece(texts, size, lowercase=True, max_tokens=16)
+    ours = train_wordpiece(lambda: texts, size, lowercase=True, max_tokens=16)
     assert set(trained.get_vocab()) == set(ours.get_vocab())
     assert {"ab", "abc", "de"} & set(ours.get_vocab()) == set(["ab", "abc", "de"][:pieces])
 
@@ -49,13 +52,13 @@ def test_saved_tokenizer_loads_with_auto_tokenizer_and_reads_the_same(tokenizer,
 
 def test_case_is_kept_or_dropped():
     for lowercase in (True, False):
-        made = train_wordpiece(TEXTS, 120, lowercase=lowercase, max_tokens=16)
+        made = train_wordpiece(lambda: TEXTS, 120, lowercase=lowercase, max_tokens=16)
         assert (made("CAT")["input_ids"] == made("cat")["input_ids"]) == lowercase
 
 
 def test_vocabulary_is_at_most_what_was_asked_for(tokenizer):
     assert len(tokenizer) <= 120
-    assert len(train_wordpiece(TEXTS, 40, lowercase=True, max_tokens=16)) == 40
+    assert len(train_wordpiece(lambda: TEXTS, 40, lowercase=True, max_tokens=16)) == 40
 
 
 def test_encoding_is_the_tokenizers_own_truncation(tokenizer):

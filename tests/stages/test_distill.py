@@ -143,6 +143,18 @@ def test_a_stop_between_changes_nothing_bit_for_bit(settings, tmp_path, kd):
     assert len(json.loads((parted / "run.json").read_text())["sittings"]) == 3
 
 
+@pytest.mark.parametrize("kd", ["nst", "crd"])
+def test_mapped_files_train_the_same_bit_for_bit(settings, tmp_path, monkeypatch, capsys, kd):
+    negatives = 20 if kd == "crd" else 0
+    run(settings(kd=[kd], crd_negatives=negatives, out=tmp_path / "memory"))
+    assert "memory-mapped" not in capsys.readouterr().err
+    monkeypatch.setattr("pipeline.memory.available_bytes", lambda: 0)
+    run(settings(kd=[kd], crd_negatives=negatives, out=tmp_path / "mapped"))
+    assert capsys.readouterr().err.count("memory-mapped") == 2, "tokens and vectors"
+    assert losses(tmp_path / "mapped") == losses(tmp_path / "memory")
+    assert same_weights(tmp_path / "mapped", tmp_path / "memory")
+
+
 def test_seed_decides_everything(settings, tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         run(settings(out=tmp_path / name, seed=seed))
