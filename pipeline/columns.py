@@ -118,14 +118,17 @@ def mosei_columns() -> dict[str, tuple[str, tuple[Column, ...]]]:
     )
     return {
         "table1": (
-            "Sentiment, accuracy in % (scheme paper: a classifier a column)",
+            "Table 1: sentiment, accuracy in % (scheme paper: a classifier a column)",
             (*paper, average),
         ),
-        "table1-mult": ("Sentiment, accuracy in % (scheme mult: one regression, rounded)", mult),
-        "table2": ("Sentiment score (regression); r in %", value),
-        "table3": ("Emotions, accuracy in % (a classifier each)", (*emotions, average)),
+        "table1-mult": (
+            "Table 1 by the other scheme: accuracy in % (mult: one regression, rounded)",
+            mult,
+        ),
+        "table2": ("Table 2: sentiment score (regression; a low MAE is good, r in %)", value),
+        "table3": ("Table 3: emotions, accuracy in % (a classifier each)", (*emotions, average)),
         "table3-shared": (
-            "Emotions, accuracy in % (one head of six sigmoids)",
+            "Table 3 by one head of six sigmoids: emotions, accuracy in %",
             (*flags, average),
         ),
     }

@@ -12,7 +12,6 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -163,21 +162,3 @@ def _improvement(sums: list[Array], drawn_RG: Array, seeds_RS: Array, measure: s
             value_RS = total[..., 1] / total[..., 0]
         values.append((value_RS * seeds_RS).sum(1))
     return np.asarray(values[0] - values[1])
-
-
-def told(name: str, baseline: str, task: str, unit: str, found: Difference, scale: float) -> str:
-    """One plain sentence on what a difference shows and what it does not."""
-    mean, low, high = (f"{x * scale:+.{2 if scale > 1 else 4}f}" for x in _ends(found))
-    figures = f"{task}: {name} against {baseline}, {mean} {unit} (95 % interval {low} to {high})"
-    if not found.beyond_noise:
-        return f"{figures}. Inside the noise: this does not show a difference."
-    word = "better" if found.mean > 0 else "worse"
-    seeds = "1 seed only" if found.seeds == 1 else f"{found.seeds} seeds"
-    return (
-        f"{figures}. {word.capitalize()} beyond the noise of test clips and fine-tuning ({seeds}); "
-        "the noise of pre-training is not in it."
-    )
-
-
-def _ends(found: Difference) -> tuple[Any, ...]:
-    return found.mean, found.low, found.high

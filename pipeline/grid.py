@@ -149,6 +149,9 @@ def run_cells(grid: Grid, todo: Sequence[Cell], results: Results, device: torch.
             encoder.to(device)
             _project(results, grid, described, encoder, tokens)
             for cell in group:
+                if results.finished(cell.name):  # meanwhile, by another command
+                    meter.advance(cell.clips(grid.recipe.epochs), cell.name)
+                    continue
 
                 def advance(clips: int, note: str, name: str = cell.name) -> None:
                     meter.advance(clips, f"{name} {note}")

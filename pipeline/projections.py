@@ -32,19 +32,19 @@ def picture(paths: Mapping[str, Path]) -> bytes | None:
     Args:
         paths: encoder → its file.
     """
-    points = {}
-    for name, path in paths.items():
-        points_n2, raw, share = read_projection(path)
-        if not any(raw):
-            continue
-        values = _numbers(raw)
-        points[name] = (points_n2, values, share)
-    return figures.planes(points) if points else None
-
-
-def _numbers(raw: list[str]) -> list[float]:
+    read = {name: read_projection(path) for name, path in paths.items()}
+    read = {name: found for name, found in read.items() if any(found[1])}
+    if not read:
+        return None
+    labels = [label for _, raw, _ in read.values() for label in raw]
     try:
-        return [float(value) for value in raw]
+        kinds: list[str] = []
+        number = {label: float(label) for label in labels}
     except ValueError:
-        kinds = sorted(set(raw))
-        return [float(kinds.index(value)) for value in raw]
+        kinds = sorted(set(labels))
+        number = {kind: float(place) for place, kind in enumerate(kinds)}
+    points = {
+        name: (points_n2, [number[label] for label in raw], share)
+        for name, (points_n2, raw, share) in read.items()
+    }
+    return figures.planes(points, kinds)

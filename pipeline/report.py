@@ -6,8 +6,9 @@ starts with the best constant answer.
 
 import csv
 import io
+import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline.columns import (
@@ -62,7 +63,7 @@ class Table:
             seeds = 0 if label == CONSTANT else self.seeds
             line = [label]
             for column, stat, also in zip(self.columns, stats, theirs, strict=True):
-                line.append(column.show(stat, seeds))
+                line.append("" if label.startswith(PAPER) else column.show(stat, seeds))
                 if also:
                     line.append(self.published.get(label, {}).get(column.title, ""))
             lines.append(line)
@@ -211,9 +212,15 @@ def _constant(records: Sequence[Record], columns: Sequence[Column], column: Colu
     return Stat(values[0], None, 1) if values and values[0] is not None else None
 
 
+def is_figures(cells: Iterable[str]) -> bool:
+    """Whether the cells of a column are all figures (or dashes), which are set to the right."""
+    return all(re.fullmatch(r"(?:[\d\s.,±+–()%-]|of|to)*", cell) for cell in cells)
+
+
 def to_markdown(grid: Sequence[Sequence[str]]) -> str:
     """A table of text as Markdown."""
-    lines = [grid[0], ["---", *("---:" for _ in grid[0][1:])], *grid[1:]]
+    figures = [is_figures(line[i] for line in grid[1:]) for i in range(len(grid[0]))]
+    lines = [grid[0], ["---:" if right else "---" for right in figures], *grid[1:]]
     return "\n".join("| " + " | ".join(_cell(text) for text in line) + " |" for line in lines)
 
 

@@ -25,7 +25,8 @@ def run(settings: ReportSettings) -> None:
     """
     from pipeline.atomic import remove_leftovers, write_bytes, write_text
     from pipeline.report import print_summary, tables, to_csv, to_latex
-    from pipeline.report_page import as_html, as_markdown, sections
+    from pipeline.report_page import as_html, as_markdown
+    from pipeline.report_sections import sections
     from pipeline.results import read_folders
 
     folders = read_folders(settings.results)

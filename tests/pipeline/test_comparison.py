@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.comparison import Predictions, difference, read_predictions, told
+from pipeline.comparison import Predictions, difference, read_predictions
 from pipeline.errors import SpeechkdError
 from pipeline.mosei.tasks import TASKS
 from pipeline.results import prediction_table
@@ -112,18 +112,6 @@ def test_no_common_seed_gives_no_difference():
 def test_other_clips_are_not_compared():
     with pytest.raises(SpeechkdError, match="different test clips"):
         difference({0: binary(0.5, 10)}, {0: binary(0.5, 11)}, "accuracy")
-
-
-def test_sentences_say_what_is_and_is_not_shown():
-    gain = difference({0: binary(0.9, seed=1)}, {0: binary(0.6, seed=2)}, "accuracy")
-    text = told("crd", "none", "sentiment2", "points of accuracy", gain, 100)
-    assert "Better beyond the noise" in text
-    assert "1 seed only" in text
-    assert "pre-training is not in it" in text
-    nothing = difference({0: binary(0.7, seed=1)}, {0: binary(0.7, seed=2)}, "accuracy")
-    assert "Inside the noise: this does not show a difference" in told(
-        "crd", "none", "sentiment2", "points of accuracy", nothing, 100
-    )
 
 
 @pytest.mark.parametrize("task", ["sentiment3", "sentiment", "emotions"])

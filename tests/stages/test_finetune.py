@@ -2,8 +2,10 @@ import json
 
 import pytest
 
+from pipeline import grid
 from pipeline.errors import SpeechkdError
 from pipeline.finetune_settings import parse_seeds
+from pipeline.finetuning import train_cell
 from pipeline.projections import read_projection
 from pipeline.report import tables
 from pipeline.results import read_folders, read_results
@@ -93,6 +95,23 @@ def test_what_was_cut_off_is_finished_later_with_the_same_figures(here, tmp_path
         assert one["metrics"] == other["metrics"]
         table = one["predictions"]
         assert (tmp_path / "cut" / table).read_bytes() == (tmp_path / "whole" / table).read_bytes()
+
+
+def test_a_cell_that_another_command_finished_meanwhile_is_not_run_again(
+    here, tmp_path, monkeypatch
+):
+    done = []
+
+    def both(encoder, task, *arguments, **named):
+        done.append(task.name)
+        if len(done) == 1:  # while the first cell trains, someone else runs the second
+            run(settings(here, tmp_path / "r", task=["sentiment"]))
+        return train_cell(encoder, task, *arguments, **named)
+
+    monkeypatch.setattr(grid, "train_cell", both)
+    run(settings(here, tmp_path / "r"))
+    assert done == ["sentiment3", "sentiment"]
+    assert len(read_results(tmp_path / "r")) == 2
 
 
 def test_another_recipe_needs_another_folder(here, tmp_path):

@@ -86,14 +86,17 @@ def test_the_whole_report(full, capsys):
     run(ReportSettings(results=[full / "r"], out=full / "report"))
     assert "best constant answer" in capsys.readouterr().out
     text = (full / "report" / "report.md").read_text()
-    assert "sentiment3: kd against text, +" in text
-    assert "Better beyond the noise of test clips and fine-tuning (3 seeds)" in text
-    assert "Control: sentiment3: kd against mixed" in text
-    assert "So its gain over text is not shown to be the teacher's." in text
-    assert "| kd (kd crd) | emotions: fear |" in text
+    assert text.startswith("# Results\n\n## In short\n\n4 encoders, 3 tasks, 3 fine-tuning seeds")
+    assert "21 of 36 cells are finished" in text
+    assert "kd (kd crd) against text (3 seeds): better beyond the noise in sentiment3, MAE" in text
+    assert "Over mixed there is no gain beyond the noise in sentiment3" in text
+    assert "| sentiment3 | kd (kd crd) | mixed |" in text
+    assert "## emotions: fear: beside the accuracy" in text
     assert "CONTROL: shuffled teacher" in text
-    assert "| mult/sentiment7 | class = y clipped to [-3, 3], rounded half to even |" in text
-    assert "Inside the noise: this does not show a difference." in text
+    assert "| sentiment7 | the regression, scheme paper | " in text
+    assert "| sentiment7 | the regression, scheme mult | " in text
+    assert "| sentiment3 | a classifier, scheme paper | " in text
+    assert "inside the noise, so no difference is shown, in sentiment3" in text
     assert "what Hasan et al. 2023 published is not put beside" in text.replace("What", "what")
     for name in ("gains", "losses", "vectors", "confusion-sentiment3"):
         assert (full / "report" / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
@@ -125,7 +128,7 @@ def test_results_of_two_recipes_never_share_a_table(tmp_path, capsys):
     folders = [tmp_path / name for name in "abc"]
     run(ReportSettings(results=folders, out=tmp_path / "report"))
     text = (tmp_path / "report" / "report.md").read_text()
-    first, second = text.split("## What was run: ")[1:]
+    first, second = text.split("# Results: ")[1:]
     assert "model-a" in first
     assert "model-c" in first
     assert "model-b" not in first

@@ -1,0 +1,238 @@
+"""What a report says of a set of results, and in which order: findings, tables, details.
+
+Everything comes from the finished cells and their predictions.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from pipeline import figures, projections
+from pipeline.columns import Column, Record, Stat, figure_at
+from pipeline.gains import Gains, gains_of
+from pipeline.metrics import DEFINITIONS
+from pipeline.mosei.tasks import SENTIMENT_CLASSES
+from pipeline.report import CONSTANT, ordered, row_name, split_origin, tables
+from pipeline.report_page import Section
+from pipeline.results import Folder
+
+NO_BASELINE = "There is no encoder trained with --kd none here, so no gain can be stated."
+
+
+def sections(folder: Folder) -> list[Section]:
+    """Everything that is to be said of one set of results.
+
+    Raises:
+        SpeechkdError: predictions or projections are missing or damaged.
+    """
+    records = ordered(folder.records)
+    gains = gains_of(folder)
+    looks = figures.looks(
+        {
+            label: (c["objective"], c.get("control") not in (None, "real"))
+            for label, c in _checkpoints(records).items()
+        }
+    )
+    names = {label: row_name(records, label) for label in looks}
+    made = [_findings(folder, records, gains)]
+    made += [
+        Section(table.title, grid=tuple(map(tuple, table.grid())), notes=table.notes)
+        for table in tables(records, published=True)
+    ]
+    made += _differences(gains, looks)
+    made += _conventions(records)
+    made += _details(records)
+    places = {label: folder.projections[label] for label in looks if label in folder.projections}
+    shown = projections.picture({names[label]: path for label, path in places.items()})
+    if shown:
+        made.append(
+            Section(
+                "Where the encoders put the test texts, before fine-tuning",
+                (
+                    "Mean vectors of the texts on their first two principal components, coloured "
+                    "by label. What is not seen on two components may still be there. The "
+                    "teacher's vectors are not shown: they need recordings of these texts.",
+                ),
+                picture=("vectors", shown),
+            )
+        )
+    curves = [record for record in records if record["curve"]]
+    if curves:
+        text = "A thin line a seed, a thick one their mean; broken lines are controls."
+        made.append(
+            Section("Training losses", (text,), picture=("losses", figures.losses(curves, looks)))
+        )
+    made.append(_setting(folder))
+    return [_named(section, folder.key) for section in made]
+
+
+def _named(section: Section, key: str) -> Section:
+    if not (key and section.picture):
+        return section
+    return replace(section, picture=(f"{key}-{section.picture[0]}", section.picture[1]))
+
+
+def _checkpoints(records: Sequence[Record]) -> dict[str, Mapping[str, Any]]:
+    return {record["checkpoint"]["label"]: record["checkpoint"] for record in records}
+
+
+def _findings(folder: Folder, records: Sequence[Record], gains: Gains | None) -> Section:
+    """What was compared, how much of it is there, and what it shows, before any table."""
+    encoders = len(_checkpoints(records))
+    tasks, seeds = (len({record[key] for record in records}) for key in ("task", "seed"))
+    whole = encoders * tasks * seeds
+    text = [
+        f"{encoders} encoders, {tasks} tasks, {seeds} fine-tuning seeds; {len(records)} of "
+        f"{whole} cells are finished."
+        + (
+            " In the tables a dash is a missing figure, and a mean of fewer seeds says so."
+            if len(records) < whole
+            else ""
+        )
+    ]
+    if origin := split_origin(records[0]):
+        text.append(f"The split is {origin}.")
+    told = (*gains.told(), gains.caution()) if gains else (NO_BASELINE,)
+    chapter = f"Results: {folder.name}" if folder.key else "Results"
+    return Section("In short", tuple(text), notes=tuple(told), chapter=chapter)
+
+
+def _differences(gains: Gains | None, looks: Mapping[str, figures.Look]) -> list[Section]:
+    if gains is None:
+        return []
+    students = gains.students()
+    drawn: dict[str, list[figures.Interval]] = {}
+    for gain in gains.over_baseline:
+        if gain.found and gain.label in students:
+            measure = f"{gain.measure} × 100" if not gain.percent else gain.measure
+            name = gains.names[gain.label]
+            drawn.setdefault(measure, []).append((name, gain.found, looks[gain.label]))
+    made = []
+    if drawn:
+        picture = ("gains", figures.gains(drawn, gains.baseline))
+        made.append(Section("Gains of the students", picture=picture))
+    text = (
+        "Positive is better, whatever the measure; accuracy and r in points. noise: the interval "
+        "holds zero, so no difference is shown.",
+    )
+    grid = tuple(map(tuple, gains.grid()))
+    return [*made, Section("All differences between encoders", text, grid, folded=True)]
+
+
+def _conventions(records: Sequence[Record]) -> list[Section]:
+    """The same test labels under every class scheme, by a classifier and by one regression."""
+    regressions = [r for r in records if r["metrics"].get("derived")]
+    if not regressions:
+        return []
+    labels = list(_checkpoints(records))
+    seeds = len({r["seed"] for r in records})
+    rows = [["task", "answered by", "best constant", *(row_name(records, x) for x in labels)]]
+    used: dict[str, None] = {}
+
+    def add(
+        task: str, way: str, scheme: str, cells: Sequence[Record], path: tuple[str, ...]
+    ) -> None:
+        column = Column(task, task, (*path, "accuracy"), "")
+        stats = [
+            Stat.of([column.of(r) for r in cells if r["checkpoint"]["label"] == label])
+            for label in labels
+        ]
+        if not cells:
+            return
+        used[f"{scheme}/{task}"] = None
+        constant = figure_at(cells[0]["metrics"], (*path, "majority_rate"))
+        shown = (column.show(stat, seeds) for stat in stats)
+        rows.append([task, way, column.show(Stat.of([constant])), *shown])
+
+    for task in (*SENTIMENT_CLASSES, "sentiment2-nonnegative"):
+        own = [r for r in records if r["task"] == task]
+        add(task, "a classifier, scheme paper", "paper", own, ())
+        for scheme in ("paper", "mult"):
+            if scheme == "paper" and task.startswith("sentiment2"):
+                continue  # of a regression the two schemes then ask the same
+            path = ("derived", f"{scheme}/{task}")
+            add(task, f"the regression, scheme {scheme}", scheme, regressions, path)
+    text = (
+        "Accuracies in %, means over seeds, on the same test clips. All rows that say regression "
+        "are one and the same set of predictions: between those of one task the convention alone "
+        "differs."
+    )
+    notes = tuple(f"{name}: {DEFINITIONS[name]}." for name in used)
+    return [Section("How far the conventions alone go", (text,), tuple(map(tuple, rows)), notes)]
+
+
+def _details(records: Sequence[Record]) -> list[Section]:
+    """What must stand beside an accuracy to read it, and the confusion matrices."""
+    made = []
+    for task in dict.fromkeys(r["task"] for r in records if r["kind"] != "value"):
+        cells = [r for r in records if r["task"] == task]
+        if cells[0]["kind"] == "classes":
+            made.append(_detail(task, cells, cells[0]["outputs"], lambda r: r["metrics"]))
+            continue
+        for flag in cells[0]["outputs"]:
+
+            def of_flag(record: Record, name: str = flag) -> Mapping[str, Any]:
+                found: Mapping[str, Any] = record["metrics"]["flags"][name]
+                return found
+
+            made.append(_detail(f"{task}: {flag}", cells, ("absent", "present"), of_flag))
+    return made
+
+
+def _detail(
+    title: str,
+    cells: Sequence[Record],
+    outputs: Sequence[str],
+    metrics: Callable[[Record], Mapping[str, Any]],
+) -> Section:
+    keys = ("accuracy", "balanced_accuracy", "weighted_f1")
+    recalls = (f"recall {output}" for output in outputs)
+    rows = [["model", "accuracy", "balanced accuracy", "weighted F1", *recalls]]
+    majority = metrics(cells[0])["majority_rate"]
+    rows.append([CONSTANT, f"{100 * majority:.2f}", *["–"] * (2 + len(outputs))])
+    matrices = {}
+    for label in _checkpoints(cells):
+        mine = [metrics(r) for r in cells if r["checkpoint"]["label"] == label]
+        means = [float(np.mean([m[key] for m in mine])) for key in keys]
+        by_class = [
+            "–" if None in values else f"{100 * np.mean(values):.1f}"
+            for values in zip(*(m["recall"] for m in mine), strict=True)
+        ]
+        name = row_name(cells, label)
+        rows.append([name, *(f"{100 * mean:.2f}" for mean in means), *by_class])
+        matrices[name] = np.sum([m["confusion"] for m in mine], 0)
+    return Section(
+        f"{title}: beside the accuracy",
+        (
+            "Means over seeds, in %. An accuracy near that of the best constant answer with a "
+            f"balanced accuracy near {100 / len(outputs):.1f} means that a constant answer does "
+            "as well.",
+        ),
+        tuple(map(tuple, rows)),
+        picture=(f"confusion-{title.replace(': ', '-')}", figures.confusions(matrices, outputs)),
+        folded=True,
+    )
+
+
+def _setting(folder: Folder) -> Section:
+    first = folder.records[0]
+    rows = [["what", "value"]]
+    rows += [[f"recipe: {key}", str(value)] for key, value in first["recipe"].items()]
+    rows.append(["split", split_origin(first) or "the data's own, or that of --folds"])
+    for task in dict.fromkeys(record["task"] for record in folder.records):
+        record = next(r for r in folder.records if r["task"] == task)
+        sizes = ", ".join(f"{split} {n:,}" for split, n in record["splits"].items())
+        rows.append([f"{task}: clips", sizes])
+        rows.append([f"{task}: convention", record["definition"]])
+    for label, checkpoint in _checkpoints(ordered(folder.records)).items():
+        digest = checkpoint["weights_sha256"][:12]
+        rows.append(
+            [
+                f"encoder {label}",
+                f"{checkpoint['parameters']:,} parameters, weights sha256 {digest}",
+            ]
+        )
+    title = f"What was run: {folder.name}"
+    return Section(title, grid=tuple(map(tuple, rows)), folded=True)
