@@ -309,9 +309,19 @@ class TeacherCache:
         return np.concatenate(blocks)
 
     def block(self, shard: int) -> NDArray[np.floating[Any]]:
-        """All rows that a shard owns, as stored."""
+        """All rows that a shard owns, as stored.
+
+        Raises:
+            SpeechkdError: a storage object is damaged.
+        """
         rows = self.rows_of(shard)
-        return np.asarray(self._embedding[rows.start : rows.stop])
+        try:
+            return np.asarray(self._embedding[rows.start : rows.stop])
+        except ValueError as error:
+            raise SpeechkdError(
+                f"{self.location}: the vectors of shard {shard} are damaged ({error}). `speechkd "
+                "cache verify` lists all damage; delete the shard's receipt and extract again."
+            ) from error
 
     def statistics(self) -> Statistics:
         """Count, mean and standard deviation over all vectors written, merged shard by shard.

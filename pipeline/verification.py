@@ -98,7 +98,7 @@ def _shard_damage(
         return
     try:
         block_RD = cache.block(shard)
-    except (OSError, ValueError) as error:
+    except (OSError, SpeechkdError) as error:
         yield f"the vectors cannot be read ({error})"
         return
     if vectors_sha256(block_RD) != receipt["vectors_sha256"]:

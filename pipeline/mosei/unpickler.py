@@ -84,6 +84,19 @@ def _admitted() -> dict[tuple[str, str], Any]:
     return found
 
 
+class _Bounded:
+    """A file of which no more is asked than it has: an opcode may claim 2**63 bytes."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self._size = file, size
+
+    def read(self, count: int) -> bytes:
+        return self._file.read(min(count, self._size + 1))
+
+    def readline(self) -> bytes:
+        return self._file.readline()
+
+
 class DataUnpickler(pickle._Unpickler):
     """Admits numpy arrays and plain types, and nothing else: no class, no function.
 
@@ -95,10 +108,11 @@ class DataUnpickler(pickle._Unpickler):
     dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
     stack: list[Any]
     pop_mark: Any  # items from the last mark on
+    read: Any
 
     def __init__(self, file: BinaryIO, size: int) -> None:
-        super().__init__(file, encoding="latin1")
-        self._left = BYTES_MADE_OF_ONE * size
+        super().__init__(_Bounded(file, size), encoding="latin1")
+        self._size, self._left = size, BYTES_MADE_OF_ONE * size
 
     def find_class(self, module: str, name: str) -> Any:
         """Look a global up in the list of what is admitted.
@@ -133,6 +147,12 @@ class DataUnpickler(pickle._Unpickler):
             raise pickle.UnpicklingError("it unfolds to many times its size")
         return made
 
+    def _bytes(self) -> None:
+        count = int.from_bytes(self.read(8), "little")
+        if count > self._size:
+            raise pickle.UnpicklingError(f"it claims {count:,} bytes")
+        self.stack.append(bytearray(self.read(count)))
+
     def _dict(self) -> None:
         items = self.pop_mark()
         self.stack.append({})
@@ -164,6 +184,7 @@ class DataUnpickler(pickle._Unpickler):
         dispatch[code[0]] = _refuse
     dispatch[pickle.REDUCE[0]] = _reduce
     dispatch[pickle.BUILD[0]] = _build
+    dispatch[pickle.BYTEARRAY8[0]] = _bytes
     dispatch[pickle.DICT[0]] = _dict
     dispatch[pickle.SETITEM[0]] = _set_item
     dispatch[pickle.SETITEMS[0]] = _set_items
