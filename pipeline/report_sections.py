@@ -14,6 +14,7 @@ from pipeline.columns import Column, Record, Stat, figure_at
 from pipeline.gains import Gains, gains_of
 from pipeline.metrics import DEFINITIONS
 from pipeline.mosei.tasks import SENTIMENT_CLASSES
+from pipeline.progress import duration
 from pipeline.report import CONSTANT, ordered, row_name, split_origin, tables
 from pipeline.report_page import Section
 from pipeline.results import Folder
@@ -84,7 +85,7 @@ def _findings(folder: Folder, records: Sequence[Record], gains: Gains | None) ->
     tasks, seeds = (len({record[key] for record in records}) for key in ("task", "seed"))
     whole = encoders * tasks * seeds
     text = [
-        f"{encoders} encoders, {tasks} tasks, {seeds} fine-tuning seeds; {len(records)} of "
+        f"Encoders: {encoders}; tasks: {tasks}; fine-tuning seeds: {seeds}; {len(records)} of "
         f"{whole} cells are finished."
         + (
             " In the tables a dash is a missing figure, and a mean of fewer seeds says so."
@@ -216,6 +217,25 @@ def _detail(
     )
 
 
+def _provenance(found: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Commits, libraries and machines that the cells were run with."""
+    told = {
+        "commit": [one["git_commit"] for one in found],
+        "libraries": [
+            ", ".join(f"{name} {one['versions'][name]}" for name in ("torch", "transformers"))
+            for one in found
+        ],
+        "machine": [
+            ", ".join(one["hardware"]["accelerators"]) or _cpu(one["hardware"]) for one in found
+        ],
+    }
+    return [[name, "; ".join(dict.fromkeys(map(str, values)))] for name, values in told.items()]
+
+
+def _cpu(hardware: Mapping[str, Any]) -> str:
+    return f"{hardware['machine']}, {hardware['torch_threads']} of {hardware['cores']} cores"
+
+
 def _setting(folder: Folder) -> Section:
     first = folder.records[0]
     rows = [["what", "value"]]
@@ -227,12 +247,15 @@ def _setting(folder: Folder) -> Section:
         rows.append([f"{task}: clips", sizes])
         rows.append([f"{task}: convention", record["definition"]])
     for label, checkpoint in _checkpoints(ordered(folder.records)).items():
-        digest = checkpoint["weights_sha256"][:12]
+        cells = [r["seconds"] for r in folder.records if r["checkpoint"]["label"] == label]
         rows.append(
             [
                 f"encoder {label}",
-                f"{checkpoint['parameters']:,} parameters, weights sha256 {digest}",
+                f"{checkpoint['parameters']:,} parameters, weights sha256 "
+                f"{checkpoint['weights_sha256'][:12]}; cells {len(cells)}, "
+                f"{duration(sum(cells) / len(cells))} each",
             ]
         )
+    rows += _provenance([record["provenance"] for record in folder.records])
     title = f"What was run: {folder.name}"
     return Section(title, grid=tuple(map(tuple, rows)), folded=True)

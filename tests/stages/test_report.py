@@ -46,6 +46,17 @@ def add(results, label, seed, share, task="sentiment3", objective=None, control=
         "recipe": {"epochs": 3},
         "curve": [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}],
         "metrics": task.judge(labels, scores),
+        "seconds": 90.0,
+        "provenance": {
+            "git_commit": "abc",
+            "versions": {"torch": "2.0", "transformers": "5.0"},
+            "hardware": {
+                "machine": "x86_64",
+                "torch_threads": 1,
+                "cores": 4,
+                "accelerators": ["GPU"] if label == "kd" else [],
+            },
+        },
     }
     groups = [f"video{i // 3}" for i in range(60)]
     results.add_projection(
@@ -86,7 +97,9 @@ def test_the_whole_report(full, capsys):
     run(ReportSettings(results=[full / "r"], out=full / "report"))
     assert "best constant answer" in capsys.readouterr().out
     text = (full / "report" / "report.md").read_text()
-    assert text.startswith("# Results\n\n## In short\n\n4 encoders, 3 tasks, 3 fine-tuning seeds")
+    assert text.startswith(
+        "# Results\n\n## In short\n\nEncoders: 4; tasks: 3; fine-tuning seeds: 3"
+    )
     assert "21 of 36 cells are finished" in text
     assert "kd (kd crd) against text (3 seeds): better beyond the noise in sentiment3, MAE" in text
     assert "Over mixed there is no gain beyond the noise in sentiment3" in text
@@ -98,6 +111,9 @@ def test_the_whole_report(full, capsys):
     assert "| sentiment3 | a classifier, scheme paper | " in text
     assert "inside the noise, so no difference is shown, in sentiment3" in text
     assert "what Hasan et al. 2023 published is not put beside" in text.replace("What", "what")
+    assert "| commit | abc |" in text
+    assert "| machine | x86_64, 1 of 4 cores; GPU |" in text
+    assert "weights sha256 mixed; cells 3, 1 min 30 s each |" in text
     for name in ("gains", "losses", "vectors", "confusion-sentiment3"):
         assert (full / "report" / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert f"figures/{name}.png" in text
