@@ -90,6 +90,9 @@ def plant(
 ) -> list[Utterance]:
     """Draw a corpus: half of the words bright (+1), half of them flat (−1).
 
+    Utterances come sentence by sentence, so that neighbours are different words: vectors that
+    slip by one row are then as wrong as vectors of any other clip.
+
     Args:
         words: how many words; even.
         carriers: the sentences that every word is spoken in, `{}` where it stands.
@@ -119,4 +122,4 @@ def plant(
                     volume=min(max(around(100, 25, 20), 20), 200),
                 )
             )
-    return utterances
+    return sorted(utterances, key=lambda u: u.key.rpartition("-")[2])

@@ -1,8 +1,11 @@
 """Progress of a long job: a bar with rate and time left, or a plain log line a while."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -14,8 +17,33 @@ LOG_EVERY_SECONDS = 15.0
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+_details: list[TextIO] = []
+
+
 def say(message: str) -> None:
     """Print one line of plain information to the error stream, where the bar is too."""
+    if _details:
+        _details[-1].write(shown(message) + "\n")
+    else:
+        _show(message)
+
+
+@contextmanager
+def details_to(path: Path) -> Iterator[TextIO]:
+    """Within, what `say` is told is added to a file instead; meters are on the screen as ever.
+
+    Args:
+        path: the file, which is made if it is not there; it is yielded, open.
+    """
+    with path.open("a", encoding="utf-8", buffering=1) as file:
+        _details.append(file)
+        try:
+            yield file
+        finally:
+            _details.pop()
+
+
+def _show(message: str) -> None:
     console.print(shown(message), markup=False)
 
 
@@ -61,7 +89,7 @@ class Meter:
         if self._bar:
             self._bar.stop()
         elif kind is None and self.count > self.start_count:
-            say(f"{self.label}: {self.status()}")
+            _show(f"{self.label}: {self.status()}")
 
     def advance(self, units: float, note: str = "") -> None:
         """Count `units` more; `note` is shown after the rate (loss, split of times, …)."""
@@ -71,7 +99,7 @@ class Meter:
             self._bar.update(self._task, completed=self.count, status=self.status())
         elif time.monotonic() - self._last_log >= LOG_EVERY_SECONDS:
             self._last_log = time.monotonic()
-            say(f"{self.label}: {self.status()}")
+            _show(f"{self.label}: {self.status()}")
 
     def rate(self) -> float:
         """Units a second since this run began."""

@@ -56,3 +56,17 @@ def test_a_failure_prints_no_summary(clock, capsys):
     with pytest.raises(RuntimeError):
         fail_half_way()
     assert capsys.readouterr().err == ""
+
+
+def test_details_go_to_a_file_and_meters_stay_on_the_screen(clock, capsys, tmp_path):
+    for message in ("first", "second"):
+        with progress.details_to(tmp_path / "log"), Meter("reading", 10, "clips") as meter:
+            progress.say(message)
+            clock.now += 20
+            meter.advance(10)
+    progress.say("after")
+    shown = capsys.readouterr().err
+    assert "first" not in shown
+    assert shown.count("reading: 10/10 clips") == 4
+    assert shown.endswith("after\n")
+    assert (tmp_path / "log").read_text() == "first\nsecond\n"

