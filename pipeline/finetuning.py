@@ -22,6 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.errors import SpeechkdError
 from pipeline.metrics import Array
+from pipeline.model_folder import panics_told
 from pipeline.mosei.tasks import Kind, Task
 from pipeline.optimization import linear_schedule, parameter_groups
 from pipeline.student import Packed, encode_packed, pack
@@ -106,7 +107,8 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_token
     Raises:
         SpeechkdError: a text gives no token at all.
     """
-    ids: list[list[int]] = tokenizer(list(texts), verbose=False)["input_ids"]
+    with panics_told("the texts"):
+        ids: list[list[int]] = tokenizer(list(texts), verbose=False)["input_ids"]
     long = [i for i, row in enumerate(ids) if len(row) > max_tokens]
     if long:
         cut = tokenizer([texts[i] for i in long], truncation=True, max_length=max_tokens)

@@ -7,7 +7,6 @@ many, and counting them as right flatters a model.
 Shapes: N tokens in all, K masked positions, V vocabulary.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,9 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.errors import SpeechkdError
+from pipeline.model_folder import panics_told
 from pipeline.student import Student, pack
+from pipeline.untrusted import parse_json, read_text_file
 
 TOKENS_PER_BATCH = 8192
 
@@ -75,10 +76,10 @@ def read_pairs(folder: Path, limit: int = 0) -> list[Pair]:
         raise SpeechkdError(f"{folder} holds no .jsonl file; name the folder of BLiMP's data.")
     pairs = []
     for file in files:
-        lines = [line for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
+        lines = [line for line in read_text_file(file).split("\n") if line.strip()]
         for number, line in enumerate(lines[: limit or None], start=1):
             try:
-                row = json.loads(line)
+                row = parse_json(line)
                 pairs.append(
                     Pair(
                         str(row.get("UID", file.stem)),
@@ -87,7 +88,7 @@ def read_pairs(folder: Path, limit: int = 0) -> list[Pair]:
                         str(row["sentence_bad"]),
                     )
                 )
-            except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
+            except (ValueError, KeyError, AttributeError, TypeError) as error:
                 raise SpeechkdError(
                     f"{file}, line {number}: not a pair of sentence_good and sentence_bad "
                     f"({error!r})."
@@ -116,7 +117,8 @@ def log_likelihoods(
     student.eval()
     device = next(student.parameters()).device
     longest = int(getattr(student.model.config, "max_position_embeddings", 10**9))
-    encoded = tokenizer(list(texts), return_special_tokens_mask=True, verbose=False)
+    with panics_told("the texts"):
+        encoded = tokenizer(list(texts), return_special_tokens_mask=True, verbose=False)
     rows = [np.asarray(ids, np.int64) for ids in encoded["input_ids"]]
     places = [np.flatnonzero(np.asarray(m) == 0) for m in encoded["special_tokens_mask"]]
     for text, row, place in zip(texts, rows, places, strict=True):

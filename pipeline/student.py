@@ -9,14 +9,12 @@ H heads, E width of a head, K chosen positions, V vocabulary.
 """
 
 import copy
-import json
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
@@ -34,6 +32,8 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from pipeline.errors import SpeechkdError
 from pipeline.memory import sent
+from pipeline.model_folder import check_config, load_from, load_model
+from pipeline.untrusted import parse_json, read_text_file
 
 ATTENTION = "speechkd_packed"
 BAND_TOKENS = 16
@@ -304,12 +304,7 @@ class Student(nn.Module):
         Raises:
             SpeechkdError: it has not.
         """
-        vocabulary = self.encoder.get_input_embeddings().weight.shape[0]
-        if len(tokenizer) > vocabulary:
-            raise SpeechkdError(
-                f"the tokenizer has {len(tokenizer):,} tokens and the model embeds "
-                f"{vocabulary:,}. Name the model's own --tokenizer."
-            )
+        _check_vocabulary(self.encoder, tokenizer)
         places = getattr(self.model.config, "max_position_embeddings", None)
         if places is not None and max_tokens + _first_position(self.encoder) > places:
             raise SpeechkdError(
@@ -320,6 +315,16 @@ class Student(nn.Module):
         """Vocabulary logits `[K, V]` of chosen hidden states, through the model's own head."""
         logits_1KV: Tensor = self._head[0](inputs_embeds=hidden_KD[None]).logits
         return logits_1KV[0]
+
+
+def _check_vocabulary(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    embedded = encoder.get_input_embeddings().weight.shape[0]
+    wanted = max(tokenizer.get_vocab().values(), default=-1) + 1
+    if wanted > embedded:
+        raise SpeechkdError(
+            f"the tokenizer has {wanted:,} tokens and the model embeds {embedded:,}. Name the "
+            "model's own tokenizer."
+        )
 
 
 def use_packed_attention(encoder: PreTrainedModel) -> None:
@@ -384,8 +389,11 @@ def _configuration(file: Path) -> Any:
             f"--student {file} is neither one of {', '.join(PRESETS)} nor a config.json."
         )
     try:
-        return AutoConfig.for_model(**json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+        check_config(file)
+        return AutoConfig.for_model(**parse_json(read_text_file(file)))
+    except SpeechkdError:
+        raise
+    except Exception as error:  # transformers has a kind of its own for each field
         raise SpeechkdError(
             f"{file} is no Hugging Face model configuration ({error}). It needs a model_type that "
             "transformers knows, such as bert."
@@ -394,7 +402,7 @@ def _configuration(file: Path) -> Any:
 
 def load_student(name: str) -> tuple[Student, PreTrainedTokenizerBase]:
     """Load a masked-LM encoder and its tokenizer, from a folder or by hub id, to go on training."""
-    return Student(_load(AutoModelForMaskedLM, name)), load_tokenizer(name)
+    return Student(load_model(AutoModelForMaskedLM, name)), load_tokenizer(name)
 
 
 def load_encoder(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -403,34 +411,16 @@ def load_encoder(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     Raises:
         SpeechkdError: nothing of that name can be loaded; the message says why.
     """
-    encoder = _load(AutoModel, name)
+    encoder: PreTrainedModel = load_model(AutoModel, name)
     use_packed_attention(encoder)
-    return encoder, load_tokenizer(name)
+    tokenizer = load_tokenizer(name)
+    _check_vocabulary(encoder, tokenizer)
+    return encoder, tokenizer
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """Load a tokenizer from a folder or by hub id."""
-    tokenizer: PreTrainedTokenizerBase = _load(AutoTokenizer, name, weights=False)
+    tokenizer = load_from(AutoTokenizer, name)
     for how in ("is_local", "local_files_only"):  # else saved with it: resumed runs would differ
         tokenizer.init_kwargs.pop(how, None)
     return tokenizer
-
-
-def _load(kind: Any, name: str, *, weights: bool = True) -> Any:
-    options = {"use_safetensors": True} if weights else {}
-    needed = "config.json" if weights else "tokenizer_config.json"
-    if Path(name).exists() and not (Path(name) / needed).is_file():
-        raise SpeechkdError(
-            f"{name} has no {needed}, so it is not a Hugging Face folder of that kind. Name a "
-            "folder written by save_pretrained, the student/ of a distill run, or a hub id."
-        )
-    try:
-        if weights:  # names a missing configuration better than the model's own loading does
-            AutoConfig.from_pretrained(name, trust_remote_code=False)
-        return kind.from_pretrained(name, trust_remote_code=False, **options)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise SpeechkdError(
-            f"{name} cannot be loaded as a Hugging Face encoder with safetensors weights: {reason}."
-            " Name an existing local folder, or a hub id while online."
-        ) from error

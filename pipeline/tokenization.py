@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import BertTokenizer, PreTrainedTokenizerBase
 
 from pipeline.errors import SpeechkdError
+from pipeline.model_folder import panics_told
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 LETTERS_AT_MOST = 1000
@@ -123,4 +124,5 @@ class Encoding:
         backend = self.tokenizer.backend_tokenizer
         backend.no_truncation()
         backend.no_padding()
-        return [e.ids for e in backend.encode_batch_fast(texts, add_special_tokens=False)]
+        with panics_told(self.tokenizer.name_or_path or "the tokenizer"):
+            return [e.ids for e in backend.encode_batch_fast(texts, add_special_tokens=False)]
