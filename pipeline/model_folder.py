@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import HfApi, try_to_load_from_cache
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from transformers import AutoConfig
 
 from pipeline.errors import SpeechkdError
@@ -118,6 +120,26 @@ def _need(name: str, file: str) -> None:
             f"{name} has no {file}, so it is not a Hugging Face folder of that kind. Name a "
             "folder written by save_pretrained, the student/ of a distill run, or a hub id."
         )
+    if not Path(name).exists() and not isinstance(try_to_load_from_cache(name, file), str):
+        _ask_hub(name)
+
+
+def _ask_hub(name: str) -> None:
+    """Ask the hub once for a name: loading would try for half a minute before it gives up."""
+    try:
+        HfApi().model_info(name, timeout=10)
+    except RepositoryNotFoundError:
+        raise SpeechkdError(
+            f"{name} is no folder here, and the hub has no such model that may be read. Correct "
+            "the name; for a private one log in with `hf auth login`."
+        ) from None
+    except HfHubHTTPError:
+        return  # it answers, so loading may work or tells why not
+    except Exception as error:  # what the network library raises changes with its version
+        raise SpeechkdError(
+            f"{name} is no folder here, and the hub cannot be reached ({error}). Name an existing "
+            "local folder, or a hub id while online."
+        ) from None
 
 
 def check_model_folder(folder: Path) -> None:
