@@ -47,7 +47,8 @@ class Gain:
         mean, low, high = (
             f"{x * scale:+.{digits}f}" for x in (self.found.mean, self.found.low, self.found.high)
         )
-        return [mean, f"{low} to {high}", str(self.found.seeds), self.verdict]
+        alone = ", one seed" if self.found.seeds == 1 and self.found.beyond_noise else ""
+        return [mean, f"{low} to {high}", str(self.found.seeds), self.verdict + alone]
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Gains:
         spread = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
         said = (
             f"{self.names[label]} against {self.baseline} ({spread} "
-            f"{'seed' if seeds[-1] == 1 else 'seeds'}): {_counted(mine)}."
+            f"{'seed' if seeds[-1] == 1 else 'seeds'}): {_counted(mine, seeds[-1])}."
         )
         if self.checkpoints[label]["objective"] is None or is_control(self.checkpoints[label]):
             return said
@@ -206,11 +207,14 @@ def _predictions(folder: Folder, label: str, task: str) -> dict[int, Predictions
     }
 
 
-def _counted(gains: Sequence[Gain]) -> str:
+def _counted(gains: Sequence[Gain], seeds: int) -> str:
     """`better beyond the noise in a and b; inside the noise in c`."""
+    noise = (
+        "the noise" if seeds > 1 else "the noise of test clips, with that of fine-tuning unknown,"
+    )
     words = {
-        "better": "better beyond the noise in",
-        "worse": "worse beyond the noise in",
+        "better": f"better beyond {noise} in",
+        "worse": f"worse beyond {noise} in",
         "noise": "inside the noise, so no difference is shown, in",
         "–": "no common figures in",
     }

@@ -69,5 +69,11 @@ def test_few_seeds_and_missing_controls_are_said():
     assert "There is no control" in gains([gain("a", "crd", 0, 1)], (), alone).caution()
 
 
+def test_one_seed_is_never_beyond_the_noise_of_fine_tuning():
+    one = gains([gain("a", "crd", 0.01, 0.02, seeds=1), gain("b", "crd", -0.01, 0.02, seeds=1)])
+    assert "of test clips, with that of fine-tuning unknown, in a" in one.told()[0]
+    assert [row[-1] for row in one.grid()] == ["reads as", "better, one seed", "noise"]
+
+
 def test_students_are_those_that_were_taught():
     assert gains([]).students() == ["crd", "mixed", "nst"]
