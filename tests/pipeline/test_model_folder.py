@@ -1,4 +1,5 @@
-import httpx
+from unittest.mock import MagicMock
+
 import pytest
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from transformers import AutoConfig, AutoModel
@@ -6,7 +7,7 @@ from transformers import AutoConfig, AutoModel
 from pipeline.errors import SpeechkdError
 from pipeline.model_folder import load_model
 
-ANSWER = httpx.Response(404, request=httpx.Request("GET", "https://hub.example"))
+ANSWER = MagicMock()
 
 
 @pytest.mark.parametrize(
