@@ -4,15 +4,24 @@ import shutil
 
 import torch
 
+from pipeline.arithmetic import step_bytes
 from pipeline.cache import TeacherCache
 from pipeline.clip_batches import Batches
 from pipeline.corpus import Corpus
 from pipeline.distill_settings import DistillSettings
 from pipeline.distillation import Distillation
 from pipeline.errors import SpeechkdError
+from pipeline.memory import resident_bytes
 from pipeline.progress import say
 from pipeline.student import Student
 from pipeline.training import Plan
+
+LIBRARY_BYTES = 300_000_000
+"""What the logs, the picture and the libraries' own scratch space come to in a run, at most."""
+ORDER_BYTES = 24
+"""A clip, while one epoch's order makes room for the next."""
+NEGATIVES_HELD, NEGATIVES_A_TOKEN = 2048, 8
+"""Extra negatives that are compared at a time, and numbers held for each pair of them."""
 
 
 def announce(
@@ -40,11 +49,7 @@ def announce(
         f"{plan.total_steps:,} steps of {batches.clips_per_batch} clips, "
         f"{plan.steps_per_epoch:,} an epoch, warm-up {plan.warmup_steps:,}, {plan.precision}"
     )
-    state_bytes = 16 * parameters  # weights, gradients and both moments, float32
-    say(
-        f"memory: {corpus.where}; weights and "
-        f"optimiser {state_bytes / 1e9:.2f} GB on {device}, and the activations of a batch"
-    )
+    say(f"memory: {corpus.where}; {_memory(settings, distillation, batches, device)}")
     for name, objective in distillation.named_objectives():
         say(
             f"objective {name}: γ {distillation.gammas[name]:g}, teacher side {objective.side}, "
@@ -61,6 +66,36 @@ def announce(
         say(f"CONTROL: the teacher's vectors are {settings.control}")
     assumed = ", ".join(f"{name} {value}" for name, value in settings.assumed().items())
     say(f"not stated in the paper, assumed: {assumed}")
+    _check_disk(settings, parameters)
+
+
+def _memory(
+    settings: DistillSettings,
+    distillation: Distillation,
+    batches: Batches,
+    device: torch.device,
+) -> str:
+    """What training takes beyond tokens and vectors, and what the process comes to at most."""
+    passes = 2 if distillation.objectives and distillation.view.sees == "clean" else 1
+    tokens = batches.shape().tokens
+    step = step_bytes(distillation.student, tokens, settings.mask_share, passes)
+    step += NEGATIVES_A_TOKEN * 4 * tokens * min(settings.crd_negatives, NEGATIVES_HELD)
+    state = 12 * sum(
+        p.numel() for p in distillation.parameters()
+    )  # gradients and both moments, float32, beside the weights
+    told = f"gradients and optimiser {state / 1e9:.2f} GB, a step {step / 1e9:.2f} GB"
+    order = ORDER_BYTES * len(batches.corpus.train)
+    if device.type != "cpu":
+        free, _ = torch.cuda.mem_get_info(device)
+        return f"{told} of {free / 1e9:.1f} GB free on {device}"
+    now = resident_bytes()
+    whole = now + state + step + order + LIBRARY_BYTES
+    return (
+        f"{told}; this process holds {now / 1e9:.2f} GB now and at most {whole / 1e9:.2f} GB later"
+    )
+
+
+def _check_disk(settings: DistillSettings, parameters: int) -> None:
     needed = (settings.keep + 2) * 12 * parameters
     there = next(path for path in (settings.out, *settings.out.resolve().parents) if path.exists())
     free = shutil.disk_usage(there).free

@@ -1,0 +1,183 @@
+"""Stage two on a made-up cache of ten million rows: how soon it opens, and what memory it takes.
+
+    python bench/distill_scale.py --out FOLDER                  # 10^7 rows × 64, some 7 GB of disk
+    python bench/distill_scale.py --out FOLDER --rows 100000    # a trial
+
+Texts have about the paper's number of tokens; vectors are random. `speechkd distill` itself is run
+as a user would, in processes of its own: once to make tokens and vectors ready, then again. FOLDER
+keeps the cache, for another try; delete it afterwards.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import unittest.mock
+from pathlib import Path
+
+import numpy as np
+from transformers import BertTokenizer
+
+from pipeline.cache import Identity, ShardResult, TeacherCache
+from pipeline.manifest import Manifest, Shard
+from pipeline.progress import Meter
+from pipeline.provenance import git_commit
+
+ROWS_PER_SHARD = 1000
+WORDS = 5000
+
+
+def make_cache(folder: Path, rows: int, width: int) -> Path:
+    """A finished cache; what is there of an earlier try is kept."""
+    rng = np.random.default_rng(0)
+    words = [f"w{i}" for i in range(WORDS)]
+    texts = [" ".join(rng.choice(words, n)) for n in 2 + rng.binomial(100, 0.4, 20_000)]
+    shards = [
+        Shard(f"{i:06d}.tar", ROWS_PER_SHARD, 10_240, digest_of(i))
+        for i in range(rows // ROWS_PER_SHARD)
+    ]
+    identity = Identity(
+        teacher="made-up", teacher_sha256="0" * 64, d_model=width, pooling="fixed750"
+    )
+    cache = TeacherCache.create_or_open(folder, Manifest(tuple(shards), "manifest"), identity, {})
+    done = cache.receipts()
+    # nobody would miss this cache after a power cut, so its files need not be forced to the disk
+    with (
+        unittest.mock.patch("pipeline.atomic.sync"),
+        Meter("making the cache", rows, "rows", done=ROWS_PER_SHARD * len(done)) as meter,
+    ):
+        for shard in range(len(shards)):
+            if shard not in done:
+                chosen = rng.integers(0, len(texts), ROWS_PER_SHARD)
+                samples = [
+                    {
+                        "position": position,
+                        "key": f"{shard:06d}-{position:06d}",
+                        "text": texts[text],
+                        "duration_s": 14.1,
+                        "speaker": None,
+                        "recording": f"{shard:06d}-{position // 10}",
+                    }
+                    for position, text in enumerate(chosen.tolist())
+                ]
+                vectors = rng.standard_normal((ROWS_PER_SHARD, width)).astype(np.float32)
+                cache.write_shard(
+                    shard, ShardResult(vectors, samples, [], digest_of(shard), 10_240), {}
+                )
+                meter.advance(ROWS_PER_SHARD)
+    return folder
+
+
+def digest_of(index: int) -> str:
+    return hashlib.sha256(str(index).encode()).hexdigest()
+
+
+def make_tokenizer(folder: Path) -> Path:
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(WORDS))]
+    BertTokenizer(vocab={p: i for i, p in enumerate(pieces)}).save_pretrained(folder)
+    return folder
+
+
+def distil(arguments: list[str], memory: str = "") -> dict[str, float]:
+    """Run the command; seconds in all and till the plan stands, peak memory told and taken."""
+    script = (
+        "import sys, threading, time\n"
+        "from pathlib import Path\n"
+        "peak = [0, 0]\n"
+        "def watch():\n"
+        "    while True:\n"
+        "        lines = Path('/proc/self/status').read_text().splitlines()\n"
+        "        held = {n: v for n, _, v in (x.partition(':') for x in lines)}\n"
+        "        for i, name in enumerate(('RssAnon', 'VmRSS')):\n"
+        "            peak[i] = max(peak[i], int(held[name].split()[0]) * 1024)\n"
+        "        time.sleep(0.01)\n"
+        "threading.Thread(target=watch, daemon=True).start()\n"
+        f"{memory}\n"
+        "from stages.distill import DistillSettings\n"
+        "from stages import cli\n"
+        "import torch, transformers, pipeline.assembly, pipeline.run_record\n"
+        "start = time.perf_counter()\n"
+        "import pipeline.preflight\n"
+        "before = pipeline.preflight.announce\n"
+        "def announce(*a, **k):\n"
+        "    print('OPENED', time.perf_counter() - start, flush=True)\n"
+        "    before(*a, **k)\n"
+        "pipeline.preflight.announce = announce\n"
+        "try:\n"
+        "    cli.main()\n"
+        "finally:\n"
+        "    print('PEAK', *peak, flush=True)\n"
+    )
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", script, "distill", *arguments],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+    )  # fmt: skip
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    sys.stderr.write(done.stderr)
+    opened = re.search(r"^OPENED (\S+)", done.stdout, re.M)
+    peak = re.search(r"^PEAK (\d+) (\d+)", done.stdout, re.M)
+    told = re.search(r"at most (\d+\.\d+) GB", done.stderr)
+    if not (opened and peak and told):
+        raise SystemExit("the command did not say what it was asked to")
+    return {
+        "command, s": time.perf_counter() - start,
+        "opened, s": float(opened[1]),
+        "memory told, GB": float(told[1]),
+        "memory taken, GB": int(peak[1]) / 1e9,
+        "with mapped files, GB": int(peak[2]) / 1e9,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder for the cache and runs")
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--width", type=int, default=64, help="of the vectors, float16")
+    parser.add_argument("--student", default="bert-tiny")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--batch", type=int, default=256)
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    cache = make_cache(given.out / "cache", given.rows, given.width)
+    tokenizer = make_tokenizer(given.out / "tokenizer")
+    print(f"{given.rows:,} rows × {given.width} float16, {given.student}, commit {git_commit()}")
+
+    def arguments(name: str, kd: str) -> list[str]:
+        return [
+            str(cache), "--out", str(given.out / name), "--kd", kd, "--student", given.student,
+            "--tokenizer", str(tokenizer), "--batch", str(given.batch), "--max-steps",
+            str(given.steps), "--resume", "never", "--held-out", "0.0001", "--device", "cpu",
+        ]  # fmt: skip
+
+    nothing_free = "import pipeline.memory; pipeline.memory.available_bytes = lambda: 0"
+    found = {
+        "first start": distil([*arguments("first", "crd"), "--dry-run"]),
+        "next start": distil([*arguments("next", "crd"), "--dry-run"]),
+        "crd, in memory": distil(arguments("memory", "crd")),
+        "crd, memory-mapped": distil(arguments("mapped", "crd"), nothing_free),
+        "none": distil(arguments("none", "none")),
+    }
+    losses = {
+        name: [
+            json.loads(line)["loss/mlm"]
+            for line in (given.out / name / "metrics.jsonl").read_text().splitlines()
+            if "loss/mlm" in json.loads(line)
+        ]
+        for name in ("memory", "mapped")
+    }
+    if losses["memory"] != losses["mapped"]:
+        raise SystemExit("mapped files trained something else")
+    columns = list(next(iter(found.values())))
+    print("| | " + " | ".join(columns) + " |\n|---|" + "--:|" * len(columns))
+    for name, row in found.items():
+        print(f"| {name} | " + " | ".join(f"{row[c]:.2f}" for c in columns) + " |")
+
+
+if __name__ == "__main__":
+    main()
