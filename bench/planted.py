@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from transformers.utils import logging as transformers_logging
 
-from bench.planted_grid import CORPORA, FINE_TUNING, STUDENT, WORDS, Job, jobs
+from bench.planted_grid import CONFIG, CORPORA, FINE_TUNING, STUDENT, WORDS, Job, jobs
 from pipeline.atomic import write_json
 from pipeline.cache import TeacherCache
 from pipeline.finetuning import tokenize, vectors
@@ -96,11 +96,11 @@ def probed(features_CD: np.ndarray, rows: list[dict], judged_CD: np.ndarray | No
 
 
 def distil(corpus: Path, folder: Path, seed: int, settings: dict) -> None:
-    distill.run(
-        distill.DistillSettings(
-            cache=corpus / "cache", out=folder, seed=seed, **{**STUDENT, **settings}
-        )
-    )
+    settings = {**STUDENT, **settings}
+    if settings["student"] == STUDENT["student"]:
+        settings["student"] = str(corpus / "student.json")
+        write_json(Path(settings["student"]), CONFIG)
+    distill.run(distill.DistillSettings(cache=corpus / "cache", out=folder, seed=seed, **settings))
 
 
 def fine_tuned(student: Path, corpus: Path, seed: int, out: Path) -> dict[str, float]:
