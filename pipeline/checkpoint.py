@@ -10,7 +10,6 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
 from torch.optim import Optimizer
@@ -99,10 +98,12 @@ class Checkpoints:
                 )
                 optimizer.load_state_dict(state)
             return Progress(**json.loads((path / "progress.json").read_text()))
-        except (
-            OSError, RuntimeError, ValueError, TypeError, SafetensorError, UnpicklingError,
-        ) as error:  # fmt: skip
-            reason = str(error).strip().splitlines()[0]
+        except MemoryError:
+            raise
+        except Exception as error:  # a damaged or forged checkpoint may fail in any way
+            reason = (str(error).strip() or repr(error)).splitlines()[0]
+            if isinstance(error, UnpicklingError):  # whose words tell how to load it anyway
+                reason = "optimizer.pt holds more than tensors and numbers."
             raise SpeechkdError(
                 f"{path} cannot be loaded: {reason} Delete this folder to go on from the "
                 "checkpoint before it, or start anew with --resume never."

@@ -1,7 +1,6 @@
 """Encoders to be judged: a distill run, a local folder or a hub id, and what a table calls them."""
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from transformers.utils import logging
 
 from pipeline.errors import SpeechkdError
 from pipeline.student import Student, load_encoder, load_student
+from pipeline.untrusted import parse_json, read_text_file
 
 
 @dataclass(frozen=True)
@@ -124,10 +124,10 @@ def weights_sha256(encoder: PreTrainedModel) -> str:
 
 def _run_settings(path: Path) -> dict[str, Any]:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse_json(read_text_file(path))
         settings = record["settings"]
         return dict(settings)
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise SpeechkdError(
             f"{path} is not the record of a distill run ({error!r}); name its student/ folder "
             "instead to use the encoder without it."

@@ -257,7 +257,12 @@ def to_csv(made: Sequence[Table]) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
+    return escaped(text).replace("|", "\\|").replace("\n", " ")
+
+
+def escaped(text: str) -> str:
+    """Text that makes no link, picture, code or tag of itself in Markdown."""
+    return re.sub(r"([\\`\[\]])", r"\\\1", text).replace("<", "&lt;")
 
 
 def print_summary(records: Sequence[Record]) -> None:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pipeline.report import is_figures, to_markdown
+from pipeline.report import escaped, is_figures, to_markdown
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def as_markdown(made: Sequence[Section]) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split()).replace("<", "&lt;")
+    return escaped(" ".join(text.split()))
 
 
 STYLE = """

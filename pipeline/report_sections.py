@@ -17,7 +17,7 @@ from pipeline.mosei.tasks import SENTIMENT_CLASSES
 from pipeline.progress import duration
 from pipeline.report import CONSTANT, ordered, row_name, split_origin, tables
 from pipeline.report_page import Section
-from pipeline.results import Folder
+from pipeline.results import Folder, file_part
 
 NO_BASELINE = "There is no encoder trained with --kd none here, so no gain can be stated."
 
@@ -212,7 +212,7 @@ def _detail(
             "as well.",
         ),
         tuple(map(tuple, rows)),
-        picture=(f"confusion-{title.replace(': ', '-')}", figures.confusions(matrices, outputs)),
+        picture=(f"confusion-{file_part(title)}", figures.confusions(matrices, outputs)),
         folded=True,
     )
 

@@ -20,6 +20,7 @@ from pipeline.atomic import remove_leftovers, write_json, write_text
 from pipeline.errors import SpeechkdError
 from pipeline.metrics import Array
 from pipeline.mosei.tasks import TASKS, Task
+from pipeline.untrusted import parse_json, read_text_file
 
 FORMAT = 1
 
@@ -126,10 +127,11 @@ def cell_name(label: str, weights_sha256: str, task: str, seed: int) -> str:
 
 def projection_name(label: str, weights_sha256: str, task: str) -> str:
     """Name of an encoder's file for a task, fit to be a file name."""
-    return f"{_file_part(label)}-{weights_sha256[:8]}-{_file_part(task)}"
+    return f"{file_part(label)}-{weights_sha256[:8]}-{file_part(task)}"
 
 
-def _file_part(text: str) -> str:
+def file_part(text: str) -> str:
+    """Text of any origin as part of a file name, in the folder that is meant and no other."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[-60:] or "x"
 
 
@@ -141,7 +143,9 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
     """
     path = folder / "results.jsonl"
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text_file(path).splitlines()
+    except UnicodeDecodeError as error:
+        raise SpeechkdError(f"{path} is not UTF-8 text ({error}).") from None
     except FileNotFoundError:
         raise SpeechkdError(
             f"{path}: there is no such file; `speechkd finetune … --out {folder}` makes it."
@@ -149,9 +153,9 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
     records = []
     for number, line in enumerate(lines, start=1):
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise SpeechkdError(f"{path}, line {number}: not JSON ({error.msg}).") from None
+            record = parse_json(line)
+        except ValueError as error:
+            raise SpeechkdError(f"{path}, line {number}: not JSON ({error}).") from None
         if not isinstance(record, dict) or record.get("format") != FORMAT:
             raise SpeechkdError(
                 f"{path}, line {number}: not a cell of format {FORMAT}; it was written by another "
@@ -161,6 +165,27 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
     if not records:
         raise SpeechkdError(f"{path} is empty: no cell has finished yet.")
     return records
+
+
+_KINDS: dict[str, type] = {
+    **dict.fromkeys(("task", "kind", "definition", "predictions"), str),
+    **dict.fromkeys(("checkpoint", "metrics", "splits", "recipe"), dict),
+    **dict.fromkeys(("outputs", "curve"), list),
+    "seed": int,
+}
+
+
+def _fault(record: Mapping[str, Any]) -> str:
+    """What keeps a record from being a cell's; the folder may be somebody else's."""
+    for name, kind in _KINDS.items():
+        if type(record.get(name)) is not kind:
+            return f"{name} is no {kind.__name__}"
+    for name in ("label", "weights_sha256"):
+        if type(record["checkpoint"].get(name)) is not str:
+            return f"checkpoint.{name} is no text"
+    if Path(record["predictions"]).parts[:-1] != ("predictions",):
+        return f"predictions are not in the folder of that name: {record['predictions']!r}"
+    return ""
 
 
 @dataclass(frozen=True)
@@ -200,6 +225,10 @@ def read_folders(folders: Sequence[Path]) -> list[Folder]:
         weights: dict[str, str] = {}
         for folder in group:
             for record in read_results(folder):
+                if fault := _fault(record):
+                    raise SpeechkdError(
+                        f"{folder / 'results.jsonl'} holds what is no record of a cell ({fault})."
+                    )
                 label, digest = (record["checkpoint"][k] for k in ("label", "weights_sha256"))
                 if weights.setdefault(label, digest) != digest:
                     raise SpeechkdError(
@@ -272,8 +301,8 @@ def read_json(path: Path) -> dict[str, Any]:
         SpeechkdError: it is damaged.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = parse_json(read_text_file(path))
+    except ValueError as error:
         raise SpeechkdError(f"{path} is damaged ({error}); remove it and run again.") from None
     if not isinstance(content, dict):
         raise SpeechkdError(f"{path} is damaged (no JSON object); remove it and run again.")

@@ -14,6 +14,7 @@ from pipeline import atomic
 from pipeline.errors import SpeechkdError
 from pipeline.locking import hold
 from pipeline.student import Student, load_tokenizer
+from pipeline.untrusted import parse_json, read_text_file
 
 Resume = Literal["auto", "never", "always"]
 
@@ -44,7 +45,7 @@ class RunFolder:
         if not self.record_file.exists():
             return None
         try:
-            found: dict[str, Any] = json.loads(self.record_file.read_text(encoding="utf-8"))
+            found: dict[str, Any] = parse_json(read_text_file(self.record_file))
             _ = found["identity"], found["status"]
         except (ValueError, KeyError, TypeError) as error:
             raise SpeechkdError(

@@ -20,6 +20,7 @@ from pipeline.manifest import Shard, file_sha256, read_manifest, write_manifest
 from pipeline.progress import say
 from pipeline.recordings import Refusal
 from pipeline.units import Seconds
+from pipeline.untrusted import parse_json, read_text_file
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ class ShardFolder:
         """Make the folder this corpus', or check that it is."""
         path = self._receipts / "corpus.json"
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = parse_json(read_text_file(path))
         except FileNotFoundError:
             if self.manifest.exists() or any(self.path.glob("speech-*.tar")):
                 raise SpeechkdError(
@@ -218,7 +219,7 @@ class ShardFolder:
         tally = Tally()
         while (path := self._receipt(len(tally.shards))).is_file():
             try:
-                receipt = json.loads(path.read_text(encoding="utf-8"))
+                receipt = parse_json(read_text_file(path))
                 shard = Shard(**receipt["shard"])
                 refused = [Refusal(**refusal) for refusal in receipt["refused"]]
                 whole = (self.path / shard.url).stat().st_size == shard.bytes
