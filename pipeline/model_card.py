@@ -24,7 +24,7 @@ def model_card(record: Mapping[str, Any]) -> str:
     kinds = [k for k in record["objectives"] if k != "none"]
     named = ", ".join(f"{kind} ({OBJECTIVES[kind]})" for kind in kinds)
     distilled = (
-        f"It was pulled towards the vectors of the speech encoder `{teacher['teacher']}` by "
+        f"It was pulled towards the vectors of the speech encoder {_code(teacher['teacher'])} by "
         f"{named}."
         if kinds
         else "No teacher was used: masked-LM training on the transcripts alone."
@@ -59,8 +59,8 @@ def model_card(record: Mapping[str, Any]) -> str:
         f"- {data['train_clips']:,} clips to train on, {data['held_out_clips']:,} held out by "
         f"recording; {data['tokens']:,} tokens in all, {data['truncated']:,} texts cut to "
         f"{settings['max_tokens']} tokens, {len(data['dropped'])} without text left out",
-        f"- teacher `{teacher['teacher']}` (weights sha256 `{teacher['teacher_sha256'][:16]}…`), "
-        f"width {teacher['d_model']}, pooling `{teacher['pooling']}`",
+        f"- teacher {_code(teacher['teacher'])} (weights sha256 `{teacher['teacher_sha256'][:16]}…`), "
+        f"width {teacher['d_model']}, pooling {_code(teacher['pooling'])}",
         f"- cache digest `{data['cache_sha256'][:16]}…`",
         "",
         "## Training",
@@ -85,6 +85,11 @@ def model_card(record: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _code(text: str) -> str:
+    """Text of any origin as Markdown shows code: without links, pictures or tags of its own."""
+    return f"`{text.replace('`', chr(39))}`"
 
 
 def _ending(outcome: str) -> str:

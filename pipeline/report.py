@@ -277,9 +277,9 @@ def print_summary(records: Sequence[Record]) -> None:
     for table in tables(records):
         head, *lines = table.grid()
         held = [0] + [i for i in range(1, len(head)) if any(line[i] != "–" for line in lines)]
-        shown = RichTable(title=table.title, title_justify="left")
+        shown = RichTable(title=Text(table.title), title_justify="left")
         for i in held:
-            shown.add_column(head[i], justify="right" if i else "left", overflow="fold")
+            shown.add_column(Text(head[i]), justify="right" if i else "left", overflow="fold")
         for line in lines:
             shown.add_row(*(Text(line[i]) for i in held))
         console.print(shown)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import SpeechkdError
 from pipeline.settings import Settings, setting
+from pipeline.untrusted import shown
 
 if TYPE_CHECKING:
     from pipeline.cache import TeacherCache
@@ -77,7 +78,7 @@ def verify(settings: VerifySettings) -> None:
         for event in verification.verify(cache, tars=settings.tars):
             if isinstance(event, verification.Damage):
                 found += 1
-                print(event)
+                print(shown(str(event)))
             else:
                 meter.advance(1)
                 if event.tar_skipped:
@@ -158,6 +159,7 @@ def _print_page(cache: "TeacherCache") -> None:
     import numpy as np
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     identity, receipts = cache.identity, cache.receipts()
     refused = [(r["url"], refusal) for r in receipts.values() for refusal in r["refused"]]
@@ -172,7 +174,7 @@ def _print_page(cache: "TeacherCache") -> None:
     page.add_column(overflow="fold")
 
     def row(name: str, value: Any) -> None:
-        page.add_row(name, str(value))
+        page.add_row(name, Text(shown(str(value))))
 
     row("cache", f"{cache.location} (format {identity.format_version})")
     row("shards", f"{len(receipts):,} of {len(cache.manifest):,} done")
