@@ -18,7 +18,7 @@ from pipeline.objectives import OBJECTIVES, Options
 from pipeline.prepared import Prepared
 from pipeline.progress import say
 from pipeline.run_folder import RunFolder
-from pipeline.student import Student, build_student, load_student, load_tokenizer
+from pipeline.student import Student, build_student, check_kind, load_student, load_tokenizer
 from pipeline.training import Plan, Task
 
 WARMUP_AT_MOST = 0.5
@@ -33,6 +33,8 @@ def make_tokenizer(
     kept = folder.kept_tokenizer()
     if kept is not None and settings.resume != "never":
         return kept
+    if not settings.init:
+        check_kind(settings.student)
     named = settings.tokenizer or settings.init
     if named:
         return load_tokenizer(named)

@@ -99,15 +99,8 @@ def read_corpus(
         room: what may be taken; None for what is measured.
 
     Raises:
-        SpeechkdError: the cache is unfinished, damaged, or holds too few clips.
+        SpeechkdError: the cache is unfinished or damaged, or holds too few clips.
     """
-    unfinished = cache.unfinished()
-    if unfinished:
-        raise SpeechkdError(
-            f"{cache.location}: {len(unfinished)} of {len(cache.manifest)} shards are not "
-            f"finished (the first is {unfinished[0]}). Run `speechkd extract-teacher` again; it "
-            "makes only what is missing."
-        )
     ready = Prepared(cache, prepared)
     store = ready.tokens(tokenizer, max_tokens)
     clips = store.rows("lengths")

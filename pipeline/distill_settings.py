@@ -1,11 +1,11 @@
 """What `speechkd distill` may be asked: one declaration feeds command line, checks and record."""
 
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.errors import SpeechkdError
-from pipeline.settings import Settings, setting
+from pipeline.settings import Settings, flag_name, setting
 
 KD = "Distillation"
 STUDENT = "Student"
@@ -13,9 +13,9 @@ TRAINING = "Training"
 RUNNING = "Running"
 
 OPERATIONAL = {
-    "cache", "out", "prepared", "device", "compile", "resume", "dry_run", "max_steps", "max_hours",
-    "log_every", "measure_every", "checkpoint_minutes", "checkpoint_steps", "keep", "license",
-    "language",
+    "cache", "out", "prepared", "device", "compile", "deterministic", "resume", "dry_run",
+    "max_steps", "max_hours", "log_every", "measure_every", "checkpoint_minutes",
+    "checkpoint_steps", "keep", "license", "language",
 }  # fmt: skip
 """Settings that the trained weights do not depend on: they may change between sittings."""
 
@@ -227,6 +227,12 @@ class DistillSettings(Settings):
         help="Compile the encoder for one fixed shape; auto: on a GPU. It changes rounding.",
         panel=RUNNING,
     )
+    deterministic: bool = setting(
+        False,
+        help="Make torch use deterministic algorithms alone, so that a run with a stop between "
+        "equals one without, bit for bit, on a GPU as it does on a CPU anyway; slower.",
+        panel=RUNNING,
+    )
     resume: Literal["auto", "never", "always"] = setting(
         "auto",
         help="Go on from the latest checkpoint where there is one, never, or insist.",
@@ -290,6 +296,51 @@ class DistillSettings(Settings):
     def objectives(self) -> list[str]:
         """The objectives asked for, without `none`."""
         return [name for name in self.kd if name != "none"]
+
+    def without_effect(self) -> set[str]:
+        """Settings that change nothing in this run, whatever their value."""
+        idle: set[str] = set()
+        if not self.objectives():
+            idle |= {
+                "gamma", "temperature", "teacher_side", "projection", "kd_tokens", "kd_pass",
+                "kd_special", "control",
+            }  # fmt: skip
+        if "nst" not in self.kd:
+            idle |= {"nst_pattern", "nst_normalize"}
+        if "crd" not in self.kd:
+            idle |= {"crd_bias", "crd_negatives", "crd_symmetric"}
+        if not {"crd", "infonce"} & set(self.kd):
+            idle.add("temperature")
+        if self.kd_tokens == "cls":
+            idle.add("kd_special")
+        if self.init:
+            idle.add("student")
+        if self.init or self.student.endswith(".json"):
+            idle.add("dropout")
+        if self.init or self.tokenizer:
+            idle |= {"vocab_size", "lowercase"}
+        return idle
+
+    def assumed(self) -> dict[str, Any]:
+        """Settings left at a default that the paper does not state, and that have an effect."""
+        idle = self.without_effect()
+        return {name: value for name, value in super().assumed().items() if name not in idle}
+
+    def stated_in_paper(self) -> dict[str, Any]:
+        """Settings left at the value that the paper states, and that have an effect."""
+        idle = self.without_effect()
+        return {
+            name: value for name, value in super().stated_in_paper().items() if name not in idle
+        }
+
+    def set_in_vain(self) -> list[str]:
+        """Settings that were given another value than the default, but change nothing here."""
+        idle = self.without_effect()
+        return [
+            flag_name(f)
+            for f in fields(self)
+            if f.name in idle and f.default is not MISSING and getattr(self, f.name) != f.default
+        ]
 
     def record(self) -> dict[str, Any]:
         """The settings as plain JSON values, the objectives by commas as on the command line."""

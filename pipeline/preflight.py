@@ -66,6 +66,8 @@ def announce(
         say(f"CONTROL: the teacher's vectors are {settings.control}")
     assumed = ", ".join(f"{name} {value}" for name, value in settings.assumed().items())
     say(f"not stated in the paper, assumed: {assumed}")
+    if settings.set_in_vain():
+        say(f"without effect in this run: {', '.join(settings.set_in_vain())}")
     _check_disk(settings, parameters)
 
 

@@ -44,11 +44,21 @@ class Prepared:
     """The prepared things of one cache.
 
     Args:
-        cache: finished; what it holds is part of every name.
+        cache: what it holds is part of every name.
         folder: where to keep them; None for the usual place.
+
+    Raises:
+        SpeechkdError: the cache is not finished.
     """
 
     def __init__(self, cache: TeacherCache, folder: Path | None = None) -> None:
+        unfinished = cache.unfinished()
+        if unfinished:
+            raise SpeechkdError(
+                f"{cache.location}: {len(unfinished)} of {len(cache.manifest)} shards are not "
+                f"finished (the first is {unfinished[0]}). Run `speechkd extract-teacher` again; "
+                "it makes only what is missing."
+            )
         self.cache, self.digest = cache, cache.digest()
         self.folder = folder or _usual_folder(cache)
 

@@ -62,6 +62,23 @@ def device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Within, torch uses deterministic algorithms alone, if that is wanted.
+
+    An operation that has none raises an error instead (`torch.use_deterministic_algorithms`).
+    """
+    before = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        # read when cuBLAS starts; its documentation names this size for the purpose
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
 def differentiable_sum(value: Tensor) -> Tensor:
     """Sum over all processes, through which gradients flow back to every one of them."""
     if count() == 1:

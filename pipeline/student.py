@@ -383,6 +383,16 @@ def build_student(
     return Student(AutoModelForMaskedLM.from_config(config))
 
 
+def check_kind(kind: str) -> None:
+    """Check that `build_student` can make this kind, before anything long is done for it.
+
+    Raises:
+        SpeechkdError: it cannot.
+    """
+    if kind not in PRESETS:
+        _configuration(Path(kind))
+
+
 def _configuration(file: Path) -> Any:
     if not file.is_file():
         raise SpeechkdError(

@@ -28,7 +28,7 @@ def run(settings: DistillSettings) -> None:
 
     device = processes.device(settings.device)
     processes.join(device.type)
-    with RunFolder(settings.out) as folder:
+    with RunFolder(settings.out) as folder, processes.deterministic(settings.deterministic):
         _distill(settings, folder, device)
 
 
@@ -75,6 +75,7 @@ def _distill(settings: DistillSettings, folder: "RunFolder", device: "torch.devi
     if main:
         announce(settings, cache, corpus, student, distillation, plan, batches, device)
     if settings.dry_run:
+        processes.leave()
         return
     if latest is not None:
         progress = checkpoints.load(latest, distillation, optimizer)

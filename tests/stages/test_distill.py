@@ -143,6 +143,29 @@ def test_a_stop_between_changes_nothing_bit_for_bit(settings, tmp_path, kd):
     assert len(json.loads((parted / "run.json").read_text())["sittings"]) == 3
 
 
+def test_deterministic_algorithms_are_asked_for_while_training_alone(settings, monkeypatch):
+    from pipeline.distillation import Distillation
+
+    asked = []
+    forward = Distillation.forward
+
+    def watched(self, *args, **kwargs):
+        asked.append(torch.are_deterministic_algorithms_enabled())
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(Distillation, "forward", watched)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    run(settings(kd=["crd", "nst"], crd_negatives=20, deterministic=True, max_steps=7))
+    run(settings(kd=["crd", "nst"], crd_negatives=20, deterministic=True))
+    assert len(asked) > 20
+    assert all(asked)
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert not torch.are_deterministic_algorithms_enabled()
+    parted = losses(settings().out)
+    run(settings(kd=["crd", "nst"], crd_negatives=20, deterministic=True, resume="never"))
+    assert losses(settings().out) == parted
+
+
 @pytest.mark.parametrize("kd", ["nst", "crd"])
 def test_mapped_files_train_the_same_bit_for_bit(settings, tmp_path, monkeypatch, capsys, kd):
     negatives = 20 if kd == "crd" else 0
@@ -190,6 +213,30 @@ def test_a_folder_of_something_else_is_left_alone(settings, tmp_path):
         with pytest.raises(SpeechkdError, match="holds files but no run"):
             run(settings(resume=resume))
     assert (tmp_path / "run" / "thesis.tex").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    ("changes", "assumed", "not_assumed", "in_vain"),
+    [
+        ({"kd": ["none"]}, {"clip_norm", "vocab_size"}, {"projection", "nst_pattern"}, []),
+        ({"kd": ["crd"]}, {"projection", "kd_special"}, {"nst_pattern", "nst_normalize"}, []),
+        ({"kd": ["nst"], "kd_tokens": "cls"}, {"nst_pattern"}, {"kd_special"}, []),
+        ({"init": "x", "vocab_size": 9999}, {"clip_norm"}, {"dropout", "lowercase"},
+         ["--student", "--vocab-size"]),
+        ({"kd": ["none"], "control": "random", "crd_symmetric": True}, {"dropout"}, set(),
+         ["--crd-symmetric", "--control"]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_settings_without_effect_are_not_called_assumed(
+    settings, changes, assumed, not_assumed, in_vain
+):
+    given = settings(**{"student": "bert-tiny", "vocab_size": 30522, **changes})
+    assert assumed <= given.assumed().keys()
+    assert not not_assumed & given.assumed().keys()
+    assert given.set_in_vain() == in_vain
+    assert ("student" in given.stated_in_paper()) is False
+    assert not given.without_effect() & given.stated_in_paper().keys()
 
 
 def test_dry_run_trains_nothing_and_leaves_nothing(settings, capsys):
