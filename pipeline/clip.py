@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.recordings import is_file
 from pipeline.units import CLIP_SECONDS, SAMPLE_RATE_HZ, Hertz, Samples, Seconds
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ PREROLL_SECONDS = 1  # an MP3 frame leans on earlier ones, so a seek alone lands
 END_SLACK_SECONDS: Seconds = 0.05  # segment times are often rounded: such an end is the file's end
 ROUNDING_SECONDS: Seconds = 1e-6
 STREAMED_BYTES = 0x7FFF_0000  # a WAV that claims more than this was written to a pipe
+MAX_WAV_CHUNKS = 1000  # before the sound; a file of empty ones would keep a reader busy for ever
 LOST_SECONDS: Seconds = 0.1  # MP3 headers count a few frames more than there are
 
 
@@ -105,7 +107,7 @@ def _opened(path: Path) -> "Iterator[soundfile.SoundFile]":
     """The open recording; whatever libsndfile says against it becomes a `ClipError`."""
     import soundfile
 
-    if not path.is_file():  # nor a pipe or a device, which might never end
+    if not is_file(path):  # nor a pipe or a device, which might never end
         raise ClipError("missing audio", f"{path} is not a file")
     try:
         with soundfile.SoundFile(path) as file:
@@ -122,7 +124,9 @@ def _check_whole(path: Path) -> None:
         if head[:4] != b"RIFF" or head[8:] != b"WAVE":
             return
         size = path.stat().st_size
-        while len(chunk := file.read(8)) == 8:
+        for _ in range(MAX_WAV_CHUNKS):
+            if len(chunk := file.read(8)) < 8:
+                return
             length = int.from_bytes(chunk[4:], "little")
             if chunk[:4] == b"data":
                 # a stream's header holds 0 or the largest number, since it knew no better
@@ -133,6 +137,7 @@ def _check_whole(path: Path) -> None:
                     )
                 return
             file.seek(length + length % 2, 1)
+    raise ClipError("undecodable audio", f"{path}: over {MAX_WAV_CHUNKS:,} chunks and no sound")
 
 
 def _check_length(samples: Samples, rate: Hertz, path: Path) -> None:

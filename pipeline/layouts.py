@@ -8,7 +8,7 @@ from typing import Literal
 
 from pipeline.errors import SpeechkdError
 from pipeline.recording_table import Columns, choose_columns, table_entries
-from pipeline.recordings import AUDIO_SUFFIXES, MAX_TEXT_BYTES, Entry, Refusal, key_of_path
+from pipeline.recordings import AUDIO_SUFFIXES, MAX_TEXT_BYTES, Entry, Refusal, is_file, key_of_path
 from pipeline.tables import SUFFIXES as TABLE_SUFFIXES
 from pipeline.tables import read_text
 
@@ -236,7 +236,7 @@ def _files_below(folder: Path) -> Iterator[Path]:
 def _with_any_suffix(folder: Path, stem: str, usual: str) -> Path:
     """The recording `stem` in `folder`: with the layout's own suffix, or any that is there."""
     candidates = (folder / f"{stem}{suffix}" for suffix in (usual, *AUDIO_SUFFIXES))
-    return next((path for path in candidates if path.is_file()), folder / f"{stem}{usual}")
+    return next((path for path in candidates if is_file(path)), folder / f"{stem}{usual}")
 
 
 def _need_folder(source: Path, layout: str) -> None:

@@ -59,8 +59,9 @@ def model_card(record: Mapping[str, Any]) -> str:
         f"- {data['train_clips']:,} clips to train on, {data['held_out_clips']:,} held out by "
         f"recording; {data['tokens']:,} tokens in all, {data['truncated']:,} texts cut to "
         f"{settings['max_tokens']} tokens, {len(data['dropped'])} without text left out",
-        f"- teacher {_code(teacher['teacher'])} (weights sha256 `{teacher['teacher_sha256'][:16]}…`), "
-        f"width {teacher['d_model']}, pooling {_code(teacher['pooling'])}",
+        f"- teacher {_code(teacher['teacher'])} (weights sha256 "
+        f"`{teacher['teacher_sha256'][:16]}…`), width {teacher['d_model']}, "
+        f"pooling {_code(teacher['pooling'])}",
         f"- cache digest `{data['cache_sha256'][:16]}…`",
         "",
         "## Training",

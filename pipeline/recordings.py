@@ -1,5 +1,6 @@
 """What a corpus is read as: entries to make samples of, refusals, and the rules for keys."""
 
+import os
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,11 @@ def key_fault(key: str) -> str:
     if max(len(part.encode()) for part in parts) > MAX_KEY_PART_BYTES:
         return f"a part of it is longer than {MAX_KEY_PART_BYTES} bytes"
     return ""
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a path too long to be one, which `Path` raises for, is none."""
+    return os.path.isfile(path)  # noqa: PTH113
 
 
 def is_unicode(text: str) -> bool:
