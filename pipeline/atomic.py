@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import KEPT, SpeechkdError
+
 ABANDONED_SECONDS = 3600
 
 
@@ -42,6 +44,23 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def explained_write_errors(path: Path) -> Iterator[None]:
+    """Within, nothing but writing `path` is done: any error is one of the disk's.
+
+    Libraries in other languages report a full disk as a RuntimeError or a plain Exception.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+        raise SpeechkdError(
+            f"{path} cannot be written: {reason}. Make room or mend the disk. {KEPT}"
+        ) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -124,7 +124,9 @@ class TeacherCache:
             layout.create(folder, manifest, layout.of_manifest(identity, manifest), versions)
         cache = cls.open_same(location, manifest, identity)
         if cache is None:
-            raise SpeechkdError(f"{folder.location} went away while it was being opened.")
+            raise SpeechkdError(
+                f"{folder.location} went away while it was being opened. Run the command again."
+            )
         folder.remove_leftovers()
         return cache
 

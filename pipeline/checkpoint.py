@@ -69,14 +69,15 @@ class Checkpoints:
             shutil.rmtree(stale)
         aside = self.folder / f".{final.name}.{os.getpid()}.partial"
         aside.mkdir(parents=True)
-        save_model(module, str(aside / "model.safetensors"))
-        torch.save(optimizer.state_dict(), aside / "optimizer.pt")
-        (aside / "progress.json").write_text(json.dumps(asdict(progress)))
-        for file in aside.iterdir():
-            atomic.sync(file)
-        atomic.sync(aside)
-        aside.rename(final)
-        atomic.sync(self.folder)
+        with atomic.explained_write_errors(final):
+            save_model(module, str(aside / "model.safetensors"))
+            torch.save(optimizer.state_dict(), aside / "optimizer.pt")
+            (aside / "progress.json").write_text(json.dumps(asdict(progress)))
+            for file in aside.iterdir():
+                atomic.sync(file)
+            atomic.sync(aside)
+            aside.rename(final)
+            atomic.sync(self.folder)
         for old in self.all()[: -self.keep]:
             # renamed first, so that a kill halfway leaves no damaged checkpoint behind
             gone = old.with_name(f".{old.name}.partial")

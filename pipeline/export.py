@@ -29,12 +29,12 @@ def export(cache: TeacherCache, out: Path) -> Iterator[int]:
     Raises:
         SpeechkdError: `out` exists and is anything else.
     """
+    remove_leftovers(out.parent, f".{escape(out.name)}.*.partial")
     if out.exists():
         yield from _compare(cache, out)
         return
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(out.parent, f".{escape(out.name)}.*.partial")
         aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
     except OSError as error:
         raise SpeechkdError(

@@ -171,7 +171,8 @@ class RunFolder:
         if aside.exists():
             shutil.rmtree(aside)
         aside.mkdir(parents=True)
-        fill(aside)
+        with atomic.explained_write_errors(final):
+            fill(aside)
         for file in aside.rglob("*"):
             atomic.sync(file)
         if final.exists():

@@ -1,6 +1,7 @@
 """Disks and object storage: locations, and streams that survive a hiccup."""
 
 import io
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import fsspec
 
-from pipeline.errors import SpeechkdError
+from pipeline.errors import KEPT, SpeechkdError
 from pipeline.progress import say
 from pipeline.untrusted import check_size, holds_secret, shown
 
@@ -76,18 +77,24 @@ def retried(call: Callable[[], Result], what: str) -> Result:
     """Return `call()`, tried again with growing pauses while it fails for a passing reason.
 
     Raises:
-        Exception: whatever the fifth failure raised, or the first that cannot pass.
+        Exception: what the first failure raised that cannot pass.
+        SpeechkdError: it has failed five times.
     """
-    for attempt in range(1, ATTEMPTS):
+    for attempt in itertools.count(1):
         try:
             return call()
         except LASTING:
             raise
         except Exception as error:  # each storage library has its own kinds
+            if attempt == ATTEMPTS:
+                raise SpeechkdError(
+                    f"{what}: {type(error).__name__}: {error}; tried {ATTEMPTS} times. Check the "
+                    f"network and the storage. {KEPT}"
+                ) from error
             pause = FIRST_PAUSE_SECONDS * 2 ** (attempt - 1)
             say(f"{what}: {type(error).__name__}: {error}; trying again in {pause:g} s")
             time.sleep(pause)
-    return call()
+    raise AssertionError("unreachable")
 
 
 def read_file(location: str) -> bytes:

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-
 from pipeline import atomic
 from pipeline.checkpoint import Progress
+from pipeline.event_file import EventFile
 from pipeline.progress import say
 
 DROWNED = 10.0
@@ -42,7 +41,7 @@ class TrainingLog:
         self.path = folder / "metrics.jsonl" if folder else None
         self.quiet_steps = quiet_steps
         self.flops_per_token, self.peak_flops = flops_per_token, peak_flops
-        self._tensorboard: SummaryWriter | None = None
+        self._events: EventFile | None = None
         self._last = (progress.tokens, progress.seconds)
         self._note = ""
         self._warned: set[str] = set()
@@ -50,9 +49,7 @@ class TrainingLog:
             if self.path.exists():
                 kept = [line for line in read_metrics(self.path) if line["step"] <= progress.step]
                 atomic.write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
-            self._tensorboard = SummaryWriter(
-                str(folder / "tensorboard"), purge_step=progress.step + 1
-            )
+            self._events = EventFile(folder / "tensorboard", first_step=progress.step + 1)
 
     def step(
         self,
@@ -98,12 +95,12 @@ class TrainingLog:
         return self._note
 
     def close(self) -> None:
-        """Write out what is buffered."""
-        if self._tensorboard:
-            self._tensorboard.close()
+        """Close the files."""
+        if self._events:
+            self._events.close()
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        if not self.path or not self._tensorboard:
+        if not self.path or not self._events:
             return
         # one short write a line: a kill can tear the last line at most, which readers skip
         plain = {
@@ -112,9 +109,8 @@ class TrainingLog:
         }
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(plain) + "\n")
-        for name, value in line.items():
-            if name not in ("step", "epoch"):
-                self._tensorboard.add_scalar(name, value, line["step"])
+        scalars = {name: value for name, value in line.items() if name not in ("step", "epoch")}
+        self._events.add(scalars, line["step"])
 
     def _warn(self, values: Mapping[str, float]) -> None:
         ratio = values.get("gradient/kd_over_mlm")

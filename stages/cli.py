@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.errors import SpeechkdError
+from pipeline.errors import told
 from pipeline.untrusted import shown
 from stages import (
     cache,
@@ -87,17 +87,13 @@ def main() -> None:
     """Run the command line; what a user can mend becomes one message and exit status 1."""
     try:
         app()
-    except SpeechkdError as error:
-        sys.stderr.write(f"error: {shown(str(error))}\n")
-        sys.exit(1)
-    except OSError as error:
-        if error.strerror is None:
+    except KeyboardInterrupt:  # before or after a command, which says more itself
+        sys.exit(130)
+    except Exception as error:
+        message = told(error)
+        if message is None:
             raise
-        where = f"{shown(str(error.filename))}: " if error.filename else ""
-        sys.stderr.write(
-            f"error: {where}{error.strerror}. Check the path (is it the file or folder that is "
-            "meant?), its permissions and the room on the disk. What is finished is kept.\n"
-        )
+        sys.stderr.write(f"error: {shown(message)}\n")
         sys.exit(1)
 
 

@@ -215,7 +215,7 @@ def _be_command(order: dict[str, Any]) -> None:
     """Become `speechkd WORDS` in all that it and its descendants can see, and end."""
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the command begins
     os.environ.update(order.get("environment", {}))
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -248,6 +248,7 @@ def _main() -> None:
 def _end(main: Callable[[], None]) -> int:
     """Run to the very end, as the interpreter does it, and return the status."""
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         main()
         code = 0
     except SystemExit as exit:

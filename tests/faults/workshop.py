@@ -156,6 +156,9 @@ def _essence(path: Path, out: Path) -> bytes:
     raw = path.read_bytes()
     if path.name == "optimizer.pt":
         return _tensors(raw)
+    if path.name == "model.safetensors":  # its header has no fixed order
+        size = int.from_bytes(raw[:8], "little")
+        return json.dumps(json.loads(raw[8 : 8 + size]), sort_keys=True).encode() + raw[8 + size :]
     if path.name not in ("run.json", "results.json", "progress.json", "metrics.jsonl",
                          "results.jsonl", "README.md") and path.parent.name != "cells":  # fmt: skip
         return raw

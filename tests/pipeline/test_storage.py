@@ -108,7 +108,7 @@ def test_lasting_errors_are_not_tried_again_and_passing_ones_not_for_ever(monkey
     with pytest.raises(FileNotFoundError):
         retried(absent, "s3://b/k")
     assert pauses == []
-    with pytest.raises(TimeoutError):
+    with pytest.raises(SpeechkdError, match=r"s3://b/k: TimeoutError: no answer; tried 5 times"):
         retried(down, "s3://b/k")
     assert len(pauses) == 4
 
