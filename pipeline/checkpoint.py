@@ -78,12 +78,16 @@ class Checkpoints:
             atomic.sync(aside)
             aside.rename(final)
             atomic.sync(self.folder)
+        self.drop_old()
+        return final
+
+    def drop_old(self) -> None:
+        """Delete all but the latest ones."""
         for old in self.all()[: -self.keep]:
             # renamed first, so that a kill halfway leaves no damaged checkpoint behind
             gone = old.with_name(f".{old.name}.partial")
             old.rename(gone)
             shutil.rmtree(gone)
-        return final
 
     def load(self, path: Path, module: nn.Module, optimizer: Optimizer | None) -> Progress:
         """Restore weights, optimiser and progress from a checkpoint.

@@ -89,6 +89,7 @@ def _distill(settings: DistillSettings, folder: "RunFolder", device: "torch.devi
         if settings.resume == "never":
             folder.clear()
         folder.write_record(record)
+        checkpoints.drop_old()
         if latest is None:
             folder.keep_tokenizer(tokenizer)
     processes.wait()
