@@ -1,17 +1,45 @@
 """The whole pipeline on a small spoken corpus that it makes itself, from recordings to a table."""
 
-import csv
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pipeline.errors import SpeechkdError
 from pipeline.settings import Settings, setting
 
 if TYPE_CHECKING:
     from pipeline.planted import Utterance
 
+LOG = "details.log"
+WIDTH = 96
+ENOUGH_WORDS = 16
+MOST_THREADS = 2
+"""Students so small gain nothing from more."""
+
 TEACHER = "offline:tiny.en"
-STUDENTS = ("none", "crd")
+TRAINING: dict[str, Any] = {
+    "student": "bert-tiny",
+    "epochs": 60.0,
+    "batch": 64,
+    "learning_rate": 1e-3,
+    "held_out": 0.0,
+    "device": "cpu",
+}
+FINE_TUNING: dict[str, Any] = {"epochs": 10, "learning_rate": 5e-4, "device": "cpu"}
+STUDENTS: dict[str, dict[str, Any]] = {
+    "text-only": {"kd": "none"},
+    "control": {"kd": "crd", "temperature": 0.1, "control": "shuffled"},
+    "taught": {"kd": "crd", "temperature": 0.1},
+}
+
+ROWS = {
+    "text-only": "text only,\nno teacher",
+    "control": "control: taught with\nother clips' vectors",
+    "taught": "taught with the\nclips' own vectors",
+    "ceiling": "ceiling: Whisper,\nwhich hears the words",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,21 +48,27 @@ class DemoSettings(Settings):
 
     out: Path = setting(Path("demo-out"), help="Folder for everything it makes; kept.")
     words: int = setting(
-        40, help="Invented words; half of them get each affect.", minimum=8, maximum=400
+        40, help="Invented words, an even number; half get each affect.", minimum=8, maximum=400
     )
     sentences: int = setting(
-        10, help="Sentences in which each word is spoken.", minimum=1, maximum=15
+        10, help="Sentences in which each word is spoken.", minimum=1, maximum=30
     )
     seed: int = setting(0, help="Seed of words, voices, students and fine-tuning.", minimum=0)
+
+    def check(self) -> None:
+        """Refuse what cannot be halved."""
+        if self.words % 2:
+            raise SpeechkdError(f"--words is {self.words}; it must be even: half get each affect.")
 
 
 def run(settings: DemoSettings) -> None:
     """Run the whole pipeline on a spoken corpus made on the spot, without network or GPU.
 
-    Invented words get a hidden affect that only the voice tells: texts say nothing about it. Two
-    students read the transcripts, one with Whisper's vectors as its teacher and one without. Both
-    are then fine-tuned to tell the affect from text alone, and tested on words whose affect no
-    label ever gave. What the taught student knows about them it has from the audio.
+    Invented words get a hidden affect that only the voice tells: texts say nothing about it.
+    Three students read the transcripts: one is taught with Whisper's vectors of the speech, one
+    with those of other clips, one by nobody. All are then fine-tuned to tell the affect from text
+    alone, and tested on words whose affect no label ever gave. What the taught student knows about
+    them it has from the audio.
 
     Takes about 5 minutes on 2 cores. Interrupted, the same command carries on.
 
@@ -42,135 +76,229 @@ def run(settings: DemoSettings) -> None:
     """
     import time
 
+    from pipeline.atomic import write_bytes
+    from pipeline.planted import CARRIERS, plant
+    from pipeline.planted_results import picture
     from pipeline.progress import duration, say
-    from stages import distill, extract_teacher, finetune, report, shard
 
     started = time.monotonic()
     out = settings.out
-
-    say("1/6 speaking: invented words in equal sentences; only the voice tells their affect")
-    table = _speak(settings)
-
-    say("\n2/6 shard: recordings and transcripts → tars of clips")
-    shards = out / "shards"
-    shard.run(shard.ShardSettings(source=table, out=shards))
-
-    say(f"\n3/6 extract-teacher: Whisper ({TEACHER}) hears every clip, once")
-    cache = out / "cache.zarr"
-    extract_teacher.run(
-        extract_teacher.ExtractSettings(
-            manifest=str(shards / "manifest.jsonl"),
-            cache=str(cache),
-            teacher=TEACHER,
-            pooling="length",
-        )
+    out.mkdir(parents=True, exist_ok=True)
+    _announce(
+        "Does a student that reads text alone learn what Whisper hears?",
+        "Invented words are spoken in a bright or in a flat voice, all in the same sentences. "
+        "Neither spelling nor sentence tells which, so from text alone it can only be guessed. "
+        f"What the stages say goes to {out / LOG}.",
     )
-
-    say("\n4/6 distill: two students read the texts; `crd` is also taught by Whisper's vectors")
-    for objective in STUDENTS:
-        distill.run(
-            distill.DistillSettings(
-                cache=str(cache),
-                out=out / "runs" / objective,
-                kd=[objective],
-                student="bert-tiny",
-                seed=settings.seed,
-                epochs=100,
-                batch=64,
-                learning_rate=1e-3,
-                temperature=0.1,
-                held_out=0.0,
-            )
-        )
-
-    say("\n5/6 finetune: affect from text alone; the test words have never had a label")
-    finetune.run(
-        finetune.MoseiSettings(
-            data=out / "affect.csv",
-            checkpoint=[str(out / "runs" / objective) for objective in STUDENTS],
-            task=["sentiment2"],
-            seeds="0-2",
-            out=out / "results",
-            learning_rate=5e-4,
-            epochs=10,
-        )
-    )
-
-    say("\n6/6 report")
-    report.run(report.ReportSettings(results=[out / "results"], out=out / "report"))
-
-    say(f"\nTook {duration(time.monotonic() - started)}. Everything is in {out}/. Now on your own:")
-    print(
-        """
-  speechkd shard my-recordings --out shards
-  speechkd extract-teacher shards/manifest.jsonl --cache cache.zarr
-  speechkd distill cache.zarr --out runs/crd --kd crd
-"""
-    )
-
-
-def _speak(settings: DemoSettings) -> Path:
-    """Speak the corpus into `recordings/`, list it, and write the labels of the words."""
-    import numpy as np
-    import soundfile
-
-    from pipeline.atomic import replaced
-    from pipeline.planted import CARRIERS, plant
-    from pipeline.progress import Meter
-    from pipeline.speech_synthesis import Synthesizer
-    from pipeline.units import SAMPLE_RATE_HZ
-
     utterances = plant(settings.words, CARRIERS[: settings.sentences], settings.seed)
-    table = settings.out / "recordings" / "table.tsv"
-    _write_labels(utterances, settings.out / "affect.csv", settings.seed)
-    if table.is_file():
-        return table
-    table.parent.mkdir(parents=True, exist_ok=True)
-    synthesizer = Synthesizer()
-    with Meter("speaking", len(utterances), "sentences") as meter:
-        for u in utterances:
-            wave_S = synthesizer.speak(
-                u.text,
-                voice=u.voice,
-                pitch=u.pitch,
-                range=u.range,
-                rate_wpm=u.rate_wpm,
-                volume=u.volume,
+    try:
+        labels = _hear(settings, utterances)
+        _teach(settings)
+        rows = _judge(settings, labels)
+    except SystemExit:
+        say("interrupted; the same command carries on from what is finished")
+        raise
+    affects = {u.word: "bright" if u.affect > 0 else "flat" for u in utterances}
+    write_bytes(out / "demo.png", picture({ROWS[k]: right for k, right in rows.items()}, affects))
+    _tell(rows, settings)
+    say(f"\nTook {duration(time.monotonic() - started)}.")
+
+
+def _hear(settings: DemoSettings, utterances: "list[Utterance]") -> Path:
+    """Speak the corpus, cut it into tars, let Whisper hear it; the table of labels."""
+    from pipeline.planted_folder import write_corpus
+    from stages import extract_teacher, shard
+
+    out = settings.out
+    _announce(
+        "1/6 Speak.",
+        f"{settings.words} invented words in {settings.sentences} sentences each, by ten voices of "
+        "eSpeak NG. The affect moves pitch, rate, range and loudness, with so much chance in them "
+        "that one clip alone may mislead.",
+    )
+    table, labels = write_corpus(utterances, out, settings.seed)
+
+    _announce(
+        "2/6 Shard.",
+        "Recordings and transcripts become tars of clips, which any cluster reads well.",
+        f"speechkd shard {table} --out {out}/shards",
+    )
+    with _kept_in(out / LOG):
+        shard.run(shard.ShardSettings(source=table, out=out / "shards"))
+
+    _announce(
+        "3/6 Listen.",
+        "Whisper (tiny.en) hears each clip once and leaves one vector. Nothing after this needs "
+        "audio or Whisper.",
+        f"speechkd extract-teacher {out}/shards/manifest.jsonl --cache {out}/cache "
+        f"--teacher {TEACHER} --pooling length",
+    )
+    with _kept_in(out / LOG):
+        extract_teacher.run(
+            extract_teacher.ExtractSettings(
+                manifest=str(out / "shards" / "manifest.jsonl"),
+                cache=str(out / "cache"),
+                teacher=TEACHER,
+                pooling="length",
             )
-            path = table.parent / f"{u.key}.wav"
-            soundfile.write(path, np.clip(wave_S, -1, 1), SAMPLE_RATE_HZ, subtype="PCM_16")
-            meter.advance(1)
-    with replaced(table) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.write("id\tpath\tspeaker\ttext\n")
-        for u in utterances:
-            file.write(f"{u.key}\t{u.key}.wav\t{u.voice}\t{u.text}\n")
-    return table
+        )
+    return labels
 
 
-def _write_labels(utterances: "list[Utterance]", path: Path, seed: int) -> None:
-    """Write a table in CMU-MOSEI's shape (MMSA's label.csv): 40 % of the words train, 10 % valid.
+def _teach(settings: DemoSettings) -> None:
+    """Distil the three students."""
+    import torch
 
-    A word is a "video", so no word is in two splits, and each split has as many bright words as
-    flat ones.
-    """
+    from stages import distill
+
+    out = settings.out
+    _announce(
+        "4/6 Distil.",
+        "Three small students learn to fill gaps in the transcripts. One does nothing else; one is "
+        "also pulled towards Whisper's vectors; one towards vectors of other clips, a control: "
+        "what it gains, the speech did not give.",
+    )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(min(threads, MOST_THREADS))
+    for name, form in STUDENTS.items():
+        _show(f"speechkd distill {out}/cache --out {out}/runs/{name} {_flags(form | TRAINING)}")
+        with _kept_in(out / LOG):
+            distill.run(
+                distill.DistillSettings(
+                    cache=out / "cache",
+                    out=out / "runs" / name,
+                    seed=settings.seed,
+                    **{**form, **TRAINING, "kd": [form["kd"]]},
+                )
+            )
+    torch.set_num_threads(threads)
+
+
+def _judge(settings: DemoSettings, labels: Path) -> dict[str, dict[str, float]]:
+    """Fine-tune the students, probe the teacher; the share of right answers of each test word."""
+    import csv
+
     import numpy as np
 
-    from pipeline.atomic import replaced
+    from pipeline.cache import TeacherCache
+    from pipeline.linear_probe import probe
+    from pipeline.planted_folder import SPLITS
+    from pipeline.planted_results import right_by_word
+    from stages import finetune_table
 
-    rng = np.random.default_rng([seed, 3])
-    split_of = {}
-    for affect in (1, -1):
-        words = rng.permutation(sorted({u.word for u in utterances if u.affect == affect})).tolist()
-        train, valid = round(0.4 * len(words)), max(1, round(0.1 * len(words)))
-        for place, word in enumerate(words):
-            split_of[word] = (
-                "train" if place < train else "valid" if place < train + valid else "test"
+    out = settings.out
+    _announce(
+        "5/6 Fine-tune.",
+        "Each student is shown the affect of half of the words, in text, and asked for that of the "
+        "others. Three times each, with other seeds.",
+        f"speechkd finetune table {labels} --label-column affect --id-column key "
+        f"--group-column word --split-column {SPLITS[0]} --seeds 0-2 --out {out}/results "
+        f"{_flags(FINE_TUNING)} "
+        + " ".join(f"--checkpoint {out}/runs/{name}" for name in STUDENTS),
+    )
+    with _kept_in(out / LOG):
+        finetune_table.run(
+            finetune_table.TableSettings(
+                data=labels,
+                checkpoint=[str(out / "runs" / name) for name in STUDENTS],
+                label_column="affect",
+                id_column="key",
+                group_column="word",
+                split_column=SPLITS[0],
+                seeds="0-2",
+                out=out / "results",
+                **FINE_TUNING,
             )
-    names = {1: "Positive", -1: "Negative"}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replaced(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["video_id", "clip_id", "text", "label", "annotation", "mode"])
-        for u in utterances:
-            clip = u.key.rpartition("-")[2]
-            rows.writerow([u.word, clip, u.text, u.affect, names[u.affect], split_of[u.word]])
+        )
+    predictions = out / "results" / "predictions"
+    rows = {name: right_by_word(predictions.glob(f"{name}-*.csv")) for name in STUDENTS}
+
+    _announce(
+        "6/6 Compare.",
+        "The ceiling: a linear probe of Whisper's own vectors, averaged over the clips of a word.",
+    )
+    with labels.open(encoding="utf-8", newline="") as file:
+        clips = list(csv.DictReader(file))
+    cache = TeacherCache.open(str(out / "cache"))
+    place = {key: i for i, key in enumerate(cache.samples().keys)}
+    vectors = cache.vectors()[[place[clip["key"]] for clip in clips]].astype(np.float64)
+    word_C = np.array([clip["word"] for clip in clips])
+    affect_C = np.array([clip["affect"] for clip in clips])
+    train_C = np.array([clip[SPLITS[0]] == "train" for clip in clips])
+    tested = sorted(set(word_C[~train_C]))
+    means = np.stack([vectors[word_C == word].mean(0) for word in tested])
+    found = probe(vectors[train_C], affect_C[train_C].tolist(), means)
+    rows["ceiling"] = {
+        word: float(answer == affect_C[word_C == word][0])
+        for word, answer in zip(tested, found, strict=True)
+    }
+    return rows
+
+
+def _tell(rows: dict[str, dict[str, float]], settings: DemoSettings) -> None:
+    """Print the table, where everything is, and what to run next."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from pipeline.planted_results import share
+
+    table = Table("", "right on unseen words", "95 % interval", box=None, pad_edge=False)
+    for name, right in rows.items():
+        one = share([[right]])
+        table.add_row(
+            " ".join(ROWS[name].split()),
+            f"{100 * one.mean:.0f} %",
+            f"{100 * one.low:.0f} to {100 * one.high:.0f} %",
+            style="bold" if name == "taught" else None,
+        )
+    print()
+    Console(highlight=False).print(table)
+    out = settings.out
+    tested = len(rows["taught"])
+    few = " With so few words this says nothing; take 40." if tested < ENOUGH_WORDS else ""
+    print(
+        f"""
+Guessing gives 50 %. The interval is over the {tested} test words.{few}
+
+  {out}/demo.png            the same as a picture, a dot a word
+  {out}/recordings          what was spoken: listen to it
+  {out}/cache               Whisper's vectors          speechkd cache info {out}/cache
+  {out}/runs/taught         the student, and how it was trained (README.md)
+  {out}/results             every prediction           speechkd report {out}/results --out report
+
+Now on your own recordings and transcripts:
+
+  speechkd shard my-recordings --out shards
+  speechkd extract-teacher shards/manifest.jsonl --cache cache
+  speechkd distill cache --out runs/crd --kd crd"""
+    )
+
+
+def _announce(step: str, why: str, command: str = "") -> None:
+    import textwrap
+
+    from pipeline.progress import say
+
+    say("\n" + textwrap.fill(f"{step} {why}", WIDTH, break_on_hyphens=False))
+    if command:
+        _show(command)
+
+
+def _show(command: str) -> None:
+    """The same as a user would type it."""
+    from pipeline.progress import say
+
+    say(f"    $ {command}")
+
+
+def _flags(values: dict[str, Any]) -> str:
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in values.items())
+
+
+@contextmanager
+def _kept_in(log: Path) -> Iterator[None]:
+    """What a stage says goes to a file; its meters stay on the screen."""
+    from pipeline.progress import details_to
+
+    with details_to(log) as file, redirect_stdout(file):
+        yield
