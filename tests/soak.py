@@ -38,7 +38,7 @@ ROOT = Path(__file__).absolute().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tests.faults.warm import Running, Warm  # noqa: E402
-from tests.faults.workshop import Stage, Workshop, build, leftovers, make_old  # noqa: E402
+from tests.faults.workshop import Stage, Workshop, leftovers, make_old  # noqa: E402
 
 TARGETS = {"group": 5, "main": 3, "other": 2, "SIGTERM": 1, "SIGINT": 1}
 """How often, relatively, each kind of stop is drawn."""
@@ -198,9 +198,8 @@ def soak(
             if running.status != 0:
                 raise RuntimeError(f"{' '.join(words)} failed undisturbed: {running.said}")
 
-        (folder / "reference").mkdir()
-        shop = build(folder / "reference", run)
-        chosen = [shop.stages[name] for name in stages or shop.stages]
+        shop = Workshop(folder / "reference", run)
+        chosen = [shop.need(name) for name in stages or shop.stages]
         for stage in chosen:
             start = time.monotonic()
             run(stage.command(folder / "warm-up" / stage.name.replace(" ", "-")))

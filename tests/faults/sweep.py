@@ -19,7 +19,6 @@ from pathlib import Path
 from tests.faults.shim import FAULTS, Fault, build
 from tests.faults.warm import Running, Warm
 from tests.faults.workshop import Stage, Workshop, leftovers, make_old
-from tests.faults.workshop import build as build_workshop
 
 REMEDY = re.compile(
     r"\b(check|mend|make room|free some|remove|delete|lower|raise|restore|put|name|use|give|"
@@ -105,19 +104,15 @@ def main() -> None:
         raise SystemExit("a C compiler is needed")
     broken: Counter[str] = Counter()
     with Warm(folder / "logs", library) as warm:
-        (folder / "reference").mkdir()
 
         def run(words: list[str]) -> None:
             running = warm.run(words)
             assert running.status == 0, running.said
 
-        shop = build_workshop(folder / "reference", run)
-        for name, stage in shop.stages.items():
-            for fault in FAULTS.values():
-                if name not in (options.stage or [name]) or fault.name not in (
-                    options.fault or [fault.name]
-                ):
-                    continue
+        shop = Workshop(folder / "reference", run)
+        for name in options.stage or shop.stages:
+            stage = shop.need(name)
+            for fault in (FAULTS[name] for name in options.fault or FAULTS):
                 calls = calls_of(warm, stage, fault, folder / "count")
                 chosen = (
                     sorted(kinds_of_calls(calls).values())

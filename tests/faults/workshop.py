@@ -2,7 +2,7 @@
 
 The stages form a chain; each has a reference output, made by a run that nothing disturbed. Any
 run of the stage into another folder must end with the same content. What may differ is named in
-`KEPT` and `UNTIMED`: times, speeds, where and when a run took place, TensorBoard's event files.
+`NOT_COMPARED` and `UNTIMED`: times, speeds, where and when a run took place, TensorBoard's files.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import io
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,20 @@ from tests.pipeline.mosei.made import write_mmsa
 from tests.whispers import save_random_whisper, speechlike
 
 CLIPS = 20
+STUDENT = {
+    "model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "intermediate_size": 32,
+}  # fmt: skip
+TRAINING = (
+    "--kd=crd", "--epochs=3", "--batch=4", "--vocab-size=200", "--held-out=0.1", "--log-every=1",
+    "--measure-every=2", "--checkpoint-steps=3", "--checkpoint-minutes=0", "--device=cpu",
+    "--learning-rate=1e-3", "--max-tokens=32",
+)  # fmt: skip
+FINETUNING = ("--task=sentiment3,sentiment", "--seeds=0-1", "--epochs=1", "--device=cpu")
+ALTERNATIVES = {
+    "shard": (("--jobs=1",), ("--jobs=2",)),
+    "extract-teacher": (("--workers=0",), ("--workers=1",)),
+}
 UNTIMED = {"seconds", "tokens_per_s", "provenance", "sittings", "created_by"}
 """Keys of records that tell when, where and how fast."""
 NOT_COMPARED = ("tensorboard/", ".lock")
@@ -51,78 +65,75 @@ class Stage:
         return [*self.words, self.option, str(out), *self.alternatives[choice]]
 
 
-@dataclass
 class Workshop:
-    """The stages, with their inputs, in one folder."""
+    """The stages, with their inputs, in one folder.
 
-    folder: Path
-    stages: dict[str, Stage] = field(default_factory=dict)
-    contents: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    Args:
+        folder: which is made.
+        run: runs a command to its good end, given its words.
+    """
+
+    def __init__(self, folder: Path, run: Callable[[list[str]], None]) -> None:
+        self.folder, self._run = folder, run
+        self._contents: dict[str, dict[str, bytes]] = {}
+        _recordings(folder / "recordings")
+        save_random_whisper(folder / "teacher", layers=1, heads=1)
+        (folder / "student.json").write_text(json.dumps(STUDENT))
+        write_mmsa(folder / "label.csv", 45)
+        self._halves = [str(folder / f"half-{i}") for i in range(2)]
+        self._extraction = (
+            "extract-teacher", str(folder / "shard" / "manifest.jsonl"), "--teacher",
+            str(folder / "teacher"), "--context=15s", "--batch-size=2", "--devices=cpu",
+            "--max-refused=0.2",
+        )  # fmt: skip
+        cache, run_folder, results = (
+            str(folder / name) for name in ("extract-teacher", "distill", "finetune")
+        )
+        made = (
+            ("shard", ("shard", str(folder / "recordings" / "table.tsv"),
+                       "--samples-per-shard=3", "--max-refused=0.2"), "--out"),
+            ("extract-teacher", self._extraction, "--cache"),
+            ("cache merge", ("cache", "merge", *self._halves), "--out"),
+            ("cache export", ("cache", "export", cache), "--out"),
+            ("distill", ("distill", cache, "--student", str(folder / "student.json"),
+                         *TRAINING), "--out"),
+            ("finetune", ("finetune", "mosei", "--data", str(folder / "label.csv"),
+                          "--checkpoint", run_folder, *FINETUNING), "--out"),
+            ("report", ("report", results), "--out"),
+        )  # fmt: skip
+        self.stages = {
+            name: Stage(
+                name,
+                words,
+                option,
+                folder / name.replace(" ", "-"),
+                ALTERNATIVES.get(name, ((),)),
+            )
+            for name, words, option in made
+        }
+
+    def need(self, name: str) -> Stage:
+        """A stage, once the references of it and of those before it are there."""
+        for stage in self.stages.values():
+            if stage.name not in self._contents:
+                if stage.name == "cache merge":
+                    for i, half in enumerate(self._halves):
+                        self._run([*self._extraction, "--cache", half, f"--array-task={i}/2"])
+                self._run(stage.command(stage.reference))
+                self._contents[stage.name] = content(stage.reference)
+            if stage.name == name:
+                return stage
+        raise KeyError(name)
 
     def check(self, stage: Stage, out: Path) -> list[str]:
         """Files of `out` that differ from the reference, are missing, or should not be there."""
-        expected, found = self.contents[stage.name], content(out)
+        expected, found = self._contents[stage.name], content(out)
+        told = {True: "missing", False: "differs"}
         return [
-            f"{name}: " + ("missing" if name not in found else "differs" if name in expected
-                           else "foreign")
+            f"{name}: {'foreign' if name not in expected else told[name not in found]}"
             for name in sorted({*expected, *found})
             if expected.get(name) != found.get(name)
-        ]  # fmt: skip
-
-
-def build(folder: Path, run: Callable[[list[str]], None]) -> Workshop:
-    """Make the inputs and, by `run` of each command's words, the references."""
-    _recordings(folder / "recordings")
-    save_random_whisper(folder / "teacher", layers=1, heads=1)
-    student = {
-        "model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-        "intermediate_size": 32,
-    }  # fmt: skip
-    (folder / "student.json").write_text(json.dumps(student))
-    write_mmsa(folder / "label.csv", 45)
-    shop = Workshop(folder)
-    made = {name: folder / name for name in ("shards", "cache", "merged", "exported", "run",
-                                             "results", "report")}  # fmt: skip
-    extraction = (
-        "extract-teacher", str(made["shards"] / "manifest.jsonl"), "--teacher",
-        str(folder / "teacher"), "--context=15s", "--batch-size=2", "--devices=cpu",
-        "--max-refused=0.2",
-    )  # fmt: skip
-    training = (
-        "--student", str(folder / "student.json"), "--kd=crd", "--epochs=3", "--batch=4",
-        "--vocab-size=200", "--held-out=0.1", "--log-every=1", "--measure-every=2",
-        "--checkpoint-steps=3", "--checkpoint-minutes=0", "--device=cpu", "--learning-rate=1e-3",
-        "--max-tokens=32",
-    )  # fmt: skip
-    finetuning = (
-        "finetune", "mosei", "--data", str(folder / "label.csv"), "--checkpoint",
-        str(made["run"]), "--task=sentiment3,sentiment", "--seeds=0-1", "--epochs=1",
-        "--device=cpu",
-    )  # fmt: skip
-    halves = [folder / f"half-{i}" for i in range(2)]
-    table = str(folder / "recordings" / "table.tsv")
-    for stage in (
-        Stage(
-            "shard", ("shard", table, "--samples-per-shard=3", "--max-refused=0.2"), "--out",
-            made["shards"], (("--jobs=1",), ("--jobs=2",)),
-        ),
-        Stage(
-            "extract-teacher", extraction, "--cache", made["cache"],
-            (("--workers=0",), ("--workers=1",)),
-        ),
-        Stage("cache merge", ("cache", "merge", *map(str, halves)), "--out", made["merged"]),
-        Stage("cache export", ("cache", "export", str(made["cache"])), "--out", made["exported"]),
-        Stage("distill", ("distill", str(made["cache"]), *training), "--out", made["run"]),
-        Stage("finetune", finetuning, "--out", made["results"]),
-        Stage("report", ("report", str(made["results"])), "--out", made["report"]),
-    ):  # fmt: skip
-        if stage.name == "cache merge":
-            for i, half in enumerate(halves):
-                run([*extraction, "--cache", str(half), f"--array-task={i}/2", "--workers=0"])
-        run(stage.command(stage.reference))
-        shop.stages[stage.name] = stage
-        shop.contents[stage.name] = content(stage.reference)
-    return shop
+        ]
 
 
 def content(out: Path) -> dict[str, bytes]:
@@ -149,7 +160,8 @@ def leftovers(out: Path) -> list[Path]:
 def make_old(paths: list[Path]) -> None:
     """Set times back by a day: what was half-written may be taken for abandoned."""
     for path in paths:
-        os.utime(path, (path.stat().st_mtime - 86_400,) * 2)
+        for part in (path, *path.rglob("*")):
+            os.utime(part, (part.stat().st_mtime - 86_400,) * 2)
 
 
 def _essence(path: Path, out: Path) -> bytes:
