@@ -1,9 +1,11 @@
 """Stage two's speed against the usual way, in one run: same model, same texts, same masks' share.
 
-    python bench/distill.py                                    # ratios on this machine
-    python bench/distill.py --clips 256 --steps 50 --rounds 5  # a GPU
+    python bench/distill.py
 
-Needs `pip install accelerate`, for the Trainer alone.
+On a CPU that takes a few small steps for the ratios; on a GPU batches of 256 clips, bf16 and
+compiled, as training there does, and it also prints the MFU and how long the paper's 40 epochs
+would take. What was found goes to a JSON file in bench/results/. Needs `pip install accelerate`,
+for the Trainer alone.
 
 Texts have the paper's lengths (3 to 108 tokens, mean 44); only real tokens count. The usual way
 is Hugging Face's Trainer with DataCollatorForLanguageModeling: padded to 128, and with dynamic
@@ -16,6 +18,7 @@ import argparse
 import contextlib
 import json
 import os
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -42,13 +45,15 @@ from pipeline.corpus import Corpus
 from pipeline.distillation import Distillation, View
 from pipeline.masking import Masking
 from pipeline.objectives import OBJECTIVES, Options, TeacherStatistics
-from pipeline.provenance import git_commit
+from pipeline.provenance import git_commit, hardware
 from pipeline.student import build_student
 from pipeline.training import Plan, Task, make_optimizer, train
 from pipeline.vectors import Vectors
 
 VOCABULARY = 30522
 MAX_TOKENS = 128
+PAPER_TOKENS, PAPER_EPOCHS = 65_977_589, 40
+RESULTS = Path(__file__).parent / "results"
 
 
 def paper_lengths(clips: int, rng: np.random.Generator) -> np.ndarray:
@@ -256,22 +261,26 @@ def usual(setup: Setup, *, dynamic: bool) -> Speed:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--student", default="bert-base")
-    parser.add_argument("--clips", type=int, default=32, help="clips in a batch")
-    parser.add_argument("--steps", type=int, default=4, help="timed steps of a round")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--clips", type=int, help="clips in a batch; 32, on a GPU 256")
+    parser.add_argument("--steps", type=int, help="timed steps of a round; 4, on a GPU 50")
+    parser.add_argument("--rounds", type=int, help="2, on a GPU 5")
     parser.add_argument("--teacher-width", type=int, default=768)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=None)
     parser.add_argument("--ways", nargs="*", default=None, help="only these")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="a file in bench/results/ by default")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     device = processes.device("auto")
+    gpu = device.type == "cuda"
+    given.clips = given.clips or (256 if gpu else 32)
+    given.steps = given.steps or (50 if gpu else 4)
+    given.rounds = given.rounds or (5 if gpu else 2)
     corpus = make_corpus(max(20_000, 4 * given.clips), given.teacher_width, device)
     setup = Setup(
         given.student, given.clips, given.steps, device, corpus, make_tokenizer(),
-        "bf16" if device.type == "cuda" else "float32",
-        device.type == "cuda" if given.compile is None else given.compile,
+        "bf16" if gpu else "float32",
+        gpu if given.compile is None else given.compile,
     )  # fmt: skip
     transformers_logging.set_verbosity_error()
     print(
@@ -306,11 +315,32 @@ def main() -> None:
     student = build_student(given.student, setup.tokenizer, MAX_TOKENS)
     flops = flops_per_token(student, float(corpus.lengths_C.double().mean()), 0.15)
     peak = peak_flops(device)
+    found = {
+        "argv": sys.argv,
+        "commit": git_commit(),
+        "torch": torch.__version__,
+        "hardware": hardware(),
+        "student": given.student,
+        "clips": given.clips,
+        "steps": given.steps,
+        "precision": setup.precision,
+        "compile": setup.compile,
+        "tokens_per_s": walls,
+        "tokens_per_processor_s": works,
+        "rounds": {name: [s.wall for s in speeds[name]] for name in chosen},
+    }
+    if "none" in walls:
+        minutes = PAPER_TOKENS * PAPER_EPOCHS / walls["none"] / 60
+        print(f"the paper's {PAPER_EPOCHS} epochs would take {minutes:,.0f} min")
+        found["paper_minutes"] = minutes
     if peak and "none" in walls:
-        minutes = 65_977_589 * 40 / walls["none"] / 60
-        print(f"MFU {walls['none'] * flops / peak:.1%}; the paper's 40 epochs: {minutes:.0f} min")
-    if given.out:
-        given.out.write_text(json.dumps({"wall": walls, "processor": works}, indent=2) + "\n")
+        found["mfu"] = walls["none"] * flops / peak
+        print(f"MFU {found['mfu']:.1%} of {peak / 1e12:.0f} TFLOP/s")
+    name = torch.cuda.get_device_name(device).replace(" ", "-") if gpu else "cpu"
+    out = given.out or RESULTS / f"distill-{given.student}-{name}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(found, indent=2) + "\n")
+    print(f"written to {out}")
 
 
 if __name__ == "__main__":

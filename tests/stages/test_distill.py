@@ -387,7 +387,9 @@ def test_two_processes_train_as_one(settings, tmp_path):
         for name in wanted:
             if name.startswith("loss"):
                 assert got[name] == pytest.approx(wanted[name], rel=1e-5), (step, name)
-    assert (tmp_path / "two" / "student" / "model.safetensors").is_file()
+    for name, wanted in weights(tmp_path / "one").items():
+        got = weights(tmp_path / "two")[name]
+        torch.testing.assert_close(got, wanted, rtol=0, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
 
 
 @pytest.mark.slow
