@@ -232,7 +232,11 @@ def _parquet_rows(path: Path) -> tuple[list[str], Iterator[Placed]]:
         with parquet.ParquetFile(path) as file:
             names = list(file.schema_arrow.names)
             for batch in file.iter_batches(PARQUET_ROWS):
-                size += batch.nbytes  # a small file can unfold to any size
+                for column in batch.columns:  # a small file can unfold to any size
+                    if isinstance(column, arrow.DictionaryArray):
+                        check_size(str(path), PARQUET_ROWS * column.dictionary.nbytes)
+                        column = column.dictionary_decode()
+                    size += column.nbytes
                 check_size(str(path), size)
                 rows += batch.to_pylist()
     except (OSError, ValueError, TypeError, arrow.ArrowException) as error:

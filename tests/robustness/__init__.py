@@ -1,0 +1,1 @@
+"""Hostile and broken input, bounds, and odd numbers, through the commands' own code."""

@@ -1,0 +1,518 @@
+"""Small inputs that claim, or unfold to, more than a machine has; and what each may cost.
+
+    python -m tests.robustness.bombs [NAME ...]
+
+prints a line for each: what came of it, seconds, and what the peak of the memory grew by. Every
+bomb goes off in a process of its own, whose address space is limited.
+"""
+
+import base64
+import io
+import json
+import pickle
+import resource
+import struct
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+GIGABYTE = 2**30
+ADDRESS_SPACE = 16 * GIGABYTE
+ROOT = Path(__file__).parent.parent.parent
+
+
+@dataclass(frozen=True)
+class Bomb:
+    """An input, and what it may cost.
+
+    Attributes:
+        make: writes it into a folder.
+        read: reads it as the commands do; returns what came of it.
+        seconds: it may take this long on a machine that does other things, too.
+        megabytes: it may need this much beyond what is loaded anyway.
+        imports: module that is loaded before measuring.
+    """
+
+    make: Callable[[Path], None]
+    read: Callable[[Path], str]
+    seconds: float
+    megabytes: int
+    imports: str
+
+
+def _decode(folder: Path) -> str:
+    from pipeline.audio import RefusedError, decode
+
+    try:
+        return f"{len(decode((folder / 'a').read_bytes())):,} samples"
+    except RefusedError as error:
+        return error.reason
+
+
+def _read_clip(folder: Path) -> str:
+    from pipeline.clip import ClipError, read_clip
+
+    try:
+        return f"{len(read_clip(folder / 'a')):,} samples"
+    except ClipError as error:
+        return error.reason
+
+
+def _wav_of_a_year(folder: Path) -> None:
+    head = b"RIFF\xff\xff\xff\xffWAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, 16, 16, 1, 8)
+    (folder / "a").write_bytes(head + b"data" + struct.pack("<I", 16 * 86_400 * 365) + b"\x80" * 99)
+
+
+def _flac_of_a_year(folder: Path) -> None:
+    from tests.tars import audio
+
+    content = bytearray(audio(4_000))
+    content[21:26] = bytes([content[21] | 0x0F, *b"\xff\xff\xff\xff"])  # 36 bits: samples in all
+    (folder / "a").write_bytes(content)
+
+
+def _silence(kind: str, minutes: int) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        import numpy as np
+        import soundfile
+
+        subtype = {"OGG": "OPUS"}.get(kind)
+        with soundfile.SoundFile(folder / "a", "w", 16_000, 1, subtype, format=kind) as file:
+            for _ in range(minutes):
+                file.write(np.zeros(60 * 16_000, np.float32))
+
+    return make
+
+
+def _channels(folder: Path) -> None:
+    count, seconds = 1024, 7
+    head = struct.pack("<IHHIIHH", 16, 1, count, 16_000, 16_000 * count, count, 8)
+    size = count * 16_000 * seconds
+    with (folder / "a").open("wb") as file:
+        file.write(b"RIFF" + struct.pack("<I", size + 36) + b"WAVEfmt " + head)
+        file.write(b"data" + struct.pack("<I", size))
+        file.truncate(size + 44)
+
+
+def _empty_chunks(folder: Path) -> None:
+    with (folder / "a").open("wb") as file:
+        file.write(b"RIFF\xff\xff\xff\x7fWAVE")
+        file.truncate(GIGABYTE)
+
+
+def _sparse_text(name: str) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        with (folder / name).open("wb") as file:
+            file.truncate(GIGABYTE)
+
+    return make
+
+
+def _manifest(text: str) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        (folder / "manifest.jsonl").write_text(text)
+
+    return make
+
+
+def _line(**changes: object) -> str:
+    return json.dumps({"url": "a.tar", "samples": 1, "bytes": 1, "sha256": "0" * 64, **changes})
+
+
+def _read_manifest(folder: Path) -> str:
+    from pipeline.manifest import read_manifest
+
+    return f"{len(read_manifest(folder / 'manifest.jsonl')):,} shards"
+
+
+def _extract(folder: Path) -> str:
+    from stages.extract_teacher import ExtractSettings, run
+
+    manifest = str(folder / "manifest.jsonl")
+    run(ExtractSettings(manifest=manifest, cache=str(folder / "c"), encoder="dummy", devices="cpu"))
+    return "read"
+
+
+def _read_table(name: str) -> Callable[[Path], str]:
+    def read(folder: Path) -> str:
+        from pipeline.tables import column_names, read_rows
+
+        column_names(folder / name)
+        return f"{sum(1 for _ in read_rows(folder / name)):,} rows"
+
+    return read
+
+
+def _read_mosei(name: str) -> Callable[[Path], str]:
+    def read(folder: Path) -> str:
+        from pipeline.mosei.reading import read_mosei
+
+        return f"{len(read_mosei(folder / name, allow_pickle=True).clips):,} clips"
+
+    return read
+
+
+class _Headers(io.RawIOBase):
+    """A tar of empty members that is made while it is read."""
+
+    def __init__(self, members: int) -> None:
+        self._left, self._members = b"", iter(range(members))
+
+    def read(self, size: int = -1) -> bytes:
+        while len(self._left) < size and (number := next(self._members, None)) is not None:
+            self._left += tarfile.TarInfo(f"{number}.flac").tobuf(tarfile.USTAR_FORMAT)
+        content, self._left = self._left[:size], self._left[size:]
+        return content
+
+
+def _empty_members(members: int) -> Callable[[Path], str]:
+    def read(_: Path) -> str:
+        from pipeline.tar import TarReader
+
+        return f"{sum(1 for _ in TarReader(_Headers(members))):,} samples"
+
+    return read
+
+
+def _tar(*headers: tarfile.TarInfo, content: bytes = b"") -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        blocks = (header.tobuf(tarfile.GNU_FORMAT) for header in headers)
+        (folder / "a").write_bytes(b"".join(blocks) + content + b"\0" * 1024)
+
+    return make
+
+
+def _read_tar(folder: Path) -> str:
+    from pipeline.tar import TarReader
+
+    with (folder / "a").open("rb") as file:
+        reader = TarReader(file)
+        samples = list(reader)
+    too_large = sum(len(sample.too_large) for sample in samples)
+    return f"{len(samples)} samples, {too_large} too large; {reader.damage or 'whole'}"
+
+
+def _header(size: int, kind: bytes = tarfile.REGTYPE, name: str = "a.flac") -> tarfile.TarInfo:
+    header = tarfile.TarInfo(name)
+    header.size, header.type = size, kind
+    return header
+
+
+def _gigabyte_member(folder: Path) -> None:
+    with (folder / "a").open("wb") as file:
+        file.write(_header(GIGABYTE).tobuf(tarfile.GNU_FORMAT))
+        file.truncate(GIGABYTE + 2048)
+
+
+def _many_members_of_one_key(folder: Path) -> None:
+    with (folder / "a").open("wb") as file:
+        for number in range(16):
+            file.write(_header(2**26, name=f"a.{number}").tobuf(tarfile.GNU_FORMAT))
+            file.truncate(file.tell() + 2**26)
+            file.seek(0, 2)
+
+
+def _json_bomb(folder: Path) -> None:
+    from tests.tars import tar_bytes
+
+    (folder / "a").write_bytes(tar_bytes([("a.flac", b""), ("a.json", b"[" * 900_000)]))
+
+
+def _judge_tar(folder: Path) -> str:
+    from pipeline.audio import Refusal, read_shard
+    from tests.tars import line
+
+    content = (folder / "a").read_bytes()
+    items = list(read_shard(io.BytesIO(content), line(content, 1), "a"))
+    assert isinstance(items[0], Refusal)
+    return f"{items[0].reason}: {items[0].detail}"
+
+
+def _cache(**metadata: object) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        from tests.made_up import make_cache
+
+        make_cache(folder / "c", [2])
+        path = folder / "c" / "embedding" / "zarr.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **metadata}))
+
+    return make
+
+
+def _wide_cache(folder: Path) -> None:
+    from tests.made_up import make_cache
+
+    make_cache(folder / "c", [2])
+    path = folder / "c" / "zarr.json"
+    path.write_text(path.read_text().replace('"d_model": 8', '"d_model": 1000000000000'))
+
+
+def _open_cache(folder: Path) -> str:
+    from pipeline.cache import TeacherCache
+
+    cache = TeacherCache.open(folder / "c")
+    return f"{cache.vectors().shape}, {cache.statistics().count}"
+
+
+def _pickle(content: bytes) -> Callable[[Path], None]:
+    return lambda folder: (folder / "a.pkl").write_bytes(content) and None
+
+
+def _laughs() -> bytes:
+    nested = b"(" + b"K\x01" * 10 + b"t\x94" + b"(" + b"h\x00" * 10 + b"t\x94"
+    for level in range(1, 30):
+        nested += b"(" + (b"h" + bytes([level])) * 10 + b"t\x94"
+    return b"\x80\x04" + nested + b"."
+
+
+def _as_key() -> bytes:
+    return b"\x80\x04}" + _laughs()[2:-1] + b"K\x01s."
+
+
+def _wide_array() -> bytes:
+    import numpy as np
+
+    small = pickle.dumps(np.array(["a"], object), protocol=2)
+    return small.replace(b"K\x01\x85", b"\x8a\x05" + (2**34).to_bytes(5, "little") + b"\x85", 1)
+
+
+def _csd(folder: Path) -> None:
+    import h5py
+
+    with h5py.File(folder / "CMU_MOSEI_Labels.csd", "w") as file:
+        group = file.create_group("r/data/v")
+        group.create_dataset("features", shape=(10**15, 7), chunks=(1000, 7), dtype="f8")
+        group.create_dataset("intervals", shape=(10**15, 2), chunks=(1000, 2), dtype="f8")
+    (folder / "CMU_MOSEI_TimestampedWords.csd").write_bytes(
+        (folder / "CMU_MOSEI_Labels.csd").read_bytes()
+    )
+
+
+def _parquet(folder: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    index = pyarrow.array([0] * 100_000, pyarrow.int32())
+    texts = pyarrow.DictionaryArray.from_arrays(index, pyarrow.array(["x" * 100_000]))
+    for name, column in (("a", texts), ("b", pyarrow.array(["x" * 10_000] * 200_000))):
+        parquet.write_table(pyarrow.table({"text": column}), folder / f"{name}.parquet")
+
+
+def _model(**changes: object) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        from tests.encoders import save_encoder
+
+        save_encoder(folder / "m", ["a b c"])
+        path = folder / "m" / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+    return make
+
+
+def _tokenizer(**parts: object) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        from tests.encoders import save_encoder
+
+        save_encoder(folder / "m", ["a b c"])
+        path = folder / "m" / "tokenizer.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **parts}))
+
+    return make
+
+
+def _load_model(folder: Path) -> str:
+    from pipeline.finetuning import tokenize
+    from pipeline.student import load_encoder
+
+    _, tokenizer = load_encoder(str(folder / "m"))
+    return f"{len(tokenize(tokenizer, ['a' * 5000 + 'b'], 64).ids)} texts"
+
+
+_GROWING = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 10}
+_SLOW = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
+_AUDIO, _TAR, _MOSEI = "pipeline.audio", "pipeline.tar", "pipeline.mosei.reading"
+_MODEL, _CACHE = "pipeline.finetuning", "pipeline.cache"
+
+BOMBS = {
+    "a WAV whose header claims a year": Bomb(_wav_of_a_year, _decode, 5, 50, _AUDIO),
+    "a FLAC whose header claims 49 days": Bomb(_flac_of_a_year, _decode, 5, 50, _AUDIO),
+    "2 h of constant FLAC as a sample": Bomb(_silence("FLAC", 120), _decode, 5, 50, _AUDIO),
+    "2 h of constant FLAC to be sharded": Bomb(
+        _silence("FLAC", 120), _read_clip, 5, 50, "pipeline.clip"
+    ),
+    "20 min of Opus silence": Bomb(_silence("OGG", 20), _decode, 5, 50, _AUDIO),
+    "20 min of MP3 silence": Bomb(_silence("MP3", 20), _decode, 5, 50, _AUDIO),
+    "a WAV of 1,024 channels, 115 MB": Bomb(_channels, _decode, 20, 300, _AUDIO),
+    "a WAV of 1 GB of empty chunks": Bomb(_empty_chunks, _read_clip, 5, 50, "pipeline.clip"),
+    "a manifest of 1 GB": Bomb(
+        _sparse_text("manifest.jsonl"), _read_manifest, 5, 50, "pipeline.manifest"
+    ),
+    "a manifest with nested brackets": Bomb(
+        _manifest("[" * 1_000_000), _read_manifest, 5, 100, "pipeline.manifest"
+    ),
+    "a manifest of {0..999999999}": Bomb(
+        _manifest(_line(url="s-{0..999999999}/{a,b}{a,b}{a,b}**.tar")),
+        _extract,
+        60,
+        1000,
+        "pipeline.extraction",
+    ),
+    "a manifest that claims 10^15 samples": Bomb(
+        _manifest(_line(samples=10**15, bytes=10**18)), _read_manifest, 5, 50, "pipeline.manifest"
+    ),
+    "a CSV of 1 GB in one line": Bomb(
+        _sparse_text("a.csv"), _read_table("a.csv"), 10, 100, "pipeline.tables"
+    ),
+    "JSON lines of 1 GB in one line": Bomb(
+        _sparse_text("a.jsonl"), _read_table("a.jsonl"), 10, 100, "pipeline.tables"
+    ),
+    "a label table of 1 GB": Bomb(
+        _sparse_text("label.csv"), _read_mosei("label.csv"), 5, 50, _MOSEI
+    ),
+    "a tar of 1,000,000 empty members": Bomb(
+        lambda _: None, _empty_members(1_000_000), 300, 50, _TAR
+    ),
+    "a tar with a member of 1 GB": Bomb(_gigabyte_member, _read_tar, 30, 50, _TAR),
+    "16 members of 64 MB under one key": Bomb(_many_members_of_one_key, _read_tar, 30, 300, _TAR),
+    "a tar whose member claims 8 EB": Bomb(_tar(_header(2**62)), _read_tar, 5, 50, _TAR),
+    "a tar with a name of 64 MB": Bomb(
+        _tar(_header(2**26, tarfile.GNUTYPE_LONGNAME), content=b"x" * 2**26), _read_tar, 5, 50, _TAR
+    ),
+    "a tar with 100,000 names for one member": Bomb(
+        _tar(_header(0), *[_header(0, tarfile.GNUTYPE_LONGNAME)] * 100_000), _read_tar, 5, 100, _TAR
+    ),
+    "a sample's .json with 900,000 brackets": Bomb(_json_bomb, _judge_tar, 5, 100, _AUDIO),
+    "a Zarr array that claims 10^15 rows": Bomb(
+        _cache(shape=[10**15, 8]), _open_cache, 10, 100, _CACHE
+    ),
+    "a Zarr array in objects of 10^12 rows": Bomb(
+        _cache(
+            chunk_grid={"name": "regular", "configuration": {"chunk_shape": [10**12, 8]}},
+        ),
+        _open_cache,
+        10,
+        100,
+        _CACHE,
+    ),
+    "a cache that claims 10^12 dimensions": Bomb(_wide_cache, _open_cache, 10, 100, _CACHE),
+    "a pickle with memo entry 2^32 - 1": Bomb(
+        _pickle(b"\x80\x04K\x01r\xff\xff\xff\xff."), _read_mosei("a.pkl"), 5, 50, _MOSEI
+    ),
+    "a pickle that claims 64 GB of bytes": Bomb(
+        _pickle(b"\x80\x05\x96" + struct.pack("<Q", 2**36) + b"."),
+        _read_mosei("a.pkl"),
+        5,
+        50,
+        _MOSEI,
+    ),
+    "a pickle of tuples in tuples, 10^30 items": Bomb(
+        _pickle(_laughs()), _read_mosei("a.pkl"), 5, 50, _MOSEI
+    ),
+    "the same as a dictionary's key": Bomb(_pickle(_as_key()), _read_mosei("a.pkl"), 5, 50, _MOSEI),
+    "a pickled array of 2^34 objects": Bomb(
+        _pickle(_wide_array()), _read_mosei("a.pkl"), 5, 50, _MOSEI
+    ),
+    "a .csd that claims 10^15 rows": Bomb(
+        _csd, _read_mosei("CMU_MOSEI_Labels.csd"), 5, 100, _MOSEI
+    ),
+    "a Parquet of 10 GB in some kB, by a dictionary": Bomb(
+        _parquet, _read_mosei("a.parquet"), 10, 100, _MOSEI
+    ),
+    "a Parquet of 2 GB in some kB, by its encoding": Bomb(
+        _parquet, _read_mosei("b.parquet"), 30, 1500, _MOSEI
+    ),
+    "a model of 10^12 dimensions": Bomb(_model(hidden_size=10**12), _load_model, 20, 200, _MODEL),
+    "a model of 1,000 layers, weights of 2": Bomb(
+        _model(num_hidden_layers=1000, hidden_size=8192), _load_model, 60, 300, _MODEL
+    ),
+    "a tokenizer that makes a text 10^9 times longer": Bomb(
+        _tokenizer(normalizer={"type": "Sequence", "normalizers": [_GROWING] * 9}),
+        _load_model,
+        20,
+        200,
+        _MODEL,
+    ),
+    "a tokenizer whose expression takes for ever": Bomb(
+        _tokenizer(pre_tokenizer=_SLOW), _load_model, 30, 200, _MODEL
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What came of a bomb, and what it took."""
+
+    outcome: str
+    seconds: float
+    megabytes: float
+
+
+def cost(name: str) -> Cost:
+    """Set a bomb off in a process of its own.
+
+    Raises:
+        subprocess.CalledProcessError: it ended that process.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.robustness.bombs", "--alone", name],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise subprocess.CalledProcessError(
+            done.returncode, name, done.stdout[-2000:], done.stderr[-3000:]
+        )
+    return Cost(**json.loads(base64.b64decode(done.stdout.split()[-1])))
+
+
+def _alone(name: str) -> None:
+    import importlib
+
+    from pipeline.errors import SpeechkdError
+
+    bomb = BOMBS[name]
+    importlib.import_module(bomb.imports)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        bomb.make(folder)
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, hard))
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        before, started = _peak_megabytes(), time.monotonic()
+        try:
+            outcome = bomb.read(folder)
+        except SpeechkdError as error:
+            outcome = f"refused: {str(error).replace(temporary, '…')}"
+        seconds, megabytes = time.monotonic() - started, _peak_megabytes() - before
+    found = {"outcome": outcome, "seconds": seconds, "megabytes": megabytes}
+    print(base64.b64encode(json.dumps(found).encode()).decode())
+
+
+def _peak_megabytes() -> float:
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def main() -> None:
+    """Print what each bomb costs."""
+    if sys.argv[1:2] == ["--alone"]:
+        _alone(sys.argv[2])
+        return
+    kinds: Counter[str] = Counter()
+    for name in sys.argv[1:] or BOMBS:
+        found = cost(name)
+        kinds["refused" if "refused" in found.outcome else "counted"] += 1
+        print(f"| {name} | {found.outcome[:150]} | {found.seconds:.2f} | {found.megabytes:.0f} |")
+    print(dict(kinds))
+
+
+if __name__ == "__main__":
+    main()
