@@ -1,4 +1,9 @@
-"""A real Slurm of one node and two CPUs, started for tests and gone with them."""
+"""A real Slurm of one node, started for tests and gone with them.
+
+Two of its three CPUs are for the arrays, the third for a job that waits for its time limit
+meanwhile. The partition `urgent` takes CPUs from jobs in `requeued` and `cancelled`, which then end
+as these say.
+"""
 
 import os
 import pwd
@@ -161,15 +166,21 @@ class Cluster:
             "SelectType": "select/cons_tres",
             "SelectTypeParameters": "CR_Core_Memory",
             "JobAcctGatherType": "jobacct_gather/none",
-            "SlurmdParameters": "config_overrides",  # two CPUs, whatever the machine has
+            "SlurmdParameters": "config_overrides",  # three CPUs, whatever the machine has
             "SchedulerParameters": "bf_interval=1,sched_interval=1,batch_sched_delay=0",
+            "PreemptType": "preempt/partition_prio",
+            "PreemptMode": "REQUEUE",
             "ReturnToService": 2,
             "MpiDefault": "none",
             "KillWait": 5,
         }
         return "".join(f"{name}={value}\n" for name, value in lines.items()) + (
-            f"NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=8000 State=UNKNOWN\n"
-            f"PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP\n"
+            f"NodeName={host} NodeAddr=127.0.0.1 CPUs=3 RealMemory=8000 State=UNKNOWN\n"
+            f"PartitionName=DEFAULT Nodes={host} MaxTime=INFINITE State=UP PriorityTier=1\n"
+            "PartitionName=main Default=YES PreemptMode=OFF\n"
+            "PartitionName=requeued PreemptMode=REQUEUE\n"
+            "PartitionName=cancelled PreemptMode=CANCEL\n"
+            "PartitionName=urgent PriorityTier=2 PreemptMode=OFF\n"
         )
 
 

@@ -337,13 +337,16 @@ def cluster():
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Tars, a teacher, students' architecture and labels; the folder's name has a space."""
+    """Tars, a teacher, students' architectures and labels; the folder's name has a space."""
     folder = tmp_path_factory.mktemp("a cluster")
     write_corpus(folder / "shards", [5, 6, 4] * 8)
     save_random_whisper(folder / "whisper")
-    BertConfig(
+    config = BertConfig(
         hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
-    ).save_pretrained(folder / "student")
+    )
+    config.save_pretrained(folder / "student")
+    config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
+    config.save_pretrained(folder / "calm")
     write_mmsa(folder / "label.csv", 40)
     make_cache(folder / "made-up", [60, 40])
     return folder
@@ -361,7 +364,10 @@ def ended(cluster, job, seconds=150.0):
     def gone():
         return not [name for name in cluster.states() if name.split("_")[0] == job]
 
-    wait_for(gone, f"job {job} to end\n{cluster.log()}", seconds, every=0.5)
+    try:
+        wait_for(gone, f"job {job} to end", seconds, every=0.2)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{cluster.log()}") from None
 
 
 def files(folder):
@@ -376,22 +382,66 @@ def logs(place, run):
     return {path.name: path.read_text() for path in (place / run / "slurm" / "logs").iterdir()}
 
 
+def weights(folder):
+    return load_file(folder / "student" / "model.safetensors")
+
+
 def same_weights(one, other):
-    mine, theirs = (load_file(p / "student" / "model.safetensors") for p in (one, other))
+    mine, theirs = weights(one), weights(other)
     return mine.keys() == theirs.keys() and all(v.equal(theirs[n]) for n, v in mine.items())
 
 
-STUDENT = ["--student", "student/config.json", "--device", "cpu", "--vocab-size", "150",
-           "--batch", "16", "--learning-rate", "0.001"]  # fmt: skip
-LONG = ["made-up", *STUDENT, "--epochs", "40", "--log-every", "1", "--measure-every", "50"]
+def furthest(one, other):
+    """The largest difference between any two weights of the same place."""
+    mine, theirs = weights(one), weights(other)
+    assert mine.keys() == theirs.keys()
+    return max(float((v - theirs[n]).abs().max()) for n, v in mine.items())
+
+
+STUDENT = ["--device", "cpu", "--vocab-size", "150", "--batch", "16", "--learning-rate", "0.001"]
+SHORT = [*STUDENT, "--student", "student/config.json"]
+LONG = ["made-up", *SHORT, "--epochs", "40", "--log-every", "1", "--measure-every", "50"]
+CALM = ["made-up", *STUDENT, "--student", "calm/config.json", "--epochs", "10", "--log-every", "1"]
+EXTRACT = ["shards/manifest.jsonl", "--teacher", "whisper", "--devices", "cpu"]
+ALONE = {  # what nothing disturbs, without Slurm: a cache and two students
+    "cache": ["extract-teacher", *EXTRACT, "--cache", "alone/cache"],
+    "student": ["distill", *LONG, "--kd", "crd", "--out", "alone/student"],
+    "calm": ["distill", *CALM, "--kd", "crd", "--out", "alone/calm"],
+}
 
 
 @pytest.fixture(scope="module")
-def undisturbed(cluster, place):
-    """A run that nothing disturbs, on this machine, without Slurm."""
-    done = cluster.run("distill", *LONG, "--kd", "crd", "--out", "undisturbed", cwd=place)
-    assert done.returncode == 0, done.stderr
-    return place / "undisturbed"
+def alone(cluster, place):
+    """Runs that nothing disturbs, on this machine: a function from a name to the folder."""
+    running = {
+        name: subprocess.Popen(
+            ["speechkd", *words], env=cluster.environment, cwd=place,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )
+        for name, words in ALONE.items()
+    }  # fmt: skip
+
+    def ended_well(name):
+        _, told = running[name].communicate(timeout=120)
+        assert running[name].returncode == 0, told
+        return place / "alone" / name
+
+    yield ended_well
+    for process in running.values():
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def limited(cluster, place):
+    """A student that its time limit of a minute will strike half done; its job and its folder."""
+    limits = [*SMALL, "--time", "1", "--warning-seconds", "5"]
+    grid = ["distill", "--run", "limit", *limits, "--kd", "crd", "--", *LONG]
+    job = submit(cluster, place, *grid)["distill"]
+    out = place / "limit" / "students" / "crd-real-seed0"
+    stopped = stop_in_training(cluster, out)
+    threading.Thread(target=go_on_when_warned, args=[stopped], daemon=True).start()
+    return job, out
 
 
 def trained_steps(folder):
@@ -399,14 +449,25 @@ def trained_steps(folder):
     return len(file.read_text().splitlines()) if file.exists() else 0
 
 
-def training_processes(cluster):
-    """Processes of jobs that run `distill`, without the shells around them."""
+def processes_of(cluster, *words):
+    """Processes of jobs that run `speechkd` with these words, without shells and launchers."""
     found = []
     for process in cluster.processes():
-        words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
-        if b"distill" in words and b"bash" not in words[0]:
+        line = Path(f"/proc/{process}/cmdline").read_bytes().decode().split("\0")
+        launchers = [word for word in line if word.startswith("--nproc-per-node")]
+        if set(words) <= set(line) and "bash" not in line[0] and not launchers:
             found.append(process)
     return found
+
+
+def stop_in_training(cluster, out):
+    """Wait until a student is in training and hold its processes there; which they are."""
+    wait_for(lambda: trained_steps(out) >= 5, "training to start", 60, every=0.02)
+    stopped = processes_of(cluster, "distill", str(out))
+    assert stopped
+    for process in stopped:
+        os.kill(process, signal.SIGSTOP)
+    return stopped
 
 
 def go_on_when_warned(processes):
@@ -422,36 +483,18 @@ def go_on_when_warned(processes):
         os.kill(process, signal.SIGCONT)
 
 
-def run_a_chain(cluster, place):
-    jobs = submit(
-        cluster, place, "all", "--run", "chain", *SMALL, "--kd", "none,crd", "--elements", "1",
-        "--", "extract-teacher", "shards/manifest.jsonl", "--encoder", "dummy",
-        "--", "distill", *STUDENT, "--epochs", "1",
-        "--", "finetune", "mosei", "--data", "label.csv", "--task", "sentiment3", "--seeds",
-        "0", "--epochs", "1", "--device", "cpu",
-    )  # fmt: skip
-    ended(cluster, jobs["report"])
-    done = cluster.run("slurm", "status", "chain", cwd=place)
-    assert done.returncode == 0, done.stderr
-    for told in ("24 of 24 shards", "2 of 2 students", "2 of 2 cells", "1 of 1 report"):
-        assert told in done.stdout
-    report = (place / "chain" / "report" / "report.md").read_text()
-    assert "crd-real-seed0" in report
-
-
 class TestOnSlurm:
     pytestmark = needs_slurm
 
-    def test_a_disturbed_array_builds_the_cache_of_one_process(self, cluster, place):
-        words = ["shards/manifest.jsonl", "--teacher", "whisper", "--devices", "cpu"]
-        alone = cluster.run("extract-teacher", *words, "--cache", "alone", cwd=place)
-        assert alone.returncode == 0, alone.stderr
-
+    # first of all, for it waits for its time limit while the others run
+    @pytest.mark.usefixtures("limited")
+    def test_a_disturbed_array_builds_the_cache_of_one_process(self, cluster, place, alone):
         array = ["extract-teacher", "--run", "one", *SMALL, "--elements", "8", "--"]
-        job = submit(cluster, place, *array, *words, "--cache", "shared")["extract-teacher"]
+        job = submit(cluster, place, *array, *EXTRACT, "--cache", "shared")["extract-teacher"]
         receipts = place / "shared" / "receipts"
         wait_for(lambda: receipts.is_dir() and list(receipts.iterdir()), "a first receipt")
-        running = [name for name, state in cluster.states().items() if state == "RUNNING"]
+        states = cluster.states().items()
+        running = [name for name, state in states if state == "RUNNING" and name.startswith(job)]
         assert len(running) == 2, "both CPUs work"
         requeued, killed = running
         cluster.slurm("scontrol", "requeue", requeued)
@@ -473,43 +516,75 @@ class TestOnSlurm:
         ended(cluster, again)
         (receipts / ".000000.json.dead.partial").unlink()
         assert cluster.run("slurm", "status", "one", cwd=place).returncode == 0
-        assert files(place / "shared") == files(place / "alone")
+        assert files(place / "shared") == files(alone("cache"))
 
-    def test_the_time_limit_costs_nothing(self, cluster, place, undisturbed):
-        limits = [*SMALL, "--time", "1", "--warning-seconds", "5"]
-        grid = ["distill", "--run", "limit", *limits, "--kd", "crd", "--", *LONG]
-        job = submit(cluster, place, *grid)["distill"]
-        out = place / "limit" / "students" / "crd-real-seed0"
-        wait_for(lambda: trained_steps(out) >= 5, "training to start", 60, every=0.02)
-        stopped = training_processes(cluster)
-        for process in stopped:  # so that the limit finds it half done
+    def test_preempted_elements_lose_nothing(self, cluster, place, alone):
+        """One is queued again by Slurm; the other is cancelled and submitted again."""
+        student = ["distill", "--run", "preempted", *SMALL, "--partition", "requeued", "--kd",
+                   "crd", "--", *LONG]  # fmt: skip
+        cache = ["extract-teacher", "--run", "spared", *SMALL, "--partition", "cancelled",
+                 "--elements", "1", "--", *EXTRACT, "--cache", "spared/cache"]  # fmt: skip
+        trained = submit(cluster, place, *student)["distill"]
+        out = place / "preempted" / "students" / "crd-real-seed0"
+        stop_in_training(cluster, out)
+        extracted = submit(cluster, place, *cache)["extract-teacher"]
+        receipts = place / "spared" / "cache" / "receipts"
+        wait_for(lambda: receipts.is_dir() and list(receipts.iterdir()), "a receipt", every=0.01)
+        for process in processes_of(cluster, "extract-teacher", "spared/cache"):
             os.kill(process, signal.SIGSTOP)
-        threading.Thread(target=go_on_when_warned, args=[stopped], daemon=True).start()
+        # three jobs, for one may find a CPU that is free
+        urgent = ["--partition=urgent", "--array=0-2", "--mem=100", "--output=/dev/null"]
+        cluster.slurm("sbatch", *urgent, "--wrap=sleep 4")
 
-        run_a_chain(cluster, place)  # on the other CPU, while it waits
+        ended(cluster, extracted)
+        done = cluster.run("slurm", "status", "spared", cwd=place)
+        assert done.returncode == 1
+        assert "PREEMPTION" in done.stderr
+        first = {path: path.stat().st_mtime_ns for path in receipts.glob("*.json")}
+        assert 0 < len(first) < 24
+        ended(cluster, submit(cluster, place, *cache)["extract-teacher"])
+        assert {path: path.stat().st_mtime_ns for path in first} == first
+        assert files(place / "spared" / "cache") == files(alone("cache"))
 
-        ended(cluster, job)
-        text = logs(place, "limit")[f"distill-{job}_0.log"]
-        assert "SIGUSR2: saving after this step" in text
-        assert "queues again" in text
+        ended(cluster, trained)
+        text = logs(place, "preempted")[f"distill-{trained}_0.log"]
+        assert "DUE TO PREEMPTION" in text
+        assert "SIGTERM: saving after this step" in text
         assert text.count(" starts at ") == 2
         assert "goes on from" in text
-        assert json.loads((out / "run.json").read_text())["status"] == "finished"
-        assert same_weights(out, undisturbed)
+        assert same_weights(out, alone("student"))
 
-    def test_several_processes_stop_at_the_warning_and_go_on(self, cluster, place):
-        grid = ["distill", "--run", "two", *SMALL, "--processes", "2", "--kd", "crd", "--", *LONG]
+    def test_several_processes_stop_at_the_warning_and_end_as_one(self, cluster, place, alone):
+        grid = ["distill", "--run", "two", *SMALL, "--processes", "2", "--kd", "crd", "--", *CALM]
         job = submit(cluster, place, *grid)["distill"]
         out = place / "two" / "students" / "crd-real-seed0"
-        wait_for(lambda: trained_steps(out) >= 5, "training to start", 60, every=0.02)
+        stopped = stop_in_training(cluster, out)
+        assert len(stopped) == 2
         cluster.slurm("scancel", "--batch", "--signal=USR2", f"{job}_0")  # as the limit does
+        go_on_when_warned(stopped)
         ended(cluster, job)
         text = logs(place, "two")[f"distill-{job}_0.log"]
         assert "saving after this step" in text
         assert "goes on from" in text
         assert text.count(" starts at ") == 2
-        record = json.loads((out / "run.json").read_text())
-        assert record["status"] == "finished"
+        assert json.loads((out / "run.json").read_text())["status"] == "finished"
+        assert furthest(out, alone("calm")) < 1e-5
+
+    def test_a_chain_runs_to_a_report(self, cluster, place):
+        jobs = submit(
+            cluster, place, "all", "--run", "chain", *SMALL, "--kd", "none,crd", "--elements", "1",
+            "--", "extract-teacher", "shards/manifest.jsonl", "--encoder", "dummy",
+            "--", "distill", *SHORT, "--epochs", "1",
+            "--", "finetune", "mosei", "--data", "label.csv", "--task", "sentiment3", "--seeds",
+            "0", "--epochs", "1", "--device", "cpu",
+        )  # fmt: skip
+        ended(cluster, jobs["report"])
+        done = cluster.run("slurm", "status", "chain", cwd=place)
+        assert done.returncode == 0, done.stderr
+        for told in ("24 of 24 shards", "2 of 2 students", "2 of 2 cells", "1 of 1 report"):
+            assert told in done.stdout
+        report = (place / "chain" / "report" / "report.md").read_text()
+        assert "crd-real-seed0" in report
 
     def test_a_failing_element_fails_the_chain_and_is_named(self, cluster, place):
         shutil.copytree(place / "shards", place / "damaged")
@@ -520,7 +595,7 @@ class TestOnSlurm:
         jobs = submit(
             cluster, place, "all", "--run", "bad", *SMALL, "--kd", "none", "--elements", "2",
             "--", "extract-teacher", "damaged/manifest.jsonl", "--encoder", "dummy",
-            "--", "distill", *STUDENT,
+            "--", "distill", *SHORT,
             "--", "finetune", "mosei", "--data", "label.csv", "--device", "cpu",
         )  # fmt: skip
         for job in jobs.values():
@@ -532,7 +607,7 @@ class TestOnSlurm:
         assert not (place / "bad" / "students").exists()
 
     def test_two_arrays_do_not_work_on_the_same(self, cluster, place):
-        words = ["made-up", *STUDENT, "--epochs", "1"]
+        words = ["made-up", *SHORT, "--epochs", "1"]
         blocked = ["distill", "--run", "twice", *SMALL, "--sbatch=--begin=now+1hour", "--", *words]
         job = submit(cluster, place, *blocked)["distill"]
         second = cluster.run("slurm", *blocked, cwd=place)
@@ -545,3 +620,14 @@ class TestOnSlurm:
         done = cluster.run("slurm", *words, cwd=place)
         assert done.returncode == 1
         assert "invalid partition" in done.stderr.lower()
+
+    def test_the_time_limit_costs_nothing(self, cluster, place, limited, alone):
+        job, out = limited
+        ended(cluster, job)
+        text = logs(place, "limit")[f"distill-{job}_0.log"]
+        assert "SIGUSR2: saving after this step" in text
+        assert "queues again" in text
+        assert text.count(" starts at ") == 2
+        assert "goes on from" in text
+        assert json.loads((out / "run.json").read_text())["status"] == "finished"
+        assert same_weights(out, alone("student"))
