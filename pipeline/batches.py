@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any
 
 import torch
+from torch.multiprocessing.reductions import shared_cache
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from pipeline.audio import Clip, Refusal, TarEnd, read_shard
@@ -146,7 +147,11 @@ def load(
         **options,
     )
     try:
-        yield from loader
+        for item in loader:
+            yield item
+            # What torch keeps of each tensor that came through shared memory, 128 of them or
+            # more, lies among the activations and would keep their memory from being used again.
+            shared_cache.free_dead_references()  # type: ignore[no-untyped-call]
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
