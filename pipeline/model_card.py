@@ -45,7 +45,7 @@ def model_card(record: Mapping[str, Any]) -> str:
     ]
     lines = [
         *head,
-        f"# {student['architecture']}, {student['parameters']:,} parameters, taught by speech",
+        f"# {student['architecture']}, {student['parameters']:,} parameters, {_taught(record)}",
         "",
         f"A text-only encoder made by `speechkd distill`. {distilled} It needs no audio.",
         "",
@@ -68,6 +68,11 @@ def model_card(record: Mapping[str, Any]) -> str:
         f"- {result['step']:,} of {record['plan']['total_steps']:,} steps "
         f"({_ending(result['outcome'])}), {result['tokens']:,} tokens, "
         f"{duration(result['seconds'])} on {_hardware(record)}",
+        *(
+            f"- {kind}: weight γ {record['gammas'][kind]:g}, teacher side "
+            f"{record['teacher_sides'][kind]}"
+            for kind in kinds
+        ),
         f"- skipped steps (not finite): {result['skipped']}",
         *[f"- {line}" for line in _losses(result)],
         "",
@@ -93,6 +98,13 @@ def _code(text: str) -> str:
     return f"`{text.replace('`', chr(39))}`"
 
 
+def _taught(record: Mapping[str, Any]) -> str:
+    if record["objectives"] == ["none"]:
+        return "trained on transcripts alone"
+    real = record["settings"]["control"] == "real"
+    return "taught by speech" if real else "a control: taught by vectors that are not its clips'"
+
+
 def _ending(outcome: str) -> str:
     return {
         "finished": "the whole schedule",
@@ -110,7 +122,7 @@ def _hardware(record: Mapping[str, Any]) -> str:
 
 def _losses(result: Mapping[str, Any]) -> list[str]:
     if not result["validation"]:
-        return ["no clips were held out"]
+        return ["no clips were held out, or too few for a batch"]
     last = result["validation"][-1]
     return [
         f"held out, {name}: {value:.4f}"

@@ -151,8 +151,8 @@ class Prepared:
         free = shutil.disk_usage(aside).free
         if free < needed:
             raise SpeechkdError(
-                f"{self.folder}: the vectors in one piece take {needed / 1e9:.1f} GB, but "
-                f"{free / 1e9:.1f} GB are free. Free some, or name another folder with --prepared."
+                f"{self.folder}: the vectors in one piece take {needed / 1e6:,.1f} MB, but "
+                f"{free / 1e6:,.1f} MB are free. Free some, or name another folder with --prepared."
             )
 
         def kept(shard: int) -> NDArray[Any]:

@@ -164,11 +164,13 @@ def train(
                 shown = {name: float(processes.mean(value)) for name, value in losses.items()}
                 log.step(progress, epoch, shown, float(norm), plan.learning_rate * factor)
             meter.advance(1, log.note())
-            if progress.step % plan.steps_per_epoch == 0 or last:
+
+            outcome = _agreed(_ended(plan, progress, stopped), device)
+            # a student that is handed on is judged first, be its epoch whole or not
+            handed_on = outcome is not None and outcome != "signal"
+            if progress.step % plan.steps_per_epoch == 0 or handed_on:
                 validate(module, task, log, progress, epoch, autocast)
 
-            outcome = _ended(plan, progress, stopped)
-            outcome = "signal" if processes.any_of(outcome == "signal", device) else outcome
             overdue = time.monotonic() - saved_at > plan.checkpoint_minutes * 60 > 0
             by_steps = plan.checkpoint_steps and progress.step % plan.checkpoint_steps == 0
             if main and (outcome or overdue or by_steps) and not progress.skipped_in_a_row:
@@ -187,6 +189,13 @@ def _ended(plan: Plan, progress: Progress, stopped: Callable[[], bool]) -> Outco
     if plan.max_hours and progress.seconds >= plan.max_hours * 3600:
         return "hours"
     return "signal" if stopped() else None
+
+
+def _agreed(outcome: Outcome | None, device: torch.device) -> Outcome | None:
+    """The same for all processes: clocks differ, and a signal may come to one of them only."""
+    if not processes.any_of(outcome in ("signal", "hours"), device):
+        return outcome
+    return "signal" if processes.any_of(outcome == "signal", device) else "hours"
 
 
 @torch.no_grad()
