@@ -18,8 +18,9 @@ SECRET_KEYS = re.compile(
 )
 """What a query holds that lets whoever has the URL in."""
 
-_USER = re.compile(r"(?<=://)[^/\s?#@'\"]*@")
-_QUERY = re.compile(r"(://[^\s?'\"<>]*\?)[^\s'\"<>)]+")
+# one slash is enough: a URL that went through `Path` has lost the other
+_USER = re.compile(r"(:/{1,2})[^/\s?#@'\"]*@")
+_QUERY = re.compile(r"(:/[^\s?'\"<>]*\?)[^\s'\"<>)]+")
 _SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|ACCESS_KEY|API_KEY")
 _SHORTEST_SECRET = 8
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -88,4 +89,4 @@ def shown(text: str) -> str:
     for name, value in os.environ.items():
         if len(value) >= _SHORTEST_SECRET and value in text and _SECRET_NAME.search(name.upper()):
             text = text.replace(value, "***")
-    return _QUERY.sub(r"\1***", _USER.sub("***@", text)) if "://" in text else text
+    return _QUERY.sub(r"\1***", _USER.sub(r"\1***@", text)) if ":/" in text else text

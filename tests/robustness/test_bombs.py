@@ -1,0 +1,30 @@
+import pytest
+
+from tests.robustness.bombs import BOMBS, cost
+
+SLOW_SECONDS = 60
+FAST = (  # one of each kind; all of them are slow together, for each loads what it needs anew
+    "2 h of constant FLAC as a sample",
+    "a manifest with nested brackets",
+    "16 members of 64 MB under one key",
+    "a pickle of tuples in tuples, 10^30 items",
+)
+
+
+def check(name):
+    found = cost(name)
+    assert found.seconds <= BOMBS[name].seconds, found
+    assert found.megabytes <= BOMBS[name].megabytes, found
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_a_bomb_does_no_harm(name):
+    check(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in BOMBS if name not in FAST])
+def test_no_bomb_does_harm(name):
+    if "Parquet" in name:
+        pytest.importorskip("pyarrow")
+    check(name)
