@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -389,7 +390,45 @@ def test_two_processes_train_as_one(settings, tmp_path):
                 assert got[name] == pytest.approx(wanted[name], rel=1e-5), (step, name)
     for name, wanted in weights(tmp_path / "one").items():
         got = weights(tmp_path / "two")[name]
-        torch.testing.assert_close(got, wanted, rtol=0, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            got, wanted, rtol=0, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--kd", "none", "--student", "bert-tiny", "--batch", "64"],
+        ["--kd", "crd", "--crd-negatives", "4096", "--student", "bert-mini", "--batch", "32"],
+        ["--kd", "nst", "--kd-pass", "clean", "--student", "bert-small", "--batch", "16"],
+    ],
+    ids=["none", "crd", "nst-clean"],
+)
+def test_memory_stays_below_what_was_announced(cache, tmp_path, words):
+    script = (
+        "import sys, threading, time\n"
+        "from pipeline.memory import resident_bytes\n"
+        "peak = [0]\n"
+        "def watch():\n"
+        "    while True:\n"
+        "        peak[0] = max(peak[0], resident_bytes())\n"
+        "        time.sleep(0.005)\n"
+        "threading.Thread(target=watch, daemon=True).start()\n"
+        "from stages import cli\n"
+        "try:\n"
+        "    cli.main()\n"
+        "finally:\n"
+        "    print('PEAK', peak[0] / 1e9)\n"
+    )
+    command = ["distill", str(cache), "--out", str(tmp_path / "run"), "--max-steps", "8"]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *command, *words, "--measure-every", "10"],
+        capture_output=True, text=True, env=ENVIRONMENT, check=True,
+    )  # fmt: skip
+    told = float(re.search(r"at most (\d+\.\d+) GB later", done.stderr)[1])
+    taken = float(re.search(r"PEAK (\S+)", done.stdout)[1])
+    assert 0.3 * told < taken <= told
 
 
 @pytest.mark.slow
