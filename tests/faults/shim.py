@@ -9,6 +9,12 @@ from typing import NamedTuple
 SOURCE = Path(__file__).with_name("shim.c")
 
 OPEN, MAKE, WRITE, SYNC, RENAME, REMOVE, MODE, READ = (1 << bit for bit in range(8))
+KIND_OF = {
+    "open": OPEN, "fopen": OPEN, "mkdir": MAKE, "link": MAKE, "write": WRITE, "writev": WRITE,
+    "pwrite": WRITE, "truncate": WRITE, "fsync": SYNC, "rename": RENAME, "unlink": REMOVE,
+    "rmdir": REMOVE, "chmod": MODE,
+}  # fmt: skip
+"""Of each call's name in a trace, its kind; reading is not among them."""
 COUNT, ONCE, LASTING, KILL, TEAR = range(5)
 
 

@@ -21,7 +21,7 @@ from tests.faults.warm import Running, Warm
 from tests.faults.workshop import Stage, Workshop, leftovers, make_old
 
 REMEDY = re.compile(
-    r"\b(check|mend|make room|free some|remove|delete|lower|raise|restore|put|name|use|give|"
+    r"\b(check|mend|fetch|make room|free some|remove|delete|lower|raise|restore|put|name|use|give|"
     r"choose|the same command carries on|run .* again|wait|start anew)\b",
     re.IGNORECASE,
 )

@@ -110,8 +110,7 @@ class Warm:
     def __exit__(self, *_: object) -> None:
         for running in self._running.values():
             for pid in running.family():
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+                self.kill(pid)
         assert self._process.stdin
         self._process.stdin.close()
         self._process.wait()
@@ -122,7 +121,8 @@ class Warm:
         Args:
             words: the command line.
             order: `environment` (changes), `limits` (resource → value), `fault` (arguments of the
-                shim's `arm`), `clock` (seconds that each reading of the clock goes back), `user`.
+                shim's `arm`), `clock` (seconds that each reading of the clock goes back),
+                `powerless` (root without its powers: the rights of files count).
         """
         self._logs += 1
         log = self._folder / f"{self._logs:05d}.log"
@@ -155,6 +155,17 @@ class Warm:
         if self.wait(running) is None:
             raise TimeoutError(f"{' '.join(words)} did not end; it said: {running.said[-2000:]}")
         return running
+
+    @staticmethod
+    def kill(pid: int) -> None:
+        """End a process, if it is still there."""
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+    def memory_bytes(self) -> int:
+        """Addresses in use in the process that forks: what a command starts with."""
+        pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[0])
+        return pages * resource.getpagesize()
 
     def _read(self) -> dict[str, Any]:
         """The next answer; the end of a command is noted."""
@@ -225,9 +236,8 @@ def _be_command(order: dict[str, Any]) -> None:
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
     sys.modules["__main__"] = types.ModuleType("__main__")  # not this file, for processes of work
     sys.argv = ["speechkd", *order["words"]]
-    if "user" in order:
-        os.setgid(order["user"])
-        os.setuid(order["user"])
+    if order.get("powerless"):
+        _give_up_powers()
     for name, value in order.get("limits", {}).items():
         resource.setrlimit(getattr(resource, name), (value, value))
     library = ctypes.CDLL(None)
@@ -237,6 +247,14 @@ def _be_command(order: dict[str, Any]) -> None:
         folder, kinds, first, error, manner, trace = order["fault"]
         library.arm(folder.encode(), kinds, ctypes.c_long(first), error, manner, trace.encode())
     os._exit(_end(_main))
+
+
+def _give_up_powers() -> None:
+    """Drop all capabilities, capset(2): root is then bound by the rights of files as others are."""
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    none = (ctypes.c_uint32 * 6)()
+    if ctypes.CDLL(None, use_errno=True).capset(header, none) != 0:
+        raise OSError(ctypes.get_errno(), "capset")
 
 
 def _main() -> None:
