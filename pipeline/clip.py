@@ -96,7 +96,8 @@ def encode_flac(mono: "np.ndarray") -> bytes:
     import soundfile
 
     # not left to libsndfile: it scales by 32,767 on the way out and by 32,768 on the way in
-    whole = np.clip(np.rint(mono * 32_768), -32_768, 32_767).astype(np.int16)
+    with np.errstate(over="ignore"):  # the largest floats become infinite, and are clipped
+        whole = np.clip(np.rint(mono * 32_768), -32_768, 32_767).astype(np.int16)
     buffer = io.BytesIO()
     soundfile.write(buffer, whole, SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
     return buffer.getvalue()
