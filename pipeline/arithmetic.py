@@ -2,6 +2,7 @@
 
 import torch
 
+from pipeline.objectives.crd import CHUNK as NEGATIVES_AT_ONCE
 from pipeline.student import Student
 
 PEAK_BF16_FLOPS = {
@@ -51,6 +52,15 @@ def step_bytes(student: Student, tokens: int, masked_share: float, passes: int) 
     layers = passes * int(config.num_hidden_layers)
     body = 32 * tokens * layers * width
     return 4 * round(body + 4 * tokens * masked_share * vocabulary + 3 * vocabulary * width)
+
+
+def objective_bytes(
+    tokens: int, clips: int, negatives: int, student_width: int, teacher_width: int
+) -> int:
+    """The same for one objective: its projection, its pairs, and a chunk of extra negatives."""
+    projected = 16 * tokens * (student_width + teacher_width)
+    pairs = 12 * tokens * clips + 8 * tokens * min(negatives, NEGATIVES_AT_ONCE)
+    return 4 * (projected + pairs + negatives * (4 * teacher_width + clips))
 
 
 def peak_flops(device: torch.device) -> float | None:

@@ -4,7 +4,7 @@ import shutil
 
 import torch
 
-from pipeline.arithmetic import step_bytes
+from pipeline.arithmetic import objective_bytes, step_bytes
 from pipeline.cache import TeacherCache
 from pipeline.clip_batches import Batches
 from pipeline.corpus import Corpus
@@ -20,8 +20,6 @@ LIBRARY_BYTES = 300_000_000
 """What the logs, the picture and the libraries' own scratch space come to in a run, at most."""
 ORDER_BYTES = 24
 """A clip, while one epoch's order makes room for the next."""
-NEGATIVES_HELD, NEGATIVES_A_TOKEN = 2048, 8
-"""Extra negatives that are compared at a time, and numbers held for each pair of them."""
 
 
 def announce(
@@ -57,8 +55,8 @@ def announce(
         )
         if distillation.gammas[name] < objective.effective_gamma:
             say(
-                f"{name} had no effect below γ {objective.effective_gamma:g} in the planted-signal "
-                "test (docs/objectives.md); the default 1 is the paper's"
+                f"{name} took γ {objective.effective_gamma:g} to carry a planted signal "
+                "(docs/does-it-distil.md); 1 is the paper's"
             )
         for notice in objective.notices():
             say(notice)
@@ -81,10 +79,15 @@ def _memory(
     passes = 2 if distillation.objectives and distillation.view.sees == "clean" else 1
     tokens = batches.shape().tokens
     step = step_bytes(distillation.student, tokens, settings.mask_share, passes)
-    step += NEGATIVES_A_TOKEN * 4 * tokens * min(settings.crd_negatives, NEGATIVES_HELD)
-    state = 12 * sum(
-        p.numel() for p in distillation.parameters()
-    )  # gradients and both moments, float32, beside the weights
+    step += len(distillation.objectives) * objective_bytes(
+        tokens,
+        batches.clips_per_batch,
+        settings.crd_negatives,
+        distillation.student.width,
+        batches.corpus.vectors.width,
+    )
+    # gradients and both moments, float32, beside the weights
+    state = 12 * sum(p.numel() for p in distillation.parameters())
     told = f"gradients and optimiser {state / 1e9:.2f} GB, a step {step / 1e9:.2f} GB"
     order = ORDER_BYTES * len(batches.corpus.train)
     if device.type != "cpu":
