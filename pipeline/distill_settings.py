@@ -35,8 +35,8 @@ class DistillSettings(Settings):
     )
     gamma: list[float] = setting(
         [],
-        help="Weight γ of each objective, in their order; 1 by default, the paper's. nst took 10 "
-        "or more to have an effect when tried.",
+        help="Weight γ of each objective, in their order. By default 1, the paper's; for nst 10 "
+        "(batch) or 100 (vector), since at 1 these carried no planted signal.",
         panel=KD,
     )
     temperature: float | None = setting(
@@ -46,9 +46,10 @@ class DistillSettings(Settings):
         panel=KD,
     )
     nst_pattern: Literal["vector", "batch", "token", "sequence"] = setting(
-        "vector",
-        help="What nst takes as a neuron's pattern; token (Eq. 3 read literally) and sequence see "
-        "almost nothing of the teacher.",
+        "batch",
+        help="What nst takes as a neuron's pattern (docs/nst.md). batch carried a planted signal, "
+        "vector did at a larger weight; token (Eq. 3 read literally) and sequence see almost "
+        "nothing of the teacher and carried none.",
         origin="assumed",
         panel=KD,
     )
@@ -57,7 +58,7 @@ class DistillSettings(Settings):
     )
     crd_bias: Literal["calibrated", "paper", "learned"] = setting(
         "calibrated",
-        help="Bias of crd's logits; paper is Eq. 5 as printed, which did not distil when tried.",
+        help="Bias of crd's logits; paper is Eq. 5 as printed, which carried no planted signal.",
         panel=KD,
     )
     crd_negatives: int = setting(

@@ -90,8 +90,7 @@ def plant(
 ) -> list[Utterance]:
     """Draw a corpus: half of the words bright (+1), half of them flat (−1).
 
-    Utterances come sentence by sentence, so that neighbours are different words: vectors that
-    slip by one row are then as wrong as vectors of any other clip.
+    Their order is drawn, too, so that vectors that slip by a row are as wrong as any other clip's.
 
     Args:
         words: how many words; even.
@@ -122,4 +121,5 @@ def plant(
                     volume=min(max(around(100, 25, 20), 20), 200),
                 )
             )
-    return sorted(utterances, key=lambda u: u.key.rpartition("-")[2])
+    order = np.random.default_rng([seed, 4]).permutation(len(utterances))
+    return [utterances[i] for i in order.tolist()]

@@ -112,7 +112,7 @@ class Options:
     projection: Projection = "mlp"
     teacher_side: TeacherSide | Literal["auto"] = "auto"
     temperature: float | None = None
-    nst_pattern: Literal["vector", "batch", "token", "sequence"] = "vector"
+    nst_pattern: Literal["vector", "batch", "token", "sequence"] = "batch"
     nst_normalize: bool = True
     crd_bias: Literal["calibrated", "paper", "learned"] = "calibrated"
     crd_symmetric: bool = False
@@ -135,8 +135,9 @@ class Objective(nn.Module):
     default_side: TeacherSide = "standardize"
     default_temperature: ClassVar[float] = 1.0
     default_gamma: float = 1.0
-    effective_gamma: ClassVar[float] = 0.0
-    """Weight below which the objective had no effect in the planted-signal test."""
+    effective_gamma: float = 0.0
+    """The weight that it took to carry a planted signal (docs/does-it-distil.md); 0: any that was
+    tried."""
     compares_vectors: bool = True
     """Whether student and teacher vectors meet in one space, so that widths must agree."""
 

@@ -29,6 +29,16 @@ def test_the_voice_tells_affect_but_the_two_overlap():
         assert bright.min() < flat.max()
 
 
+def test_a_neighbour_says_nothing_of_a_clip():
+    utterances = plant(words=24, carriers=CARRIERS[:8], seed=1)
+    for shift in (1, -1, 8, 24):
+        others = np.roll(np.array([u.affect for u in utterances]), shift)
+        agreement = {}
+        for u, other in zip(utterances, others.tolist(), strict=True):
+            agreement[u.word] = agreement.get(u.word, 0) + other
+        assert np.mean([abs(total) == 8 for total in agreement.values()]) < 0.2
+
+
 def test_a_seed_gives_one_corpus():
     assert plant(8, CARRIERS[:4], seed=1) == plant(8, CARRIERS[:4], seed=1)
     assert plant(8, CARRIERS[:4], seed=1) != plant(8, CARRIERS[:4], seed=2)

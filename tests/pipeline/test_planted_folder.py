@@ -1,5 +1,4 @@
 import csv
-import itertools
 
 import pytest
 
@@ -15,7 +14,7 @@ def read(path, delimiter=","):
         return list(csv.DictReader(file, delimiter=delimiter))
 
 
-def test_halves_are_balanced_and_neighbours_are_different_words():
+def test_halves_are_balanced():
     utterances = plant(40, CARRIERS[:3], seed=0)
     half_of = halves(utterances, seed=0)
     affect_of = {u.word: u.affect for u in utterances}
@@ -23,7 +22,6 @@ def test_halves_are_balanced_and_neighbours_are_different_words():
         chosen = [affect_of[word] for word, place in half_of.items() if place == half]
         assert len(chosen) == 20
         assert sum(chosen) == 0
-    assert all(a.word != b.word for a, b in itertools.pairwise(utterances))
 
 
 def test_a_corpus_is_spoken_once_and_no_word_trains_and_tests(tmp_path):

@@ -116,3 +116,10 @@ def test_token_is_invariant_to_rotating_the_teacher():
 )
 def test_each_pattern_has_its_own_teacher_side(pattern, side):
     assert make_objective("nst", nst_pattern=pattern, teacher_side="auto").side == side
+
+
+@pytest.mark.parametrize(
+    ("pattern", "gamma"), [("vector", 100), ("batch", 10), ("token", 1), ("sequence", 1)]
+)
+def test_each_pattern_has_its_own_weight(pattern, gamma):
+    assert make_objective("nst", nst_pattern=pattern).default_gamma == gamma
