@@ -7,19 +7,22 @@
 PYTHON ?= python3
 VENV ?= .venv
 OUT ?= demo-out
+SBOM ?= sbom.json
 TORCH ?= torch==2.13.0
 # The CPU build where no GPU answers: the other one brings gigabytes that it would not use.
 TORCH_BACKEND ?= $(if $(shell nvidia-smi -L 2>/dev/null),default,cpu)
 BIN := $(VENV)/bin
 export UV_HTTP_TIMEOUT ?= 180
 
-.PHONY: help demo test test-slow lint install clean
+.PHONY: help demo test test-slow lint install sbom licences clean
 
 help:
 	@echo "make demo       install, then the whole pipeline on a small corpus it makes itself"
 	@echo "make test       install, then the tests"
 	@echo "make test-slow  install, then the slow tests"
 	@echo "make lint       install, then ruff, mypy, hadolint and shellcheck"
+	@echo "make sbom       install, then a bill of materials (CycloneDX) in $(SBOM)"
+	@echo "make licences   install every extra, then docs/licences.md anew"
 	@echo "make clean      remove the virtual environment and the demo's output"
 
 demo: $(VENV)/.demo
@@ -35,13 +38,22 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python .ci/licences --check
 	$(BIN)/hadolint Dockerfile
 	[ ! -x $(BIN)/shellcheck ] || $(BIN)/shellcheck stages/*.sbatch .ci/run .ci/build-image
 
 install: $(VENV)/.demo
 
+sbom: $(VENV)/.demo $(VENV)-tools/.sbom
+	$(VENV)-tools/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+	  --output-format JSON --output-file $(SBOM) $(BIN)/python
+
+licences: $(VENV)/.dev
+	$(BIN)/pip install -q -c constraints.txt -e ".[demo,dev,bench,cloud,fuzz]"
+	$(BIN)/python .ci/licences
+
 clean:
-	rm -rf $(VENV) $(OUT)
+	rm -rf $(VENV) $(VENV)-tools $(OUT)
 
 $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -67,6 +79,12 @@ endif
 
 $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 	$(BIN)/pip install -q -c constraints.txt -e ".[demo]"
+	@touch $@
+
+# In a virtual environment of its own: the bill is of what it looks at, not of itself.
+$(VENV)-tools/.sbom: $(VENV)/bin/pip
+	$(PYTHON) -m venv $(VENV)-tools
+	$(VENV)-tools/bin/pip install -q "cyclonedx-bom>=7,<8"
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml
