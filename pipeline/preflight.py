@@ -11,7 +11,7 @@ from pipeline.corpus import Corpus
 from pipeline.distill_settings import DistillSettings
 from pipeline.distillation import Distillation
 from pipeline.errors import SpeechkdError
-from pipeline.memory import resident_bytes
+from pipeline.memory import available_bytes, resident_bytes
 from pipeline.progress import say
 from pipeline.student import Student
 from pipeline.training import Plan
@@ -47,7 +47,7 @@ def announce(
         f"{plan.total_steps:,} steps of {batches.clips_per_batch} clips, "
         f"{plan.steps_per_epoch:,} an epoch, warm-up {plan.warmup_steps:,}, {plan.precision}"
     )
-    say(f"memory: {corpus.where}; {_memory(settings, distillation, batches, device)}")
+    _say_memory(settings, distillation, batches, device)
     for name, objective in distillation.named_objectives():
         say(
             f"objective {name}: γ {distillation.gammas[name]:g}, teacher side {objective.side}, "
@@ -69,13 +69,13 @@ def announce(
     _check_disk(settings, parameters)
 
 
-def _memory(
+def _say_memory(
     settings: DistillSettings,
     distillation: Distillation,
     batches: Batches,
     device: torch.device,
-) -> str:
-    """What training takes beyond tokens and vectors, and what the process comes to at most."""
+) -> None:
+    """Where tokens and vectors are, and what training takes beside them, at most."""
     passes = 2 if distillation.objectives and distillation.view.sees == "clean" else 1
     tokens = batches.shape().tokens
     step = step_bytes(distillation.student, tokens, settings.mask_share, passes)
@@ -88,16 +88,25 @@ def _memory(
     )
     # gradients and both moments, float32, beside the weights
     state = 12 * sum(p.numel() for p in distillation.parameters())
-    told = f"gradients and optimiser {state / 1e9:.2f} GB, a step {step / 1e9:.2f} GB"
     order = ORDER_BYTES * len(batches.corpus.train)
+    told = (
+        f"memory: {batches.corpus.where}; gradients and optimiser {state / 1e9:.2f} GB, a step "
+        f"{step / 1e9:.2f} GB"
+    )
     if device.type != "cpu":
         free, _ = torch.cuda.mem_get_info(device)
-        return f"{told} of {free / 1e9:.1f} GB free on {device}"
-    now = resident_bytes()
-    whole = now + state + step + order + LIBRARY_BYTES
-    return (
-        f"{told}; this process holds {now / 1e9:.2f} GB now and at most {whole / 1e9:.2f} GB later"
-    )
+        say(f"{told} of {free / 1e9:.1f} GB free on {device}")
+        needed = state + step
+    else:
+        free, now = available_bytes(), resident_bytes()
+        needed = state + step + order + LIBRARY_BYTES
+        whole = (now + needed) / 1e9
+        say(f"{told}; this process holds {now / 1e9:.2f} GB now and at most {whole:.2f} GB later")
+    if needed > free:
+        say(
+            f"WARNING: that may be more than there is, {free / 1e9:.2f} GB are free; lower --batch "
+            "or --crd-negatives, or take a smaller --student"
+        )
 
 
 def _check_disk(settings: DistillSettings, parameters: int) -> None:

@@ -216,6 +216,14 @@ def test_a_folder_of_something_else_is_left_alone(settings, tmp_path):
     assert (tmp_path / "run" / "thesis.tex").read_text() == "years of work"
 
 
+def test_a_run_that_may_not_fit_the_memory_is_warned_of(settings, capsys, monkeypatch):
+    run(settings(dry_run=True))
+    assert "may be more than there is" not in capsys.readouterr().err
+    monkeypatch.setattr("pipeline.preflight.available_bytes", lambda: 10**8)
+    run(settings(dry_run=True))
+    assert "0.10 GB are free; lower --batch" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("changes", "assumed", "not_assumed", "in_vain"),
     [
