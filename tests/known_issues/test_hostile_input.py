@@ -1,0 +1,80 @@
+"""Input that once crashed a reader, kept it busy for ever, filled the memory or left its folder."""
+
+import json
+import struct
+
+import pytest
+
+from pipeline.cache import TeacherCache
+from pipeline.errors import SpeechkdError
+from pipeline.layouts import open_corpus
+from pipeline.manifest import read_manifest
+from pipeline.mosei.unpickler import read_pickle
+from pipeline.recordings import Refusal
+from pipeline.report_page import Section
+from pipeline.results import file_part
+from pipeline.student import load_encoder
+from stages.shard import _make_sample
+from tests.encoders import save_encoder
+from tests.made_up import make_cache
+
+
+def test_a_manifest_with_half_a_character(tmp_path):
+    line = {"url": "\ud800.tar", "samples": 1, "bytes": 1, "sha256": "0" * 64}
+    (tmp_path / "m.jsonl").write_text(json.dumps(line))
+    with pytest.raises(SpeechkdError, match="line 1: url"):
+        read_manifest(tmp_path / "m.jsonl")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"samples": ' + "1" * 5000 + "}"])
+def test_a_manifest_that_json_itself_gives_up_on(tmp_path, text):
+    (tmp_path / "m.jsonl").write_text(text)
+    with pytest.raises(SpeechkdError, match="line 1: not JSON"):
+        read_manifest(tmp_path / "m.jsonl")
+
+
+def test_a_pickle_of_ten_bytes_that_asks_for_8_gigabytes(tmp_path):
+    (tmp_path / "a.pkl").write_bytes(b"\x80\x05\x96" + struct.pack("<Q", 2**33) + b".")
+    with pytest.raises(SpeechkdError, match="claims 8,589,934,592 bytes"):
+        read_pickle(tmp_path / "a.pkl")
+
+
+def test_a_storage_object_that_is_cut_off(tmp_path):
+    cache = make_cache(tmp_path / "c", [2])
+    path = tmp_path / "c" / "embedding" / "c" / "0" / "0"
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(SpeechkdError, match="shard 0 are damaged"):
+        TeacherCache.open(cache.location).vectors()
+
+
+def test_a_path_too_long_for_the_system_is_one_refused_row(tmp_path):
+    (tmp_path / "a.csv").write_text(f"path,text\n{'x' * 5000}.wav,said\n")
+    (entry,) = open_corpus(tmp_path / "a.csv").read()
+    refused = _make_sample(entry)
+    assert isinstance(refused, Refusal)
+    assert refused.reason == "missing audio"
+
+
+def test_a_class_named_as_a_path_names_no_file_elsewhere():
+    assert file_part("../../../etc/cron.d/x: y") == "etc-cron.d-x-y"
+    assert Section("t", picture=(f"confusion-{file_part('../x')}", b"")).picture == (
+        "confusion-x",
+        b"",
+    )
+
+
+def test_layers_without_weights_are_not_drawn_at_random(tmp_path):
+    save_encoder(tmp_path / "m", ["a b"])
+    path = tmp_path / "m" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "num_hidden_layers": 3}))
+    with pytest.raises(SpeechkdError, match=r"encoder\.layer\.2.* drawn at random"):
+        load_encoder(str(tmp_path / "m"))
+
+
+def test_a_configuration_fetches_no_code(tmp_path):
+    save_encoder(tmp_path / "m", ["a b"])
+    path = tmp_path / "m" / "config.json"
+    kernel = {"attn_implementation": "kernels-community/flash-attn"}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **kernel}))
+    with pytest.raises(SpeechkdError, match="may be code from the hub"):
+        load_encoder(str(tmp_path / "m"))
