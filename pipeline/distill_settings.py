@@ -24,7 +24,7 @@ OPERATIONAL = {
 class DistillSettings(Settings):
     """How `speechkd distill` trains a student."""
 
-    cache: Path = setting(help="The teacher cache.", argument=True)
+    cache: str = setting(help="The teacher cache: a path or URL.", argument=True)
     out: Path = setting(help="Folder of the run.")
 
     kd: list[Literal["none", "nst", "crd", "infonce", "l1", "cosine"]] = setting(
@@ -270,7 +270,8 @@ class DistillSettings(Settings):
     license: str = setting("unknown", help="Licence named in the model card.", panel=RUNNING)
     language: str = setting("en", help="Language named in the model card.", panel=RUNNING)
     dry_run: bool = setting(
-        False, help="Read everything, print the plan, and stop before the first step."
+        False,
+        help="Make tokens and vectors ready, print the plan, and stop before the first step.",
     )
 
     def check(self) -> None:

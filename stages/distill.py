@@ -46,7 +46,7 @@ def _distill(settings: DistillSettings, folder: "RunFolder", device: "torch.devi
     from pipeline.training_log import TrainingLog
 
     main = processes.rank() == 0
-    cache = TeacherCache.open(str(settings.cache))
+    cache = TeacherCache.open(settings.cache)
     identity = {
         name: value for name, value in settings.record().items() if name not in OPERATIONAL
     } | {"cache_sha256": cache.digest()}

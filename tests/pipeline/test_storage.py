@@ -15,6 +15,8 @@ from pipeline.folder import Folder
 from pipeline.manifest import read_manifest
 from pipeline.storage import open_stream, retried, scheme_of
 from stages.cache import VerifySettings, verify
+from stages.distill import DistillSettings
+from stages.distill import run as distill
 from stages.extract_teacher import ExtractSettings, run
 from tests.hub import Hub
 from tests.tars import write_corpus
@@ -191,6 +193,18 @@ def test_tars_and_cache_in_s3_give_what_a_disk_gives(s3, tmp_path):
     verify(VerifySettings(cache=f"s3://{BUCKET}/cache"))
     group = zarr.open_group(f"s3://{BUCKET}/cache", mode="r")
     assert np.isfinite(group["embedding"][:3]).all()
+
+
+def test_a_student_is_taught_from_a_cache_in_s3(s3, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    extract(MANIFEST, f"s3://{BUCKET}/taught")
+    settings = {"kd": ["crd"], "student": "bert-tiny", "batch": 4, "max_steps": 2, "device": "cpu"}
+    for name, making in (("first", 1), ("second", 0)):
+        out = tmp_path / name
+        distill(DistillSettings(cache=f"s3://{BUCKET}/taught", out=out, **settings))
+        assert (out / "student" / "model.safetensors").is_file()
+        assert capsys.readouterr().err.count("putting vectors in one piece") == making
+    assert list((tmp_path / "home" / "speechkd" / "prepared").glob("vectors-*"))
 
 
 def test_a_second_run_in_s3_does_nothing(s3, capsys):
