@@ -1,6 +1,7 @@
 """The page of a run on a cluster: how each stage stands, and what did not end well."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,11 +65,13 @@ def make_page(plan: Plan) -> Page:
     table.add_column("job", no_wrap=True)
     for name in ("done", "running", "waiting", "failed", "rate", "time left"):
         table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("waits for", no_wrap=True)
     failed, active = [], False
     for stage in plan.stages:
         standing = stand(plan, stage, queued)
         states = count(standing.elements)
         bad = [] if standing.finished else _ended_badly(standing)
+        begun = [element for element in bad if element.state != "not started"]
         active = active or bool(states["running"] or states["waiting"])
         table.add_row(
             stage.goal.stage,
@@ -76,11 +79,12 @@ def make_page(plan: Plan) -> Page:
             f"{standing.done:,} of {stage.goal.total:,} {stage.goal.unit}",
             f"{states['running']:,}",
             f"{states['waiting']:,}",
-            f"{len(bad):,}",
+            f"{len(begun):,}",
             f"{standing.rate * 3600:,.1f} {standing.rate_unit}/h" if standing.rate else "",
             duration(standing.seconds_left) if standing.seconds_left else "",
+            _waits_for(standing),
         )
-        failed += _told(stage, bad)
+        failed += _told(stage, begun, len(bad) - len(begun))
     return Page(table, failed, active)
 
 
@@ -88,9 +92,14 @@ def _ended_badly(standing: Standing) -> list[Element]:
     return [element for element in standing.elements if element.state in ENDED_BADLY]
 
 
-def _told(stage: StagePlan, bad: Sequence[Element]) -> list[str]:
+def _waits_for(standing: Standing) -> str:
+    """Slurm's commonest word for why elements wait, such as Dependency or Resources."""
+    reasons = Counter(element.why for element in standing.elements if element.state == "waiting")
+    return reasons.most_common(1)[0][0] if reasons else ""
+
+
+def _told(stage: StagePlan, begun: Sequence[Element], never_begun: int) -> list[str]:
     """A line for each of the first elements that ended badly, and for those that never began."""
-    begun = [element for element in bad if element.state != "not started"]
     lines = []
     for element in begun[:NAMED]:
         which = f" element {element.index}" if stage.submission.elements else ""
@@ -98,9 +107,9 @@ def _told(stage: StagePlan, bad: Sequence[Element]) -> list[str]:
     if len(begun) > NAMED:
         others = ",".join(str(element.index) for element in begun[NAMED:])
         lines.append(f"  {stage.goal.stage}: {len(begun) - NAMED:,} more, elements {others}")
-    if len(bad) > len(begun):
+    if never_begun:
         lines.append(
-            f"  {stage.goal.stage}: {len(bad) - len(begun):,} never started: cancelled, or a stage "
-            "before failed"
+            f"  {stage.goal.stage}: {never_begun:,} never started: cancelled, or a stage before "
+            "failed"
         )
     return lines

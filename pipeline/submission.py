@@ -26,11 +26,18 @@ class Step:
         return folder / f"{self.job.stage.replace('-', '_')}.sbatch"
 
     def __str__(self) -> str:
-        text = f"{self.job.stage}: {self.goal.total:,} {self.goal.unit}"
-        if not self.job.elements:
-            return text
-        at_once = min(self.job.at_once, self.job.elements)
-        return f"{text}, array of {self.job.elements:,}, {at_once:,} at once"
+        asked, job = self.resources, self.job
+        unit = self.goal.unit if self.goal.total != 1 else self.goal.unit.removesuffix("s")
+        parts = [f"{job.stage}: {self.goal.total:,} {unit}"]
+        if job.elements:
+            parts.append(f"array of {job.elements:,}, {min(job.at_once, job.elements):,} at once")
+        each = [
+            f"{asked.nodes} nodes of" if asked.nodes > 1 else "",
+            f"{asked.gpus} GPUs," if asked.gpus else "",
+            f"{asked.cpus} cores, {asked.memory}, limit {asked.time}",
+            f"in {asked.partition}" if asked.partition else "",
+        ]
+        return "; ".join([*parts, " ".join(part for part in each if part)])
 
 
 def submit_chain(settings: ArraySettings, steps: Sequence[Step]) -> None:

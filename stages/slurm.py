@@ -156,12 +156,13 @@ def _extraction(settings: ShareSettings, words: Sequence[str]) -> "Step":
 def _distillation(settings: GridSettings, words: Sequence[str]) -> "Step":
     from pipeline.chain import Goal
     from pipeline.slurm import Job
+    from pipeline.storage import absolute
     from pipeline.submission import Step
 
     for flag in ("--kd", "--control", "--seed"):
         _refuse(words, flag, "it is an option of `speechkd slurm`, before the --")
     _refuse(words, "--out", "each student has its own, in RUN/students")
-    folder, students, cache = settings.run.absolute() / "students", settings.students(), Path()
+    folder, students, cache = settings.run.absolute() / "students", settings.students(), ""
     for student in students:
         kd, control, seed = student.split("/")
         out = str(folder / _student_name(student))
@@ -180,7 +181,7 @@ def _distillation(settings: GridSettings, words: Sequence[str]) -> "Step":
         },
     )
     folders = tuple(str(folder / _student_name(student)) for student in students)
-    goal = Goal("distill", total=len(students), cache=str(cache.absolute()), students=folders)
+    goal = Goal("distill", total=len(students), cache=absolute(cache), students=folders)
     return Step(job, goal, replace(settings.resources(), nodes=settings.nodes))
 
 
