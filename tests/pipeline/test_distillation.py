@@ -33,9 +33,8 @@ def make(corpus_and_tokenizer, kind, kd, view=None, gamma=3.0):
     torch.manual_seed(0)
     config = deepcopy(CONFIGS[kind])
     student = Student(AutoModelForMaskedLM.from_config(config))
-    objectives = {
-        name: OBJECTIVES[name](32, 8, corpus.vectors.statistics, Options()) for name in kd
-    }
+    options = Options(nst_pattern="vector")
+    objectives = {name: OBJECTIVES[name](32, 8, corpus.vectors.statistics, options) for name in kd}
     module = Distillation(student, objectives, dict.fromkeys(kd, gamma), view or View())
     masking = Masking.of(tokenizer, 0.15, torch.device("cpu"))
     return module.eval(), Batches(corpus, masking, 12, seed=1).epoch(0)(1)

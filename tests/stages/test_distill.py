@@ -199,7 +199,7 @@ def test_other_settings_in_the_same_folder_are_refused(settings):
     run(settings(max_steps=3))
     with pytest.raises(SpeechkdError, match=r"learning_rate: there 0\.001, now 0\.01"):
         run(settings(learning_rate=0.01))
-    for refused in ({"dry_run": True}, {"projection": "none"}):
+    for refused in ({"dry_run": True}, {"projection": "none", "kd": ["crd"]}):
         with contextlib.suppress(SpeechkdError):
             run(settings(learning_rate=0.01, resume="never", **refused))
         assert len(losses(settings().out)) == 3, "nothing is given up before the new run starts"
@@ -267,7 +267,7 @@ def test_dry_run_trains_nothing_and_leaves_nothing(settings, capsys):
         ({"measure_every": 3, "log_every": 2}, "no multiple"),
         ({"student": "bert-huge"}, "neither one of"),
         ({"cache": "nowhere"}, "no teacher cache"),
-        ({"projection": "none"}, "32 wide and the teacher 8"),
+        ({"kd": ["crd"], "projection": "none"}, "32 wide and the teacher 8"),
         ({"max_tokens": 4096}, "at most 512"),
         ({"resume": "always"}, "no run in"),
         ({"device": "cuda"}, "no CUDA device"),
