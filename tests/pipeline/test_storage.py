@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -216,6 +218,34 @@ def test_a_second_run_in_s3_does_nothing(s3, capsys):
     s3[0].invalidate_cache()
     after = s3[0].find(f"{BUCKET}/twice", detail=True)
     assert {name: info["LastModified"] for name, info in after.items()} == times
+
+
+def test_as_few_requests_as_there_are_receipts_to_read(s3, monkeypatch):
+    """Counting asks for a listing alone; nothing is read twice, nor what is another's."""
+    import s3fs
+
+    location = f"s3://{BUCKET}/counted"
+    extract(MANIFEST, location)
+    cache, call, requests = TeacherCache.open(location), s3fs.S3FileSystem._call_s3, Counter()
+
+    async def counted(filesystem, method, *arguments, **options):
+        requests[method] += 1
+        return await call(filesystem, method, *arguments, **options)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", counted)
+
+    def asked(read):
+        requests.clear()
+        read()
+        return dict(requests)
+
+    listing, each = {"list_objects_v2": 1}, {"get_object": 3}
+    assert asked(cache.finished) == listing
+    assert asked(cache.receipts) == {**listing, **each}
+    assert asked(cache.unfinished) == listing
+    assert asked(cache.statistics) == {**listing, **each}
+    assert asked(lambda: cache.receipts([1])) == {"get_object": 1}
+    assert all(0 <= time.time() - moment < 600 for moment in cache.finished().values())
 
 
 @pytest.mark.parametrize(
