@@ -127,7 +127,9 @@ def _room(folder: Path) -> Iterator[Finding]:
     import shutil
     import tempfile
 
-    yield Finding("memory", "good", f"{_free_memory_bytes() / 1e9:.1f} GB free")
+    from pipeline.memory import available_bytes
+
+    yield Finding("memory", "good", f"{available_bytes() / 1e9:.1f} GB free")
     where = next((p for p in (folder.absolute(), *folder.absolute().parents) if p.exists()), None)
     if where is None or not where.is_dir():
         yield Finding("folder", "bad", f"{folder} is not a folder; name one with --folder")
@@ -140,12 +142,6 @@ def _room(folder: Path) -> Iterator[Finding]:
         return
     free = shutil.disk_usage(where).free
     yield Finding("folder", "good", f"{where} can be written, {free / 1e9:.1f} GB free")
-
-
-def _free_memory_bytes() -> int:
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    values = {line.split(":")[0]: int(line.split()[1]) for line in lines}
-    return 1024 * values["MemAvailable"]
 
 
 def _caches() -> Iterator[Finding]:
