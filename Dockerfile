@@ -5,8 +5,8 @@
 #       --build-arg TORCH_BACKEND=cpu .              CPU
 #   docker run --rm -v "$PWD/out:/out" speechkd demo --out /out/demo
 #
-# BASE is any Debian or Ubuntu whose Python is 3.11 or newer, or that can install one.
-# docs/cluster.md tells how to build and run it without Docker.
+# BASE is any Debian or Ubuntu whose Python is 3.11 or newer, or that can install one. A bare Debian
+# 12 was tried, by .ci/build-image, which needs no Docker; the CUDA base has not been.
 ARG BASE=nvidia/cuda:12.8.1-base-ubuntu24.04
 
 # hadolint ignore=DL3006

@@ -27,17 +27,22 @@ class Step:
 
     def __str__(self) -> str:
         asked, job = self.resources, self.job
-        unit = self.goal.unit if self.goal.total != 1 else self.goal.unit.removesuffix("s")
-        parts = [f"{job.stage}: {self.goal.total:,} {unit}"]
+        parts = [f"{job.stage}: {_counted(self.goal.total, self.goal.unit)}"]
         if job.elements:
             parts.append(f"array of {job.elements:,}, {min(job.at_once, job.elements):,} at once")
         each = [
-            f"{asked.nodes} nodes of" if asked.nodes > 1 else "",
-            f"{asked.gpus} GPUs," if asked.gpus else "",
-            f"{asked.cpus} cores, {asked.memory}, limit {asked.time}",
-            f"in {asked.partition}" if asked.partition else "",
+            _counted(asked.nodes, "nodes") if asked.nodes > 1 else "",
+            _counted(asked.gpus, "GPUs") if asked.gpus else "",
+            _counted(asked.cpus, "cores"),
+            asked.memory,
+            f"time limit {asked.time}",
+            f"partition {asked.partition}" if asked.partition else "",
         ]
-        return "; ".join([*parts, " ".join(part for part in each if part)])
+        return "; ".join([*parts, ", ".join(part for part in each if part)])
+
+
+def _counted(number: int, unit: str) -> str:
+    return f"{number:,} {unit if number != 1 else unit.removesuffix('s')}"
 
 
 def submit_chain(settings: ArraySettings, steps: Sequence[Step]) -> None:
