@@ -5,11 +5,13 @@
 Prints a Markdown table of seconds, the median of `--repeats` where something is only read, and the
 growth from the first to the last column, as a multiple of the growth in shards: 1.0 is linear.
 Vectors are 8 wide: what is measured is the number of shards, rows and objects, not the bytes. Every
-cache is left at OUT/shards-N, and one that is there is only read.
+cache is left at OUT/shards-N, and one that is there is only read; what is created anew, to time it,
+stays empty at OUT/empty-N-PROCESS.
 """
 
 import argparse
 import hashlib
+import os
 import statistics
 import time
 import unittest.mock
@@ -77,9 +79,12 @@ def measure(
     sizes = [shard.bytes for shard in manifest]
     task = ArrayTask(0, ELEMENTS, "")
     seconds["plan: share of an element"], mine = timed(lambda: share(sizes, task), repeats)
-    seconds["create"], cache = timed(
-        lambda: TeacherCache.create_or_open(location, manifest, identity, {})
-    )
+
+    def created(place: str) -> TeacherCache:
+        return TeacherCache.create_or_open(place, manifest, identity, {})
+
+    seconds["create"], _ = timed(lambda: created(f"{out}/empty-{shards}-{os.getpid()}"))
+    cache = created(location)
     vectors_ND = np.random.default_rng(0).standard_normal((rows, WIDTH)).astype(np.float32)
     done = cache.finished()
     start = time.perf_counter()
@@ -92,7 +97,8 @@ def measure(
             if index not in done:
                 cache.write_shard(index, shard_result(index, rows, vectors_ND), {})
                 meter.advance(1)
-    seconds["fill (no fsync)"] = time.perf_counter() - start
+    if len(done) < shards:
+        seconds["fill (no fsync)"] = time.perf_counter() - start
 
     def opened() -> TeacherCache:
         return TeacherCache.open(location)
