@@ -36,7 +36,7 @@ class DistillSettings(Settings):
     gamma: list[float] = setting(
         [],
         help="Weight γ of each objective, in their order. By default 1, the paper's; for nst 10 "
-        "(batch) or 100 (vector), since at 1 these carried no planted signal.",
+        "(batch) or 100 (vector), since at 1 these carried little or nothing of a planted signal.",
         panel=KD,
     )
     temperature: float | None = setting(

@@ -55,7 +55,7 @@ def announce(
         )
         if distillation.gammas[name] < objective.effective_gamma:
             say(
-                f"{name} took γ {objective.effective_gamma:g} to carry a planted signal "
+                f"{name} took γ {objective.effective_gamma:g} to carry a planted signal well "
                 "(docs/does-it-distil.md); 1 is the paper's"
             )
         for notice in objective.notices():

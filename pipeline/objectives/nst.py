@@ -85,7 +85,7 @@ class NST(Objective):
         if self.pattern == "vector" and self.side != "none":
             return [
                 f"WARNING: nst `vector` is blind to sign, and --teacher-side {self.side} makes "
-                "opposite voices opposite vectors: it will not distil what tells them apart. Use "
+                "opposite voices opposite vectors: it loses most of what tells them apart. Use "
                 "--teacher-side none, or --nst-pattern batch."
             ]
         return []
