@@ -176,6 +176,9 @@ def _table_folds(path: Path) -> dict[str, str]:
     known = {**SPLIT_NAMES, **NUMBERED_SPLITS}
     folds: dict[str, str] = {}
     for at, row in rows:
+        missing = [column for column in (video, split) if row.get(column) is None]
+        if missing:  # of JSON lines, any may leave a field out
+            raise SpeechkdError(f"{path}, {at}: no field {missing[0]}.")
         name = str(row[split]).strip()
         if name not in known:
             raise SpeechkdError(

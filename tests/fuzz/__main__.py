@@ -7,6 +7,7 @@ libsndfile or HDF5 ends that process only. Each crashing input is kept in FOLDER
 """
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -110,6 +111,8 @@ def _fuzz(name: str, inputs: int, seed: int, out: Path) -> None:
                 found = outcome(target, content, folder)
             except BaseException:
                 _write(out, counts)
+                name = f"crash-{hashlib.sha256(content).hexdigest()[:16]}"
+                (out / "crashes" / name).write_bytes(content)
                 raise
             counts[found] += 1
             if counts.total() % COUNTED_EVERY == 0 or counts.total() >= inputs:

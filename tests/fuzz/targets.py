@@ -4,6 +4,7 @@ A target returns a word for the outcome: `read`, or a way of being refused. What
 raises is a crash: only `SpeechkdError` and the refusals that a stage counts are answers.
 """
 
+import functools
 import io
 import json
 import shutil
@@ -150,7 +151,7 @@ def open_cache(content: bytes, folder: Path) -> str:
 def read_receipts(content: bytes, folder: Path) -> str:
     """Receipts and samples files of a cache, and the receipts that `shard` carries on from."""
     cache = _with_file(content, folder, seeds.CACHE_FILES[3:5])
-    found = TeacherCache.open(cache)
+    found = _opened(cache)
     done = found.receipts()
     found.samples()
     shards = folder / "shards"
@@ -161,6 +162,12 @@ def read_receipts(content: bytes, folder: Path) -> str:
     with ShardFolder(shards, {}) as made:
         made.tally.reasons()
     return "read" if done else "no receipt"
+
+
+@functools.cache
+def _opened(cache: Path) -> TeacherCache:
+    """A cache of which only receipts and samples change: opening it takes most of the time."""
+    return TeacherCache.open(cache)
 
 
 def _with_file(content: bytes, folder: Path, names: tuple[str, ...]) -> Path:

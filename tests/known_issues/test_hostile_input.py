@@ -9,6 +9,7 @@ from pipeline.cache import TeacherCache
 from pipeline.errors import SpeechkdError
 from pipeline.layouts import open_corpus
 from pipeline.manifest import read_manifest
+from pipeline.mosei.tables import read_folds
 from pipeline.mosei.unpickler import read_pickle
 from pipeline.recordings import Refusal
 from pipeline.report_page import Section
@@ -31,6 +32,12 @@ def test_a_manifest_that_json_itself_gives_up_on(tmp_path, text):
     (tmp_path / "m.jsonl").write_text(text)
     with pytest.raises(SpeechkdError, match="line 1: not JSON"):
         read_manifest(tmp_path / "m.jsonl")
+
+
+def test_a_list_of_folds_of_which_a_line_lacks_a_field(tmp_path):
+    (tmp_path / "f.jsonl").write_text('{"video_id": "v", "split": "train"}\n{"video_id": "w"}')
+    with pytest.raises(SpeechkdError, match="line 2: no field split"):
+        read_folds(tmp_path / "f.jsonl")
 
 
 def test_a_pickle_of_ten_bytes_that_asks_for_8_gigabytes(tmp_path):
