@@ -17,7 +17,6 @@ import math
 import os
 import shutil
 import time
-from collections import defaultdict
 from pathlib import Path
 from typing import TextIO
 
@@ -29,10 +28,9 @@ from bench.planted_grid import CONFIG, CORPORA, FINE_TUNING, STUDENT, WORDS, Job
 from pipeline.atomic import write_json
 from pipeline.cache import TeacherCache
 from pipeline.finetuning import tokenize, vectors
-from pipeline.linear_probe import probe
 from pipeline.planted import plant
 from pipeline.planted_folder import SPLITS, write_corpus
-from pipeline.planted_results import right_by_word
+from pipeline.planted_results import probed, right_by_word, teacher_vectors
 from pipeline.pretrained import load_pretrained
 from pipeline.progress import say
 from pipeline.provenance import git_commit
@@ -57,22 +55,18 @@ def make_corpus(name: str, out: Path) -> None:
         )
     )  # fmt: skip
     rows = read_labels(folder)
-    cache = TeacherCache.open(str(folder / "cache"))
-    place = {key: i for i, key in enumerate(cache.samples().keys)}
-    clip_CD = cache.vectors()[[place[row["key"]] for row in rows]]
+    clip_CE, mean_CE = teacher_vectors(TeacherCache.open(str(folder / "cache")), rows)
     voice_C4 = np.array(
         [[float(row[q]) for q in ("pitch", "range", "rate_wpm", "volume")] for row in rows]
     )
-    words = [row["word"] for row in rows]
-    mean_CD = np.stack([clip_CD[[w == word for w in words]].mean(0) for word in words])
     write_json(
         record,
         {
             "corpus": name,
             "commit": git_commit(),
-            "voice": probed(voice_C4, rows),
-            "teacher": probed(clip_CD, rows),
-            "teacher, a word": probed(clip_CD, rows, mean_CD),
+            "voice": probed(voice_C4, rows, SPLITS),
+            "teacher": probed(clip_CE, rows, SPLITS),
+            "teacher, a word": probed(clip_CE, rows, SPLITS, judged_CD=mean_CE),
         },
     )
 
@@ -80,19 +74,6 @@ def make_corpus(name: str, out: Path) -> None:
 def read_labels(folder: Path) -> list[dict]:
     with (folder / "labels.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
-
-
-def probed(features_CD: np.ndarray, rows: list[dict], judged_CD: np.ndarray | None = None) -> dict:
-    """Share of right answers a word, of probes that learn from the other half of the words."""
-    judged_CD = features_CD if judged_CD is None else judged_CD
-    affect_C = np.array([row["affect"] for row in rows])
-    right: dict[str, list[bool]] = defaultdict(list)
-    for split in SPLITS:
-        train = np.array([row[split] == "train" for row in rows])
-        found = probe(features_CD[train], affect_C[train], judged_CD[~train])
-        for i, answer in zip(np.flatnonzero(~train), found, strict=True):
-            right[rows[i]["word"]].append(answer == affect_C[i])
-    return {word: float(np.mean(answers)) for word, answers in sorted(right.items())}
 
 
 def distil(corpus: Path, folder: Path, seed: int, settings: dict) -> None:
@@ -140,7 +121,7 @@ def train(job: Job, out: Path) -> None:
         "corpus": job.corpus, "seed": job.seed,
         "settings": settings, "commit": git_commit(),
         "losses": {n: v for n, v in last.items() if n.startswith("loss") and math.isfinite(v)},
-        "probe": probed(hidden_states(folder, rows), rows),
+        "probe": probed(hidden_states(folder, rows), rows, SPLITS),
         "fine_tuned": fine_tuned(folder, judged, job.seed, folder),
         "seconds": round(time.monotonic() - started, 1),
     }  # fmt: skip

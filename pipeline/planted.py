@@ -114,7 +114,7 @@ def plant(
                     text=carrier.format(word),
                     word=word,
                     affect=affect,
-                    voice=voices[rng.integers(len(voices))],
+                    voice=voices[int(rng.integers(len(voices)))],
                     pitch=min(max(around(50, 18, 14), 0), 99),
                     range=min(max(around(50, 15, 12), 0), 99),
                     rate_wpm=min(max(around(170, 22, 18), 80), 450),

@@ -23,7 +23,7 @@ SPLITS = ("split_1", "split_2")
 def halves(utterances: Sequence[Utterance], seed: int) -> dict[str, int]:
     """Put each word into half 0 or 1, each with as many bright words as flat ones."""
     rng = np.random.default_rng([seed, 3])
-    half_of = {}
+    half_of: dict[str, int] = {}
     for affect in AFFECTS:
         words = rng.permutation(sorted({u.word for u in utterances if u.affect == affect})).tolist()
         half_of |= {word: int(place >= len(words) // 2) for place, word in enumerate(words)}

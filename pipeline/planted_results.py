@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.cache import TeacherCache
+from pipeline.linear_probe import probe
 from pipeline.metrics import Array
 
 DRAWS = 4_000
@@ -37,6 +39,41 @@ def right_by_word(predictions: Iterable[Path]) -> dict[str, float]:
             for row in csv.DictReader(file):
                 right[row["group"]].append(row["prediction"] == row["label"])
     return {word: float(np.mean(answers)) for word, answers in sorted(right.items())}
+
+
+def probed(
+    features_CD: Array,
+    clips: Sequence[Mapping[str, str]],
+    splits: Sequence[str],
+    *,
+    judged_CD: Array | None = None,
+) -> dict[str, float]:
+    """Share of right answers of each test word by linear probes of affect.
+
+    Args:
+        features_CD: vectors of the clips; those of train words are learnt from.
+        clips: rows of `labels.csv`.
+        splits: its columns to go by, one after the other.
+        judged_CD: what is judged instead of a clip's own vector.
+    """
+    judged_CD = features_CD if judged_CD is None else judged_CD
+    affect_C = np.array([clip["affect"] for clip in clips])
+    right: dict[str, list[bool]] = defaultdict(list)
+    for split in splits:
+        train_C = np.array([clip[split] == "train" for clip in clips])
+        found = probe(features_CD[train_C], affect_C[train_C].tolist(), judged_CD[~train_C])
+        for i, answer in zip(np.flatnonzero(~train_C).tolist(), found, strict=True):
+            right[clips[i]["word"]].append(bool(answer == affect_C[i]))
+    return {word: float(np.mean(answers)) for word, answers in sorted(right.items())}
+
+
+def teacher_vectors(cache: TeacherCache, clips: Sequence[Mapping[str, str]]) -> tuple[Array, Array]:
+    """The cached vector of each clip, and the mean over all clips of its word, `[C, E]` both."""
+    place = {key: i for i, key in enumerate(cache.samples().keys)}
+    clip_CE = cache.vectors()[[place[clip["key"]] for clip in clips]].astype(np.float64)
+    word_C = np.array([clip["word"] for clip in clips])
+    mean_CE = np.stack([clip_CE[word_C == word].mean(0) for word in word_C])
+    return clip_CE, mean_CE
 
 
 def share(corpora: Sequence[Sequence[Mapping[str, float]]]) -> Share:

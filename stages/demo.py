@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 LOG = "details.log"
 WIDTH = 96
 ENOUGH_WORDS = 16
-THREADS = 1
-"""Students so small gain nothing from more, and lose much where other programs want the cores."""
 
 TEACHER = "offline:tiny.en"
 TRAINING: dict[str, Any] = {
@@ -93,8 +91,9 @@ def run(settings: DemoSettings) -> None:
     utterances = plant(settings.words, CARRIERS[: settings.sentences], settings.seed)
     try:
         labels = _hear(settings, utterances)
-        _teach(settings)
-        rows = _judge(settings, labels)
+        with _one_thread():
+            _teach(settings)
+            rows = _judge(settings, labels)
     except SystemExit:
         say("interrupted; the same command carries on from what is finished")
         raise
@@ -147,8 +146,6 @@ def _hear(settings: DemoSettings, utterances: "list[Utterance]") -> Path:
 
 def _teach(settings: DemoSettings) -> None:
     """Distil the three students."""
-    import torch
-
     from stages import distill
 
     out = settings.out
@@ -158,8 +155,6 @@ def _teach(settings: DemoSettings) -> None:
         "also pulled towards Whisper's vectors; one towards vectors of other clips, a control: "
         "what it gains, the speech did not give.",
     )
-    threads = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
     for name, form in STUDENTS.items():
         _show(f"speechkd distill {out}/cache --out {out}/runs/{name} {_flags(form | TRAINING)}")
         with _kept_in(out / LOG):
@@ -171,19 +166,15 @@ def _teach(settings: DemoSettings) -> None:
                     **{**form, **TRAINING, "kd": [form["kd"]]},
                 )
             )
-    torch.set_num_threads(threads)
 
 
 def _judge(settings: DemoSettings, labels: Path) -> dict[str, dict[str, float]]:
     """Fine-tune the students, probe the teacher; the share of right answers of each test word."""
     import csv
 
-    import numpy as np
-
     from pipeline.cache import TeacherCache
-    from pipeline.linear_probe import probe
     from pipeline.planted_folder import SPLITS
-    from pipeline.planted_results import right_by_word
+    from pipeline.planted_results import probed, right_by_word, teacher_vectors
     from stages import finetune_table
 
     out = settings.out
@@ -219,19 +210,8 @@ def _judge(settings: DemoSettings, labels: Path) -> dict[str, dict[str, float]]:
     )
     with labels.open(encoding="utf-8", newline="") as file:
         clips = list(csv.DictReader(file))
-    cache = TeacherCache.open(str(out / "cache"))
-    place = {key: i for i, key in enumerate(cache.samples().keys)}
-    vectors = cache.vectors()[[place[clip["key"]] for clip in clips]].astype(np.float64)
-    word_C = np.array([clip["word"] for clip in clips])
-    affect_C = np.array([clip["affect"] for clip in clips])
-    train_C = np.array([clip[SPLITS[0]] == "train" for clip in clips])
-    tested = sorted(set(word_C[~train_C]))
-    means = np.stack([vectors[word_C == word].mean(0) for word in tested])
-    found = probe(vectors[train_C], affect_C[train_C].tolist(), means)
-    rows["ceiling"] = {
-        word: float(answer == affect_C[word_C == word][0])
-        for word, answer in zip(tested, found, strict=True)
-    }
+    clip_vectors, word_means = teacher_vectors(TeacherCache.open(str(out / "cache")), clips)
+    rows["ceiling"] = probed(clip_vectors, clips, SPLITS[:1], judged_CD=word_means)
     return rows
 
 
@@ -293,6 +273,19 @@ def _show(command: str) -> None:
 
 def _flags(values: dict[str, Any]) -> str:
     return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in values.items())
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Students so small gain little from more, and lose much where the cores are busy."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager
