@@ -158,6 +158,8 @@ def jobs() -> list[Job]:
         *main("A", SEEDS[:1]),
         *curve(SEEDS[:1]),
         *amount(SEEDS[:1]),
+        *main(["weak"], SEEDS[1:3], WEAK),
+        *main("ABC", SEEDS[1:2], WEAK),
         *main("BC", SEEDS[:1]),
         *main("ABC", SEEDS[1:2]),
         *main(["weak"], SEEDS[1:2], WEAK),
