@@ -48,6 +48,8 @@ COLD_SECONDS = 5.0
 """What a cold start takes longer; only where instants are drawn from."""
 KILLS_AT_MOST = 5
 ORPHANS_SECONDS = 60
+PYTHONS_OWN = ("resource_tracker: process died", "Exception ignored in atexit callback")
+"""What the interpreter says itself where its own helper is killed, or its end interrupted."""
 SHARED = ("extract-teacher", "cache merge", "cache export", "finetune", "report")
 """Stages whose output several machines may write at once: young leftovers may be theirs."""
 
@@ -159,8 +161,7 @@ class Episode:
         status = self._wait(running, 300)
         if status not in allowed:
             self.faults.append(f"{where}: status {status}; {running.said[-2000:]}")
-        # of Python's own tracker of resources, where that was killed, not of the command
-        if "Traceback" in running.said and "resource_tracker: process died" not in running.said:
+        if "Traceback" in running.said and not any(text in running.said for text in PYTHONS_OWN):
             self.faults.append(f"{where}: traceback; {running.said[-2000:]}")
         limit = time.monotonic() + ORPHANS_SECONDS
         while family := running.family():

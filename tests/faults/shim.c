@@ -78,10 +78,10 @@ static int due(int kind, const char *call, int folder, const char *name) {
     }
     if (!hit)
         return 0;
-    if (how == KILL || (how == TEAR && kind != WRITE))
-        kill(getpid(), SIGKILL);
-    if (how == TEAR)
+    if (how == TEAR && strcmp(call, "write") == 0)
         return 2;
+    if (how == KILL || how == TEAR)
+        kill(getpid(), SIGKILL);
     errno = fault;
     return 1;
 }
@@ -133,11 +133,7 @@ ssize_t write(int file, const void *content, size_t size) {
     return fate ? -1 : NEXT(write)(file, content, size);
 }
 ssize_t writev(int file, const struct iovec *parts, int number) {
-    if (due(WRITE, "writev", file, "") == 0)
-        return NEXT(writev)(file, parts, number);
-    if (how == TEAR)
-        kill(getpid(), SIGKILL);
-    return -1;
+    return due(WRITE, "writev", file, "") ? -1 : NEXT(writev)(file, parts, number);
 }
 ssize_t pwrite64(int file, const void *content, size_t size, off64_t at) {
     return due(WRITE, "pwrite", file, "") ? -1 : NEXT(pwrite64)(file, content, size, at);

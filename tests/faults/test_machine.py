@@ -104,14 +104,13 @@ def small_disk(folder, size):
 
 @needs_root
 @pytest.mark.slow
-@pytest.mark.parametrize("share", [0.25, 0.75])
 @pytest.mark.parametrize("name", STAGES)
-def test_a_disk_that_is_too_small_and_then_is_not(warm, shop, tmp_path, name, share):
+def test_a_disk_that_is_too_small_and_then_is_not(warm, shop, tmp_path, name):
     stage = shop.need(name)
     needed = sum(path.stat().st_blocks * 512 for path in stage.reference.rglob("*"))
-    with small_disk(tmp_path / "disk", max(4096, int(share * needed))) as disk:
+    with small_disk(tmp_path / "disk", max(4096, needed // 4)) as disk:
         running = warm.run(stage.command(disk / "out"))
-        assert not faults_of(running, (1,) if share < 0.5 else (0, 1))
+        assert not faults_of(running)
         subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
         assert not ends_right(warm, shop, stage, disk / "out")
 
@@ -123,7 +122,7 @@ def test_a_worker_that_dies(warm, shop, tmp_path, name):
     stage = shop.need(name)
     rng = random.Random(0)
     killed = 0
-    for trial in range(3):
+    for trial in range(2):
         out = tmp_path / str(trial) / "out"
         running = warm.start(stage.command(out, choice=1))
         limit = time.monotonic() + 60
