@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.errors import SpeechkdError
 
+LAST_CHARACTER = 0x10FFFF
 BYTES_MADE_OF_ONE = 8
 """Bytes of arrays and byte strings that a pickle may unfold to, for each of its own."""
 
@@ -37,6 +38,17 @@ class _Array(np.ndarray):
         if math.prod(shape) != held:
             raise pickle.UnpicklingError(f"an array of shape {shape} has {held:g} items")
         super().__setstate__((version, shape, plain, fortran, data))
+        _check_text(self)
+
+
+def _check_text(array: Any) -> Any:
+    """Refuse text of numbers that are no characters: Python would make strings that break it."""
+    if array.dtype.kind == "U" and array.size:
+        flat = np.ascontiguousarray(array).reshape(-1)
+        codes = flat.view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+        if codes.max() > LAST_CHARACTER:
+            raise pickle.UnpicklingError("it has text of what are no characters")
+    return array
 
 
 class _ArrayType:
@@ -64,11 +76,11 @@ def _reconstruct(kind: Any, *_: Any) -> Any:
 
 
 def _scalar(dtype: Any, data: bytes) -> Any:
-    return np.frombuffer(data, _plain(dtype, "biufcSU"), 1)[0]
+    return _check_text(np.frombuffer(data, _plain(dtype, "biufcSU"), 1))[0]
 
 
 def _frombuffer(data: Any, dtype: Any, shape: Any, order: Any) -> Any:
-    return np.frombuffer(data, _plain(dtype, "biufcSU")).reshape(shape, order=order)
+    return _check_text(np.frombuffer(data, _plain(dtype, "biufcSU"))).reshape(shape, order=order)
 
 
 def _admitted() -> dict[tuple[str, str], Any]:

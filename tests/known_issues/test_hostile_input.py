@@ -1,8 +1,10 @@
 """Input that once crashed a reader, kept it busy for ever, filled the memory or left its folder."""
 
 import json
+import pickle
 import struct
 
+import numpy as np
 import pytest
 
 from pipeline.cache import TeacherCache
@@ -43,6 +45,19 @@ def test_a_list_of_folds_of_which_a_line_lacks_a_field(tmp_path):
 def test_a_pickle_of_ten_bytes_that_asks_for_8_gigabytes(tmp_path):
     (tmp_path / "a.pkl").write_bytes(b"\x80\x05\x96" + struct.pack("<Q", 2**33) + b".")
     with pytest.raises(SpeechkdError, match="claims 8,589,934,592 bytes"):
+        read_pickle(tmp_path / "a.pkl")
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("protocol", [2, 5])
+def test_a_pickled_text_of_numbers_that_are_no_characters(tmp_path, order, protocol):
+    content = pickle.dumps(np.array(["ab", "c"], f"{order}U2"), protocol)
+    letter = "a".encode(f"utf-32-{'lb'[order == '>']}e")
+    assert content.count(letter) == 1
+    (tmp_path / "good.pkl").write_bytes(content)
+    assert read_pickle(tmp_path / "good.pkl").tolist() == ["ab", "c"]
+    (tmp_path / "a.pkl").write_bytes(content.replace(letter, b"\x7f" * 4))
+    with pytest.raises(SpeechkdError, match="no characters"):
         read_pickle(tmp_path / "a.pkl")
 
 
