@@ -98,8 +98,22 @@ CURVES = {
         for name, settings in (("crd", CRD), ("infonce", INFONCE))
     },
     "NST's patterns": {
-        f"nst {pattern}, not normalised": {**NST, "nst_pattern": pattern, "nst_normalize": False}
-        for pattern in ("batch", "vector", "sequence")
+        **{
+            f"nst {pattern}, not normalised": {
+                **NST, "nst_pattern": pattern, "nst_normalize": False,
+            }
+            for pattern in ("batch", "vector", "sequence")
+        },
+        "nst sequence, not normalised, shuffled": {
+            **NST, "nst_pattern": "sequence", "nst_normalize": False, "control": "shuffled",
+        },
+        **{
+            f"nst token, γ = {gamma:g}": {**NST, "nst_pattern": "token", "gamma": [gamma]}
+            for gamma in (1.0, 100.0, 1000.0)
+        },
+        "nst token, γ = 1000, shuffled": {
+            **NST, "nst_pattern": "token", "gamma": [1000.0], "control": "shuffled",
+        },
     },
     "negatives": {
         f"crd, {k} more negatives": {**CRD, "crd_negatives": k} for k in (64, 256)
