@@ -90,10 +90,16 @@ def tables(records: Sequence[Record], *, published: bool = False) -> list[Table]
         shown = [row_name(records, label) for label, _ in rows]
         seeds = sorted({r["seed"] for r in records if r["task"] in {c.task for c in columns}})
         notes = [
-            *(f"{column.title}: {column.definition}." for column in columns),
-            f"Mean ± σ over fine-tuning seeds {', '.join(map(str, seeds))}; σ is the "
-            f"{DEFINITIONS['sigma']}. A dash is a cell that is missing or undefined.",
+            f"{', '.join(c.title for c in columns if c.definition == definition)}: {definition}."
+            for definition in dict.fromkeys(column.definition for column in columns)
         ]
+        notes.append(
+            f"Mean ± σ over fine-tuning seeds {', '.join(map(str, seeds))}; σ is the "
+            f"{DEFINITIONS['sigma']}."
+            if len(seeds) > 1
+            else f"One fine-tuning seed, {seeds[0]}: no σ."
+        )
+        notes.append("A dash is a cell that is missing or undefined.")
         theirs: dict[str, dict[str, str]] = {}
         if published and key in FIGURES and not _whole(records, columns):
             notes.append(

@@ -19,6 +19,7 @@ from pipeline.report import CONSTANT, ordered, row_name, split_origin, tables
 from pipeline.report_page import Section
 from pipeline.results import Folder, file_part
 
+NEAR_CHANCE = 0.005
 NO_BASELINE = "There is no encoder trained with --kd none here, so no gain can be stated."
 
 
@@ -95,9 +96,37 @@ def _findings(folder: Folder, records: Sequence[Record], gains: Gains | None) ->
     ]
     if origin := split_origin(records[0]):
         text.append(f"The split is {origin}.")
-    told = (*gains.told(), gains.caution()) if gains else (NO_BASELINE,)
+    told = (*_constant(records), *(gains.told() if gains else ()))
+    told = (*told, gains.caution() if gains else NO_BASELINE)
     chapter = f"Results: {folder.name}" if folder.key else "Results"
     return Section("In short", tuple(text), notes=tuple(told), chapter=chapter)
+
+
+def _constant(records: Sequence[Record]) -> list[str]:
+    """A sentence on each task that some encoders answer as if they had not read the texts."""
+    said = []
+    for task in dict.fromkeys(r["task"] for r in records if r["kind"] != "value"):
+        cells = [r for r in records if r["task"] == task]
+        classes = 2 if cells[0]["kind"] == "flags" else len(cells[0]["outputs"])
+        chance = 1 / classes
+        found = [
+            label
+            for label in _checkpoints(cells)
+            if np.mean(
+                [
+                    r["metrics"]["balanced_accuracy"]
+                    for r in cells
+                    if r["checkpoint"]["label"] == label
+                ]
+            )
+            < chance + NEAR_CHANCE
+        ]
+        if found:
+            said.append(
+                f"{task}: {', '.join(found)} answer as a constant would (balanced accuracy within "
+                f"{100 * NEAR_CHANCE:g} points of {100 * chance:.1f} %)."
+            )
+    return said
 
 
 def _differences(gains: Gains | None, looks: Mapping[str, figures.Look]) -> list[Section]:

@@ -55,6 +55,15 @@ def test_a_table_starts_with_the_best_constant_answer_and_shows_what_is_missing(
     assert any("clips with y = 0 are left out (of a" in note for note in table.notes)
 
 
+def test_one_seed_has_no_sigma_and_one_definition_stands_once():
+    (table,) = tables([classes("m", 0, 7)])
+    assert "One fine-tuning seed, 0: no σ." in table.notes
+    emotions = [{**classes("m", s, 7), "task": task} for s in (0, 1) for task in ("fear", "anger")]
+    (table,) = tables(emotions)
+    assert "happiness, sadness, surprise, anger, fear, disgust: the emotion is" in table.notes[0]
+    assert "Mean ± σ over fine-tuning seeds 0, 1; σ is" in " ".join(table.notes)
+
+
 def test_one_regression_gives_the_mult_table_and_the_second_table():
     metrics = judge_values([0.0, 1.0, -2.0], [0.2, 1.4, 0.3])
     made = {table.key: table for table in tables([record("m", "sentiment", 0, metrics)])}

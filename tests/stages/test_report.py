@@ -1,4 +1,5 @@
 import html.parser
+import json
 
 import numpy as np
 import pytest
@@ -129,6 +130,22 @@ def test_the_page_needs_nothing_else_and_runs_nothing(full):
     assert page.links
     assert all(link.startswith("data:image/png;base64,") for link in page.links)
     assert any(EVIL in text for text in page.text)
+
+
+def test_encoders_that_answer_as_a_constant_would_are_named_first(tmp_path):
+    results = Results(tmp_path / "r", {}, {})
+    task = TASKS["sentiment3"]
+    add(results, "reads", 0, 0.9, objective="none")
+    add(results, "sleeps", 0, 0.9, objective="crd")
+    path = results.folder / "cells" / "1.json"
+    cell = json.loads(path.read_text())
+    labels = np.random.default_rng(7).integers(0, 3, 60)
+    cell["metrics"] = task.judge(labels, np.eye(3)[np.full(60, 1)])
+    path.write_text(json.dumps(cell))
+    results.collect()
+    run(ReportSettings(results=[results.folder], out=tmp_path / "report"))
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "- sentiment3: sleeps answer as a constant would (balanced accuracy within 0.5" in text
 
 
 def test_missing_predictions_are_an_error(full):
