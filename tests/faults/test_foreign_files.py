@@ -6,16 +6,8 @@ import shutil
 import pytest
 
 from tests.faults.sweep import faults_of
+from tests.faults.workshop import MOSTLY_SLOW, STAGES
 
-STAGES = (
-    "shard",
-    "extract-teacher",
-    "cache merge",
-    "cache export",
-    "distill",
-    "finetune",
-    "report",
-)
 LITTER = {
     ".DS_Store": b"\x00\x00\x00\x01Bud1",
     "Thumbs.db": b"\xd0\xcf\x11\xe0",
@@ -61,9 +53,7 @@ def take_away(placed):
             path.parent.rmdir()
 
 
-@pytest.mark.parametrize("name", ["shard", "extract-teacher", *(
-    pytest.param(name, marks=pytest.mark.slow) for name in STAGES[2:]
-)])  # fmt: skip
+@pytest.mark.parametrize("name", MOSTLY_SLOW)
 def test_litter_in_every_folder_of_a_half_done_output(warm, shop, tmp_path, name):
     """Nothing of it is taken for the command's own, changed or deleted."""
     stage = shop.need(name)
@@ -109,9 +99,7 @@ def test_litter_in_every_folder_of_the_input(warm, shop, tmp_path, name):
     assert not [fault for fault in shop.check(stage, out) if any(c in fault for c in computed)]
 
 
-@pytest.mark.parametrize("name", ["shard", "extract-teacher", *(
-    pytest.param(name, marks=pytest.mark.slow) for name in STAGES[2:]
-)])  # fmt: skip
+@pytest.mark.parametrize("name", MOSTLY_SLOW)
 def test_a_file_where_a_folder_is_to_be(warm, shop, tmp_path, name):
     stage = shop.need(name)
     (tmp_path / "out").write_text("a file of mine")
@@ -129,9 +117,7 @@ def test_a_file_where_a_folder_is_to_be(warm, shop, tmp_path, name):
             assert (folder / part.name).read_text() == "a file of mine"
 
 
-@pytest.mark.parametrize("name", ["shard", "extract-teacher", *(
-    pytest.param(name, marks=pytest.mark.slow) for name in STAGES[2:]
-)])  # fmt: skip
+@pytest.mark.parametrize("name", MOSTLY_SLOW)
 def test_a_folder_of_something_else_is_left_alone(warm, shop, tmp_path, name):
     stage = shop.need(name)
     other = tmp_path / "out"

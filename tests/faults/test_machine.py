@@ -12,17 +12,8 @@ import pytest
 
 from tests.faults.shim import FAULTS
 from tests.faults.sweep import calls_of, faults_of
-from tests.faults.workshop import content, leftovers, make_old
+from tests.faults.workshop import MOSTLY_SLOW, STAGES, content, leftovers, make_old
 
-STAGES = (
-    "shard",
-    "extract-teacher",
-    "cache merge",
-    "cache export",
-    "distill",
-    "finetune",
-    "report",
-)
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
@@ -138,9 +129,7 @@ def test_a_worker_that_dies(warm, shop, tmp_path, name):
     assert killed
 
 
-@pytest.mark.parametrize("name", ["shard", *(
-    pytest.param(name, marks=pytest.mark.slow) for name in STAGES[1:]
-)])  # fmt: skip
+@pytest.mark.parametrize("name", MOSTLY_SLOW)
 def test_an_output_that_may_only_be_read(warm, shop, tmp_path, name):
     """A finished one: nothing needs to be written, or the message says that it cannot be."""
     stage = shop.need(name)

@@ -3,15 +3,10 @@
 import pytest
 
 from tests.faults.sweep import faults_of
-from tests.faults.workshop import leftovers, make_old
-
-STAGES = ["shard", "extract-teacher", *(
-    pytest.param(name, marks=pytest.mark.slow)
-    for name in ("cache merge", "cache export", "distill", "finetune", "report")
-)]  # fmt: skip
+from tests.faults.workshop import MOSTLY_SLOW, leftovers, make_old
 
 
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("name", MOSTLY_SLOW)
 def test_one_command_started_twice(warm, shop, tmp_path, name):
     stage = shop.need(name)
     out = tmp_path / "out"

@@ -6,22 +6,12 @@ import pytest
 
 from tests.faults.shim import FAULTS, KIND_OF, READ
 from tests.faults.sweep import calls_of, strike
+from tests.faults.workshop import MOSTLY_SLOW
 
-STAGES = (
-    "shard",
-    "extract-teacher",
-    "cache merge",
-    "cache export",
-    "distill",
-    "finetune",
-    "report",
-)
 FAULTS_A_STAGE = 3
 
 
-@pytest.mark.parametrize("name", [
-    *STAGES[:2], *(pytest.param(name, marks=pytest.mark.slow) for name in STAGES[2:])
-])  # fmt: skip
+@pytest.mark.parametrize("name", MOSTLY_SLOW)
 def test_the_next_run_is_right(warm, shop, tmp_path, name):
     """Some faults, each at a call, all drawn by the stage's name."""
     stage = shop.need(name)

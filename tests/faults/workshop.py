@@ -15,12 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import soundfile
 
 from tests.made_up import WORDS
 from tests.pipeline.mosei.made import write_mmsa
 from tests.whispers import save_random_whisper, speechlike
 
+STAGES = (
+    "shard", "extract-teacher", "cache merge", "cache export", "distill", "finetune", "report",
+)  # fmt: skip
+MOSTLY_SLOW = [
+    *STAGES[:2],
+    *(pytest.param(name, marks=pytest.mark.slow) for name in STAGES[2:]),
+]
+"""The stages as parameters of a test: the first two in the fast suite, all in the slow one."""
 CLIPS = 20
 STUDENT = {
     "model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
