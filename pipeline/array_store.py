@@ -127,7 +127,9 @@ class ArrayStore:
         array, size = self._arrays[name], self.nbytes(name)
         blocks = len(array["sha256"])
         for block in sorted({blocks * i // BLOCKS_TRIED for i in range(BLOCKS_TRIED)} - {blocks}):
-            self._block(name, block)
+            self._read(
+                name, block, np.empty(min(BLOCK_BYTES, size - block * BLOCK_BYTES), np.uint8)
+            )
         if size == 0:
             return torch.from_numpy(np.empty(array["shape"], array["dtype"]))
         with (self.folder / f"{name}.bin").open("rb") as file:
@@ -147,32 +149,33 @@ class ArrayStore:
         like = torch.from_numpy(np.empty((0, *array["shape"][1:]), array["dtype"]))
         whole = torch.empty(array["shape"], dtype=like.dtype, device=device)
         flat = whole.reshape(-1).view(torch.uint8)
-        shown = size >= SHOWN_FROM_BYTES
-        meter = Meter(f"reading {name}", size / 1e9, "GB") if shown else nullcontext()
-        with ThreadPoolExecutor(min(READERS, cores())) as readers, meter:
-            blocks = range(len(array["sha256"]))
-            for first in range(0, len(blocks), 2 * READERS):  # bounds what is read but not stored
-                some = blocks[first : first + 2 * READERS]
-                for block, content in zip(
-                    some, readers.map(lambda b: self._block(name, b), some), strict=True
-                ):
-                    start = block * BLOCK_BYTES
-                    flat[start : start + len(content)].copy_(
-                        torch.frombuffer(content, dtype=torch.uint8)
-                    )
-                    if isinstance(meter, Meter):
-                        meter.advance(len(content) / 1e9)
+        blocks = range(len(array["sha256"]))
+
+        def read(block: int) -> int:
+            part = flat[block * BLOCK_BYTES : (block + 1) * BLOCK_BYTES]
+            # straight to its place where that is in this machine's memory
+            content = part if part.device.type == "cpu" else torch.empty_like(part, device="cpu")
+            self._read(name, block, content.numpy())
+            if content is not part:
+                part.copy_(content)
+            return len(part)
+
+        meter = Meter(f"reading {name}", size / 1e9, "GB") if size >= SHOWN_FROM_BYTES else None
+        with ThreadPoolExecutor(min(READERS, cores())) as readers, meter or nullcontext():
+            for done in readers.map(read, blocks):
+                if meter:
+                    meter.advance(done / 1e9)
         return whole
 
-    def _block(self, name: str, block: int) -> bytearray:
+    def _read(self, name: str, block: int, into: NDArray[np.uint8]) -> None:
         start = block * BLOCK_BYTES
-        content = bytearray(min(BLOCK_BYTES, self.nbytes(name) - start))
-        with (self.folder / f"{name}.bin").open("rb") as file:
+        with (self.folder / f"{name}.bin").open("rb", buffering=0) as file:
             file.seek(start)
-            file.readinto(content)
-        if hashlib.sha256(content).hexdigest() != self._arrays[name]["sha256"][block]:
+            left = into.data
+            while left and (count := file.readinto(left)):
+                left = left[count:]
+        if hashlib.sha256(into.data).hexdigest() != self._arrays[name]["sha256"][block]:
             raise self._damaged(f"{name}.bin differs from what was written at byte {start:,}")
-        return content
 
     def _damaged(self, reason: str) -> SpeechkdError:
         return SpeechkdError(
