@@ -105,9 +105,11 @@ class Episode:
         if self._wait(running, wait) is not None:
             self._checked(running, {0}, "a run that was not reached")
             return False
-        where = f"{target} after {wait:.3f} s"
         family = [pid for pid in running.family() if pid != running.pid]
-        if target == "other" and family:
+        if target == "other" and not family:
+            target = "main"
+        where = f"{target} after {wait:.3f} s"
+        if target == "other":
             self._signal(self.rng.choice(family), signal.SIGKILL)
             # its work is done again, or the command says what happened
             self._checked(running, {0, 1}, where)
