@@ -39,36 +39,44 @@ from stages import distill, extract_teacher, finetune_table, shard
 
 def make_corpus(name: str, out: Path) -> None:
     """Speak a corpus, cut it into tars, let the teacher hear it, and probe the teacher."""
-    record = out / f"corpus-{name}.json"
-    if record.exists():
-        return
     corpus, folder = CORPORA[name], out / name
-    utterances = plant(
-        WORDS, corpus.carriers, corpus.seed, voices=corpus.voices, strength=corpus.strength
-    )
-    table, _ = write_corpus(utterances, folder, corpus.seed)
-    shard.run(shard.ShardSettings(source=table, out=folder / "shards"))
-    extract_teacher.run(
-        extract_teacher.ExtractSettings(
-            manifest=str(folder / "shards" / "manifest.jsonl"), cache=str(folder / "cache"),
-            teacher="offline:tiny.en", pooling="length",
+    if not (folder / "cache").exists() or not (out / f"corpus-{name}.json").exists():
+        utterances = plant(
+            WORDS, corpus.carriers, corpus.seed, voices=corpus.voices, strength=corpus.strength
         )
-    )  # fmt: skip
+        table, _ = write_corpus(utterances, folder, corpus.seed)
+        shard.run(shard.ShardSettings(source=table, out=folder / "shards"))
+        extract_teacher.run(
+            extract_teacher.ExtractSettings(
+                manifest=str(folder / "shards" / "manifest.jsonl"), cache=str(folder / "cache"),
+                teacher="offline:tiny.en", pooling="length",
+            )
+        )  # fmt: skip
     rows = read_labels(folder)
     clip_CE, mean_CE = teacher_vectors(TeacherCache.open(str(folder / "cache")), rows)
+    size_C1, mean_size_C1 = mean_squares(clip_CE, rows)
     voice_C4 = np.array(
         [[float(row[q]) for q in ("pitch", "range", "rate_wpm", "volume")] for row in rows]
     )
     write_json(
-        record,
+        out / f"corpus-{name}.json",
         {
             "corpus": name,
             "commit": git_commit(),
             "voice": probed(voice_C4, rows, SPLITS),
             "teacher": probed(clip_CE, rows, SPLITS),
             "teacher, a word": probed(clip_CE, rows, SPLITS, judged_CD=mean_CE),
+            "mean square": probed(size_C1, rows, SPLITS),
+            "mean square, a word": probed(size_C1, rows, SPLITS, judged_CD=mean_size_C1),
         },
     )
+
+
+def mean_squares(clip_CE: np.ndarray, rows: list[dict]) -> tuple[np.ndarray, np.ndarray]:
+    """The one number that nst `token` sees of a clip, and its mean over the clips of the word."""
+    size_C1 = np.square(clip_CE).mean(1, keepdims=True)
+    word_C = np.array([row["word"] for row in rows])
+    return size_C1, np.stack([size_C1[word_C == word].mean(0) for word in word_C])
 
 
 def read_labels(folder: Path) -> list[dict]:

@@ -106,6 +106,8 @@ def steps_table(found: Found) -> None:
             ("what eSpeak was told: pitch, range, rate, volume", "voice"),
             ("the teacher's vector of a clip", "teacher"),
             ("its mean over a word's clips", "teacher, a word"),
+            ("the mean square of a clip's vector, one number", "mean square"),
+            ("that number's mean over a word's clips", "mean square, a word"),
         )
     ]
     for student, settings in WEAK.items():

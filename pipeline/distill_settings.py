@@ -48,8 +48,8 @@ class DistillSettings(Settings):
     nst_pattern: Literal["vector", "batch", "token", "sequence"] = setting(
         "batch",
         help="What nst takes as a neuron's pattern (docs/nst.md). batch carried a planted signal, "
-        "vector did at a larger weight; token (Eq. 3 read literally) and sequence see almost "
-        "nothing of the teacher and carried none.",
+        "vector did at a larger weight; token (Eq. 3 read literally) and sequence see one number "
+        "of the teacher a clip, or none.",
         origin="assumed",
         panel=KD,
     )

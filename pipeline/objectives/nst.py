@@ -19,8 +19,8 @@ SIDES: dict[str, TeacherSide] = {
     "sequence": "none",
 }
 GAMMAS = {"vector": 100.0, "batch": 10.0, "token": 1.0, "sequence": 1.0}
-"""Default weights: of 1, 10 and 100 the least that carried a planted signal well (docs/nst.md). 1
-is the paper's; `token` and `sequence` carry nothing, so they keep it."""
+"""Default weights. Of 1, 10 and 100 the least that carried a planted signal well (docs/nst.md); 1,
+the paper's, for the readings that see no direction of the teacher."""
 EPSILON = 1e-8
 
 
