@@ -16,6 +16,7 @@ from pipeline.progress import duration
 from pipeline.slurm import queue
 
 ENDED_BADLY = ("failed", "ended", "not started")
+FILE_WIDTH = 140
 NAMED = 10  # elements of a stage that are named with their errors
 
 
@@ -46,6 +47,8 @@ def show(folder: Path, every_seconds: float | None) -> Sequence[str]:
         SpeechkdError: there is no such record, or Slurm does not answer.
     """
     console = Console(highlight=False)
+    if not console.is_terminal:  # whose width is not known: leave each row on its line
+        console.width = max(console.width, FILE_WIDTH)
     page = make_page(read_plan(folder))
     if every_seconds is not None:
         with Live(page.table, console=console, auto_refresh=False, transient=True) as live:
@@ -64,8 +67,8 @@ def make_page(plan: Plan) -> Page:
     table.add_column("stage", no_wrap=True)
     table.add_column("job", no_wrap=True)
     for name in ("done", "running", "waiting", "failed", "rate", "time left"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("waits for", no_wrap=True)
+        table.add_column(name, justify="right")
+    table.add_column("waits for", overflow="fold")
     failed, active = [], False
     for stage in plan.stages:
         standing = stand(plan, stage, queued)

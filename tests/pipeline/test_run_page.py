@@ -47,3 +47,14 @@ def test_many_failures_are_named_in_short(page):
     assert len(found.failed) == 11
     assert "distill element 9: failed: error: cause 9" in found.failed[9]
     assert found.failed[10] == "  distill: 4 more, elements 10,11,12,13"
+
+
+def test_in_a_file_or_a_narrow_terminal_nothing_is_cut(page, tmp_path, capsys):
+    queued = {0: Queued("RUNNING", "None"), 1: Queued("PENDING", "AssocGrpGRESMinutes")}
+    _, found = page({0: ""}, queued, 10_000)
+    assert run_page.show(tmp_path, None) == found.failed
+    assert "0 of 10,000 students" in capsys.readouterr().out
+    console = Console(width=80)
+    with console.capture() as shown:
+        console.print(found.table)
+    assert "…" not in shown.get()

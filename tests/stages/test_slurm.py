@@ -56,7 +56,11 @@ def stubs(tmp_path):
         "time.sleep(float(os.environ.get('LASTS', 0)))\n"
         "sys.exit(int(os.environ.get('ENDS', 0)))\n"
     )
-    (folder / "scontrol").write_text('#!/bin/sh\necho "$*" >> requeued\nexit ${REQUEUE:-0}\n')
+    (folder / "scontrol").write_text(
+        "#!/bin/sh\n"
+        '[ "$1" = requeue ] && echo "$*" >> requeued && exit ${REQUEUE:-0}\n'
+        'echo "JobId=9 $*"; cat preempted 2>/dev/null || echo PreemptTime=None\n'
+    )
     for file in folder.iterdir():
         file.chmod(0o755)
     return folder
@@ -173,6 +177,20 @@ def test_an_element_that_may_not_requeue_says_so(here, stubs, capsys):
     output, _ = job.communicate(timeout=20)
     assert job.returncode == 143
     assert "by hand" in output
+
+
+def test_what_preemption_tells_a_step_alone_queues_again(here, stubs, capsys):
+    words = ["shards/manifest.jsonl", "--cache", "c"]
+    slurm.extract_teacher(slurm.ShareSettings(**options(words, dry_run=True)))
+    text = printed(capsys)["extract_teacher.sbatch"]
+    job = start(text, stubs, here, LASTS="1", ENDS="1")
+    wait_for((here / "told.jsonl").exists, "the stage to start")
+    (here / "preempted").write_text("PreemptTime=2026-01-01T00:00:00 Other=1\n")
+    assert job.wait(20) == 1
+    assert (here / "requeued").read_text() == "requeue 7_2\n"
+    # what was so when it started, of an earlier sitting, is no preemption of this one
+    assert start(text, stubs, here, ENDS="1").wait(20) == 1
+    assert (here / "requeued").read_text() == "requeue 7_2\n"
 
 
 def test_a_failure_keeps_its_status(here, stubs, capsys):
@@ -534,9 +552,12 @@ class TestOnSlurm:
             os.kill(process, signal.SIGSTOP)
         # three jobs, for one may find a CPU that is free
         urgent = ["--partition=urgent", "--array=0-2", "--mem=100", "--output=/dev/null"]
-        cluster.slurm("sbatch", *urgent, "--wrap=sleep 4")
+        others = cluster.slurm("sbatch", "--parsable", *urgent, "--wrap=sleep 600").strip()
 
         ended(cluster, extracted)
+        log = place / "preempted" / "slurm" / "logs" / f"distill-{trained}_0.log"
+        wait_for(lambda: "failed with status 143" in log.read_text(), "the student to be preempted")
+        cluster.slurm("scancel", others)
         done = cluster.run("slurm", "status", "spared", cwd=place)
         assert done.returncode == 1
         assert "PREEMPTION" in done.stderr
@@ -547,7 +568,7 @@ class TestOnSlurm:
         assert files(place / "spared" / "cache") == files(alone("cache"))
 
         ended(cluster, trained)
-        text = logs(place, "preempted")[f"distill-{trained}_0.log"]
+        text = log.read_text()
         assert "DUE TO PREEMPTION" in text
         assert "SIGTERM: saving after this step" in text
         assert text.count(" starts at ") == 2
