@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, NoReturn
@@ -22,22 +23,53 @@ def _latin1(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-class _Array(np.ndarray):
-    """What a pickled array becomes: numpy's own, but for a state that is checked.
+class _DataType:
+    """What a pickled data type becomes, until an array takes it: its name and its byte order.
 
-    numpy trusts a pickle's data type, flags and all; a forged one would make array items of
-    arbitrary memory. And it makes room for the shape before it looks at the data.
+    numpy trusts the state of a pickled data type: flags that make array items of arbitrary
+    memory, dates without a unit, which end the process.
+    """
+
+    def __init__(self, name: Any) -> None:
+        if not isinstance(name, str) or not re.fullmatch("[biufcSUO][0-9]{1,9}", name):
+            raise pickle.UnpicklingError(f"the data type {name!r:.99} is not admitted")
+        self._name, self._order = name, "="
+
+    def __setstate__(self, state: Any) -> None:
+        _, order, *parts = state
+        if order not in ("<", ">", "|", "=") or any(part is not None for part in parts[:3]):
+            raise pickle.UnpicklingError("a data type with parts is not admitted")
+        self._order = order
+
+    def plain(self, kinds: str) -> Any:
+        """The data type itself, if it is of one of these kinds."""
+        if self._name[0] not in kinds:
+            raise pickle.UnpicklingError(f"the data type {self._name} is not admitted here")
+        return np.dtype(self._order.replace("|", "=") + self._name)
+
+
+class _Array(np.ndarray):
+    """What a pickled array becomes: numpy's own, but for a state that is checked, and set once.
+
+    numpy makes room for the shape before it looks at the data, and frees the memory of an array
+    whose state is set again, whatever else looks at it.
     """
 
     def __setstate__(self, state: Any) -> None:
-        version, shape, dtype, fortran, data = state
+        _, shape, dtype, fortran, data = state
+        if self.__dict__.setdefault("is_set", False):
+            raise pickle.UnpicklingError("it sets an array twice")
+        self.is_set = True
         plain = _plain(dtype, "biufcSUO")
-        if plain.kind == "O" and not isinstance(data, list):
-            raise pickle.UnpicklingError("it makes objects of bytes")
+        if type(data) is not (list if plain.kind == "O" else bytes):
+            raise pickle.UnpicklingError(f"it makes an array of {type(data).__name__}")
+        if type(shape) is not tuple or not all(type(n) is int and n >= 0 for n in shape):
+            raise pickle.UnpicklingError(f"an array of shape {shape!r:.99}")
         held = len(data) if plain.kind == "O" else len(data) / max(plain.itemsize, 1)
         if math.prod(shape) != held:
             raise pickle.UnpicklingError(f"an array of shape {shape} has {held:g} items")
-        super().__setstate__((version, shape, plain, fortran, data))
+        checked: Any = (1, shape, plain, bool(fortran), data)
+        super().__setstate__(checked)
         _check_text(self)
 
 
@@ -59,14 +91,13 @@ _ARRAY_TYPE = _ArrayType()
 
 
 def _plain(dtype: Any, kinds: str) -> Any:
-    """A fresh data type equal to a pickled one, if it is of one of these kinds."""
-    if not isinstance(dtype, np.dtype) or dtype.names or dtype.subdtype or dtype.kind not in kinds:
-        raise pickle.UnpicklingError(f"the data type {dtype} is not admitted")
-    return np.dtype(dtype.str)
+    if not isinstance(dtype, _DataType):
+        raise pickle.UnpicklingError("a data type is wanted")
+    return dtype.plain(kinds)
 
 
-def _dtype(name: str, *_: Any) -> Any:
-    return np.dtype(name, copy=True) if isinstance(name, str) else _plain(name, "")
+def _dtype(name: Any, *_: Any) -> _DataType:
+    return _DataType(name)
 
 
 def _reconstruct(kind: Any, *_: Any) -> Any:
@@ -75,12 +106,18 @@ def _reconstruct(kind: Any, *_: Any) -> Any:
     return _Array((0,), np.int8)
 
 
-def _scalar(dtype: Any, data: bytes) -> Any:
-    return _check_text(np.frombuffer(data, _plain(dtype, "biufcSU"), 1))[0]
+def _scalar(dtype: Any, data: Any) -> Any:
+    return _from_bytes(data, _plain(dtype, "biufcSU"))[0]
 
 
 def _frombuffer(data: Any, dtype: Any, shape: Any, order: Any) -> Any:
-    return _check_text(np.frombuffer(data, _plain(dtype, "biufcSU"))).reshape(shape, order=order)
+    return _from_bytes(data, _plain(dtype, "biufcSU")).reshape(shape, order=order)
+
+
+def _from_bytes(data: Any, plain: Any) -> Any:
+    if not isinstance(data, bytes | bytearray):
+        raise pickle.UnpicklingError(f"it makes an array of {type(data).__name__}")
+    return _check_text(np.frombuffer(bytes(data), plain))
 
 
 def _admitted() -> dict[tuple[str, str], Any]:
@@ -147,9 +184,9 @@ class DataUnpickler(pickle._Unpickler):
     def _build(self) -> None:
         state = self.stack.pop()
         made: Any = self.stack[-1]
-        if not isinstance(made, _Array | np.dtype):
+        if not isinstance(made, _Array | _DataType):
             self._refuse()
-        made.__setstate__(state)  # type: ignore[union-attr]
+        made.__setstate__(state)
         self._counted(made)
 
     def _counted(self, made: Any) -> Any:

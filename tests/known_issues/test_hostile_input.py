@@ -61,6 +61,28 @@ def test_a_pickled_text_of_numbers_that_are_no_characters(tmp_path, order, proto
         read_pickle(tmp_path / "a.pkl")
 
 
+RECONSTRUCTED = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tC\x01btR"
+BYTES = b"cnumpy\ndtype\n(Vu1\ntR"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        # a date without a unit: numpy ends the process
+        b"cnumpy\ndtype\n(VM8\ntR(K\x03V|\nNNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK?tb.",
+        # an array that is set again while a view looks at its memory
+        b"\x80\x04" + RECONSTRUCTED + b"(K\x01(K\x02t" + BYTES + b"\x89C\x02abtb"
+        b"(K\x01(K\x02t" + BYTES + b"\x89C\x02abtb.",
+        # an array over another one's memory
+        b"\x80\x04cnumpy.core.numeric\n_frombuffer\n(" + RECONSTRUCTED + BYTES + b"(K\x00tVC\ntR.",
+    ],
+)
+def test_a_pickle_that_ends_the_process_or_reads_freed_memory(tmp_path, content):
+    (tmp_path / "a.pkl").write_bytes(content)
+    with pytest.raises(SpeechkdError, match=r"not admitted|sets an array twice|an array of _Array"):
+        read_pickle(tmp_path / "a.pkl")
+
+
 def test_a_storage_object_that_is_cut_off(tmp_path):
     cache = make_cache(tmp_path / "c", [2])
     path = tmp_path / "c" / "embedding" / "c" / "0" / "0"
