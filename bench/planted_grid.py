@@ -80,6 +80,7 @@ MAIN = {
     **RANDOM,
 }
 FIRST = dict(itertools.islice(MAIN.items(), 10 + len(SHUFFLED)))
+DEFAULT_CRD = {"crd, τ = 0.01": MAIN["crd, τ = 0.01"]}
 WEAK = {name: MAIN[name] for name in ("none", *CARRYING)}
 CURVES = {
     "γ": {
@@ -172,7 +173,9 @@ def jobs() -> list[Job]:
         *main("A", SEEDS[:1]),
         *curve(SEEDS[:1]),
         *amount(SEEDS[:1]),
+        *main(["B", "C", "weak"], SEEDS[:1], DEFAULT_CRD),
         *main(["weak"], SEEDS[1:3], WEAK),
+        *main("BC", SEEDS[:1], {"nst token, γ = 100": {**MAIN["nst token"], "gamma": [100.0]}}),
         *main("ABC", SEEDS[1:2], WEAK),
         *main("BC", SEEDS[:1]),
         *main("ABC", SEEDS[1:2]),

@@ -48,6 +48,16 @@ class Found:
         told = self.told(settings, corpora, what)
         return share(told) if told else None
 
+    def masked_lm(self, settings: dict, corpora: Iterable[str]) -> str:
+        """Mean masked-LM loss of the last training step, over finished students."""
+        losses = [
+            record["losses"]["loss/mlm"]
+            for corpus in corpora
+            for seed in ALL_SEEDS
+            if (record := self.by_digest.get(settings_digest(corpus, seed, settings)))
+        ]
+        return f"{sum(losses) / len(losses):.1f}" if losses else "–"
+
     def gain(self, settings: dict, corpora: str, what: str) -> Share | None:
         """Over the text-only student, on the corpora that have both."""
         both = [
@@ -87,12 +97,13 @@ def main_table(found: Found) -> None:
                     name, *map(plain, each),
                     told(found.share(settings, "ABC", "fine_tuned")),
                     told(found.gain(settings, "ABC", "fine_tuned")),
-                    told(found.share(settings, "ABC", "probe")), str(students),
+                    told(found.share(settings, "ABC", "probe")),
+                    found.masked_lm(settings, "ABC"), str(students),
                 ]
             )  # fmt: skip
     table(
         ["student", "A", "B", "C", "fine-tuned, all (95 %)", "less text only (95 %)",
-         "probe, all (95 %)", "students"],
+         "probe, all (95 %)", "masked LM", "students"],
         rows,
     )  # fmt: skip
 
