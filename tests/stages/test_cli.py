@@ -80,14 +80,13 @@ def test_every_field_is_declared_with_setting():
 
     for words, module in COMMANDS.items():
         stage = importlib.import_module(f"stages.{module}")
-        settings = next(
+        found = [
             value
             for value in vars(stage).values()
-            if isinstance(value, type)
-            and value.__module__ == stage.__name__
-            and issubclass(value, Settings)
-        )
-        for field in fields(settings):
+            if isinstance(value, type) and issubclass(value, Settings) and value is not Settings
+        ]
+        assert found, words
+        for field in (field for settings in found for field in fields(settings)):
             assert field.metadata.get("help"), f"{words}: {field.name}"
 
 
