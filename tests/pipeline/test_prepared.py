@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import signal
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from transformers import BertTokenizer
 
+from pipeline.array_store import ArrayWriter
 from pipeline.cache import TeacherCache
 from pipeline.errors import SpeechkdError
 from pipeline.prepared import Prepared, ahead, numbered
@@ -112,6 +114,36 @@ def test_two_processes_at_once(cache):
     )
     assert left == [".tokens", ".vectors", "tokens", "vectors"], "a lock and a folder of each"
     np.testing.assert_array_equal(Prepared(cache).vectors().mapped("vectors"), cache.vectors())
+
+
+def killed_at_piece(location, last):
+    append, count = ArrayWriter.append, iter(range(10**6))
+
+    def dying(self, name, values):
+        if next(count) == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        append(self, name, values)
+
+    ArrayWriter.append = dying
+    prepare(location)
+
+
+def test_killed_at_any_piece_the_next_process_makes_it_whole(cache):
+    for last in (0, 2, 4, 6, 12, 15):  # within vectors, then within tokens
+        process = multiprocessing.get_context("fork").Process(
+            target=killed_at_piece, args=(cache.location, last)
+        )
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    prepare(cache.location)
+    folder = cache.folder.path.parent / "cache.prepared"
+    assert not list(folder.glob("*.partial"))
+    ready = Prepared(cache)
+    np.testing.assert_array_equal(ready.vectors().mapped("vectors"), cache.vectors())
+    tokenizer = wordpiece(cache)
+    wanted = [tokenizer(text)["input_ids"] for text in cache.samples().texts]
+    assert texts_of(ready.tokens(tokenizer, 32)) == wanted
 
 
 def test_a_damaged_cache_is_not_copied(cache):
