@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pipeline.errors import SpeechkdError
 from pipeline.progress import Meter
+from pipeline.untrusted import parse_json, read_text_file
 from pipeline.workers import cores
 
 FORMAT_VERSION = 1
@@ -94,12 +95,14 @@ class ArrayStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         try:
-            record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+            record = parse_json(read_text_file(folder / "record.json"))
             if record["format_version"] != FORMAT_VERSION:
                 raise ValueError(f"format {record['format_version']!r}")
             self.facts: dict[str, Any] = record["facts"]
             self._arrays: dict[str, dict[str, Any]] = record["arrays"]
             for name in self._arrays:
+                if not name.isidentifier():
+                    raise ValueError(f"{name!r} is no name of an array")
                 found = (folder / f"{name}.bin").stat().st_size
                 if found != self.nbytes(name):
                     raise ValueError(f"{name}.bin has {found:,} bytes, not {self.nbytes(name):,}")
