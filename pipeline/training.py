@@ -159,7 +159,7 @@ def train(
             progress.skipped += not finite
             progress.skipped_in_a_row = 0 if finite else progress.skipped_in_a_row + 1
             if progress.skipped_in_a_row >= GIVE_UP_AFTER:
-                raise _gave_up(progress, checkpoints)
+                raise _gave_up(progress, checkpoints, plan)
             if logged:
                 shown = {name: float(processes.mean(value)) for name, value in losses.items()}
                 log.step(progress, epoch, shown, float(norm), plan.learning_rate * factor)
@@ -264,10 +264,11 @@ def explained_memory_errors() -> Iterator[None]:
         ) from error
 
 
-def _gave_up(progress: Progress, checkpoints: Checkpoints) -> SpeechkdError:
+def _gave_up(progress: Progress, checkpoints: Checkpoints, plan: Plan) -> SpeechkdError:
+    finer = ", or set --precision float32," if plan.precision == "bf16" else ""
     good: Path | None = checkpoints.latest()
     return SpeechkdError(
         f"the loss or its gradient was not finite {progress.skipped_in_a_row} steps in a row (up "
         f"to step {progress.step}). The last good checkpoint is {good or 'none'}. Lower "
-        "--learning-rate, or set --precision float32, and run again."
+        f"--learning-rate{finer} and run again."
     )
