@@ -1,5 +1,6 @@
 """`speechkd slurm`: what it writes, what it refuses, and how its arrays fare on a real Slurm."""
 
+import contextlib
 import json
 import os
 import re
@@ -471,7 +472,10 @@ def processes_of(cluster, *words):
     """Processes of jobs that run `speechkd` with these words, without shells and launchers."""
     found = []
     for process in cluster.processes():
-        line = Path(f"/proc/{process}/cmdline").read_bytes().decode().split("\0")
+        try:
+            line = Path(f"/proc/{process}/cmdline").read_bytes().decode().split("\0")
+        except OSError:  # gone since
+            continue
         launchers = [word for word in line if word.startswith("--nproc-per-node")]
         if set(words) <= set(line) and "bash" not in line[0] and not launchers:
             found.append(process)
@@ -483,9 +487,22 @@ def stop_in_training(cluster, out):
     wait_for(lambda: trained_steps(out) >= 5, "training to start", 60, every=0.02)
     stopped = processes_of(cluster, "distill", str(out))
     assert stopped
-    for process in stopped:
-        os.kill(process, signal.SIGSTOP)
+    assert all(map(hold, stopped))
     return stopped
+
+
+def hold(process):
+    """Stop a process where it is; whether it was still there."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGSTOP)
+        return True
+    return False
+
+
+def share_of(process):
+    """Index of the element that a process works for."""
+    line = Path(f"/proc/{process}/cmdline").read_bytes().decode().split("\0")
+    return line[line.index("--array-task") + 1].partition("/")[0]
 
 
 def go_on_when_warned(processes):
@@ -510,11 +527,17 @@ class TestOnSlurm:
         array = ["extract-teacher", "--run", "one", *SMALL, "--elements", "8", "--"]
         job = submit(cluster, place, *array, *EXTRACT, "--cache", "shared")["extract-teacher"]
         receipts = place / "shared" / "receipts"
-        wait_for(lambda: receipts.is_dir() and list(receipts.iterdir()), "a first receipt")
-        states = cluster.states().items()
-        running = [name for name, state in states if state == "RUNNING" and name.startswith(job)]
-        assert len(running) == 2, "both CPUs work"
-        requeued, killed = running
+
+        def both_at_work():
+            found = processes_of(cluster, "extract-teacher", "shared")
+            return found if len(found) == 2 and list(receipts.glob("*.json")) else []
+
+        # held, so that what is to come does not find them done
+        processes = wait_for(both_at_work, "two elements and a first receipt", every=0.01)
+        elements = [share_of(process) for process in processes if hold(process)]
+        requeued, killed = (f"{job}_{element}" for element in sorted(elements, key=int))
+        states = cluster.states()
+        assert (states[requeued], states[killed]) == ("RUNNING", "RUNNING")
         cluster.slurm("scontrol", "requeue", requeued)
         cluster.slurm("scancel", "--signal=KILL", killed)
         ended(cluster, job)
@@ -548,8 +571,7 @@ class TestOnSlurm:
         extracted = submit(cluster, place, *cache)["extract-teacher"]
         receipts = place / "spared" / "cache" / "receipts"
         wait_for(lambda: receipts.is_dir() and list(receipts.iterdir()), "a receipt", every=0.01)
-        for process in processes_of(cluster, "extract-teacher", "spared/cache"):
-            os.kill(process, signal.SIGSTOP)
+        assert all(map(hold, processes_of(cluster, "extract-teacher", "spared/cache")))
         # three jobs, for one may find a CPU that is free
         urgent = ["--partition=urgent", "--array=0-2", "--mem=100", "--output=/dev/null"]
         others = cluster.slurm("sbatch", "--parsable", *urgent, "--wrap=sleep 600").strip()
