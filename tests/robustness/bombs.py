@@ -375,6 +375,7 @@ BOMBS = {
     "a label table of 1 GB": Bomb(
         _sparse_text("label.csv"), _read_mosei("label.csv"), 5, 50, _MOSEI
     ),
+    "a tar of 50,000 empty members": Bomb(lambda _: None, _empty_members(50_000), 20, 50, _TAR),
     "a tar of 1,000,000 empty members": Bomb(
         lambda _: None, _empty_members(1_000_000), 300, 50, _TAR
     ),
