@@ -5,8 +5,8 @@ docs/does-it-distil.md: the affect of invented words is in the voice alone, and 
 alone, for words that no label named.
 """
 
-import shutil
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,6 +24,9 @@ pytestmark = pytest.mark.slow
 WORDS, SENTENCES, SEED = 24, 8, 11
 TAUGHT = {"kd": ["infonce"], "temperature": 0.1}
 MARGIN = 0.25
+"""Students that were taught nothing scored 0.50 with a standard deviation of 0.032 over 28 of them,
+on 40 words (docs/does-it-distil.md): 0.041 on 24 words, 0.058 for a difference. The margin is four
+of these; students that were taught gained 0.42 and more."""
 
 
 def check(taught, text_only):
@@ -105,27 +108,29 @@ class TestSeededFaults:
         with pytest.raises(AssertionError, match="does not distil"):
             check(known(TAUGHT, **kwargs), text_only)
 
-    @pytest.fixture
-    def heard(self, corpus, tmp_path):
-        """A copy of the cache: what is made ready of it once is not that of the sound one."""
-        shutil.copytree(corpus / "cache", tmp_path / "cache")
-        return tmp_path
+    def heard_wrongly(self, corpus, folder, monkeypatch, fault):
+        """A corpus as extraction would have left it, receipts and all, had its vectors been so."""
+        from stages.cache import MergeSettings, merge
 
-    def test_vectors_that_slip_by_one_row(self, known, text_only, heard, monkeypatch):
-        block = TeacherCache.block
-        monkeypatch.setattr(
-            TeacherCache, "block", lambda cache, shard: np.roll(block(cache, shard), 1, axis=0)
-        )
+        write_shard = TeacherCache.write_shard
+
+        def write(cache, shard, result, versions):
+            result = replace(result, vectors_ND=fault(result.vectors_ND))
+            write_shard(cache, shard, result, versions)
+
+        monkeypatch.setattr(TeacherCache, "write_shard", write)
+        merge(MergeSettings(caches=[str(corpus / "cache")], out=str(folder / "cache")))
+        return folder
+
+    def test_vectors_that_slip_by_one_row(self, corpus, known, text_only, tmp_path, monkeypatch):
+        heard = self.heard_wrongly(corpus, tmp_path, monkeypatch, lambda v: np.roll(v, 1, axis=0))
         self.refused(known, text_only, heard=heard)
 
-    def test_a_teacher_that_is_noise(self, known, text_only, heard, monkeypatch):
-        block = TeacherCache.block
+    def test_a_teacher_that_is_noise(self, corpus, known, text_only, tmp_path, monkeypatch):
+        def noise(vectors_ND):
+            return np.random.default_rng(0).normal(size=vectors_ND.shape).astype(np.float32)
 
-        def noise(cache, shard):
-            found = block(cache, shard)
-            return np.random.default_rng(0).normal(size=found.shape).astype(found.dtype)
-
-        monkeypatch.setattr(TeacherCache, "block", noise)
+        heard = self.heard_wrongly(corpus, tmp_path, monkeypatch, noise)
         self.refused(known, text_only, heard=heard)
 
     def test_a_weight_of_zero(self, known, text_only, monkeypatch):
