@@ -1,6 +1,7 @@
 """What the planted-signal experiment consists of: corpora, settings, and every student in order."""
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipeline.planted import CARRIERS
@@ -150,38 +151,45 @@ def settings_digest(corpus: str, seed: int, settings: dict) -> str:
 
 def jobs() -> list[Job]:
     """Every student of the experiment, what matters most first; equal ones are trained once."""
-    main = lambda corpora, seeds, forms=MAIN: [  # noqa: E731
-        Job("main", name, corpus, seed, settings)
-        for seed, corpus, (name, settings) in itertools.product(seeds, corpora, forms.items())
+    first, second, third = SEEDS[:3]
+    return [
+        *main("AB", first, FIRST),
+        *main("C", first, WEAK),
+        *main(["weak"], first, WEAK),
+        *main("C", first, FIRST),
+        *main("A", first),
+        *curves(first),
+        *amounts(first),
+        *main(["B", "C", "weak"], first, DEFAULT_CRD),
+        *main(["weak"], second, WEAK),
+        *main(["weak"], third, WEAK),
+        *main("BC", first, {"nst token, γ = 100": {**MAIN["nst token"], "gamma": [100.0]}}),
+        *main("ABC", second, WEAK),
+        *main("BC", first),
+        *main("ABC", second),
+        *main("ABC", third),
+        *curves(second),
+        *amounts(second),
     ]
-    curve = lambda seeds: [  # noqa: E731
+
+
+def main(corpora: Iterable[str], seed: int, forms: dict[str, dict] = MAIN) -> list[Job]:
+    return [
+        Job("main", name, corpus, seed, settings)
+        for corpus, (name, settings) in itertools.product(corpora, forms.items())
+    ]
+
+
+def curves(seed: int) -> list[Job]:
+    return [
         Job(group, name, "A", seed, settings)
-        for seed, (group, forms) in itertools.product(seeds, CURVES.items())
+        for group, forms in CURVES.items()
         for name, settings in forms.items()
     ]
-    amount = lambda seeds: [  # noqa: E731
-        Job("clips a word", name, corpus, seed, settings)
-        for seed, corpus, (name, settings) in itertools.product(
-            seeds, ("A1", "A2", "A4"), WEAK.items()
-        )
-    ]
+
+
+def amounts(seed: int) -> list[Job]:
     return [
-        *main("AB", SEEDS[:1], FIRST),
-        *main("C", SEEDS[:1], WEAK),
-        *main(["weak"], SEEDS[:1], WEAK),
-        *main("C", SEEDS[:1], FIRST),
-        *main("A", SEEDS[:1]),
-        *curve(SEEDS[:1]),
-        *amount(SEEDS[:1]),
-        *main(["B", "C", "weak"], SEEDS[:1], DEFAULT_CRD),
-        *main(["weak"], SEEDS[1:3], WEAK),
-        *main("BC", SEEDS[:1], {"nst token, γ = 100": {**MAIN["nst token"], "gamma": [100.0]}}),
-        *main("ABC", SEEDS[1:2], WEAK),
-        *main("BC", SEEDS[:1]),
-        *main("ABC", SEEDS[1:2]),
-        *main(["weak"], SEEDS[1:2], WEAK),
-        *main("ABC", SEEDS[2:3]),
-        *main(["weak"], SEEDS[2:3], WEAK),
-        *curve(SEEDS[1:2]),
-        *amount(SEEDS[1:2]),
+        Job("clips a word", name, corpus, seed, settings)
+        for corpus, (name, settings) in itertools.product(("A1", "A2", "A4"), WEAK.items())
     ]
