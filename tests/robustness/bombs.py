@@ -423,7 +423,7 @@ BOMBS = {
         _csd, _read_mosei("CMU_MOSEI_Labels.csd"), 5, 100, _MOSEI
     ),
     "a Parquet of 10 GB in some kB, by a dictionary": Bomb(
-        _parquet, _read_mosei("a.parquet"), 10, 100, _MOSEI
+        _parquet, _read_mosei("a.parquet"), 10, 1000, _MOSEI
     ),
     "a Parquet of 2 GB in some kB, by its encoding": Bomb(
         _parquet, _read_mosei("b.parquet"), 30, 1500, _MOSEI
