@@ -78,6 +78,7 @@ MAIN = {
     **SHUFFLED,
     "nst batch, γ = 1": {**BATCH, "gamma": [1.0]},
     "crd, τ = 0.01": {**CRD, "temperature": 0.01},
+    "nst token, γ = 100": {**NST, "nst_pattern": "token", "gamma": [100.0]},
     **RANDOM,
 }
 FIRST = dict(itertools.islice(MAIN.items(), 10 + len(SHUFFLED)))
@@ -163,7 +164,7 @@ def jobs() -> list[Job]:
         *main(["B", "C", "weak"], first, DEFAULT_CRD),
         *main(["weak"], second, WEAK),
         *main(["weak"], third, WEAK),
-        *main("BC", first, {"nst token, γ = 100": {**MAIN["nst token"], "gamma": [100.0]}}),
+        *main("BC", first, {name: MAIN[name] for name in ("nst token, γ = 100",)}),
         *main("ABC", second, WEAK),
         *main("BC", first),
         *main("ABC", second),
