@@ -249,7 +249,7 @@ def test_as_few_requests_as_there_are_receipts_to_read(s3, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "puts", [9, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 3, 5, 7, 8, 10, 12, 15))]
+    "puts", [9, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 3, 5, 7, 8, 10, 11, 12))]
 )
 def test_killed_at_any_put_a_cache_in_s3_ends_the_same(s3, puts):
     filesystem, _ = s3
