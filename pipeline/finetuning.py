@@ -21,6 +21,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.errors import SpeechkdError
+from pipeline.first_tokens import encode_first_tokens
 from pipeline.metrics import Array
 from pipeline.model_folder import panics_told
 from pipeline.mosei.tasks import Kind, Task
@@ -166,11 +167,10 @@ class Judge(nn.Module):
 
     def forward(self, packed: Packed) -> Tensor:
         """Outputs `[B, O]` of the head, float32."""
-        hidden_ND = encode_packed(self.encoder, packed)
         if self.pooling == "cls":
-            pooled_BD = hidden_ND[packed.starts_B]
+            pooled_BD = encode_first_tokens(self.encoder, packed)
         else:
-            pooled_BD = _mean(hidden_ND, packed)
+            pooled_BD = _mean(encode_packed(self.encoder, packed), packed)
         scores_BO: Tensor = self.head(pooled_BD)
         return scores_BO.float()
 
