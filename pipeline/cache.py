@@ -17,8 +17,7 @@ Format 1 had the statistics of shards in two arrays instead, `statistics_mean` a
 """
 
 import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,11 +33,10 @@ from pipeline.folder import Folder
 from pipeline.manifest import Manifest, parse_manifest
 from pipeline.receipts import Receipts
 from pipeline.settings import digest
-from pipeline.untrusted import parse_json
+from pipeline.shard_content import keys_sha256, parse_samples, sample_lines, vectors_sha256
 from pipeline.vector_statistics import ShardStatistics, Statistics, merge
 
 WRITE_ATTEMPTS = 5
-OPTIONAL_TEXT = (str, type(None))
 
 
 @dataclass
@@ -212,7 +210,7 @@ class TeacherCache:
         if not np.isfinite(block_RD[kept]).all():
             raise ValueError(f"shard {shard}: a kept vector is not finite as {block_RD.dtype}")
 
-        lines = _sample_lines(result.samples, rows.start)
+        lines = sample_lines(result.samples, rows.start)
         receipt = {
             "shard": shard,
             "url": self.manifest.shards[shard].url,
@@ -234,13 +232,13 @@ class TeacherCache:
             self._embedding[rows.start : rows.stop] = block_RD
             for name in self.object_names(shard):
                 self.folder.sync(name)
-            self.folder.write(f"samples/{shard:06d}.jsonl", lines)
+            self.folder.write(self.samples_name(shard), lines)
             self._receipts.write(shard, receipt)
             # Another task may be writing the same shard, with other last bits if it has other
             # hardware. Whoever writes the last receipt reads back after it, so that what is
             # stored in the end is what that receipt says.
             same = self.block(shard).tobytes() == block_RD.tobytes()
-            if same and self.folder.read(f"samples/{shard:06d}.jsonl") == lines:
+            if same and self.folder.read(self.samples_name(shard)) == lines:
                 return
         raise SpeechkdError(
             f"{self.location}: shard {shard} does not read back as it was written, after "
@@ -283,15 +281,12 @@ class TeacherCache:
         Raises:
             SpeechkdError: the file is missing or damaged.
         """
-        name = f"samples/{shard:06d}.jsonl"
+        name = self.samples_name(shard)
         content = self.folder.read(name)
         try:
             if content is None:
                 raise ValueError("it is missing")
-            # not splitlines: a text may hold one of Unicode's other line breaks
-            lines = content.decode().rstrip("\n").split("\n")
-            records: list[dict[str, Any]] = parse_json(f"[{','.join(lines)}]")
-            _check_samples(records, self.rows_of(shard))
+            records = parse_samples(content, self.rows_of(shard))
         except ValueError as error:
             raise SpeechkdError(
                 f"{self.location}/{name} is damaged ({error}). `speechkd cache verify` lists all "
@@ -359,6 +354,10 @@ class TeacherCache:
         ]
         return digest([self.settings_sha256, content])
 
+    def samples_name(self, shard: int) -> str:
+        """Name of the file that lists a shard's samples, below the cache's folder."""
+        return f"samples/{shard:06d}.jsonl"
+
     def object_names(self, shard: int) -> Iterator[str]:
         """Names of the storage objects that a shard owns, below the cache's folder."""
         rows, size = self.rows_of(shard), self.identity.rows_per_object
@@ -367,50 +366,3 @@ class TeacherCache:
         if self._first_format:
             yield f"statistics_mean/c/{shard}/0"
             yield f"statistics_m2/c/{shard}/0"
-
-
-def keys_sha256(keys: Iterator[str] | Sequence[str]) -> str:
-    """Digest of an ordered list of keys."""
-    return hashlib.sha256("".join(f"{key}\n" for key in keys).encode()).hexdigest()
-
-
-def vectors_sha256(block_RD: NDArray[np.floating[Any]]) -> str:
-    """Digest of vectors as stored: little-endian, row by row."""
-    stored = block_RD.astype(block_RD.dtype.newbyteorder("<"), copy=False)
-    return hashlib.sha256(np.ascontiguousarray(stored).tobytes()).hexdigest()
-
-
-def _check_samples(records: Sequence[Any], rows: range) -> None:
-    """Check that records are samples of these rows: they may be anybody's.
-
-    Raises:
-        ValueError: they are not.
-    """
-    for record in records:
-        if (
-            type(record) is not dict
-            or type(record.get("row")) is not int
-            or type(record.get("key")) is not str
-            or type(record.get("text")) is not str
-            or type(record.get("duration_s")) not in (int, float)
-            or type(record.get("speaker", 0)) not in OPTIONAL_TEXT
-            or type(record.get("recording", 0)) not in OPTIONAL_TEXT
-        ):
-            raise ValueError(f"not a sample: {str(record)[:200]}")
-        if record["row"] not in rows:
-            raise ValueError(f"row {record['row']} is outside the shard's {rows}")
-
-
-def _sample_lines(samples: Sequence[Mapping[str, Any]], first_row: int) -> bytes:
-    lines = []
-    for sample in samples:
-        record = {
-            "row": first_row + sample["position"],
-            "key": sample["key"],
-            "text": sample["text"],
-            "duration_s": sample["duration_s"],
-            "speaker": sample.get("speaker"),
-            "recording": sample.get("recording"),
-        }
-        lines.append(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
-    return "".join(lines).encode()

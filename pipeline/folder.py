@@ -64,19 +64,20 @@ class Folder:
         if self.path is not None:
             contents = {name: self.read(name) for name in names}
             return {name: content for name, content in contents.items() if content is not None}
-        paths = {f"{self._root}/{name}": name for name in names}
-        if not paths:
-            return {}
-        fetched: dict[str, Any] = retried(
-            lambda: self._filesystem.cat(list(paths), on_error="return"), self.location
+        paths = [f"{self._root}/{name}" for name in names]
+        # `cat` would first ask of each whether it is there
+        fetched: list[Any] = retried(
+            lambda: self._filesystem.cat_ranges(paths, None, None, on_error="return"),
+            self.location,
         )
         found = {}
-        for path, content in fetched.items():
-            name = paths.get(path) or path.removeprefix(f"{self._root}/")
+        for name, content in zip(names, fetched, strict=True):
             if isinstance(content, bytes):
                 found[name] = content
             elif not isinstance(content, FileNotFoundError):
-                found[name] = self.read(name) or b""
+                again = self.read(name)
+                if again is not None:
+                    found[name] = again
         return found
 
     def write(self, name: str, content: bytes) -> None:

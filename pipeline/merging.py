@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.cache import ShardResult, TeacherCache, vectors_sha256
+from pipeline.cache import ShardResult, TeacherCache
 from pipeline.errors import SpeechkdError
 from pipeline.manifest import Manifest, Shard
+from pipeline.shard_content import vectors_sha256
 
 MAY_DIFFER = ("manifest_sha256", "format_version")  # the rest of the identity may not
 

@@ -12,12 +12,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import tokenizers
@@ -26,15 +23,14 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.array_store import ArrayStore, ArrayWriter
-from pipeline.cache import TeacherCache, vectors_sha256
+from pipeline.cache import TeacherCache
 from pipeline.errors import SpeechkdError
 from pipeline.made_once import made_once
 from pipeline.progress import Meter
 from pipeline.settings import digest
+from pipeline.shard_content import vectors_sha256
 from pipeline.tokenization import Encoding, train_wordpiece
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+from pipeline.workers import ahead
 
 READ_AHEAD = 4
 NO_RECORDING = -1
@@ -110,7 +106,7 @@ class Prepared:
     def _texts(self) -> Iterator[list[str]]:
         receipts = self.cache.receipts()
         with Meter("reading texts for WordPiece", self.cache.written, "clips") as meter:
-            for samples in ahead(self.cache.shard_samples, receipts):
+            for samples in ahead(self.cache.shard_samples, receipts, READ_AHEAD):
                 yield [s["text"] for s in samples]
                 meter.advance(len(samples))
 
@@ -122,7 +118,7 @@ class Prepared:
         first_token = first_place = truncated = 0
         with Meter("tokenising", self.cache.written, "clips") as meter:
             # texts are read while the tokenizer's own threads, which need no lock, are at work
-            for samples in ahead(self.cache.shard_samples, self.cache.receipts()):
+            for samples in ahead(self.cache.shard_samples, self.cache.receipts(), READ_AHEAD):
                 tokens = encode([s["text"] for s in samples])
                 full_S = tokens.lengths_B > around
                 truncated += tokens.truncated
@@ -166,7 +162,7 @@ class Prepared:
             return block_RD[[p for p in range(receipt["samples"]) if p not in refused]]
 
         with Meter("putting vectors in one piece", cache.written, "clips") as meter:
-            for vectors_SE in ahead(kept, receipts):
+            for vectors_SE in ahead(kept, receipts, READ_AHEAD):
                 writer.append("vectors", vectors_SE)
                 meter.advance(len(vectors_SE))
         statistics = cache.statistics()
@@ -211,16 +207,3 @@ def numbered(names_C: NDArray[np.int64]) -> NDArray[np.int64]:
     number[first.argsort()] = np.arange(len(names))
     number[names == NO_RECORDING] = NO_RECORDING
     return number[member_C]
-
-
-def ahead(call: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """`call` of each item in order, a few of them computed ahead by threads."""
-    left = iter(items)
-    with ThreadPoolExecutor(READ_AHEAD) as threads:
-        waiting: deque[Future[Result]] = deque(
-            threads.submit(call, item) for item in islice(left, READ_AHEAD)
-        )
-        while waiting:
-            result = waiting.popleft().result()
-            waiting.extend(threads.submit(call, item) for item in islice(left, 1))
-            yield result

@@ -189,8 +189,10 @@ def filesystem(location: str) -> tuple[Any, str]:
         SpeechkdError: the library for this kind of storage is not installed.
     """
     scheme = scheme_of(location)
+    # else s3fs asks for the size before it reads a file, to fetch a large one in pieces at once
+    options = {"max_concurrency": 1} if scheme in ("s3", "s3a") else {}
     try:
-        found, path = fsspec.core.url_to_fs(location)
+        found, path = fsspec.core.url_to_fs(location, **options)
     except ImportError as error:
         raise SpeechkdError(f"{location}: {scheme}:// needs another package: {error}") from None
     return found, path

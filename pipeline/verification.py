@@ -2,17 +2,21 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from pipeline.cache import TeacherCache, keys_sha256, vectors_sha256
+from pipeline.cache import TeacherCache
 from pipeline.errors import SpeechkdError
+from pipeline.shard_content import keys_sha256, parse_samples, vectors_in, vectors_sha256
 from pipeline.storage import local_path, open_stream
 from pipeline.vector_statistics import ShardStatistics
+from pipeline.workers import ahead
 
 READ_BYTES = 2**20
+SHARDS_AT_ONCE = 4
+"""Checked by threads, for what takes the time in object storage is to wait for an answer."""
 
 
 @dataclass(frozen=True)
@@ -43,75 +47,105 @@ def verify(cache: TeacherCache, *, tars: bool) -> Iterator[Damage | Checked]:
         tars: also hash the tars, where they can still be found.
 
     Yields:
-        each damage as it is found, and a `Checked` at the end of each shard. Memory is bounded
-        but for 16 bytes a key.
+        each damage, and a `Checked` at the end of each shard, in order. Memory is that of a few
+        shards and of 16 bytes a key.
     """
     receipts = cache.receipts()
     foreign = set(_foreign_receipts(cache, receipts))
     seen: dict[bytes, int] = {}
-    for shard in range(len(cache.manifest)):
-        where = f"shard {shard} ({cache.manifest.shards[shard].url})"
+
+    def check(shard: int) -> _Findings:
         receipt = receipts.get(shard)
-        if receipt is None:
-            what = "its receipt is torn or of another run" if shard in foreign else "not done"
-            yield Damage(where, f"{what}; run `speechkd extract-teacher` again")
-            yield Checked(shard)
-            continue
-        for what in _shard_damage(cache, shard, receipt, seen):
+        if receipt is not None:
+            return _check(cache, shard, receipt, tars=tars)
+        what = "its receipt is torn or of another run" if shard in foreign else "not done"
+        return _Findings([f"{what}; run `speechkd extract-teacher` again"])
+
+    for shard, found in enumerate(ahead(check, range(len(cache.manifest)), SHARDS_AT_ONCE)):
+        where = f"shard {shard} ({cache.manifest.shards[shard].url})"
+        for what in (*found.damages, *_duplicates(found.keys, shard, seen)):
             yield Damage(where, what)
-        skipped = "not asked for"
-        if tars:
-            skipped, changed = _tar_damage(cache, shard)
-            if changed:
-                yield Damage(where, changed)
-        yield Checked(shard, skipped)
+        yield Checked(shard, found.tar_skipped)
 
 
 def _foreign_receipts(cache: TeacherCache, receipts: dict[int, Any]) -> Iterator[int]:
     yield from (shard for shard in cache.finished() if shard not in receipts)
 
 
-def _shard_damage(
-    cache: TeacherCache, shard: int, receipt: dict[str, Any], seen: dict[bytes, int]
-) -> Iterator[str]:
+@dataclass
+class _Findings:
+    """What one shard shows by itself."""
+
+    damages: list[str]
+    keys: list[str] = field(default_factory=list)
+    tar_skipped: str = ""
+
+
+def _check(cache: TeacherCache, shard: int, receipt: dict[str, Any], *, tars: bool) -> _Findings:
+    """Check one shard; everything it stores is fetched at once."""
+    found = _Findings([])
     listed = cache.manifest.shards[shard]
-    whole = receipt["input_bytes"] >= listed.bytes
-    if whole and receipt["input_sha256"] != listed.sha256:
-        yield "its receipt is of another tar than the manifest's"
-    missing = [name for name in cache.object_names(shard) if not cache.folder.exists(name)]
-    for name in missing:
-        yield f"storage object {name} is missing"
+    if receipt["input_bytes"] >= listed.bytes and receipt["input_sha256"] != listed.sha256:
+        found.damages.append("its receipt is of another tar than the manifest's")
+    names, listing = list(cache.object_names(shard)), cache.samples_name(shard)
+    stored = cache.folder.read_many([*names, listing])
+    missing = [name for name in names if name not in stored]
+    found.damages += [f"storage object {name} is missing" for name in missing]
+    samples = _samples(cache, shard, receipt, stored.get(listing), found)
+    if samples is not None and not missing:
+        objects = [stored[name] for name in names if name.startswith("embedding/")]
+        found.damages += _vectors_damage(cache, shard, receipt, samples, objects)
+    found.tar_skipped = "not asked for"
+    if tars:
+        found.tar_skipped, changed = _tar_damage(cache, shard)
+        found.damages += [changed] if changed else []
+    return found
+
+
+def _samples(
+    cache: TeacherCache,
+    shard: int,
+    receipt: dict[str, Any],
+    content: bytes | None,
+    found: _Findings,
+) -> list[dict[str, Any]] | None:
+    """The samples, or None where they cannot be read; their keys and damages go to `found`."""
     try:
-        samples = cache.shard_samples(shard)
-        keys = [str(sample["key"]) for sample in samples]
-        rows = np.array([int(sample["row"]) for sample in samples], dtype=np.int64)
-    except (SpeechkdError, KeyError, TypeError, ValueError) as error:
-        yield f"samples cannot be read ({error})"
-        return
-    content = cache.folder.read(f"samples/{shard:06d}.jsonl") or b""
+        if content is None:
+            raise ValueError(f"{cache.samples_name(shard)} is missing")
+        samples = parse_samples(content, cache.rows_of(shard))
+    except ValueError as error:
+        found.damages.append(f"samples cannot be read ({error})")
+        return None
+    found.keys = [sample["key"] for sample in samples]
     if hashlib.sha256(content).hexdigest() != receipt["samples_sha256"]:
-        yield "the samples file is not the one the receipt vouches for"
-    if keys_sha256(keys) != receipt["keys_sha256"] or len(keys) != receipt["written"]:
-        yield "the keys are not those of the receipt"
-    yield from _duplicates(keys, shard, seen)
-    if missing:
-        return
+        found.damages.append("the samples file is not the one the receipt vouches for")
+    if keys_sha256(found.keys) != receipt["keys_sha256"] or len(samples) != receipt["written"]:
+        found.damages.append("the keys are not those of the receipt")
+    return samples
+
+
+def _vectors_damage(
+    cache: TeacherCache,
+    shard: int,
+    receipt: dict[str, Any],
+    samples: list[dict[str, Any]],
+    objects: list[bytes],
+) -> Iterator[str]:
+    shape = (cache.identity.rows_per_object, cache.identity.d_model)
     try:
-        block_RD = cache.block(shard)
-    except (OSError, SpeechkdError) as error:
+        block_RD = vectors_in(objects, shape, cache.identity.dtype)
+    except ValueError as error:
         yield f"the vectors cannot be read ({error})"
         return
     if vectors_sha256(block_RD) != receipt["vectors_sha256"]:
         yield "the vectors are not those of the receipt: changed, or rows swapped"
-    kept = rows - cache.rows_of(shard).start
-    if len(kept) and not (kept.min() >= 0 and kept.max() < len(block_RD)):
-        yield "a sample names a row outside the shard"
-        return
-    for key, row in zip(keys, block_RD[kept], strict=True):
-        if not np.isfinite(row).all():
-            yield f"the vector of {key} has NaN or infinity"
-            break
-    yield from _statistics_damage(cache, shard, block_RD[kept].astype(np.float64))
+    first_row = cache.rows_of(shard).start
+    kept_KD = block_RD[[sample["row"] - first_row for sample in samples]]
+    finite_K = np.isfinite(kept_KD).all(axis=1)
+    if not finite_K.all():
+        yield f"the vector of {samples[int(finite_K.argmin())]['key']} has NaN or infinity"
+    yield from _statistics_damage(cache, shard, kept_KD.astype(np.float64))
 
 
 def _duplicates(keys: list[str], shard: int, seen: dict[bytes, int]) -> Iterator[str]:

@@ -6,7 +6,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import TypeVar
@@ -21,6 +21,17 @@ TASKS_AHEAD = 3  # a worker, so that none waits while a slow item holds the orde
 def cores() -> int:
     """Number of processor cores this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def ahead(call: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
+    """`call` of each item, in order, as many computed ahead as there are threads: for waiting."""
+    left = iter(items)
+    with ThreadPoolExecutor(threads) as pool:
+        waiting = deque(pool.submit(call, item) for item in islice(left, threads))
+        while waiting:
+            result = waiting.popleft().result()
+            waiting.extend(pool.submit(call, item) for item in islice(left, 1))
+            yield result
 
 
 def in_order(

@@ -11,7 +11,7 @@ from transformers import BertTokenizer
 from pipeline.array_store import ArrayWriter
 from pipeline.cache import TeacherCache
 from pipeline.errors import SpeechkdError
-from pipeline.prepared import Prepared, ahead, numbered
+from pipeline.prepared import Prepared, numbered
 from tests.made_up import identity, make_cache, manifest, shard_result, wordpiece
 
 
@@ -183,9 +183,3 @@ def test_names_are_numbered_by_first_appearance():
     assert numbered(names).tolist() == [0, -1, 1, 0, 2, -1, 1]
     assert numbered(np.array([-1, -1])).tolist() == [-1, -1]
     assert numbered(np.empty(0, np.int64)).tolist() == []
-
-
-def test_ahead_keeps_the_order_and_raises():
-    assert list(ahead(lambda x: x * x, range(50))) == [x * x for x in range(50)]
-    with pytest.raises(ZeroDivisionError):
-        list(ahead(lambda x: 1 // x, [1, 0]))

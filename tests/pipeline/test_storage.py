@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import zarr
 
-from pipeline import storage
+from pipeline import storage, verification
 from pipeline.cache import TeacherCache
 from pipeline.errors import SpeechkdError
 from pipeline.folder import Folder
@@ -77,7 +77,7 @@ def test_only_old_leftovers_of_killed_processes_are_removed(tmp_path):
 def test_a_missing_package_is_named(monkeypatch):
     import fsspec
 
-    def missing(location):
+    def missing(location, **_):
         raise ImportError("Install s3fs to access S3")
 
     monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
@@ -245,6 +245,9 @@ def test_as_few_requests_as_there_are_receipts_to_read(s3, monkeypatch):
     assert asked(cache.unfinished) == listing
     assert asked(cache.statistics) == {**listing, **each}
     assert asked(lambda: cache.receipts([1])) == {"get_object": 1}
+    # of each shard a storage object, the samples, and the receipt again for its statistics
+    verified = {"list_objects_v2": 2, "get_object": 3 * 3}
+    assert asked(lambda: list(verification.verify(cache, tars=False))) == verified
     assert all(0 <= time.time() - moment < 600 for moment in cache.finished().values())
 
 

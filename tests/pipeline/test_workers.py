@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.workers import in_order
+from pipeline.workers import ahead, in_order
 
 SLOW_PARENT = """
 import os, sys, time
@@ -102,3 +102,15 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
             return
         time.sleep(0.1)
     pytest.fail(f"worker {worker} outlived its parent")
+
+
+def test_ahead_keeps_the_order_takes_little_ahead_and_raises():
+    assert list(ahead(lambda x: x * x, range(50), 3)) == [x * x for x in range(50)]
+    assert list(ahead(abs, [], 3)) == []
+    taken = []
+    results = ahead(abs, (taken.append(x) or x for x in range(50)), 3)
+    next(results)
+    assert len(taken) == 4
+    results.close()
+    with pytest.raises(ZeroDivisionError):
+        list(ahead(lambda x: 1 // x, [1, 0], 3))

@@ -138,7 +138,7 @@ def test_tars_that_are_gone_are_told_but_no_damage(corpus_and_cache, capsys):
 
 
 def test_nan_rows_are_found_even_where_the_receipt_was_made_to_fit(corpus_and_cache, capsys):
-    from pipeline.cache import vectors_sha256
+    from pipeline.shard_content import vectors_sha256
 
     _, cache = corpus_and_cache
     zarr.open_group(cache, mode="r+")["embedding"][1] = np.nan
