@@ -17,9 +17,9 @@ from torch import Tensor
 from pipeline.corpus import Corpus
 from pipeline.masking import Masking
 from pipeline.memory import sent
+from pipeline.packing import Packed, pack
 from pipeline.seeds import generator
 from pipeline.static_shapes import Shape
-from pipeline.student import Packed, pack
 
 TOKENS_ROUNDED_TO = 128
 """Filled-up batches have a multiple of this many tokens: whole tiles for matrix kernels."""

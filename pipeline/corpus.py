@@ -15,9 +15,9 @@ from pipeline.cache import TeacherCache
 from pipeline.errors import SpeechkdError
 from pipeline.memory import Room
 from pipeline.objectives.contract import TeacherStatistics
+from pipeline.packing import Packed, pack
 from pipeline.prepared import Prepared
 from pipeline.seeds import generator
-from pipeline.student import Packed, pack
 from pipeline.vectors import Control, Vectors, controlled, without_vectors
 
 CPU = torch.device("cpu")

@@ -15,8 +15,9 @@ from pipeline import processes
 from pipeline.clip_batches import Batch
 from pipeline.objectives import KDBatch, Objective
 from pipeline.objectives.contract import at_least_float32
+from pipeline.packing import Packed
 from pipeline.static_shapes import Shape, compiled
-from pipeline.student import Packed, Student
+from pipeline.student import Student
 
 Tokens = Literal["all", "cls", "mean"]
 Pass = Literal["masked", "clean"]

@@ -26,7 +26,7 @@ from pipeline.metrics import Array
 from pipeline.model_folder import panics_told
 from pipeline.mosei.tasks import Kind, Task
 from pipeline.optimization import linear_schedule, parameter_groups
-from pipeline.student import Packed, encode_packed, pack
+from pipeline.packing import Packed, encode_packed, pack
 
 CURVE_POINTS_PER_EPOCH = 10
 JUDGED_TOKENS_PER_BATCH = 4096

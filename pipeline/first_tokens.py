@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from pipeline.student import Packed, encode_packed
+from pipeline.packing import Packed, encode_packed
 
 _BERT_LAYER = {"attention", "intermediate", "output"}
 

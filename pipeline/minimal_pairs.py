@@ -18,7 +18,8 @@ from transformers import PreTrainedTokenizerBase
 
 from pipeline.errors import SpeechkdError
 from pipeline.model_folder import panics_told
-from pipeline.student import Student, pack
+from pipeline.packing import pack
+from pipeline.student import Student
 from pipeline.untrusted import parse_json, read_text_file
 
 TOKENS_PER_BATCH = 8192

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from pipeline.student import Band, Bands, Packed, encode_packed
+from pipeline.packing import Band, Bands, Packed, encode_packed
 
 
 @dataclass(frozen=True)

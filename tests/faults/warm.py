@@ -31,7 +31,7 @@ IMPORTS = """
     torch.utils.tensorboard sklearn.metrics zarr.storage s3fs aiobotocore.session
     pipeline.batches pipeline.cache pipeline.distillation pipeline.export pipeline.extraction
     pipeline.grid pipeline.merging pipeline.model_card pipeline.mosei.reading pipeline.objectives
-    pipeline.report_page pipeline.run_folder pipeline.shard_folder pipeline.student
+    pipeline.report_page pipeline.run_folder pipeline.shard_folder pipeline.packing pipeline.student
     pipeline.teacher pipeline.tokenization pipeline.training pipeline.training_log
     pipeline.verification stages.cli
 """.split()  # noqa: SIM905

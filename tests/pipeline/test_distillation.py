@@ -16,7 +16,7 @@ from pipeline.objectives import OBJECTIVES, Options
 from pipeline.student import Student
 from pipeline.tokenization import train_wordpiece
 from tests.made_up import make_cache
-from tests.pipeline.test_student import CONFIGS
+from tests.pipeline.test_packing import CONFIGS
 
 
 @pytest.fixture(scope="module")

@@ -24,8 +24,8 @@ from pipeline.finetuning import (
     vectors,
 )
 from pipeline.mosei.tasks import TASKS
+from pipeline.packing import encode_packed, pack
 from pipeline.pretrained import load_pretrained
-from pipeline.student import encode_packed, pack
 from tests.encoders import save_encoder
 from tests.pipeline.mosei.made import sentences
 

@@ -5,8 +5,8 @@ import torch
 from transformers import AutoModel, ElectraConfig, MobileBertConfig, XLMRobertaConfig
 
 from pipeline.first_tokens import encode_first_tokens
-from pipeline.student import encode_packed, use_packed_attention
-from tests.pipeline.test_student import CONFIGS, SMALL, make_batch
+from pipeline.packing import encode_packed, use_packed_attention
+from tests.pipeline.test_packing import CONFIGS, SMALL, make_batch
 
 LIKE_BERT = {
     "electra": ElectraConfig(intermediate_size=64, embedding_size=16, **SMALL),

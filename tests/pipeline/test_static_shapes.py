@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForMaskedLM
 
+from pipeline.packing import Band, Bands, encode_packed, pack
 from pipeline.static_shapes import Shape, _Filled, compiled, fill
-from pipeline.student import Band, Bands, Student, encode_packed, pack
-from tests.pipeline.test_student import CONFIGS
+from pipeline.student import Student
+from tests.pipeline.test_packing import CONFIGS
 
 SHAPE = Shape(sequences=5, tokens=64, longest=20)
 

@@ -124,7 +124,8 @@ def test_student_loads_without_this_project_and_gives_its_states(settings, tmp_p
         [sys.executable, "-c", script, str(folder)],
         capture_output=True, text=True, cwd=tmp_path, check=True,
     )  # fmt: skip
-    from pipeline.student import load_student, pack
+    from pipeline.packing import pack
+    from pipeline.student import load_student
 
     student, tokenizer = load_student(str(folder))
     ids = torch.tensor(tokenizer("the cat sang")["input_ids"])
