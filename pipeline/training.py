@@ -22,7 +22,9 @@ from pipeline.seeds import derive
 from pipeline.training_log import TrainingLog
 
 Precision = Literal["float32", "bf16"]
-Outcome = Literal["finished", "steps", "hours", "signal"]
+Outcome = Literal["finished", "steps", "hours", "terminated", "interrupted"]
+STOPPED: dict[Outcome, int] = {"terminated": 143, "interrupted": 130}
+"""By a signal; a process that one ends leaves with these statuses."""
 GIVE_UP_AFTER = 5
 """Non-finite steps in a row after which a run stops."""
 
@@ -167,7 +169,7 @@ def train(
 
             outcome = _agreed(_ended(plan, progress, stopped), device)
             # a student that is handed on is judged first, be its epoch whole or not
-            handed_on = outcome is not None and outcome != "signal"
+            handed_on = outcome is not None and outcome not in STOPPED
             if progress.step % plan.steps_per_epoch == 0 or handed_on:
                 validate(module, task, log, progress, epoch, autocast)
 
@@ -181,21 +183,22 @@ def train(
     return "finished"
 
 
-def _ended(plan: Plan, progress: Progress, stopped: Callable[[], bool]) -> Outcome | None:
+def _ended(plan: Plan, progress: Progress, stopped: "Stopped") -> Outcome | None:
     if progress.step >= plan.total_steps:
         return "finished"
     if plan.max_steps and progress.step >= plan.max_steps:
         return "steps"
     if plan.max_hours and progress.seconds >= plan.max_hours * 3600:
         return "hours"
-    return "signal" if stopped() else None
+    return stopped()
 
 
 def _agreed(outcome: Outcome | None, device: torch.device) -> Outcome | None:
     """The same for all processes: clocks differ, and a signal may come to one of them only."""
-    if not processes.any_of(outcome in ("signal", "hours"), device):
-        return outcome
-    return "signal" if processes.any_of(outcome == "signal", device) else "hours"
+    for possible in ("interrupted", "terminated", "hours"):
+        if processes.any_of(outcome == possible, device):
+            return possible
+    return outcome
 
 
 @torch.no_grad()
@@ -228,9 +231,12 @@ def seed_dropout(seed: int, step: int) -> None:
     torch.manual_seed(derive(seed, "dropout", step, processes.rank()))
 
 
+Stopped = Callable[[], Literal["terminated", "interrupted"] | None]
+
+
 @contextmanager
-def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Within, SIGTERM, SIGUSR2 and one Ctrl-C only set a flag; the value tells whether one came."""
+def stop_signals() -> Iterator[Stopped]:
+    """Within, SIGTERM, SIGUSR2 and one Ctrl-C are only remembered; the value tells of the first."""
     seen: list[int] = []
 
     def remember(number: int, _: FrameType | None) -> None:
@@ -240,10 +246,15 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         seen.append(number)
 
+    def stopped() -> Literal["terminated", "interrupted"] | None:
+        if not seen:
+            return None
+        return "interrupted" if seen[0] == signal.SIGINT else "terminated"
+
     numbers = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
     previous = {n: signal.signal(n, remember) for n in numbers}
     try:
-        yield lambda: bool(seen)
+        yield stopped
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -42,7 +42,7 @@ def _distill(settings: DistillSettings, folder: "RunFolder", device: "torch.devi
     from pipeline.preflight import announce
     from pipeline.progress import say
     from pipeline.run_record import finish, starting_record
-    from pipeline.training import make_optimizer, train
+    from pipeline.training import STOPPED, make_optimizer, train
     from pipeline.training_log import TrainingLog
 
     main = processes.rank() == 0
@@ -106,7 +106,7 @@ def _distill(settings: DistillSettings, folder: "RunFolder", device: "torch.devi
     outcome = train(distillation, task, plan, checkpoints, log, progress, optimizer, device)
     del task  # holds what distributes the gradients, which must go before the group does
     log.close()
-    if main and outcome == "signal":
+    if main and outcome in STOPPED:
         say(f"stopped at step {progress.step:,}; the same command carries on")
     elif main:
         finish(folder, student, tokenizer, record, progress, outcome)
@@ -114,5 +114,5 @@ def _distill(settings: DistillSettings, folder: "RunFolder", device: "torch.devi
         shown = ", ".join(f"{n} {v:.4f}" for n, v in last.items() if n.startswith("loss/"))
         print(f"{folder.student}  {progress.step} steps{', held out ' + shown if shown else ''}")
     processes.leave()
-    if outcome == "signal":
-        raise SystemExit(143)
+    if outcome in STOPPED:
+        raise SystemExit(STOPPED[outcome])

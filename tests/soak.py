@@ -14,8 +14,7 @@ time starting the same command again, then lets it finish. It fails where
 - a process is left a minute after the main one has ended (a fork server first ends its imports).
 
 Killed is the process group, the main process alone, or one of its others alone; some episodes send
-SIGTERM or SIGINT instead, which must end the command with status 143 or 130 (distill, which saves
-first, gives 143 for both). Instants are uniform
+SIGTERM or SIGINT instead, which must end the command with status 143 or 130. Instants are uniform
 over the stage's time, or near its start or its end by a log-uniform draw. Commands are forked from
 a process that has everything imported; one in ten is started cold. A failed episode keeps its
 folder, and `--only STAGE/NUMBER` with the same seed does it again with the same draws.
@@ -42,7 +41,7 @@ from tests.faults.workshop import Stage, Workshop, leftovers, make_old  # noqa: 
 
 TARGETS = {"group": 5, "main": 3, "other": 2, "SIGTERM": 1, "SIGINT": 1}
 """How often, relatively, each kind of stop is drawn."""
-STATUS_OF = {"SIGTERM": {143, -15}, "SIGINT": {130, 143}}
+STATUS_OF = {"SIGTERM": {143, -15}, "SIGINT": {130}}
 COLD_SHARE = 0.1
 COLD_SECONDS = 5.0
 """What a cold start takes longer; only where instants are drawn from."""

@@ -42,7 +42,7 @@ def test_one_ctrl_c_asks_to_save_and_a_second_does_not_wait():
     with stop_signals() as stopped:
         assert not stopped()
         signal.raise_signal(signal.SIGINT)
-        assert stopped()
+        assert stopped() == "interrupted"
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
 

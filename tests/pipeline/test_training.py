@@ -39,7 +39,7 @@ def test_signals_are_remembered_within_and_only_within(capsys):
         assert not stopped()
         os.kill(os.getpid(), signal.SIGUSR2)
         os.kill(os.getpid(), signal.SIGTERM)
-        assert stopped()
+        assert stopped() == "terminated"
     assert signal.getsignal(signal.SIGUSR2) is before
     assert capsys.readouterr().err.count("saving after this step") == 1
 

@@ -324,14 +324,16 @@ def wait_for(condition, seconds=60):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
-def test_a_signal_saves_and_the_same_command_goes_on(settings, tmp_path, number):
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGUSR2, 143), (signal.SIGINT, 130)]
+)
+def test_a_signal_saves_and_the_same_command_goes_on(settings, tmp_path, number, status):
     given = settings(out=tmp_path / "stopped", epochs=200.0)
     process = subprocess.Popen(command(given), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: (given.out / "metrics.jsonl").exists() and metrics(given.out))
     process.send_signal(number)
     _, told = process.communicate(timeout=60)
-    assert process.returncode == 143
+    assert process.returncode == status
     assert "Traceback" not in told
     assert "the same command carries on" in told
     assert not (given.out / "student").exists()
@@ -340,8 +342,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(settings, tmp_path, number)
     reached = int(saved[0].removeprefix("step-"))
     assert max(losses(given.out)) == reached
     for out in (given.out, tmp_path / "whole"):
-        on = settings(out=out, epochs=200.0, max_steps=reached + 3)
-        subprocess.run(command(on), env=ENVIRONMENT, capture_output=True, check=True)
+        run(settings(out=out, epochs=200.0, max_steps=reached + 3))
     assert losses(given.out) == losses(tmp_path / "whole")
 
 
