@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -119,7 +119,7 @@ class ShardBatches(IterableDataset[Batch | ShardEnd]):
 
 def load(
     work: Sequence[Work], batch_size: int, workers: int, *, pin: bool
-) -> Iterator[Batch | ShardEnd]:
+) -> Generator[Batch | ShardEnd, None, None]:
     """Read shards in `workers` processes (0: in this one) and yield their batches as they come.
 
     Batches of one shard come in order and before its `ShardEnd`; shards may be interleaved.

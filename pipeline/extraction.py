@@ -8,7 +8,7 @@ import multiprocessing
 import queue
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -105,7 +105,7 @@ def extract(
     *,
     batch_size: int,
     workers: int,
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     """Encode shards on one device and write each to the cache when it is complete.
 
     Raises:
@@ -156,7 +156,7 @@ def extract_on(
     *,
     batch_size: int,
     workers: int,
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     """Encode shards on several devices of this machine, one process each.
 
     Shards are divided by bytes; a device beyond the number of shards stays idle.
