@@ -51,7 +51,7 @@ def verify(cache: TeacherCache, *, tars: bool) -> Iterator[Damage | Checked]:
         shards and of 16 bytes a key.
     """
     receipts = cache.receipts()
-    foreign = set(_foreign_receipts(cache, receipts))
+    foreign = cache.finished().keys() - receipts.keys()
     seen: dict[bytes, int] = {}
 
     def check(shard: int) -> _Findings:
@@ -66,10 +66,6 @@ def verify(cache: TeacherCache, *, tars: bool) -> Iterator[Damage | Checked]:
         for what in (*found.damages, *_duplicates(found.keys, shard, seen)):
             yield Damage(where, what)
         yield Checked(shard, found.tar_skipped)
-
-
-def _foreign_receipts(cache: TeacherCache, receipts: dict[int, Any]) -> Iterator[int]:
-    yield from (shard for shard in cache.finished() if shard not in receipts)
 
 
 @dataclass
