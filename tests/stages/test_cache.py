@@ -192,6 +192,17 @@ def test_duplicate_keys_across_shards_are_found(tmp_path, capsys):
     )
 
 
+def test_a_shard_of_which_nothing_is_kept_is_sound(tmp_path, capsys):
+    tars = [tar_bytes(sample("long", samples=16 * 16_000)), tar_bytes(sample("good", 1))]
+    shards = [line(content, 1, f"{i}.tar") for i, content in enumerate(tars)]
+    for shard, content in zip(shards, tars, strict=True):
+        (tmp_path / shard.url).write_bytes(content)
+    write_manifest(tmp_path / "manifest.jsonl", shards)
+    extract(tmp_path / "manifest.jsonl", tmp_path / "cache", max_refused=1.0)
+    verify(VerifySettings(cache=str(tmp_path / "cache")))
+    assert "sound; 1 rows, 2 of 2 tars checked too" in capsys.readouterr().out
+
+
 def test_an_unfinished_cache_is_told(corpus_and_cache, capsys):
     _, cache = corpus_and_cache
     (cache / "receipts" / "000001.json").unlink()
