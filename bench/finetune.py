@@ -25,7 +25,8 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from pipeline.finetuning import Examples, Recipe, tokenize, train_cell
+from pipeline.finetuning import Examples, tokenize, train_cell
+from pipeline.judge import Recipe
 from pipeline.mosei.reading import read_mosei
 from pipeline.mosei.tasks import TASKS, targets
 from pipeline.pretrained import load_pretrained

@@ -27,13 +27,14 @@ from transformers.utils import logging as transformers_logging
 from bench.planted_grid import CONFIG, CORPORA, FINE_TUNING, STUDENT, WORDS, Job, jobs
 from pipeline.atomic import write_json
 from pipeline.cache import TeacherCache
-from pipeline.finetuning import tokenize, vectors
+from pipeline.finetuning import tokenize
 from pipeline.planted import plant
 from pipeline.planted_folder import SPLITS, write_corpus
 from pipeline.planted_results import probed, right_by_word, teacher_vectors
 from pipeline.pretrained import load_pretrained
 from pipeline.progress import say
 from pipeline.provenance import git_commit
+from pipeline.text_vectors import vectors
 from stages import distill, extract_teacher, finetune_table, shard
 
 

@@ -1,58 +1,31 @@
 """Fine-tuning of one cell: an encoder × a task × a seed → scores for every test clip.
 
-Clips are packed end to end as in stage two, pooled one by one, and judged by one fresh head.
 Every random draw (head, order, dropout) comes from the cell's seed alone, so a cell gives the
 same scores whichever cells ran before it.
 
-Shapes: N tokens, B clips of a batch, D width, O outputs of the head, n clips of a split.
+Shapes: B clips of a batch, O outputs of the head, n clips of a split.
 """
 
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.errors import SpeechkdError
-from pipeline.first_tokens import encode_first_tokens
+from pipeline.judge import Judge, Recipe, autocast, loss_of, pack_rows, score
 from pipeline.metrics import Array
 from pipeline.model_folder import panics_told
-from pipeline.mosei.tasks import Kind, Task
+from pipeline.mosei.tasks import Task
 from pipeline.optimization import linear_schedule, parameter_groups
-from pipeline.packing import Packed, encode_packed, pack
 
 CURVE_POINTS_PER_EPOCH = 10
-JUDGED_TOKENS_PER_BATCH = 4096
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a cell is trained; `stages.finetune` documents each field and where it comes from."""
-
-    epochs: int
-    learning_rate: float
-    batch_size: int
-    warmup_fraction: float
-    weight_decay: float
-    dropout: float
-    clip_norm: float
-    pooling: Literal["cls", "mean"]
-    head: Literal["tanh", "linear"]
-    selection: Literal["last", "best-valid"]
-    regression_loss: Literal["mse", "l1"]
-    max_tokens: int
-    precision: Literal["fp32", "bf16"]
-
-    def record(self) -> dict[str, Any]:
-        """The recipe as plain JSON values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -139,52 +112,6 @@ def check_pooling(tokens: Tokens, tokenizer: PreTrainedTokenizerBase, recipe: Re
         )
 
 
-class Judge(nn.Module):
-    """An encoder, pooled to one vector a text, and a head.
-
-    Args:
-        encoder: from `pipeline.student.load_encoder`.
-        outputs: width of the head's output.
-        recipe: decides pooling, head and dropout.
-        generator: source of the head's initial weights, N(0, 0.02) as BERT's.
-    """
-
-    def __init__(
-        self, encoder: PreTrainedModel, outputs: int, recipe: Recipe, generator: torch.Generator
-    ) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.pooling = recipe.pooling
-        self.outputs = outputs
-        width = int(encoder.config.hidden_size)
-        dense = [nn.Linear(width, width), nn.Tanh()] if recipe.head == "tanh" else []
-        self.head = nn.Sequential(*dense, nn.Dropout(recipe.dropout), nn.Linear(width, outputs))
-        for name, parameter in self.head.named_parameters():
-            if name.endswith("bias"):
-                nn.init.zeros_(parameter)
-            else:
-                nn.init.normal_(parameter, std=0.02, generator=generator)
-
-    def forward(self, packed: Packed) -> Tensor:
-        """Outputs `[B, O]` of the head, float32."""
-        if self.pooling == "cls":
-            pooled_BD = encode_first_tokens(self.encoder, packed)
-        else:
-            pooled_BD = _mean(encode_packed(self.encoder, packed), packed)
-        scores_BO: Tensor = self.head(pooled_BD)
-        return scores_BO.float()
-
-
-def loss_of(kind: Kind, regression_loss: str, scores_BO: Tensor, labels_B: Tensor) -> Tensor:
-    """Mean loss: cross-entropy over classes, binary cross-entropy a flag, or MSE or L1."""
-    if kind == "classes":
-        return functional.cross_entropy(scores_BO, labels_B)
-    if kind == "flags":
-        return functional.binary_cross_entropy_with_logits(scores_BO, labels_B.float())
-    measure = functional.mse_loss if regression_loss == "mse" else functional.l1_loss
-    return measure(scores_BO[:, 0], labels_B)
-
-
 def train_cell(
     encoder: PreTrainedModel,
     task: Task,
@@ -251,8 +178,8 @@ def _train(
         for at in range(0, len(train), recipe.batch_size):
             chosen = order[at : at + recipe.batch_size]
             labels_B = torch.as_tensor(train.labels[chosen]).to(device)
-            with _autocast(device, recipe):
-                scores_BO = judge(_packed([train.ids[i] for i in chosen], device))
+            with autocast(device, recipe):
+                scores_BO = judge(pack_rows([train.ids[i] for i in chosen], device))
             loss = loss_of(task.kind, recipe.regression_loss, scores_BO, labels_B)
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
@@ -303,88 +230,6 @@ def _judged(task: Task, recipe: Recipe, labels: Array, scores_nO: Array) -> dict
 def headline(metrics: dict[str, Any]) -> float:
     """The one figure that `best-valid` goes by, larger is better: accuracy, or minus the MAE."""
     return float(metrics["accuracy"] if "accuracy" in metrics else -metrics["mae"])
-
-
-@torch.inference_mode()
-def score(
-    judge: Judge,
-    ids: Sequence[Array],
-    device: torch.device,
-    recipe: Recipe,
-    advance: Callable[[int, str], None] = lambda _clips, _note: None,
-) -> Array:
-    """The head's outputs `[n, O]` (float32) for texts, in their order, without dropout."""
-    judge.eval()
-    parts: list[Tensor] = []
-    order: list[int] = []
-    for chosen in batches_by_length([len(row) for row in ids], JUDGED_TOKENS_PER_BATCH):
-        with _autocast(device, recipe):
-            parts.append(judge(_packed([ids[i] for i in chosen], device)))
-        order += chosen
-        advance(len(chosen), "judging")
-    if not parts:
-        return np.empty((0, judge.outputs), np.float32)
-    scores = torch.cat(parts).cpu().numpy()
-    placed = np.empty_like(scores)
-    placed[order] = scores
-    return placed
-
-
-@torch.inference_mode()
-def vectors(encoder: PreTrainedModel, ids: Sequence[Array]) -> Array:
-    """Mean of each text's last hidden states `[n, D]` (float32), by the encoder as it is."""
-    encoder.eval()
-    device = next(encoder.parameters()).device
-    found = np.empty((len(ids), int(encoder.config.hidden_size)), np.float32)
-    for chosen in batches_by_length([len(row) for row in ids], JUDGED_TOKENS_PER_BATCH):
-        packed = _packed([ids[i] for i in chosen], device)
-        found[chosen] = _mean(encode_packed(encoder, packed), packed).float().cpu().numpy()
-    return found
-
-
-def plane(vectors_nD: Array) -> tuple[Array, float]:
-    """The two directions in which vectors differ most.
-
-    Returns:
-        Coordinates `[n, 2]` on the first two principal components (of a sign that makes the
-        largest entry of each positive), and the share of the variance that they hold.
-    """
-    centred_nD = np.asarray(vectors_nD, np.float64) - np.mean(vectors_nD, 0)
-    values, directions_DD = np.linalg.eigh(centred_nD.T @ centred_nD)
-    top_D2 = directions_DD[:, [-1, -2]]
-    top_D2 = top_D2 * np.sign(top_D2[np.abs(top_D2).argmax(0), [0, 1]])
-    total = float(values.sum())
-    return centred_nD @ top_D2, float(values[-2:].sum()) / total if total > 0 else 0.0
-
-
-def batches_by_length(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
-    """Places in batches of neighbours in length, each of at most `tokens` tokens or one text."""
-    batch: list[int] = []
-    held = 0
-    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batch and held + lengths[place] > tokens:
-            yield batch
-            batch, held = [], 0
-        batch.append(place)
-        held += lengths[place]
-    if batch:
-        yield batch
-
-
-def _mean(hidden_ND: Tensor, packed: Packed) -> Tensor:
-    sums_BD = hidden_ND.new_zeros(len(packed.lengths_B), hidden_ND.shape[1])
-    return sums_BD.index_add(0, packed.sequence_N, hidden_ND) / packed.lengths_B[:, None]
-
-
-def _packed(rows: Sequence[Array], device: torch.device) -> Packed:
-    packed = pack(torch.from_numpy(np.concatenate(rows)), torch.tensor([len(row) for row in rows]))
-    if device.type == "cpu":
-        return packed
-    return Packed(**{f.name: getattr(packed, f.name).to(device) for f in fields(packed)})
-
-
-def _autocast(device: torch.device, recipe: Recipe) -> torch.autocast:
-    return torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
 
 
 def _check_finite(loss: float, step: int, total: int, recipe: Recipe) -> None:

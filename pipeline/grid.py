@@ -14,14 +14,12 @@ from pipeline.finetune_settings import FinetuneSettings
 from pipeline.finetuning import (
     Examples,
     Outcome,
-    Recipe,
     Tokens,
     check_pooling,
-    plane,
     tokenize,
     train_cell,
-    vectors,
 )
+from pipeline.judge import Recipe
 from pipeline.metrics import Array
 from pipeline.mosei.tasks import Task
 from pipeline.pretrained import Pretrained, load_pretrained
@@ -29,6 +27,7 @@ from pipeline.progress import Meter, duration, say
 from pipeline.provenance import record as provenance
 from pipeline.report import print_summary
 from pipeline.results import Results, cell_name, prediction_table, projection_name
+from pipeline.text_vectors import plane, vectors
 
 
 @dataclass(frozen=True)

@@ -3,78 +3,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from sklearn.decomposition import PCA
-from torch.nn import functional
 
 from pipeline.errors import SpeechkdError
-from pipeline.finetuning import (
-    Examples,
-    Judge,
-    Recipe,
-    Tokens,
-    batches_by_length,
-    check_pooling,
-    loss_of,
-    plane,
-    score,
-    tokenize,
-    train_cell,
-    vectors,
-)
+from pipeline.finetuning import Tokens, check_pooling, tokenize, train_cell
 from pipeline.mosei.tasks import TASKS
-from pipeline.packing import encode_packed, pack
-from pipeline.pretrained import load_pretrained
-from tests.encoders import save_encoder
-from tests.pipeline.mosei.made import sentences
-
-RECIPE = Recipe(
-    epochs=2,
-    learning_rate=3e-3,
-    batch_size=16,
-    warmup_fraction=0.1,
-    weight_decay=0.01,
-    dropout=0.1,
-    clip_norm=1.0,
-    pooling="cls",
-    head="tanh",
-    selection="last",
-    regression_loss="mse",
-    max_tokens=40,
-    precision="fp32",
-)
-CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Models this small lose time to a second thread, and other work may hold the cores."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+from tests.pipeline import cells
+from tests.pipeline.cells import RECIPE, data_for
 
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("encoder")
-    save_encoder(folder, [text for text, _ in sentences(200)])
-    return load_pretrained(str(folder))[1:]
-
-
-def data_for(tokenizer, task="sentiment2-with-neutral", sizes=(192, 32, 64)):
-    made = sentences(sum(sizes))
-    ids = tokenize(tokenizer, [text for text, _ in made], 40).ids
-    values = np.array([value for _, value in made])
-    labels = values.astype(np.float32) if task == "sentiment" else (values > 0).astype(np.int64)
-    if task == "emotions":
-        labels = np.stack([labels, 1 - labels] * 3, 1)
-    ends = np.cumsum([0, *sizes])
-    return {
-        split: Examples(ids[a:b], labels[a:b])
-        for split, a, b in zip(("train", "valid", "test"), ends, ends[1:], strict=False)
-    }
+    return cells.encoder(tmp_path_factory.mktemp("encoder"))
 
 
 def test_a_seed_decides_the_scores_bit_for_bit(encoder):
@@ -149,81 +88,6 @@ def test_best_valid_gives_the_scores_of_its_epoch(encoder):
     assert same == (best.chosen_epoch == 5)
 
 
-def test_scores_do_not_depend_on_batch_mates(encoder):
-    model, tokenizer = encoder
-    judge = Judge(model, 2, RECIPE, torch.Generator().manual_seed(0))
-    ids = data_for(tokenizer)["test"].ids
-    together = score(judge, ids, CPU, RECIPE)
-    for i in (0, 17, 63):
-        np.testing.assert_allclose(
-            score(judge, ids[i : i + 1], CPU, RECIPE)[0], together[i], atol=1e-5
-        )
-
-
-def test_pooling_equals_a_loop_over_sequences(encoder):
-    model, tokenizer = encoder
-    ids = data_for(tokenizer)["test"].ids[:5]
-    packed = pack(torch.from_numpy(np.concatenate(ids)), torch.tensor([len(row) for row in ids]))
-    for pooling in ("cls", "mean"):
-        judge = Judge(
-            model, 3, replace(RECIPE, pooling=pooling), torch.Generator().manual_seed(0)
-        ).eval()
-        with torch.no_grad():
-            hidden = [
-                model.eval()(
-                    input_ids=torch.from_numpy(row).long()[None],
-                    packed=pack(torch.from_numpy(row), torch.tensor([len(row)])),
-                ).last_hidden_state[0]
-                for row in ids
-            ]
-            pooled = [h[0] if pooling == "cls" else h.mean(0) for h in hidden]
-            torch.testing.assert_close(
-                judge(packed), judge.head(torch.stack(pooled)), atol=1e-5, rtol=1e-4
-            )
-
-
-def test_vectors_are_means_of_hidden_states(encoder):
-    model, tokenizer = encoder
-    ids = data_for(tokenizer)["test"].ids[:6]
-    found = vectors(model, ids)
-    for row, vector in zip(ids, found, strict=True):
-        packed = pack(torch.from_numpy(row), torch.tensor([len(row)]))
-        with torch.no_grad():
-            np.testing.assert_allclose(
-                vector, encode_packed(model.eval(), packed).mean(0), atol=1e-5
-            )
-
-
-def test_the_plane_is_scikit_learns_first_two_components():
-    vectors_nD = np.random.default_rng(0).normal(size=(200, 7)) @ np.diag([5, 3, 2, 1, 1, 1, 1])
-    points_n2, share = plane(vectors_nD)
-    reference = PCA(2).fit(vectors_nD)
-    np.testing.assert_allclose(np.abs(points_n2), np.abs(reference.transform(vectors_nD)))
-    assert share == pytest.approx(reference.explained_variance_ratio_.sum())
-    assert plane(np.ones((4, 3)))[1] == 0
-
-
-def test_losses():
-    scores, flags = torch.randn(4, 6), torch.randint(0, 2, (4, 6))
-    classes = torch.tensor([0, 5, 2, 2])
-    torch.testing.assert_close(
-        loss_of("classes", "mse", scores, classes),
-        -torch.log_softmax(scores, 1)[range(4), classes].mean(),
-    )
-    p = torch.sigmoid(scores)
-    torch.testing.assert_close(
-        loss_of("flags", "mse", scores, flags),
-        -(flags * p.log() + (1 - flags) * (1 - p).log()).mean(),
-    )
-    values = torch.randn(4)
-    torch.testing.assert_close(
-        loss_of("value", "mse", scores[:, :1], values), (scores[:, 0] - values).square().mean()
-    )
-    torch.testing.assert_close(
-        loss_of("value", "l1", scores[:, :1], values), functional.l1_loss(scores[:, 0], values)
-    )
-
-
 def test_long_texts_are_cut_as_the_tokenizer_cuts_and_counted(encoder):
     _, tokenizer = encoder
     texts = ["good " * 50, "bad"]
@@ -249,12 +113,3 @@ def test_a_loss_that_is_no_number_is_reported(encoder):
     data["train"] = replace(data["train"], labels=np.full(32, 1e38, np.float32))
     with pytest.raises(SpeechkdError, match=r"training loss is inf at step 1 of 4.*learning-rate"):
         train_cell(model, TASKS["sentiment"], data, RECIPE, 0)
-
-
-@settings(deadline=None)
-@given(st.lists(st.integers(1, 128), max_size=80), st.integers(1, 300))
-def test_batches_by_length_hold_each_text_once(lengths, tokens):
-    batches = list(batches_by_length(lengths, tokens))
-    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
-    for batch in batches:
-        assert len(batch) == 1 or sum(lengths[i] for i in batch) <= tokens
