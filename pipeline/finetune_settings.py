@@ -29,6 +29,15 @@ class FinetuneSettings(Settings):
         panel=GRID,
     )
     out: Path = setting(help="The results folder; finished cells in it are not run again.")
+    teacher_cache: str = setting(
+        "",
+        help=(
+            "Teacher cache (path or URL) with these clips' recordings, its samples' keys being the "
+            "clips' ids (of MOSEI: video[clip]): the report then shows the teacher's vectors "
+            "beside the encoders'. Nothing is trained with it."
+        ),
+        panel=DATA,
+    )
     array_task: str = setting(
         "",
         help=(

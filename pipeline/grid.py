@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from pipeline.cache import TeacherCache
 from pipeline.cluster import ArrayTask, array_task, share, stop_on_sigterm
 from pipeline.errors import SpeechkdError
 from pipeline.finetune_settings import FinetuneSettings
@@ -19,6 +20,7 @@ from pipeline.finetuning import (
     tokenize,
     train_cell,
 )
+from pipeline.heard import heard
 from pipeline.judge import Recipe
 from pipeline.metrics import Array
 from pipeline.mosei.tasks import Task
@@ -26,7 +28,7 @@ from pipeline.pretrained import Pretrained, load_pretrained
 from pipeline.progress import Meter, duration, say
 from pipeline.provenance import record as provenance
 from pipeline.report import print_summary
-from pipeline.results import Results, cell_name, prediction_table, projection_name
+from pipeline.results import TEACHER, Results, cell_name, prediction_table, projection_name
 from pipeline.text_vectors import plane, vectors
 
 
@@ -184,6 +186,24 @@ def _project(
     results.add_projection(name, ids, question.raw, points_n2, share)
 
 
+def _teacher(grid: Grid, location: str) -> tuple[list[str], list[str], Array, float]:
+    """The teacher's vectors of the test clips on a plane, with the clips' ids and labels."""
+    question = grid.questions[0]
+    ids = [grid.ids[i] for i in question.places["test"]]
+    cache = TeacherCache.open(location)
+    places, vectors_nD = heard(cache, ids)
+    if len(places) < 2:
+        key = next((r["key"] for shard in cache.receipts() for r in cache.shard_samples(shard)), "")
+        raise SpeechkdError(
+            f"--teacher-cache {location} has {len(places)} of the {len(ids):,} test clips. They "
+            f"are called {ids[0]!r} here and {key!r} there; the keys of the shards must be the "
+            "clips' ids."
+        )
+    say(f"{location} has {len(places):,} of the {len(ids):,} test clips of {question.task.name}")
+    points_n2, share = plane(vectors_nD)
+    return [ids[i] for i in places], [question.raw[i] for i in places], points_n2, share
+
+
 def _longest(recipe: Recipe, config: Any) -> int:
     """The recipe's longest text, or the encoder's own limit where that is shorter."""
     return min(recipe.max_tokens, int(getattr(config, "max_position_embeddings", 10**9)))
@@ -269,6 +289,7 @@ def finetune(settings: FinetuneSettings, grid: Grid) -> None:
     for question in grid.questions:
         sizes = ", ".join(f"{split} {n:,}" for split, n in question.counts.items())
         say(f"{question.task.name}: {sizes} clips; {question.task.definition}")
+    teacher = _teacher(grid, settings.teacher_cache) if settings.teacher_cache else None
     assumed = ", ".join(f"{name} {value}" for name, value in settings.assumed().items())
     say(f"assumed where the paper is silent: {assumed}")
     if settings.dry_run:
@@ -277,6 +298,8 @@ def finetune(settings: FinetuneSettings, grid: Grid) -> None:
         return
     fixed = {"data": grid.data, "recipe": grid.recipe.record()}
     results = Results(settings.out, fixed, {**provenance(), "settings": settings.record()})
+    if teacher:
+        results.add_projection(TEACHER, *teacher)
     with stop_on_sigterm("finished cells stay; the same command runs the others"):
         run_cells(grid, todo, results, device_of(settings))
     print_summary(results.records())

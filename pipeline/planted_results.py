@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.cache import TeacherCache
+from pipeline.heard import heard
 from pipeline.linear_probe import probe
 from pipeline.metrics import Array
 
@@ -69,8 +70,7 @@ def probed(
 
 def teacher_vectors(cache: TeacherCache, clips: Sequence[Mapping[str, str]]) -> tuple[Array, Array]:
     """The cached vector of each clip, and the mean over all clips of its word, `[C, E]` both."""
-    place = {key: i for i, key in enumerate(cache.samples().keys)}
-    clip_CE = cache.vectors()[[place[clip["key"]] for clip in clips]].astype(np.float64)
+    clip_CE = heard(cache, [clip["key"] for clip in clips])[1].astype(np.float64)
     word_C = np.array([clip["word"] for clip in clips])
     mean_CE = np.stack([clip_CE[word_C == word].mean(0) for word in word_C])
     return clip_CE, mean_CE

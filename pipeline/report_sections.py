@@ -46,20 +46,7 @@ def sections(folder: Folder) -> list[Section]:
     made += _differences(gains, looks)
     made += _conventions(records)
     made += _details(records)
-    places = {label: folder.projections[label] for label in looks if label in folder.projections}
-    shown = projections.picture({names[label]: path for label, path in places.items()})
-    if shown:
-        made.append(
-            Section(
-                "Where the encoders put the test texts, before fine-tuning",
-                (
-                    "Mean vectors of the texts on their first two principal components, coloured "
-                    "by label. What is not seen on two components may still be there. The "
-                    "teacher's vectors are not shown: they need recordings of these texts.",
-                ),
-                picture=("vectors", shown),
-            )
-        )
+    made += _planes(folder, names)
     curves = [record for record in records if record["curve"]]
     if curves:
         text = "A thin line a seed, a thick one their mean; broken lines are controls."
@@ -191,6 +178,31 @@ def _conventions(records: Sequence[Record]) -> list[Section]:
     )
     notes = tuple(f"{name}: {DEFINITIONS[name]}." for name in used)
     return [Section("How far the conventions alone go", (text,), tuple(map(tuple, rows)), notes)]
+
+
+def _planes(folder: Folder, names: Mapping[str, str]) -> list[Section]:
+    """The teacher's and the encoders' vectors of the test clips."""
+    teacher = {"teacher, on audio": folder.teacher} if folder.teacher else {}
+    places = {
+        name: folder.projections[label]
+        for label, name in names.items()
+        if label in folder.projections
+    }
+    shown = projections.picture({**teacher, **places})
+    if shown is None:
+        return []
+    text = (
+        "Mean vectors of the texts on their first two principal components, coloured by label. "
+        "What is not seen on two components may still be there. "
+    )
+    text += (
+        "The teacher's are of the clips' recordings."
+        if teacher
+        else "The teacher's are not here: finetune --teacher-cache takes them from a cache of "
+        "these clips' recordings."
+    )
+    title = "Where the encoders put the test texts, before fine-tuning"
+    return [Section(title, (text,), picture=("vectors", shown))]
 
 
 def _details(records: Sequence[Record]) -> list[Section]:

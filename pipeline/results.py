@@ -23,6 +23,8 @@ from pipeline.mosei.tasks import TASKS, Task
 from pipeline.untrusted import parse_json, read_text_file
 
 FORMAT = 1
+TEACHER = "teacher"
+"""Name of the teacher's projection; an encoder's has digest and task behind its label."""
 
 
 class Results:
@@ -98,7 +100,7 @@ class Results:
     def add_projection(
         self, name: str, ids: Sequence[str], raw: Sequence[str], points_n2: Array, share: float
     ) -> None:
-        """Write where each test text lies on the plane, with its label as text."""
+        """Write where each test clip lies on the plane, with its label as text."""
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["id", "raw", "x", "y", "variance_share"])
@@ -198,6 +200,7 @@ class Folder:
         records: the finished cells.
         paths: the predictions file of each cell, in the same order.
         projections: where each encoder's vectors lie on a plane, by label: the file.
+        teacher: the same of the teacher, where some command was given its cache.
     """
 
     key: str
@@ -205,6 +208,7 @@ class Folder:
     records: tuple[dict[str, Any], ...]
     paths: tuple[Path, ...]
     projections: dict[str, Path]
+    teacher: Path | None
 
 
 def read_folders(folders: Sequence[Path]) -> list[Folder]:
@@ -251,7 +255,9 @@ def read_folders(folders: Sequence[Path]) -> list[Folder]:
             file = path.parent.parent / "projections" / f"{name}.csv"
             if label not in found and file.is_file():
                 found[label] = file
-        made.append(Folder(key, ", ".join(map(str, group)), records, paths, found))
+        teachers = (folder / "projections" / f"{TEACHER}.csv" for folder in group)
+        teacher = next((path for path in teachers if path.is_file()), None)
+        made.append(Folder(key, ", ".join(map(str, group)), records, paths, found, teacher))
     return made
 
 

@@ -1,8 +1,12 @@
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
+from sklearn.decomposition import PCA
 
 from pipeline import grid
+from pipeline.cache import TeacherCache
 from pipeline.errors import SpeechkdError
 from pipeline.finetune_settings import parse_seeds
 from pipeline.finetuning import train_cell
@@ -11,6 +15,7 @@ from pipeline.report import tables
 from pipeline.results import read_folders, read_results
 from stages.finetune import MoseiSettings, run
 from tests.encoders import save_encoder
+from tests.made_up import identity, manifest, shard_result
 from tests.pipeline.mosei.made import sentences, write_mmsa
 
 
@@ -59,6 +64,39 @@ def test_each_cell_leaves_a_line_and_its_predictions(here, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "best constant answer" in shown
     assert "second" in shown
+
+
+def teacher_cache(folder, keys):
+    """Random vectors of one shard whose samples have these keys."""
+    made = shard_result(len(keys), 8, seed=0)
+    kept = [{**sample, "key": key} for sample, key in zip(made.samples, keys, strict=True)]
+    cache = TeacherCache.create_or_open(folder, manifest([len(keys)]), identity(), {})
+    cache.write_shard(0, replace(made, samples=kept), {})
+    return cache
+
+
+def test_the_teachers_vectors_of_the_test_clips_stand_beside_the_encoders(here, tmp_path, capsys):
+    ids = [f"video{video}[{clip}]" for video in (4, 9, 14) for clip in (0, 1, 2)]
+    cache = teacher_cache(tmp_path / "cache", ["elsewhere", *ids, "video0[0]"])
+    run(settings(here, tmp_path / "r", teacher_cache=str(tmp_path / "cache"), task=["sentiment3"]))
+    assert "has 9 of the 12 test clips of sentiment3" in capsys.readouterr().err
+    (folder,) = read_folders([tmp_path / "r"])
+    points, raw, share = read_projection(folder.teacher)
+    reference = PCA(2).fit(cache.vectors()[1:10])
+    np.testing.assert_allclose(
+        np.abs(points), np.abs(reference.transform(cache.vectors()[1:10])), atol=1e-4
+    )
+    assert share == pytest.approx(reference.explained_variance_ratio_.sum(), abs=1e-4)
+    _, of_texts, _ = read_projection(folder.projections["a"])
+    assert raw == of_texts[:9]
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_cache_of_other_clips_is_refused_before_anything_is_trained(here, tmp_path, dry_run):
+    teacher_cache(tmp_path / "cache", ["some/clip", "video4[0]"])
+    with pytest.raises(SpeechkdError, match=r"has 1 of the 12.*'video4\[0\]' here and 'some/clip'"):
+        run(settings(here, tmp_path / "r", teacher_cache=str(tmp_path / "cache"), dry_run=dry_run))
+    assert not (tmp_path / "r").exists()
 
 
 def test_a_finished_cell_is_never_run_again(here, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.errors import SpeechkdError
 from pipeline.mosei.tasks import TASKS
-from pipeline.results import Results, prediction_table, projection_name
+from pipeline.results import TEACHER, Results, prediction_table, projection_name
 from stages.report import ReportSettings, run
 
 EVIL = "<script>alert(1)</script>|$x$"
@@ -92,6 +92,18 @@ def full(tmp_path):
         add(results, "kd", seed, 0.7, task="sentiment", objective="crd")
         add(results, "kd", seed, 0.7, task="emotions", objective="crd")
     return tmp_path
+
+
+def test_the_teacher_is_shown_where_it_heard_the_clips(full):
+    run(ReportSettings(results=[full / "r"], out=full / "report"))
+    assert "finetune --teacher-cache" in (full / "report" / "report.md").read_text()
+    before = (full / "report" / "figures" / "vectors.png").read_bytes()
+    Results(full / "r", {"data": 1}, {}).add_projection(
+        TEACHER, ["1", "2"], ["1.5", "-2.0"], np.eye(2), 0.5
+    )
+    run(ReportSettings(results=[full / "r"], out=full / "again"))
+    assert "of the clips' recordings" in (full / "again" / "report.md").read_text()
+    assert (full / "again" / "figures" / "vectors.png").read_bytes() != before
 
 
 def test_the_whole_report(full, capsys):
