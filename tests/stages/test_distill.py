@@ -381,8 +381,9 @@ def test_two_processes_train_as_one(settings, tmp_path):
     changes["student"] = str(tmp_path / "config.json")
     one, two = settings(out=tmp_path / "one", **changes), settings(out=tmp_path / "two", **changes)
     run(one)
-    launcher = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone",
+    launcher = [  # by number, since a bare machine may not know the name localhost
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
+        "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1",
     ]  # fmt: skip
     done = subprocess.run(
         [*launcher, *command(two)[1:]], env=ENVIRONMENT, capture_output=True, text=True
