@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.comparison import Difference, Predictions, difference, read_predictions
+from pipeline.finished_cells import Folder
 from pipeline.report import ordered, row_name
-from pipeline.results import Folder
 
 MEASURES = {"classes": ("accuracy",), "flags": ("accuracy",), "value": ("mae", "pearson")}
 TITLES = {"mae": "MAE", "pearson": "Pearson r"}

@@ -74,7 +74,7 @@ def tables(records: Sequence[Record], *, published: bool = False) -> list[Table]
     """The tables for which there is at least one cell.
 
     Args:
-        records: finished cells, as `pipeline.results.read_results` gives them.
+        records: finished cells, as `pipeline.finished_cells.read_results` gives them.
         published: put the paper's own figures beside ours, where the paper has the row.
     """
     made = []

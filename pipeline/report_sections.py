@@ -11,13 +11,14 @@ import numpy as np
 
 from pipeline import figures, projections
 from pipeline.columns import Column, Record, Stat, figure_at
+from pipeline.finished_cells import Folder
 from pipeline.gains import Gains, gains_of
 from pipeline.metrics import DEFINITIONS
 from pipeline.mosei.tasks import SENTIMENT_CLASSES
 from pipeline.progress import duration
 from pipeline.report import CONSTANT, ordered, row_name, split_origin, tables
 from pipeline.report_page import Section
-from pipeline.results import Folder, file_part
+from pipeline.results import file_part
 
 NEAR_CHANCE = 0.005
 NO_BASELINE = "There is no encoder trained with --kd none here, so no gain can be stated."

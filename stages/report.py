@@ -24,10 +24,10 @@ def run(settings: ReportSettings) -> None:
     Example: speechkd report results --out report
     """
     from pipeline.atomic import remove_leftovers, write_bytes, write_text
+    from pipeline.finished_cells import read_folders
     from pipeline.report import print_summary, tables, to_csv, to_latex
     from pipeline.report_page import as_html, as_markdown
     from pipeline.report_sections import sections
-    from pipeline.results import read_folders
 
     folders = read_folders(settings.results)
     made, every = [], []

@@ -11,8 +11,8 @@ import soundfile
 
 from pipeline.cache import TeacherCache
 from pipeline.errors import SpeechkdError
+from pipeline.finished_cells import read_results
 from pipeline.manifest import read_manifest
-from pipeline.results import read_results
 from stages.distill import DistillSettings
 from stages.distill import run as distill
 from stages.extract_teacher import ExtractSettings

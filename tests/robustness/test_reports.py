@@ -7,9 +7,9 @@ import re
 import pytest
 
 from pipeline.errors import SpeechkdError
+from pipeline.finished_cells import read_folders
 from pipeline.model_card import _code
 from pipeline.report import escaped
-from pipeline.results import read_folders
 from stages.finetune_table import TableSettings
 from stages.finetune_table import run as finetune
 from stages.report import ReportSettings

@@ -10,9 +10,9 @@ from pipeline.cache import TeacherCache
 from pipeline.errors import SpeechkdError
 from pipeline.finetune_settings import parse_seeds
 from pipeline.finetuning import train_cell
+from pipeline.finished_cells import read_folders, read_results
 from pipeline.projections import read_projection
 from pipeline.report import tables
-from pipeline.results import read_folders, read_results
 from stages.finetune import MoseiSettings, run
 from tests.encoders import save_encoder
 from tests.made_up import identity, manifest, shard_result

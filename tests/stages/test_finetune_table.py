@@ -4,7 +4,7 @@ import json
 import pytest
 
 from pipeline.errors import SpeechkdError
-from pipeline.results import read_results
+from pipeline.finished_cells import read_results
 from stages.finetune_table import TableSettings, run
 from tests.encoders import save_encoder
 from tests.pipeline.mosei.made import sentences
