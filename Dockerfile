@@ -27,9 +27,13 @@ RUN mkdir -p pipeline/mosei pipeline/objectives stages \
 
 # hadolint ignore=DL3006
 FROM ${BASE}
+ARG TORCH_BACKEND=default
+# A compiler for a GPU: Triton, behind torch.compile, builds a launcher in C for each of its kernels.
 # hadolint ignore=DL3008
-RUN { command -v python3 \
-      || { apt-get update && apt-get install -y --no-install-recommends python3; }; } \
+RUN apt-get update \
+    && { command -v python3 || apt-get install -y --no-install-recommends python3; } \
+    && { [ "$TORCH_BACKEND" = cpu ] \
+         || apt-get install -y --no-install-recommends gcc libc6-dev python3-dev; } \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --create-home speechkd
 COPY --from=build /opt/venv /opt/venv

@@ -18,6 +18,7 @@ from pipeline.objectives import OBJECTIVES, Options
 from pipeline.prepared import Prepared
 from pipeline.progress import say
 from pipeline.run_folder import RunFolder
+from pipeline.static_shapes import COMPILER_PACKAGES, missing_for_compiling
 from pipeline.student import Student, build_student, check_kind, load_student, load_tokenizer
 from pipeline.training import Plan, Task
 
@@ -113,6 +114,27 @@ def make_distillation(
         dict(zip(objectives, gammas, strict=True)),
         View(settings.kd_tokens, settings.kd_pass, settings.kd_special),
     )
+
+
+def shall_compile(settings: DistillSettings, device: torch.device) -> bool:
+    """Whether the encoder is to be compiled: as asked, or on a GPU where that is possible.
+
+    Raises:
+        SpeechkdError: it is asked for and this machine cannot.
+    """
+    if settings.compile == "no" or (settings.compile == "auto" and device.type == "cpu"):
+        return False
+    missing = missing_for_compiling(device.type)
+    if missing and settings.compile == "yes":
+        raise SpeechkdError(
+            f"--compile yes: torch.compile needs {missing}; {COMPILER_PACKAGES}, or drop --compile."
+        )
+    if missing and processes.rank() == 0:
+        say(
+            f"WARNING: trains uncompiled, which is slower, for want of {missing}; "
+            f"{COMPILER_PACKAGES}"
+        )
+    return not missing
 
 
 def make_batches(

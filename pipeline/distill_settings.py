@@ -226,7 +226,8 @@ class DistillSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = setting("auto", help="Where to train.", panel=RUNNING)
     compile: Literal["auto", "yes", "no"] = setting(
         "auto",
-        help="Compile the encoder for one fixed shape; auto: on a GPU. It changes rounding.",
+        help="Compile the encoder for one fixed shape; auto: on a GPU, where a C "
+        "compiler and Python.h are at hand. It changes rounding.",
         panel=RUNNING,
     )
     deterministic: bool = setting(

@@ -3,8 +3,13 @@
 Shapes: B sequences, N tokens, L the longest sequence, G places of the grid.
 """
 
+import os
+import shlex
+import shutil
+import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -13,6 +18,8 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from pipeline.packing import Band, Bands, Packed, encode_packed
+
+COMPILER_PACKAGES = "install them (Debian and Ubuntu: g++ python3-dev)"
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,25 @@ def fill(packed: Packed, shape: Shape) -> tuple[Tensor, Tensor, Tensor, Tensor, 
         functional.pad(place_N, (0, spare), value=shape.sequences * shape.longest),
         valid_BL,
     )
+
+
+def missing_for_compiling(device_type: str) -> str:
+    """What `torch.compile` needs on a `cpu` or for a `cuda` device and is not here; else empty.
+
+    Inductor writes C++ for a CPU, Triton a launcher in C for each of its GPU kernels; both are
+    built on the spot and include Python.h.
+    """
+    compilers = {
+        "cpu": [os.environ.get("CXX") or "g++"],
+        "cuda": [os.environ["CC"]] if os.environ.get("CC") else ["gcc", "clang"],
+    }[device_type]
+    missing = []
+    if not any(shutil.which(shlex.split(one)[0]) for one in compilers):
+        missing.append(f"the compiler {' or '.join(compilers)}")
+    header = Path(sysconfig.get_config_var("INCLUDEPY"), "Python.h")
+    if not header.is_file():
+        missing.append(str(header))
+    return " and ".join(missing)
 
 
 def compiled(encoder: PreTrainedModel, shape: Shape) -> Callable[[Packed], Tensor]:

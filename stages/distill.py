@@ -58,6 +58,7 @@ def _distill(settings: DistillSettings, folder: "RunFolder", device: "torch.devi
         processes.leave()
         return
 
+    compiles = assembly.shall_compile(settings, device)
     tokenizer = assembly.make_tokenizer(settings, cache, folder)
     corpus = assembly.make_corpus(settings, cache, tokenizer, device)
     torch.manual_seed(settings.seed)
@@ -66,7 +67,7 @@ def _distill(settings: DistillSettings, folder: "RunFolder", device: "torch.devi
     distillation.to(device)
     batches = assembly.make_batches(settings, corpus, tokenizer, device)
     plan = assembly.make_plan(settings, batches, device)
-    if settings.compile == "yes" or (settings.compile == "auto" and device.type == "cuda"):
+    if compiles:
         distillation.compile_for(batches.shape())
     checkpoints = Checkpoints(folder.checkpoints, settings.keep)
     optimizer = make_optimizer(distillation, plan)

@@ -107,6 +107,7 @@ def _required(name: str, wanted: "object") -> Iterator[Finding]:
 def _devices() -> Iterator[Finding]:
     import torch
 
+    from pipeline.static_shapes import COMPILER_PACKAGES, missing_for_compiling
     from pipeline.workers import cores
 
     yield Finding("cpu", "good", f"{cores()} cores for this process")
@@ -121,6 +122,9 @@ def _devices() -> Iterator[Finding]:
         free, total = torch.cuda.mem_get_info(index)
         name = torch.cuda.get_device_name(index)
         yield Finding(f"gpu {index}", "good", f"{name}, {free / 1e9:.1f} of {total / 1e9:.1f} GB")
+    if torch.cuda.is_available() and (missing := missing_for_compiling("cuda")):
+        told = f"distill trains uncompiled for want of {missing}; {COMPILER_PACKAGES}"
+        yield Finding("compiler", "note", told)
 
 
 def _room(folder: Path) -> Iterator[Finding]:

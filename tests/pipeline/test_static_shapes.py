@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 from transformers import AutoModelForMaskedLM
 
 from pipeline.packing import Band, Bands, encode_packed, pack
-from pipeline.static_shapes import Shape, _Filled, compiled, fill
+from pipeline.static_shapes import Shape, _Filled, compiled, fill, missing_for_compiling
 from pipeline.student import Student
 from tests.pipeline.test_packing import CONFIGS
 
 SHAPE = Shape(sequences=5, tokens=64, longest=20)
+MISSING = missing_for_compiling("cpu")
 
 
 def make_student(kind):
@@ -76,7 +77,30 @@ def test_what_does_not_fit_is_known(lengths):
     assert not SHAPE.holds(make_packed(lengths))
 
 
+@pytest.mark.parametrize(
+    ("device", "variable", "names"), [("cpu", "CXX", "g++"), ("cuda", "CC", "gcc or clang")]
+)
+def test_what_compiling_lacks_is_told(device, variable, names, monkeypatch, tmp_path):
+    (tmp_path / "Python.h").touch()
+    for name in ("g++", "clang", "mycc"):
+        (tmp_path / name).touch(mode=0o755)
+    monkeypatch.setattr("sysconfig.get_config_var", {"INCLUDEPY": str(tmp_path)}.__getitem__)
+    monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert missing_for_compiling(device) == ""
+    monkeypatch.setenv(variable, "mycc -m64")
+    assert missing_for_compiling(device) == ""
+    monkeypatch.setenv(variable, "nocc -m64")
+    assert missing_for_compiling(device) == "the compiler nocc -m64"
+    monkeypatch.delenv(variable)
+    monkeypatch.setenv("PATH", "")
+    assert missing_for_compiling(device) == f"the compiler {names}"
+    (tmp_path / "Python.h").unlink()
+    assert missing_for_compiling(device) == f"the compiler {names} and {tmp_path}/Python.h"
+
+
 @pytest.mark.slow
+@pytest.mark.skipif(MISSING != "", reason=f"needs {MISSING}")
 @pytest.mark.parametrize("kind", ["bert", "modernbert"])
 def test_compiled_once_for_all_batches(kind):
     student = make_student(kind)

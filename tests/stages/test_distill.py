@@ -16,7 +16,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, BertConfig
 
+from pipeline import assembly
 from pipeline.errors import SpeechkdError
+from pipeline.static_shapes import missing_for_compiling
 from stages.distill import DistillSettings, run
 from tests.made_up import make_cache
 
@@ -442,7 +444,21 @@ def test_memory_stays_below_what_was_announced(cache, tmp_path, words):
     assert 0.3 * told < taken <= told
 
 
+def test_compiling_is_refused_or_left_out_where_it_cannot_be(settings, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(SpeechkdError, match=r"needs the compiler g\+\+.*or drop --compile"):
+        run(settings(compile="yes"))
+    assert not settings().out.exists()
+    monkeypatch.delenv("CC", raising=False)
+    assert not assembly.shall_compile(settings(), torch.device("cuda"))
+    assert "WARNING: trains uncompiled" in capsys.readouterr().err
+    assert not assembly.shall_compile(settings(compile="no"), torch.device("cuda"))
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.slow
+@pytest.mark.skipif(missing_for_compiling("cpu") != "", reason="needs a C++ compiler and Python.h")
 def test_compiled_once_and_never_again(settings, tmp_path):
     """One graph for training and one for validation, whatever the batches hold."""
     import torch._dynamo
