@@ -36,6 +36,10 @@ def why_not() -> str:
     return ""
 
 
+class CannotRunError(Exception):
+    """A daemon of Slurm ended as soon as it was started: this machine does not let it run."""
+
+
 class Cluster:
     """Slurm's daemons, their files in a folder of their own, and the environment to reach them."""
 
@@ -51,7 +55,7 @@ class Cluster:
             "OMP_NUM_THREADS": "1",
             "HF_HUB_OFFLINE": "1",
         }
-        self._daemons: list[subprocess.Popen[bytes]] = []
+        self._daemons: list[tuple[subprocess.Popen[bytes], Path]] = []
 
     def start(self) -> None:
         munge = self.folder / "munge"
@@ -67,20 +71,40 @@ class Cluster:
             group="munge",
             extra_groups=[],
         )
-        wait_for(lambda: (munge / "socket").exists(), "munged")
+        self._wait_for(lambda: (munge / "socket").exists(), "munged")
         for name in ("state", "spool"):
             (self.folder / name).mkdir()
         self.config.write_text(self._config(munge / "socket"))
+        # nothing here uses control groups; this kind does not ask whether any are mounted
+        (self.folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
         self._daemon("slurmctld", "-D", "-f", str(self.config))
         self._daemon("slurmd", "-D", "-f", str(self.config))
-        wait_for(lambda: "idle" in self.slurm("sinfo", "-h", "-o", "%T", check=False), "the node")
+        self._wait_for(
+            lambda: "idle" in self.slurm("sinfo", "-h", "-o", "%T", check=False), "the node"
+        )
+
+    def _wait_for(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait for what the daemons bring about, as long as they all run.
+
+        Raises:
+            CannotRunError: one has ended.
+        """
+
+        def brought_about() -> bool:
+            for daemon, log in self._daemons:
+                if daemon.poll() is not None:
+                    errors = [line for line in log.read_text().splitlines() if "error" in line]
+                    raise CannotRunError(f"{log.stem} does not run here: {'; '.join(errors[-3:])}")
+            return condition()
+
+        wait_for(brought_about, what)
 
     def stop(self) -> None:
         try:
             self.slurm("scancel", "--user=root", check=False)
             wait_for(lambda: not self.slurm("squeue", "-h", check=False), "the queue to empty")
         finally:
-            for daemon in reversed(self._daemons):
+            for daemon, _ in reversed(self._daemons):
                 daemon.terminate()
                 try:
                     daemon.wait(10)
@@ -137,12 +161,12 @@ class Cluster:
         )
 
     def _daemon(self, *words: str, **options: Any) -> None:
-        with (self.folder / f"{words[0]}.log").open("wb") as log:
-            self._daemons.append(
-                subprocess.Popen(
-                    words, env=self.environment, stdout=log, stderr=log, cwd="/", **options
-                )
+        log = self.folder / f"{words[0]}.log"
+        with log.open("wb") as file:
+            daemon = subprocess.Popen(
+                words, env=self.environment, stdout=file, stderr=file, cwd="/", **options
             )
+        self._daemons.append((daemon, log))
 
     def _config(self, munge_socket: Path) -> str:
         host = socket.gethostname().partition(".")[0]

@@ -21,7 +21,7 @@ from pipeline.errors import SpeechkdError
 from stages import slurm
 from tests.made_up import make_cache
 from tests.pipeline.mosei.made import write_mmsa
-from tests.slurm_cluster import SEARCH, Cluster, wait_for, why_not
+from tests.slurm_cluster import SEARCH, CannotRunError, Cluster, wait_for, why_not
 from tests.tars import write_corpus
 from tests.whispers import save_random_whisper
 
@@ -348,6 +348,8 @@ def cluster():
     try:
         found.start()
         yield found
+    except CannotRunError as error:
+        pytest.skip(f"needs Slurm: {error}")
     finally:
         found.stop()
     assert not found.processes()
