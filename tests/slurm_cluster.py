@@ -36,6 +36,15 @@ def why_not() -> str:
     return ""
 
 
+def knows_itself() -> bool:
+    """Whether this machine's own name leads to an address, which torchrun asks of a node."""
+    try:
+        socket.gethostbyname(socket.gethostname())
+    except OSError:
+        return False
+    return True
+
+
 class CannotRunError(Exception):
     """A daemon of Slurm ended as soon as it was started: this machine does not let it run."""
 
