@@ -24,7 +24,7 @@ from pipeline.heard import heard
 from pipeline.judge import Recipe
 from pipeline.metrics import Array
 from pipeline.mosei.tasks import Task
-from pipeline.pretrained import Pretrained, load_pretrained
+from pipeline.pretrained import Pretrained, check_labels, load_pretrained
 from pipeline.progress import Meter, duration, say
 from pipeline.provenance import record as provenance
 from pipeline.report import print_summary
@@ -110,15 +110,8 @@ def cells(grid: Grid, checkpoints: Sequence[str], mine: ArrayTask) -> list[Cell]
     Raises:
         SpeechkdError: a checkpoint cannot be loaded, or two have the same label.
     """
+    check_labels(checkpoints)
     described = {given: load_pretrained(given)[0] for given in dict.fromkeys(checkpoints)}
-    by_label: dict[str, str] = {}
-    for given, found in described.items():
-        other = by_label.setdefault(found.label, given)
-        if other != given:
-            raise SpeechkdError(
-                f"--checkpoint {other} and {given} are both called {found.label} in tables; name "
-                f"one LABEL=PATH, for instance {found.label}-2={found.source}."
-            )
     whole = [
         Cell(given, found, question, seed)
         for (given, found), question, seed in itertools.product(

@@ -33,16 +33,17 @@ OWN_ATTENTION = ("eager", "sdpa", "flash_attention_2")
 """Other names may stand for code that transformers would fetch from the hub and run."""
 
 
-def load_model(kind: Any, name: str) -> Any:
+def load_model(kind: Any, name: str, *, head: bool = False) -> Any:
     """Load a model from a folder or by hub id: `kind.from_pretrained`, from safetensors only.
 
     Args:
         kind: `AutoModel`, or one of its kind.
         name: the folder or hub id.
+        head: the weights must hold the head of that kind, too.
 
     Raises:
         SpeechkdError: nothing there can be loaded, it claims too much, or layers of the encoder
-            are missing from its weights and would be drawn at random.
+            (or the head) are missing from its weights and would be drawn at random.
     """
     with _told(name):
         _need(name, "config.json")
@@ -64,6 +65,12 @@ def load_model(kind: Any, name: str) -> Any:
             raise SpeechkdError(
                 f"{name}: its weights lack {len(absent)} of the encoder's parameters, the first "
                 f"{absent[0]}; they would be drawn at random. Is the folder whole?"
+            )
+        if head and loaded["missing_keys"]:
+            raise SpeechkdError(
+                f"{name}: its weights have no {kind.__name__.removeprefix('AutoModelFor')} head "
+                f"({min(loaded['missing_keys'])} is not there), and one drawn at random would "
+                "judge nothing. Name a checkpoint that was saved with its head."
             )
         return model
 

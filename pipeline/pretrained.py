@@ -1,6 +1,7 @@
 """Encoders to be judged: a distill run, a local folder or a hub id, and what a table calls them."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from pipeline.errors import SpeechkdError
+from pipeline.results import file_part
 from pipeline.student import Student, load_encoder, load_student
 from pipeline.untrusted import parse_json, read_text_file
 
@@ -66,6 +68,23 @@ def load_pretrained(given: str) -> tuple[Pretrained, PreTrainedModel, PreTrained
     return _described(given, run, encoder), encoder, tokenizer
 
 
+def check_labels(checkpoints: Iterable[str]) -> None:
+    """Refuse two checkpoints, as given by a user, that tables or files could not tell apart.
+
+    Raises:
+        SpeechkdError: two have one label, or labels that differ in odd characters alone.
+    """
+    by_label: dict[str, str] = {}
+    for given in dict.fromkeys(checkpoints):
+        label = label_of(given)
+        other = by_label.setdefault(file_part(label), given)
+        if other != given:
+            raise SpeechkdError(
+                f"--checkpoint {other} and {given} are both called {label} in tables and files; "
+                f"name one LABEL=PATH, for instance {label}-2={given.rpartition('=')[2]}."
+            )
+
+
 def load_masked_lm(given: str) -> tuple[Pretrained, Student, PreTrainedTokenizerBase]:
     """Load an encoder with its masked-LM head, its tokenizer, and what is known of it.
 
@@ -73,7 +92,7 @@ def load_masked_lm(given: str) -> tuple[Pretrained, Student, PreTrainedTokenizer
         SpeechkdError: nothing there can be loaded, or it has no masked-LM head or mask token.
     """
     name, run = _found(given)
-    student, tokenizer = load_student(name)
+    student, tokenizer = load_student(name, head=True)
     if tokenizer.mask_token_id is None:
         raise SpeechkdError(f"{name}: the tokenizer has no mask token, so it is no masked LM.")
     return _described(given, run, student.encoder), student, tokenizer

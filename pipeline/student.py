@@ -158,9 +158,14 @@ def _configuration(file: Path) -> Any:
         ) from error
 
 
-def load_student(name: str) -> tuple[Student, PreTrainedTokenizerBase]:
-    """Load a masked-LM encoder and its tokenizer, from a folder or by hub id, to go on training."""
-    return Student(load_model(AutoModelForMaskedLM, name)), load_tokenizer(name)
+def load_student(name: str, *, head: bool = False) -> tuple[Student, PreTrainedTokenizerBase]:
+    """Load a masked-LM encoder and its tokenizer, from a folder or by hub id.
+
+    Args:
+        name: the folder or hub id.
+        head: refuse weights without a masked-LM head, which to go on training may be a new one.
+    """
+    return Student(load_model(AutoModelForMaskedLM, name, head=head)), load_tokenizer(name)
 
 
 def load_encoder(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -25,9 +25,11 @@ class BlimpSettings(Settings):
     )
 
     def check(self) -> None:
-        """Refuse an empty list of encoders."""
+        """Refuse an empty list of encoders, and a result that could not be written."""
         if not self.checkpoint:
             raise SpeechkdError("--checkpoint is empty; name at least one encoder.")
+        if self.out and (self.out.is_dir() or not self.out.parent.is_dir()):
+            raise SpeechkdError(f"--out {self.out}: name a file in a folder that is there.")
 
 
 def run(settings: BlimpSettings) -> None:
@@ -47,7 +49,7 @@ def run(settings: BlimpSettings) -> None:
 
     from pipeline.atomic import write_json
     from pipeline.minimal_pairs import judge_pairs, log_likelihoods, read_pairs
-    from pipeline.pretrained import load_masked_lm
+    from pipeline.pretrained import check_labels, load_masked_lm
     from pipeline.progress import Meter
     from pipeline.provenance import record
 
@@ -56,12 +58,14 @@ def run(settings: BlimpSettings) -> None:
     cuda = settings.device != "cpu" and torch.cuda.is_available()
     pairs = read_pairs(settings.data, settings.limit)
     texts = [pair.good for pair in pairs] + [pair.bad for pair in pairs]
-    found = {}
-    for given in settings.checkpoint:
+    found, encoders = {}, {}
+    check_labels(settings.checkpoint)
+    for given in dict.fromkeys(settings.checkpoint):
         described, student, tokenizer = load_masked_lm(given)
         student.to("cuda" if cuda else "cpu")
         with Meter(described.label, len(texts), "sentences") as meter:
             values = log_likelihoods(student, tokenizer, texts, meter.advance)
+        encoders[described.label] = described.record()
         found[described.label] = judge_pairs(pairs, values[: len(pairs)], values[len(pairs) :])
     shown = Table(title=f"BLiMP, {len(pairs):,} pairs; accuracy in %", title_justify="left")
     shown.add_column("")
@@ -79,6 +83,7 @@ def run(settings: BlimpSettings) -> None:
             "definition": "pseudo-log-likelihood in float32, each token masked alone; a tie is 1/2",
             "pairs": len(pairs),
             "limit": settings.limit,
+            "encoders": encoders,
             "scores": {label: asdict(scores) for label, scores in found.items()},
             "provenance": record(),
         }

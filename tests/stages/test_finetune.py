@@ -176,7 +176,7 @@ def test_mult_trains_one_regression(here, tmp_path, capsys):
 
 
 def test_two_encoders_of_one_name_are_refused(here, tmp_path):
-    with pytest.raises(SpeechkdError, match="are both called a in tables"):
+    with pytest.raises(SpeechkdError, match="are both called a in tables and files"):
         run(settings(here, tmp_path, checkpoint=[str(here / "a"), f"a={here / 'b'}"]))
 
 

@@ -1,6 +1,8 @@
 import json
+import shutil
 
 import pytest
+from transformers import AutoModel
 
 from pipeline.errors import SpeechkdError
 from stages.probe_blimp import BlimpSettings, run
@@ -37,3 +39,25 @@ def test_an_encoder_that_is_no_masked_lm_is_told(here):
     path.write_text(json.dumps(config))
     with pytest.raises(SpeechkdError, match="has no mask token"):
         run(BlimpSettings(data=here / "blimp", checkpoint=[str(here / "a")]))
+
+
+def test_an_encoder_without_a_head_is_not_judged_by_a_random_one(here):
+    """Found by a user: MiniLM, which has no head, got 53 % and then 41 % from the same command."""
+    AutoModel.from_pretrained(here / "a").save_pretrained(here / "a")
+    with pytest.raises(SpeechkdError, match="no MaskedLM head"):
+        run(BlimpSettings(data=here / "blimp", checkpoint=[str(here / "a")]))
+
+
+def test_encoders_of_one_name_are_refused_and_results_name_their_encoder(here):
+    shutil.copytree(here / "a", here / "other" / "a")
+    both = [str(here / "a"), str(here / "other" / "a")]
+    with pytest.raises(SpeechkdError, match="both called a"):
+        run(BlimpSettings(data=here / "blimp", checkpoint=both))
+    run(BlimpSettings(data=here / "blimp", checkpoint=[f"b={both[1]}"], out=here / "b.json"))
+    assert json.loads((here / "b.json").read_text())["encoders"]["b"]["source"] == both[1]
+
+
+@pytest.mark.parametrize("out", ["blimp", "not/there.json"])
+def test_where_no_result_can_be_written_nothing_is_judged(here, out):
+    with pytest.raises(SpeechkdError, match="name a file in a folder that is there"):
+        run(BlimpSettings(data=here / "blimp", checkpoint=[str(here / "a")], out=here / out))
