@@ -20,6 +20,7 @@ from pipeline.metrics import Array
 
 DRAWS = 10_000
 LEVEL = 0.95
+REMEDY = "the `speechkd finetune` that made it makes it again"
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,14 @@ class Difference:
         low: lower end of the 95 % interval.
         high: upper end.
         seeds: fine-tuning seeds that both have.
+        groups: videos (or other groups) that the test clips are of.
     """
 
     mean: float
     low: float
     high: float
     seeds: int
+    groups: int
 
     @property
     def beyond_noise(self) -> bool:
@@ -80,9 +83,13 @@ def read_predictions(path: Path, kind: str, outputs: Sequence[str]) -> Predictio
             *(side if many else side[:, 0] for side in sides),
         )
     except FileNotFoundError:
-        raise SpeechkdError(f"{path}: the predictions of a finished cell are missing.") from None
-    except (KeyError, ValueError, IndexError) as error:
-        raise SpeechkdError(f"{path} is not a predictions file ({error!r}).") from None
+        raise SpeechkdError(
+            f"{path}: the predictions of a finished cell are missing; {REMEDY}."
+        ) from None
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise SpeechkdError(
+            f"{path} is not a predictions file ({error!r}); remove it, and {REMEDY}."
+        ) from None
 
 
 _SIDES = ("label", "prediction")
@@ -99,7 +106,8 @@ def difference(
         measure: `accuracy`, `mae` or `pearson`.
 
     Returns:
-        The difference; None where they share no seed or a correlation is undefined.
+        The difference; None where they share no seed, a correlation is undefined, or all clips
+        are of one video, which gives no interval.
 
     Raises:
         SpeechkdError: they were judged on different clips or labels.
@@ -115,7 +123,10 @@ def difference(
                 "not be compared."
             )
     _, group_n = np.unique(np.array(reference.groups), return_inverse=True)
-    drawn_RG, seeds_RS = _draws(int(group_n.max()) + 1, len(seeds))
+    groups = int(group_n.max()) + 1
+    if groups == 1:
+        return None
+    drawn_RG, seeds_RS = _draws(groups, len(seeds))
     sums = [np.stack([_sums(side[s], group_n, measure) for s in seeds]) for side in (first, second)]
     whole = np.ones((1, drawn_RG.shape[1])), np.full((1, len(seeds)), 1 / len(seeds))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -125,7 +136,7 @@ def difference(
         return None
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail])
-    return Difference(mean, float(low), float(high), len(seeds))
+    return Difference(mean, float(low), float(high), len(seeds), groups)
 
 
 @functools.lru_cache(maxsize=4)

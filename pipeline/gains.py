@@ -4,11 +4,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.comparison import Difference, Predictions, difference, read_predictions
+from pipeline.comparison import (
+    REMEDY,
+    Difference,
+    Predictions,
+    difference,
+    read_predictions,
+)
+from pipeline.errors import SpeechkdError
 from pipeline.finished_cells import Folder
 from pipeline.report import ordered, row_name
 
 MEASURES = {"classes": ("accuracy",), "flags": ("accuracy",), "value": ("mae", "pearson")}
+FEW_GROUPS = 20
+"""Below this, percentile intervals of a bootstrap over groups leave out the truth too often."""
 TITLES = {"mae": "MAE", "pearson": "Pearson r"}
 
 
@@ -20,7 +29,7 @@ class Gain:
         measure: the task, or for a regression its measure.
         label: the encoder.
         against: the encoder that it is compared with.
-        found: the difference; None where the two have no seed in common or a figure is undefined.
+        found: the difference; None where there is none to be stated (see `difference`).
         percent: whether the difference is shown in points (times 100).
     """
 
@@ -130,11 +139,12 @@ class Gains:
         """What has to be kept in mind with every one of the comparisons."""
         known = [g for g in (*self.over_baseline, *self.over_control) if g.found]
         fewest = min((gain.found.seeds for gain in known if gain.found), default=0)
+        groups = min((gain.found.groups for gain in known if gain.found), default=FEW_GROUPS)
         said = (
-            f"{len(known)} comparisons with 95 % intervals: about one in twenty leaves out zero by "
-            "chance alone. Intervals are from a paired bootstrap over the test clips' videos and "
-            "over fine-tuning seeds. Each encoder was pre-trained once: how much another "
-            "pre-training seed would change is not in them."
+            f"Comparisons with 95 % intervals: {len(known)}; about one in twenty leaves out zero "
+            "by chance alone. Intervals are from a paired bootstrap over whole groups of test "
+            "clips (MOSEI's videos) and over fine-tuning seeds. Each encoder was pre-trained once: "
+            "how much another pre-training seed would change is not in them."
         )
         if fewest == 1:
             said += (
@@ -143,6 +153,8 @@ class Gains:
             )
         elif fewest < 5:
             said += " With fewer than five seeds they are too narrow."
+        if groups < FEW_GROUPS:
+            said += f" The test clips are of {groups} groups: so few make intervals too narrow."
         if not any(map(is_control, self.checkpoints.values())):
             said += (
                 " There is no control with shuffled or random teacher vectors among these "
@@ -200,11 +212,17 @@ def _controls(checkpoints: Mapping[str, Mapping[str, Any]], label: str) -> list[
 
 
 def _predictions(folder: Folder, label: str, task: str) -> dict[int, Predictions]:
-    return {
-        record["seed"]: read_predictions(path, record["kind"], record["outputs"])
-        for record, path in zip(folder.records, folder.paths, strict=True)
-        if record["checkpoint"]["label"] == label and record["task"] == task
-    }
+    found = {}
+    for record, path in zip(folder.records, folder.paths, strict=True):
+        if record["checkpoint"]["label"] == label and record["task"] == task:
+            one = read_predictions(path, record["kind"], record["outputs"])
+            if len(one.ids) != record["splits"].get("test"):
+                raise SpeechkdError(
+                    f"{path} holds {len(one.ids):,} of {record['splits'].get('test'):,} test "
+                    f"clips; remove it, and {REMEDY}."
+                )
+            found[record["seed"]] = one
+    return found
 
 
 def _counted(gains: Sequence[Gain], seeds: int) -> str:
@@ -216,7 +234,7 @@ def _counted(gains: Sequence[Gain], seeds: int) -> str:
         "better": f"better beyond {noise} in",
         "worse": f"worse beyond {noise} in",
         "noise": "inside the noise, so no difference is shown, in",
-        "–": "no common figures in",
+        "–": "nothing can be stated (no seed in common, one video, or no correlation) in",
     }
     parts = [
         f"{words[verdict]} {_listed(found)}"

@@ -1,6 +1,6 @@
 """The results folder: one file a finished cell, its predictions, and `results.jsonl` of all.
 
-A cell's own file is written last and whole, and is the only proof that the cell is done.
+A cell's own file is written last and whole, and is the proof that the cell is done.
 `results.jsonl` is made anew from those files under a lock after each cell, so any number of
 processes may write at once and a kill tears nothing.
 """
@@ -60,8 +60,8 @@ class Results:
             remove_leftovers(part)
 
     def finished(self, cell: str) -> bool:
-        """Whether the cell is done."""
-        return self._cell(cell).is_file()
+        """Whether the cell is done and its predictions are there."""
+        return self._cell(cell).is_file() and self._predictions(cell).is_file()
 
     def check_weights(self, label: str, weights_sha256: str) -> None:
         """Refuse a checkpoint whose label stands here for other weights.
@@ -85,7 +85,7 @@ class Results:
             SpeechkdError: another command has meanwhile begun other results here.
         """
         _check_same(self._path, self._fixed)
-        write_text(self.folder / "predictions" / f"{cell}.csv", predictions)
+        write_text(self._predictions(cell), predictions)
         write_json(
             self._cell(cell),
             {"format": FORMAT, "cell": cell, **record, "predictions": f"predictions/{cell}.csv"},
@@ -119,6 +119,9 @@ class Results:
 
     def _cell(self, cell: str) -> Path:
         return self.folder / "cells" / f"{cell}.json"
+
+    def _predictions(self, cell: str) -> Path:
+        return self.folder / "predictions" / f"{cell}.csv"
 
 
 def cell_name(label: str, weights_sha256: str, task: str, seed: int) -> str:

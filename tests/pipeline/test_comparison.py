@@ -56,6 +56,14 @@ def test_no_difference_is_called_noise_as_often_as_promised():
     assert inside >= 16
 
 
+def test_one_video_gives_no_interval():
+    """Found by a user: drawn again and again it is the same, so the interval had no width."""
+    sides = [{0: binary(share, 33, seed, videos=[7] * 33)} for share, seed in ((0.9, 0), (0.5, 1))]
+    assert difference(*sides, "accuracy") is None
+    two = [{0: binary(share, 34, seed, videos=[7, 8] * 17)} for share, seed in ((0.9, 0), (0.5, 1))]
+    assert difference(*two, "accuracy").groups == 2
+
+
 def test_clips_of_one_video_are_drawn_together():
     """Ten copies of each clip add no evidence: the interval stays as wide as that of one copy."""
     first, second = binary(0.75, 200, 1), binary(0.70, 200, 2)

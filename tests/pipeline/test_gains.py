@@ -10,10 +10,9 @@ CHECKPOINTS = {
 }
 
 
-def gain(measure, label, low, high, against="none", seeds=5, percent=True):
-    return Gain(
-        measure, label, against, Difference((low + high) / 2, low, high, seeds), percent=percent
-    )
+def gain(measure, label, low, high, against="none", seeds=5, percent=True, groups=100):
+    found = Difference((low + high) / 2, low, high, seeds, groups)
+    return Gain(measure, label, against, found, percent=percent)
 
 
 def gains(over_baseline, over_control=(), checkpoints=CHECKPOINTS):
@@ -62,7 +61,7 @@ def test_few_seeds_and_missing_controls_are_said():
     one = gains([gain("a", "crd", 0.01, 0.02, seeds=1), gain("b", "crd", 0.01, 0.02, seeds=3)])
     assert "may be the luck of one run" in one.caution()
     assert "(1 to 3 seeds)" in one.told()[0]
-    assert "2 comparisons" in one.caution()
+    assert "intervals: 2;" in one.caution()
     assert "too narrow" in gains([gain("a", "crd", 0.01, 0.02, seeds=3)]).caution()
     assert "no control" not in one.caution()
     alone = {k: v for k, v in CHECKPOINTS.items() if k != "mixed"}
@@ -77,3 +76,9 @@ def test_one_seed_is_never_beyond_the_noise_of_fine_tuning():
 
 def test_students_are_those_that_were_taught():
     assert gains([]).students() == ["crd", "mixed", "nst"]
+
+
+def test_few_groups_of_test_clips_are_said():
+    few = gains([gain("a", "crd", 0.01, 0.05, groups=19), gain("b", "crd", 0.01, 0.05)])
+    assert "of 19 groups: so few make intervals too narrow" in few.caution()
+    assert "groups: so few" not in gains([gain("a", "crd", 0.01, 0.05, groups=20)]).caution()

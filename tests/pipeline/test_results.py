@@ -28,6 +28,15 @@ def test_a_finished_cell_is_known_and_stands_in_results_jsonl(tmp_path):
     assert (tmp_path / "r" / line["predictions"]).read_text() == "id\nx\n"
 
 
+def test_a_cell_whose_predictions_are_lost_is_not_done(tmp_path):
+    results = Results(tmp_path / "r", {}, {})
+    results.add("a", record(), "id\n")
+    (tmp_path / "r" / "predictions" / "a.csv").unlink()
+    assert not results.finished("a")
+    results.add("a", record(), "id\n")
+    assert results.finished("a")
+
+
 def test_a_folder_without_a_finished_cell_may_change_its_recipe(tmp_path):
     """What failed before its first cell must not bind the next attempt."""
     first = Results(tmp_path, FIXED, {})

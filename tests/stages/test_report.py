@@ -144,25 +144,48 @@ def test_the_page_needs_nothing_else_and_runs_nothing(full):
     assert any(EVIL in text for text in page.text)
 
 
-def test_encoders_that_answer_as_a_constant_would_are_named_first(tmp_path):
-    results = Results(tmp_path / "r", {}, {})
-    task = TASKS["sentiment3"]
-    add(results, "reads", 0, 0.9, objective="none")
-    add(results, "sleeps", 0, 0.9, objective="crd")
-    path = results.folder / "cells" / "1.json"
-    cell = json.loads(path.read_text())
-    labels = np.random.default_rng(7).integers(0, 3, 60)
-    cell["metrics"] = task.judge(labels, np.eye(3)[np.full(60, 1)])
-    path.write_text(json.dumps(cell))
+def answers(results, cell, predicted, labels):
+    """Give a cell other answers."""
+    path = results.folder / "cells" / f"{cell}.json"
+    record = json.loads(path.read_text())
+    record["metrics"] = TASKS["sentiment3"].judge(labels, np.eye(3)[predicted])
+    path.write_text(json.dumps(record))
     results.collect()
+
+
+def test_encoders_that_answer_as_a_constant_would_are_named_first(tmp_path):
+    """And no other: one that is wrong everywhere has a low balanced accuracy, too."""
+    results = Results(tmp_path / "r", {}, {})
+    for label in ("reads", "sleeps", "errs", "half"):
+        add(results, label, 0, 0.9, objective="none" if label == "reads" else "crd")
+    add(results, "half", 1, 0.9, objective="crd")
+    labels = np.random.default_rng(7).integers(0, 3, 60)
+    answers(results, 1, np.full(60, 1), labels)
+    answers(results, 2, (labels + 1) % 3, labels)
+    answers(results, 3, np.full(60, 1), labels)
     run(ReportSettings(results=[results.folder], out=tmp_path / "report"))
     text = (tmp_path / "report" / "report.md").read_text()
-    assert "- sentiment3: sleeps answer as a constant would (balanced accuracy within 0.5" in text
+    assert "- sentiment3: sleeps answer as a constant would (with every seed, over 99.5 %" in text
 
 
-def test_missing_predictions_are_an_error(full):
-    next((full / "r" / "predictions").glob("*.csv")).unlink()
-    with pytest.raises(SpeechkdError, match="predictions of a finished cell are missing"):
+def test_chance_is_that_of_the_classes_that_occur(tmp_path):
+    results = Results(tmp_path / "r", {}, {})
+    add(results, "m", 0, 0.9, objective="none")
+    answers(results, 0, np.full(60, 2), np.repeat([0, 2], 30))
+    run(ReportSettings(results=[results.folder], out=tmp_path / "report"))
+    assert "balanced accuracy near 50.0" in (tmp_path / "report" / "report.md").read_text()
+
+
+def test_predictions_that_are_missing_or_cut_off_are_an_error_with_a_remedy(full):
+    path = next((full / "r" / "predictions").glob("*.csv"))
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines[:41]))
+    with pytest.raises(
+        SpeechkdError, match=r"holds 40 of 60 test clips; remove it.*makes it again"
+    ):
+        run(ReportSettings(results=[full / "r"], out=full / "report"))
+    path.unlink()
+    with pytest.raises(SpeechkdError, match=r"finished cell are missing; .* makes it again"):
         run(ReportSettings(results=[full / "r"], out=full / "report"))
 
 
