@@ -8,7 +8,14 @@ from typing import Any
 
 from pipeline.errors import SpeechkdError
 from pipeline.mosei.tasks import TASKS
-from pipeline.results import FORMAT, TEACHER, projection_name, read_json
+from pipeline.results import (
+    FORMAT,
+    RESULTS,
+    TEACHER,
+    projection_name,
+    read_asked,
+    read_json,
+)
 from pipeline.untrusted import parse_json, read_text_file
 
 
@@ -76,6 +83,8 @@ class Folder:
         paths: the predictions file of each cell, in the same order.
         projections: where each encoder's vectors lie on a plane, by label: the file.
         teacher: the same of the teacher, where some command was given its cache.
+        missing: label, task and seed of cells that were asked for and are not finished; None in
+            folders of older versions, which do not know.
     """
 
     key: str
@@ -84,6 +93,7 @@ class Folder:
     paths: tuple[Path, ...]
     projections: dict[str, Path]
     teacher: Path | None
+    missing: tuple[tuple[str, str, int], ...] | None
 
 
 def read_folders(folders: Sequence[Path]) -> list[Folder]:
@@ -95,7 +105,7 @@ def read_folders(folders: Sequence[Path]) -> list[Folder]:
     together: dict[str, list[Path]] = {}
     for folder in folders:
         read_results(folder)
-        settings = read_json(folder / "results.json")
+        settings = read_json(folder / RESULTS)
         fixed = {k: v for k, v in settings.items() if k not in ("format", "created_by")}
         together.setdefault(json.dumps(fixed, sort_keys=True), []).append(folder)
     made = []
@@ -132,5 +142,9 @@ def read_folders(folders: Sequence[Path]) -> list[Folder]:
                 found[label] = file
         teachers = (folder / "projections" / f"{TEACHER}.csv" for folder in group)
         teacher = next((path for path in teachers if path.is_file()), None)
-        made.append(Folder(key, ", ".join(map(str, group)), records, paths, found, teacher))
+        asked = {cell for folder in group for cell in read_asked(folder)}
+        missing = tuple(sorted(asked - set(cells))) if asked else None
+        made.append(
+            Folder(key, ", ".join(map(str, group)), records, paths, found, teacher, missing)
+        )
     return made

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from pipeline.cache import TeacherCache
-from pipeline.cluster import ArrayTask, array_task, share, stop_on_sigterm
+from pipeline.cluster import array_task, share, stop_on_sigterm
 from pipeline.errors import SpeechkdError
 from pipeline.finetune_settings import FinetuneSettings
 from pipeline.finetuning import (
@@ -28,7 +28,14 @@ from pipeline.pretrained import Pretrained, check_labels, load_pretrained
 from pipeline.progress import Meter, duration, say
 from pipeline.provenance import record as provenance
 from pipeline.report import print_summary
-from pipeline.results import TEACHER, Results, cell_name, prediction_table, projection_name
+from pipeline.results import (
+    TEACHER,
+    Results,
+    cell_name,
+    check_results,
+    prediction_table,
+    projection_name,
+)
 from pipeline.text_vectors import plane, vectors
 
 
@@ -98,28 +105,25 @@ class Cell:
         return epochs * (counts["train"] + counts["valid"]) + counts["test"]
 
 
-def cells(grid: Grid, checkpoints: Sequence[str], mine: ArrayTask) -> list[Cell]:
-    """This process's share of the grid, in an order that keeps a checkpoint's cells together.
+def cells(grid: Grid, checkpoints: Sequence[str]) -> list[Cell]:
+    """The whole grid, in an order that keeps a checkpoint's cells together.
 
     Args:
         grid: what is asked.
         checkpoints: encoders as given by the user; each is loaded once here, so that a wrong
             one is known before anything is trained.
-        mine: whose share; every cell belongs to exactly one task of an array.
 
     Raises:
         SpeechkdError: a checkpoint cannot be loaded, or two have the same label.
     """
     check_labels(checkpoints)
     described = {given: load_pretrained(given)[0] for given in dict.fromkeys(checkpoints)}
-    whole = [
+    return [
         Cell(given, found, question, seed)
         for (given, found), question, seed in itertools.product(
             described.items(), grid.questions, grid.seeds
         )
     ]
-    sizes = [cell.clips(grid.recipe.epochs) for cell in whole]
-    return [whole[i] for i in share(sizes, mine)]
 
 
 def run_cells(grid: Grid, todo: Sequence[Cell], results: Results, device: torch.device) -> None:
@@ -270,7 +274,7 @@ def finetune(settings: FinetuneSettings, grid: Grid) -> None:
     """Run this process's share of a grid, or only list it.
 
     Args:
-        settings: of the command.
+        settings: of the command; of an array's tasks, each does its share, every cell once.
         grid: what is asked of each encoder; its data and recipe must not change within a
             results folder.
 
@@ -278,19 +282,25 @@ def finetune(settings: FinetuneSettings, grid: Grid) -> None:
         SpeechkdError: a checkpoint cannot be loaded, the results folder holds something else,
             or training fails.
     """
-    todo = cells(grid, settings.checkpoint, array_task(settings.array_task))
+    whole = cells(grid, settings.checkpoint)
+    mine = array_task(settings.array_task)
+    todo = [whole[i] for i in share([cell.clips(grid.recipe.epochs) for cell in whole], mine)]
     for question in grid.questions:
         sizes = ", ".join(f"{split} {n:,}" for split, n in question.counts.items())
         say(f"{question.task.name}: {sizes} clips; {question.task.definition}")
     teacher = _teacher(grid, settings.teacher_cache) if settings.teacher_cache else None
     assumed = ", ".join(f"{name} {value}" for name, value in settings.assumed().items())
     say(f"assumed where the paper is silent: {assumed}")
+    if len(todo) < len(whole):
+        say(f"this task's share: {len(todo):,} of {len(whole):,} cells")
+    fixed = {"data": grid.data, "recipe": grid.recipe.record()}
     if settings.dry_run:
+        check_results(settings.out, fixed)
         for cell in todo:
             print(cell.name)
         return
-    fixed = {"data": grid.data, "recipe": grid.recipe.record()}
     results = Results(settings.out, fixed, {**provenance(), "settings": settings.record()})
+    results.ask((c.checkpoint.label, c.question.task.name, c.seed) for c in whole)
     if teacher:
         results.add_projection(TEACHER, *teacher)
     with stop_on_sigterm("finished cells stay; the same command runs the others"):

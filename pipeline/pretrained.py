@@ -101,6 +101,8 @@ def load_masked_lm(given: str) -> tuple[Pretrained, Student, PreTrainedTokenizer
 def _found(given: str) -> tuple[str, dict[str, Any]]:
     """What to load, and the settings of the run that it came from."""
     source = given.rpartition("=")[2]
+    if not source:
+        raise SpeechkdError(f"--checkpoint {given!r} names no encoder; write LABEL=PATH or PATH.")
     folder = Path(source)
     logging.set_verbosity_error()  # a head that is left out is no news
     logging.disable_progress_bar()

@@ -8,7 +8,7 @@ import csv
 import io
 import re
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.columns import (
@@ -230,12 +230,14 @@ def to_markdown(grid: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(_cell(text) for text in line) + " |" for line in lines)
 
 
-def to_latex(grid: Sequence[Sequence[str]]) -> str:
-    """A table of text as a LaTeX tabular (booktabs)."""
+def to_latex(grid: Sequence[Sequence[str]], title: str) -> str:
+    """A table of text as a LaTeX tabular (booktabs), its title in a comment above."""
     lines = [" & ".join(map(_latex, line)) + r" \\" for line in grid]
     body = "\n".join([lines[0], r"\midrule", *lines[1:]])
     columns = "l" + "r" * (len(grid[0]) - 1)
-    return f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{body}\n\\bottomrule\n\\end{{tabular}}\n"
+    said = " ".join(title.split())
+    begin, end = f"\\begin{{tabular}}{{{columns}}}\n\\toprule", "\\bottomrule\n\\end{tabular}"
+    return f"% {said}\n{begin}\n{body}\n{end}\n"
 
 
 def _latex(text: str) -> str:
@@ -249,16 +251,20 @@ def _latex(text: str) -> str:
     return "".join(special.get(c, c) for c in text)
 
 
-def to_csv(made: Sequence[Table]) -> str:
-    """Every figure of every table, one a line: table, model, column, mean, sigma, seeds."""
+def to_csv(made: Mapping[str, Sequence[Table]]) -> str:
+    """Every figure of every table, one a line; the first column tells whose results it is.
+
+    Args:
+        made: name of a set of results → its tables.
+    """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["table", "model", "column", "mean", "sigma", "seeds"])
-    for table in made:
+    writer.writerow(["results", "table", "model", "column", "mean", "sigma", "seeds"])
+    for name, table in ((name, table) for name, several in made.items() for table in several):
         for label, stats in table.rows:
             for column, stat in zip(table.columns, stats, strict=True):
                 figures = ["", "", 0] if stat is None else [stat.mean, stat.sigma, stat.count]
-                writer.writerow([table.key, label, column.title, *figures])
+                writer.writerow([name, table.key, label, column.title, *figures])
     return text.getvalue()
 
 

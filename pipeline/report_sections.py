@@ -21,6 +21,7 @@ from pipeline.report_page import Section
 from pipeline.results import file_part
 
 NEARLY_ALL = 0.995
+MISSING_TOLD = 5
 NO_BASELINE = "There is no encoder trained with --kd none here, so no gain can be stated."
 
 
@@ -72,7 +73,8 @@ def _findings(folder: Folder, records: Sequence[Record], gains: Gains | None) ->
     """What was compared, how much of it is there, and what it shows, before any table."""
     encoders = len(_checkpoints(records))
     tasks, seeds = (len({record[key] for record in records}) for key in ("task", "seed"))
-    whole = encoders * tasks * seeds
+    missing = folder.missing
+    whole = encoders * tasks * seeds if missing is None else len(records) + len(missing)
     text = [
         f"Encoders: {encoders}; tasks: {tasks}; fine-tuning seeds: {seeds}; {len(records)} of "
         f"{whole} cells are finished."
@@ -82,6 +84,10 @@ def _findings(folder: Folder, records: Sequence[Record], gains: Gains | None) ->
             else ""
         )
     ]
+    if missing:
+        named = [f"{label} {task} seed {seed}" for label, task, seed in missing[:MISSING_TOLD]]
+        more = len(missing) - len(named)
+        text.append(f"Missing: {', '.join(named)}{f' and {more} more' if more else ''}.")
     if origin := split_origin(records[0]):
         text.append(f"The split is {origin}.")
     told = (*_constant(records), *(gains.told() if gains else ()))

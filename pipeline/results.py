@@ -10,7 +10,7 @@ import fcntl
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from pipeline.mosei.tasks import Task
 from pipeline.untrusted import parse_json, read_text_file
 
 FORMAT = 1
+RESULTS = "results.json"
+ASKED = "asked.json"
 TEACHER = "teacher"
 """Name of the teacher's projection; an encoder's has digest and task behind its label."""
 
@@ -42,18 +44,12 @@ class Results:
         self, folder: Path, fixed: Mapping[str, Any], provenance: Mapping[str, Any]
     ) -> None:
         self.folder, self._fixed = folder, fixed
-        self._path = path = folder / "results.json"
+        self._path = path = folder / RESULTS
         with _locked(folder):
-            if not path.exists():
-                others = [p.name for p in folder.iterdir() if not p.name.startswith(".")]
-                if others:
-                    raise SpeechkdError(
-                        f"{folder} is not empty and not a results folder (it holds "
-                        f"{', '.join(sorted(others)[:3])}); name a new folder with --out."
-                    )
-            if not path.exists() or not self.records():
-                for projection in (folder / "projections").glob("*.csv"):
-                    projection.unlink()
+            check_kind(folder)
+            if not path.exists() or (not self.records() and _differing(path, fixed)):
+                for stale in (folder / ASKED, *(folder / "projections").glob("*.csv")):
+                    stale.unlink(missing_ok=True)
                 write_json(path, {"format": FORMAT, **fixed, "created_by": provenance})
         _check_same(path, fixed)
         for part in (folder, *(folder / name for name in ("cells", "predictions", "projections"))):
@@ -62,6 +58,12 @@ class Results:
     def finished(self, cell: str) -> bool:
         """Whether the cell is done and its predictions are there."""
         return self._cell(cell).is_file() and self._predictions(cell).is_file()
+
+    def ask(self, cells: Iterable[tuple[str, str, int]]) -> None:
+        """Note label, task and seed of cells that shall come: a report tells which are missing."""
+        with _locked(self.folder):
+            asked = sorted({*read_asked(self.folder), *cells})
+            write_json(self.folder / ASKED, asked, indent=None)
 
     def check_weights(self, label: str, weights_sha256: str) -> None:
         """Refuse a checkpoint whose label stands here for other weights.
@@ -193,18 +195,67 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def check_results(folder: Path, fixed: Mapping[str, Any]) -> None:
+    """Refuse a folder that results of these settings could not be added to; it may be absent.
+
+    Raises:
+        SpeechkdError: it holds something else, or finished cells of other settings.
+    """
+    check_kind(folder)
+    if any((folder / "cells").glob("*.json")):
+        _check_same(folder / RESULTS, fixed)
+
+
+def check_kind(folder: Path) -> None:
+    """Refuse a folder that holds anything but results.
+
+    Raises:
+        SpeechkdError: it does; the message says what.
+    """
+    if folder.exists() and not (folder / RESULTS).exists():
+        others = [p.name for p in folder.iterdir() if not p.name.startswith(".")]
+        if others:
+            raise SpeechkdError(
+                f"{folder} is not empty and not a results folder (it holds "
+                f"{', '.join(sorted(others)[:3])}); name a new folder with --out."
+            )
+
+
+def read_asked(folder: Path) -> list[tuple[str, str, int]]:
+    """Label, task and seed of every cell that some command was to make; of old folders none.
+
+    Raises:
+        SpeechkdError: the file is damaged.
+    """
+    path = folder / ASKED
+    try:
+        cells = parse_json(read_text_file(path))
+        if not all([type(part) for part in cell] == [str, str, int] for cell in cells):
+            raise ValueError("not a list of label, task and seed")
+        return [tuple(cell) for cell in cells]
+    except FileNotFoundError:
+        return []
+    except (TypeError, ValueError) as error:
+        raise SpeechkdError(
+            f"{path} is damaged ({error}); remove it: finetune writes it anew."
+        ) from None
+
+
 def _check_same(path: Path, fixed: Mapping[str, Any]) -> None:
-    there = read_json(path)
-    now = json.loads(json.dumps(fixed))
-    differing = [
-        f"{name}: {_short(old)} there, {_short(new)} now"
-        for name, old, new in _differences({k: there.get(k) for k in now}, now)
-    ]
-    if differing:
+    if differing := _differing(path, fixed):
         raise SpeechkdError(
             f"{path.parent} holds results of another recipe or data set, and one table must not "
             f"mix them ({'; '.join(differing)}). Use another --out, or the same settings."
         )
+
+
+def _differing(path: Path, fixed: Mapping[str, Any]) -> list[str]:
+    there = read_json(path)
+    now = json.loads(json.dumps(fixed))
+    return [
+        f"{name}: {_short(old)} there, {_short(new)} now"
+        for name, old, new in _differences({k: there.get(k) for k in now}, now)
+    ]
 
 
 def _differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -1,7 +1,9 @@
 """Rows of a text table: CSV, TSV or JSON lines, UTF-8, with a line number each for messages."""
 
+import codecs
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,10 +90,17 @@ def _lines(path: Path) -> Iterator[str]:
         raise SpeechkdError(
             f"{path}, line {_first_bad_line(path)}: not UTF-8 text (byte "
             f"0x{error.object[error.start]:02x}); save the file as UTF-8, for instance "
-            f"`iconv -f WINDOWS-1252 -t UTF-8 {path.name} > utf8{path.suffix}`."
+            f"`iconv -f {_encoding(path)} -t UTF-8 {path.name} > utf8{path.suffix}`."
         ) from None
     except OSError as error:
         raise SpeechkdError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def _encoding(path: Path) -> str:
+    """What a file that is not UTF-8 most likely is."""
+    with path.open("rb") as file:
+        marked = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return "UTF-16" if marked else "WINDOWS-1252"
 
 
 def _first_bad_line(path: Path) -> int:
@@ -129,7 +138,7 @@ def _csv_rows(path: Path) -> Iterator[Row]:
     lines = _lines(path)
     header = next(lines, "")
     delimiter = _delimiter(path, header)
-    names = [name.strip() for name in _split(header, delimiter, path)]
+    names = _names(_split(header, delimiter, path), path)
     # strict: else a quote that is never closed swallows all rows after it without a word
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     begin = 2
@@ -150,9 +159,17 @@ def _tsv_rows(path: Path) -> Iterator[Row]:
     for number, line in enumerate(_lines(path), start=1):
         values = _split(line, "\t", path)
         if not names:
-            names = [value.strip() for value in values]
+            names = _names(values, path)
         elif values != [""]:
             yield _row(number, names, values)
+
+
+def _names(values: list[str], path: Path) -> list[str]:
+    names = [value.strip() for value in values]
+    twice = [name for name, count in Counter(names).items() if name and count > 1]
+    if twice:
+        raise SpeechkdError(f"{path} has two columns called {twice[0]}; rename one.")
+    return names
 
 
 def _row(line: int, names: list[str], values: list[str]) -> Row:

@@ -105,6 +105,7 @@ def run(settings: MoseiSettings) -> None:
         text=settings.text,
         folds=settings.folds,
         allow_pickle=settings.allow_pickle,
+        own_split=settings.split == "given",
     )
     for what, count in corpus.notes.items():
         say(f"{settings.data.name}: {what}: {count:,}")

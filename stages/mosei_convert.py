@@ -54,7 +54,7 @@ def run(settings: ConvertSettings) -> None:
         allow_pickle=settings.allow_pickle,
     )
     write_table(corpus, settings.out)
-    print(f"{settings.out}: {len(corpus.clips):,} clips")
+    print(f"{settings.out}: {len(corpus.clips):,} clips of {corpus.source}")
     for split, count in corpus.counts().items():
         clips = corpus.of("" if split == "none" else split)
         videos = len({clip.video_id for clip in clips})

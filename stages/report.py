@@ -2,8 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from pipeline.errors import SpeechkdError
 from pipeline.settings import Settings, setting
+
+if TYPE_CHECKING:
+    from pipeline.report import Table
+    from pipeline.report_page import Section
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,6 +18,11 @@ class ReportSettings(Settings):
 
     results: list[Path] = setting(help="Results folders of `speechkd finetune`.", argument=True)
     out: Path = setting(help="Folder for report.md, report.html, report.csv and figures.")
+
+    def check(self) -> None:
+        """Refuse what is no folder before any work is done."""
+        if self.out.exists() and not self.out.is_dir():
+            raise SpeechkdError(f"--out {self.out} is a file; name a folder.")
 
 
 def run(settings: ReportSettings) -> None:
@@ -30,13 +41,20 @@ def run(settings: ReportSettings) -> None:
     from pipeline.report_sections import sections
 
     folders = read_folders(settings.results)
-    made, every = [], []
+    made: list[Section] = []
+    every: dict[str, list[Table]] = {}
     for folder in folders:
         if len(folders) > 1:
             print(f"\n{folder.name}")
-        print_summary(folder.records)
-        every += tables(folder.records)
-        made += sections(folder)
+        try:
+            print_summary(folder.records)
+            every[folder.name] = tables(folder.records)
+            made += sections(folder)
+        except (KeyError, TypeError) as error:
+            raise SpeechkdError(
+                f"{folder.name}: a record in results.jsonl is not as finetune writes it "
+                f"({error!r}). The same finetune again writes that file anew from cells/."
+            ) from error
     for part in (settings.out, settings.out / "figures"):
         remove_leftovers(part)
     for section in made:
@@ -45,5 +63,10 @@ def run(settings: ReportSettings) -> None:
     write_text(settings.out / "report.md", as_markdown(made))
     write_text(settings.out / "report.html", as_html(made))
     write_text(settings.out / "report.csv", to_csv(every))
-    write_text(settings.out / "report.tex", "\n".join(to_latex(t.grid()) for t in every))
+    latex = [
+        to_latex(table.grid(), f"{name}: {table.title}")
+        for name, several in every.items()
+        for table in several
+    ]
+    write_text(settings.out / "report.tex", "\n".join(latex))
     print(f"{settings.out / 'report.html'}")

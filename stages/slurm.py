@@ -237,6 +237,7 @@ def _tasks(settings: FinetuneSettings) -> tuple[str, ...]:
                 text=settings.text,
                 folds=settings.folds,
                 allow_pickle=settings.allow_pickle,
+                own_split=settings.split == "given",
             )
             grid = mosei_grid(settings, corpus)
             return tuple(question.task.name for question in grid.questions)

@@ -6,7 +6,7 @@ from pathlib import Path
 from pipeline.errors import SpeechkdError
 from pipeline.mosei.csd import read_labels
 from pipeline.mosei.pickles import read_pickled
-from pipeline.mosei.table import Clip, Corpus, tidy, with_folds
+from pipeline.mosei.table import Clip, Corpus, check_splits, tidy, with_folds
 from pipeline.mosei.tables import SUFFIXES, read_folds, read_table
 from pipeline.mosei.transcripts import open_texts, transcript_folder, with_texts
 
@@ -17,6 +17,7 @@ def read_mosei(
     text: Path | None = None,
     folds: Path | None = None,
     allow_pickle: bool = False,
+    own_split: bool = True,
 ) -> Corpus:
     """Read CMU-MOSEI.
 
@@ -28,9 +29,11 @@ def read_mosei(
         folds: which video is in which split; replaces the file's own. For a `.csd` by default
             the SDK's `cmu_mosei_std_folds.py` beside it.
         allow_pickle: admit pickles, read as data only.
+        own_split: the file's own split will be used, so it must be sound.
 
     Raises:
-        SpeechkdError: nothing there can be read, with what was found and what would do.
+        SpeechkdError: nothing there can be read, with what was found and what would do; or the
+            split is unsound.
     """
     if path.is_dir():
         path = _in_folder(path)
@@ -57,7 +60,11 @@ def read_mosei(
             f"{path}: CMU-MOSEI is read from {', '.join(SUFFIXES)}, .csd, .pkl or a folder of "
             "those; see docs/mosei.md."
         )
-    return with_folds(corpus, read_folds(folds), str(folds)) if folds else corpus
+    if folds:
+        return with_folds(corpus, read_folds(folds), str(folds))
+    if own_split:
+        check_splits(corpus.clips, corpus.source)
+    return corpus
 
 
 def _with_texts(segments: list[Clip], source: Path, notes: Counter[str]) -> list[Clip]:

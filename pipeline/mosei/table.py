@@ -91,8 +91,7 @@ def tidy(clips: Iterable[Clip], source: str, notes: Mapping[str, int] | None = N
     without any label are left out; each is counted in the notes.
 
     Raises:
-        SpeechkdError: no clip is left, two clips have one id, a split has an unknown name, or
-            a video is in two splits.
+        SpeechkdError: no clip is left, or two clips have one id.
     """
     counted: Counter[str] = Counter(notes or {})
     kept: list[Clip] = []
@@ -111,7 +110,6 @@ def tidy(clips: Iterable[Clip], source: str, notes: Mapping[str, int] | None = N
             + "; is it CMU-MOSEI in one of the layouts of docs/mosei.md?"
         )
     _check_ids(kept, source)
-    _check_splits(kept, source)
     return Corpus(tuple(kept), source, {key: n for key, n in counted.items() if n})
 
 
@@ -150,7 +148,12 @@ def _check_ids(clips: Sequence[Clip], source: str) -> None:
         )
 
 
-def _check_splits(clips: Sequence[Clip], source: str) -> None:
+def check_splits(clips: Sequence[Clip], source: str) -> None:
+    """Refuse splits that must not be trained and tested on.
+
+    Raises:
+        SpeechkdError: a split has an unknown name, or a video is in two.
+    """
     home: dict[str, str] = {}
     for clip in clips:
         if clip.split not in (*SPLITS, ""):
@@ -181,7 +184,7 @@ def with_folds(corpus: Corpus, folds: Mapping[str, str], folds_source: str) -> C
             f"(first there: {sorted(videos)[0]}; first in the list: {min(folds, default='none')})."
         )
     clips = tuple(replace(clip, split=folds.get(clip.video_id, "")) for clip in corpus.clips)
-    _check_splits(clips, folds_source)
+    check_splits(clips, folds_source)
     notes = {
         **corpus.notes,
         "clips of videos in no fold": sum(clip.split == "" for clip in clips),

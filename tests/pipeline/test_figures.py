@@ -30,7 +30,7 @@ def test_pictures_grow_with_what_they_hold():
     many = figures.confusions({str(i): [[1, 0], [0, 1]] for i in range(5)}, ("x", "y"))
     assert size(many)[0] > 1.5 * size(one)[0]
     look = figures.looks({"a$b": ("crd", False)})["a$b"]
-    few = {"t": [("a$b", Difference(0.1, 0.0, 0.2, 1), look)]}
+    few = {"t": [("a$b", Difference(0.1, 0.0, 0.2, 1, 100), look)]}
     assert size(figures.gains(few, "none"))[0] > 0
 
 

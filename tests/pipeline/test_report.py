@@ -88,7 +88,7 @@ def test_labels_cannot_break_a_table():
 
 def test_csv_has_every_figure_in_full():
     made = tables([classes("m", s, 8 + s) for s in (0, 1)])
-    rows = list(csv.DictReader(io.StringIO(to_csv(made))))
+    rows = list(csv.DictReader(io.StringIO(to_csv({"r": made}))))
     row = next(r for r in rows if r["model"] == "m" and r["column"] == "sentiment2")
     assert (float(row["mean"]), row["seeds"]) == (pytest.approx(0.85), "2")
     assert len(rows) == 2 * 6
@@ -152,6 +152,7 @@ def test_other_tasks_get_tables_of_their_own():
 
 
 def test_latex_escapes_what_it_must():
-    text = to_latex([["model", "a_b"], ["50 % & more", "1.0 ± 0.1"]])
+    text = to_latex([["model", "a_b"], ["50 % & more", "1.0 ± 0.1"]], "of\nr: Table")
+    assert text.startswith("% of r: Table\n\\begin{tabular}")
     assert r"50 \% \& more & 1.0 $\pm$ 0.1 \\" in text
     assert r"a\_b" in text

@@ -8,7 +8,7 @@ import pytest
 from pipeline.errors import SpeechkdError
 from pipeline.finished_cells import read_results
 from pipeline.mosei.tasks import TASKS
-from pipeline.results import Results, cell_name, prediction_table
+from pipeline.results import TEACHER, Results, cell_name, prediction_table, read_asked
 
 FIXED = {"data": {"sha256": "a" * 64}, "recipe": {"epochs": 3, "pooling": "cls"}}
 
@@ -40,10 +40,24 @@ def test_a_cell_whose_predictions_are_lost_is_not_done(tmp_path):
 def test_a_folder_without_a_finished_cell_may_change_its_recipe(tmp_path):
     """What failed before its first cell must not bind the next attempt."""
     first = Results(tmp_path, FIXED, {})
+    first.ask([("m", "sentiment3", 0)])
+    first.add_projection(TEACHER, ["a"], ["1"], np.zeros((1, 2)), 1.0)
+    Results(tmp_path, FIXED, {}).ask([("m", "sentiment3", 1)])  # another task of one array
+    assert read_asked(tmp_path) == [("m", "sentiment3", 0), ("m", "sentiment3", 1)]
+    assert first.has_projection(TEACHER)
     other = {**FIXED, "recipe": {"epochs": 4, "pooling": "cls"}}
     Results(tmp_path, other, {}).add("one", record(), "")
     with pytest.raises(SpeechkdError, match=r"recipe\.epochs: 4 there, 3 now"):
         first.add("two", record(), "")
+    assert read_asked(tmp_path) == []
+    assert not first.has_projection(TEACHER)
+
+
+@pytest.mark.parametrize("text", ["{", "3", '[["m", "t"]]', '[["m", "t", true]]', "[5]"])
+def test_a_list_of_asked_cells_that_is_damaged_is_told(tmp_path, text):
+    (tmp_path / "asked.json").write_text(text)
+    with pytest.raises(SpeechkdError, match=r"asked\.json is damaged.*remove it"):
+        read_asked(tmp_path)
 
 
 def test_another_recipe_is_refused_with_both_values(tmp_path):

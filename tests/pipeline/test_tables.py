@@ -111,3 +111,14 @@ def test_a_quote_that_is_never_closed_is_an_error_with_its_line(tmp_path):
         SpeechkdError, match=r"t\.csv: the row that begins on line 2 .*field larger"
     ):
         list(read_rows(path))
+
+
+def test_utf_16_is_known_and_two_columns_of_one_name_are_refused(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("text,label\na,1\n", encoding="utf-16")
+    with pytest.raises(SpeechkdError, match="iconv -f UTF-16 -t UTF-8"):
+        list(read_rows(path))
+    for path, mark in ((path, ","), (tmp_path / "t.tsv", "\t")):
+        path.write_text(f"text{mark}label{mark} label\na{mark}1{mark}2\n")
+        with pytest.raises(SpeechkdError, match="two columns called label"):
+            list(read_rows(path))

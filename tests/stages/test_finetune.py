@@ -13,6 +13,7 @@ from pipeline.finetuning import train_cell
 from pipeline.finished_cells import read_folders, read_results
 from pipeline.projections import read_projection
 from pipeline.report import tables
+from pipeline.report_sections import sections
 from stages.finetune import MoseiSettings, run
 from tests.encoders import save_encoder
 from tests.made_up import identity, manifest, shard_result
@@ -97,6 +98,40 @@ def test_a_cache_of_other_clips_is_refused_before_anything_is_trained(here, tmp_
     with pytest.raises(SpeechkdError, match=r"has 1 of the 12.*'video4\[0\]' here and 'some/clip'"):
         run(settings(here, tmp_path / "r", teacher_cache=str(tmp_path / "cache"), dry_run=dry_run))
     assert not (tmp_path / "r").exists()
+
+
+def test_a_report_of_part_of_a_grid_tells_what_is_missing(here, tmp_path):
+    """Found by a user: after one of three tasks of an array it said 2 of 2 cells."""
+    share = {"task": ["sentiment3"], "seeds": "0-2", "out": tmp_path / "r"}
+    run(settings(here, array_task="1/3", **share))
+    (folder,) = read_folders([tmp_path / "r"])
+    (done,) = [record["seed"] for record in folder.records]
+    assert folder.missing == tuple(("a", "sentiment3", s) for s in range(3) if s != done)
+    text = sections(folder)[0].text
+    assert "1 of 3 cells are finished" in text[0]
+    assert text[1].startswith("Missing: a sentiment3 seed ")
+    run(settings(here, **share))
+    (folder,) = read_folders([tmp_path / "r"])
+    assert folder.missing == ()
+    assert "3 of 3 cells are finished" in sections(folder)[0].text[0]
+
+
+def test_a_made_split_does_not_ask_for_a_sound_one(here, tmp_path):
+    data = tmp_path / "label.csv"
+    text = (here / "label.csv").read_text()
+    data.write_text(text.replace(",train\n", ",test\n", 1).replace(",valid\n", ",dev\n", 1))
+    changes = {"data": data, "task": ["sentiment3"], "dry_run": True}
+    with pytest.raises(SpeechkdError, match=r"splits are train, valid, test|both in"):
+        run(settings(here, tmp_path / "r", **changes))
+    run(settings(here, tmp_path / "r", split="made", **changes))
+
+
+def test_another_recipe_is_refused_in_a_dry_run_too(here, tmp_path):
+    run(settings(here, tmp_path / "r", task=["sentiment3"]))
+    with pytest.raises(SpeechkdError, match=r"recipe\.epochs: 1 there, 2 now"):
+        run(settings(here, tmp_path / "r", task=["sentiment3"], epochs=2, dry_run=True))
+    run(settings(here, tmp_path / "not there", task=["sentiment3"], dry_run=True))
+    assert not (tmp_path / "not there").exists()
 
 
 def test_a_finished_cell_is_never_run_again(here, tmp_path, monkeypatch):

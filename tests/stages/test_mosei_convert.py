@@ -1,6 +1,7 @@
 import pytest
 
 from pipeline.errors import SpeechkdError
+from pipeline.mosei.reading import read_mosei
 from pipeline.mosei.tables import read_table
 from stages.mosei_convert import ConvertSettings, run
 from tests.pipeline.mosei.made import write_mmsa
@@ -10,9 +11,23 @@ def test_the_table_is_written_and_its_counts_are_printed(tmp_path, capsys):
     data = write_mmsa(tmp_path / "label.csv", 60)
     run(ConvertSettings(data=data, out=tmp_path / "tidy.jsonl"))
     shown = capsys.readouterr().out
-    assert "60 clips" in shown
+    assert f"60 clips of {data}" in shown
     assert "train: 36 clips of 12 videos; sentiment -3 to +3: " in shown
     assert read_table(tmp_path / "tidy.jsonl").sha256 == read_table(data).sha256
+
+
+def test_a_video_in_two_splits_needs_another_split(tmp_path):
+    """Found by a user: --split made and --folds, the remedies told, gave the same error again."""
+    data = write_mmsa(tmp_path / "label.csv", 60)
+    data.write_text(data.read_text().replace(",train\n", ",test\n", 1))
+    with pytest.raises(SpeechkdError, match="or use --split made"):
+        run(ConvertSettings(data=data, out=tmp_path / "tidy.csv"))
+    assert len(read_mosei(data, own_split=False).clips) == 60
+    (tmp_path / "folds.csv").write_text(
+        "video_id,split\n" + "".join(f"video{v},{('train', 'test')[v % 2]}\n" for v in range(20))
+    )
+    run(ConvertSettings(data=data, out=tmp_path / "tidy.csv", folds=tmp_path / "folds.csv"))
+    assert read_mosei(tmp_path / "tidy.csv").counts() == {"train": 30, "valid": 0, "test": 30}
 
 
 def test_a_folder_without_labels_is_told(tmp_path):

@@ -1,3 +1,4 @@
+import csv
 import html.parser
 import json
 
@@ -203,6 +204,31 @@ def test_results_of_two_recipes_never_share_a_table(tmp_path, capsys):
     assert "model-b" in second
     assert (tmp_path / "report" / "figures" / "2-losses.png").exists()
     assert str(tmp_path / "b") in capsys.readouterr().out
+    rows = list(csv.DictReader((tmp_path / "report" / "report.csv").open()))
+    told = {(row["results"], row["model"]) for row in rows if row["model"].startswith("model")}
+    a, b, c = map(str, folders)
+    assert told == {(f"{a}, {c}", "model-a"), (f"{a}, {c}", "model-c"), (b, "model-b")}
+    titles = (tmp_path / "report" / "report.tex").read_text().split("\n% ")
+    assert len(titles) == 2
+    assert titles[1].startswith(f"{b}: ")
+
+
+@pytest.mark.parametrize("name", ["metrics", "provenance"])
+def test_a_record_without_what_is_needed_is_told(full, name):
+    for path in (full / "r" / "cells").glob("*.json"):
+        record = json.loads(path.read_text())
+        del record[name]["accuracy" if name == "metrics" else "git_commit"]
+        path.write_text(json.dumps(record))
+        break
+    Results(full / "r", {"data": 1}, {}).collect()
+    with pytest.raises(SpeechkdError, match=r"not as finetune writes it \(KeyError"):
+        run(ReportSettings(results=[full / "r"], out=full / "report"))
+
+
+def test_a_file_cannot_be_the_reports_folder(full):
+    (full / "file").touch()
+    with pytest.raises(SpeechkdError, match="is a file; name a folder"):
+        run(ReportSettings(results=[full / "r"], out=full / "file"))
 
 
 def test_one_label_for_two_encoders_is_refused(tmp_path):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import SpeechkdError
-from pipeline.mosei.table import MADE_SHARES, Clip, made_split, tidy, with_folds
+from pipeline.mosei.table import MADE_SHARES, Clip, check_splits, made_split, tidy, with_folds
 
 
 def clip(video="v", number=0, split="train", text="so it goes", sentiment=1.0, **more):
@@ -40,8 +40,9 @@ def test_nothing_left_is_an_error_that_says_why():
 
 
 def test_a_video_in_two_splits_is_an_error():
+    corpus = tidy([clip(), clip(number=1, split="test")], "here")
     with pytest.raises(SpeechkdError, match=r"here: video v is both in train and in test"):
-        tidy([clip(), clip(number=1, split="test")], "here")
+        check_splits(corpus.clips, "here")
 
 
 def test_a_clip_listed_twice_is_an_error():
