@@ -118,7 +118,8 @@ def test_utf_16_is_known_and_two_columns_of_one_name_are_refused(tmp_path):
     path.write_text("text,label\na,1\n", encoding="utf-16")
     with pytest.raises(SpeechkdError, match="iconv -f UTF-16 -t UTF-8"):
         list(read_rows(path))
-    for path, mark in ((path, ","), (tmp_path / "t.tsv", "\t")):
+    for name, mark in (("t.csv", ","), ("t.tsv", "\t")):
+        path = tmp_path / name
         path.write_text(f"text{mark}label{mark} label\na{mark}1{mark}2\n")
         with pytest.raises(SpeechkdError, match="two columns called label"):
             list(read_rows(path))
