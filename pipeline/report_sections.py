@@ -97,8 +97,8 @@ def _findings(folder: Folder, records: Sequence[Record], gains: Gains | None) ->
 
 
 def _constant(records: Sequence[Record]) -> list[str]:
-    """A sentence on each task that some encoders answer as if they had not read the texts."""
-    said = []
+    """Which encoders answer which tasks as if they had not read the texts."""
+    tasks: dict[str, list[str]] = {}
     for task, flag, cells in _judged(records):
         found = [
             label
@@ -110,11 +110,12 @@ def _constant(records: Sequence[Record]) -> list[str]:
             )
         ]
         if found:
-            said.append(
-                f"{task}: {', '.join(found)} answer as a constant would (with every seed, over "
-                f"{100 * NEARLY_ALL:g} % of the test clips get one and the same class)."
-            )
-    return said
+            tasks.setdefault(", ".join(found), []).append(task)
+    return [
+        f"{', '.join(asked)}: {labels} answer as a constant would (with every seed, over "
+        f"{100 * NEARLY_ALL:g} % of the test clips get one and the same class)."
+        for labels, asked in tasks.items()
+    ]
 
 
 def _judged(records: Sequence[Record]) -> Iterator[tuple[str, str, list[Record]]]:
