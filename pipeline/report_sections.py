@@ -110,9 +110,9 @@ def _constant(records: Sequence[Record]) -> list[str]:
             )
         ]
         if found:
-            tasks.setdefault(", ".join(found), []).append(task)
+            tasks.setdefault(", ".join(found), []).append(task.replace(": ", "/"))
     return [
-        f"{', '.join(asked)}: {labels} answer as a constant would (with every seed, over "
+        f"{labels} answer as a constant would in {', '.join(asked)} (with every seed, over "
         f"{100 * NEARLY_ALL:g} % of the test clips get one and the same class)."
         for labels, asked in tasks.items()
     ]

@@ -166,7 +166,7 @@ def test_encoders_that_answer_as_a_constant_would_are_named_first(tmp_path):
     answers(results, 3, np.full(60, 1), labels)
     run(ReportSettings(results=[results.folder], out=tmp_path / "report"))
     text = (tmp_path / "report" / "report.md").read_text()
-    assert "- sentiment3: sleeps answer as a constant would (with every seed, over 99.5 %" in text
+    assert "- sleeps answer as a constant would in sentiment3 (with every seed, over 99.5 %" in text
 
 
 def test_chance_is_that_of_the_classes_that_occur(tmp_path):
