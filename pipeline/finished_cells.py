@@ -78,7 +78,8 @@ class Folder:
 
     Attributes:
         key: short name for files where there are several; else empty.
-        name: what to call them.
+        name: what to call them: the folders as given.
+        short: the same wherever the folders lie: their own names, numbered where there are several.
         records: the finished cells.
         paths: the predictions file of each cell, in the same order.
         projections: where each encoder's vectors lie on a plane, by label: the file.
@@ -89,6 +90,7 @@ class Folder:
 
     key: str
     name: str
+    short: str
     records: tuple[dict[str, Any], ...]
     paths: tuple[Path, ...]
     projections: dict[str, Path]
@@ -144,7 +146,7 @@ def read_folders(folders: Sequence[Path]) -> list[Folder]:
         teacher = next((path for path in teachers if path.is_file()), None)
         asked = {cell for folder in group for cell in read_asked(folder)}
         missing = tuple(sorted(asked - set(cells))) if asked else None
-        made.append(
-            Folder(key, ", ".join(map(str, group)), records, paths, found, teacher, missing)
-        )
+        name = ", ".join(map(str, group))
+        short = (f"{key}: " if key else "") + ", ".join(folder.resolve().name for folder in group)
+        made.append(Folder(key, name, short, records, paths, found, teacher, missing))
     return made

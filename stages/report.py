@@ -48,7 +48,7 @@ def run(settings: ReportSettings) -> None:
             print(f"\n{folder.name}")
         try:
             print_summary(folder.records)
-            every[folder.name] = tables(folder.records)
+            every[folder.short] = tables(folder.records)
             made += sections(folder)
         except (KeyError, TypeError) as error:
             raise SpeechkdError(
