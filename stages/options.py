@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 import typer
 
-from pipeline.errors import SpeechkdError
+from pipeline.errors import KEPT, SpeechkdError
 from pipeline.settings import Settings
 
 ORIGINS = {"paper": "The paper's.", "assumed": "Assumed: the paper is silent.", "ours": ""}
@@ -37,6 +37,11 @@ def register(
         except KeyboardInterrupt:
             sys.stderr.write("interrupted; the same command carries on from what is finished\n")
             raise
+        except EOFError as error:  # of a connection to it; typer would say "Aborted." and no more
+            raise SpeechkdError(
+                "a process that this command had started is gone, perhaps killed for the memory "
+                f"it took. {KEPT}"
+            ) from error
 
     invoke.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     invoke.__annotations__ = {p.name: p.annotation for p in parameters}

@@ -11,6 +11,8 @@ from click.testing import CliRunner
 from pipeline.errors import SpeechkdError
 from pipeline.settings import Settings
 from stages import cli
+from stages.doctor import DoctorSettings
+from stages.options import register
 
 COMMANDS = {
     ("shard",): "shard",
@@ -96,6 +98,22 @@ def test_a_failure_is_one_message_and_status_1(tmp_path):
     assert done.stderr.startswith("error: ")
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "c").exists()
+
+
+def test_a_lost_process_is_told(capsys, monkeypatch, tmp_path):
+    """Killed as it starts it leaves an EOFError, of which typer says "Aborted." and no more."""
+
+    def lost(_):
+        raise EOFError
+
+    app = typer.Typer()
+    register(app, "doctor", DoctorSettings, lost)
+    monkeypatch.setattr("stages.cli.app", app)
+    monkeypatch.setattr("sys.argv", ["speechkd", "--folder", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    assert "error: a process that this command had started is gone" in capsys.readouterr().err
 
 
 def test_unknown_option_is_refused():
