@@ -25,7 +25,9 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from pipeline.finetune_settings import FinetuneSettings
 from pipeline.finetuning import Examples, tokenize, train_cell
+from pipeline.grid import recipe_of
 from pipeline.judge import Recipe
 from pipeline.mosei.reading import read_mosei
 from pipeline.mosei.tasks import TASKS, targets
@@ -107,20 +109,14 @@ def main() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    recipe = Recipe(
-        epochs=given.epochs,
-        learning_rate=2e-5,
-        batch_size=32,
-        warmup_fraction=0.1,
-        weight_decay=0.01,
-        dropout=0.1,
-        clip_norm=1.0,
-        pooling="cls",
-        head="tanh",
-        selection="last",
-        regression_loss="mse",
-        max_tokens=MAX_TOKENS,
-        precision=given.precision,
+    recipe = recipe_of(
+        FinetuneSettings(
+            checkpoint=[given.encoder],
+            out=Path(),
+            epochs=given.epochs,
+            max_tokens=MAX_TOKENS,
+            precision=given.precision,
+        )
     )
     clips = read_mosei(given.data).of("train")[: given.clips]
     _, _, tokenizer = load_pretrained(given.encoder)

@@ -105,8 +105,9 @@ def read_folders(folders: Sequence[Path]) -> list[Folder]:
         SpeechkdError: a folder is no results folder, or one label stands for different weights.
     """
     together: dict[str, list[Path]] = {}
+    results: dict[Path, list[dict[str, Any]]] = {}
     for folder in folders:
-        read_results(folder)
+        results[folder] = read_results(folder)
         settings = read_json(folder / RESULTS)
         fixed = {k: v for k, v in settings.items() if k not in ("format", "created_by")}
         together.setdefault(json.dumps(fixed, sort_keys=True), []).append(folder)
@@ -115,7 +116,7 @@ def read_folders(folders: Sequence[Path]) -> list[Folder]:
         cells: dict[tuple[str, str, int], tuple[dict[str, Any], Path]] = {}
         weights: dict[str, str] = {}
         for folder in group:
-            for record in read_results(folder):
+            for record in results[folder]:
                 if fault := _fault(record):
                     raise SpeechkdError(
                         f"{folder / 'results.jsonl'} holds what is no record of a cell ({fault})."

@@ -110,7 +110,8 @@ def _constant(records: Sequence[Record]) -> list[str]:
             )
         ]
         if found:
-            tasks.setdefault(", ".join(found), []).append(task.replace(": ", "/"))
+            name = f"{task}/{flag}" if flag else task
+            tasks.setdefault(", ".join(found), []).append(name)
     return [
         f"{labels} answer as a constant would in {', '.join(asked)} (with every seed, over "
         f"{100 * NEARLY_ALL:g} % of the test clips get one and the same class)."
@@ -119,14 +120,14 @@ def _constant(records: Sequence[Record]) -> list[str]:
 
 
 def _judged(records: Sequence[Record]) -> Iterator[tuple[str, str, list[Record]]]:
-    """Every question with an accuracy: what to call it, its flag where there are several, cells."""
+    """Every question with an accuracy: its task, its flag where that has several, its cells."""
     for task in dict.fromkeys(r["task"] for r in records if r["kind"] != "value"):
         cells = [r for r in records if r["task"] == task]
         if cells[0]["kind"] == "classes":
             yield task, "", cells
         else:
             for flag in cells[0]["outputs"]:
-                yield f"{task}: {flag}", flag, cells
+                yield task, flag, cells
 
 
 def _metrics(record: Record, flag: str) -> Mapping[str, Any]:
@@ -232,8 +233,10 @@ def _planes(folder: Folder, names: Mapping[str, str]) -> list[Section]:
 def _details(records: Sequence[Record]) -> list[Section]:
     """What must stand beside an accuracy to read it, and the confusion matrices."""
     return [
-        _detail(name, cells, flag, ("absent", "present") if flag else cells[0]["outputs"])
-        for name, flag, cells in _judged(records)
+        _detail(f"{task}: {flag}", cells, flag, ("absent", "present"))
+        if flag
+        else _detail(task, cells, "", cells[0]["outputs"])
+        for task, flag, cells in _judged(records)
     ]
 
 

@@ -46,7 +46,7 @@ class Results:
         self.folder, self._fixed = folder, fixed
         self._path = path = folder / RESULTS
         with _locked(folder):
-            check_kind(folder)
+            _check_kind(folder)
             if not path.exists() or (not self.records() and _differing(path, fixed)):
                 for stale in (folder / ASKED, *(folder / "projections").glob("*.csv")):
                     stale.unlink(missing_ok=True)
@@ -201,24 +201,9 @@ def check_results(folder: Path, fixed: Mapping[str, Any]) -> None:
     Raises:
         SpeechkdError: it holds something else, or finished cells of other settings.
     """
-    check_kind(folder)
+    _check_kind(folder)
     if any((folder / "cells").glob("*.json")):
         _check_same(folder / RESULTS, fixed)
-
-
-def check_kind(folder: Path) -> None:
-    """Refuse a folder that holds anything but results.
-
-    Raises:
-        SpeechkdError: it does; the message says what.
-    """
-    if folder.exists() and not (folder / RESULTS).exists():
-        others = [p.name for p in folder.iterdir() if not p.name.startswith(".")]
-        if others:
-            raise SpeechkdError(
-                f"{folder} is not empty and not a results folder (it holds "
-                f"{', '.join(sorted(others)[:3])}); name a new folder with --out."
-            )
 
 
 def read_asked(folder: Path) -> list[tuple[str, str, int]]:
@@ -239,6 +224,16 @@ def read_asked(folder: Path) -> list[tuple[str, str, int]]:
         raise SpeechkdError(
             f"{path} is damaged ({error}); remove it: finetune writes it anew."
         ) from None
+
+
+def _check_kind(folder: Path) -> None:
+    if folder.exists() and not (folder / RESULTS).exists():
+        others = [p.name for p in folder.iterdir() if not p.name.startswith(".")]
+        if others:
+            raise SpeechkdError(
+                f"{folder} is not empty and not a results folder (it holds "
+                f"{', '.join(sorted(others)[:3])}); name a new folder with --out."
+            )
 
 
 def _check_same(path: Path, fixed: Mapping[str, Any]) -> None:

@@ -5,26 +5,23 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.finetune_settings import FinetuneSettings
 from pipeline.finetuning import Examples, tokenize
-from pipeline.judge import Recipe
+from pipeline.grid import recipe_of
 from pipeline.pretrained import load_pretrained
 from tests.encoders import save_encoder
 from tests.pipeline.mosei.made import sentences
 
-RECIPE = Recipe(
-    epochs=2,
-    learning_rate=3e-3,
-    batch_size=16,
-    warmup_fraction=0.1,
-    weight_decay=0.01,
-    dropout=0.1,
-    clip_norm=1.0,
-    pooling="cls",
-    head="tanh",
-    selection="last",
-    regression_loss="mse",
-    max_tokens=40,
-    precision="fp32",
+RECIPE = recipe_of(
+    FinetuneSettings(
+        checkpoint=["an encoder"],
+        out=Path(),
+        epochs=2,
+        learning_rate=3e-3,
+        batch_size=16,
+        max_tokens=40,
+        precision="fp32",
+    )
 )
 
 
