@@ -1,0 +1,271 @@
+"""Record what the commands give on a small made corpus, so that a change can be held to it.
+
+    python -m tests.golden.record golden.json             # run the commands, write what they gave
+    python -m tests.golden.record --compare old.json new.json
+
+Everything goes through the command line, so a record survives any move of the code behind it.
+The record holds digests and exact numbers, never a path, a time or a version of this machine
+outside `environment`.
+"""
+
+import argparse
+import csv
+import hashlib
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+CLIPS = 12
+STEPS = 20
+RATE_HZ = 16_000
+WORDS = [
+    *("we", "heard", "the", "rain", "last", "night", "and", "nobody", "slept", "well", "a", "dog"),
+    *("sang", "under", "red", "lamps", "near", "old", "stone", "walls"),
+]
+PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "zarr", "soundfile", "scikit-learn")
+OBJECTIVES = {
+    "none": ["--kd", "none"],
+    "crd": ["--kd", "crd"],
+    "crd-negatives": ["--kd", "crd", "--crd-negatives", "4", "--crd-symmetric"],
+    "infonce": ["--kd", "infonce"],
+    "l1": ["--kd", "l1"],
+    "cosine": ["--kd", "cosine"],
+    **{
+        f"nst-{pattern}": ["--kd", "nst", "--nst-pattern", pattern]
+        for pattern in ("vector", "batch", "token", "sequence")
+    },
+    "crd-cls-clean": ["--kd", "crd", "--kd-tokens", "cls", "--kd-pass", "clean"],
+    "crd-mean-shuffled": ["--kd", "crd", "--kd-tokens", "mean", "--control", "shuffled"],
+    "crd-and-nst": ["--kd", "crd,nst"],
+}
+BATCH_FLAG = "--batch"
+RUN_FIELDS = {"seconds", "tokens_per_s", "mfu"}  # of the clock, not of the training
+RUN_NAMES = {"versions", "manifest_location"}  # in a cache: of the libraries and of this machine
+
+
+def environment() -> dict[str, str]:
+    """What the last bit of a float depends on."""
+    import torch
+
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "kernels": torch.backends.cpu.get_cpu_capability(),
+        **{package: version(package) for package in PACKAGES},
+    }
+
+
+def record() -> dict[str, Any]:
+    """Run the commands in a temporary folder and return what they gave."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _make_recordings(folder / "recordings")
+        _make_labels(folder / "labels.csv")
+        _speechkd(folder, "shard", "recordings", "--out", "shards", "--samples-per-shard", "5")
+        _speechkd(
+            *(folder, "extract-teacher", "shards/manifest.jsonl", "--cache", "cache"),
+            *("--teacher", "offline:tiny.en", "--context", "15s"),
+        )
+        _speechkd(folder, "cache", "verify", "cache")
+        _speechkd(folder, "cache", "export", "cache", "--out", "export")
+        losses = {}
+        for run, flags in OBJECTIVES.items():
+            _speechkd(
+                *(folder, "distill", "cache", "--out", f"runs/{run}", "--student", "bert-tiny"),
+                *("--deterministic", BATCH_FLAG, "4", "--epochs", "7", "--max-steps", str(STEPS)),
+                *("--log-every", "1", "--measure-every", "5", "--held-out", "0", *flags),
+            )
+            losses[run] = _losses(folder / "runs" / run / "metrics.jsonl")
+        _speechkd(
+            *(folder, "finetune", "mosei", "--data", "labels.csv", "--task", "sentiment2"),
+            *("--task", "sentiment", "--checkpoint", "runs/none", "--checkpoint", "runs/crd"),
+            *("--seeds", "0-1", "--epochs", "1", "--out", "results"),
+        )
+        _speechkd(folder, "report", "results", "--out", "report")
+        return {
+            "environment": environment(),
+            "shards": _digests(folder / "shards"),
+            "samples": _lines(folder / "export" / "samples.jsonl"),
+            "vectors": _vectors(folder / "export" / "embedding.npy"),
+            "cache": _cache(folder / "cache"),
+            "losses": losses,
+            "students": {
+                run: _digest((folder / "runs" / run / "student" / "model.safetensors").read_bytes())
+                for run in OBJECTIVES
+            },
+            "predictions": _predictions(folder / "results"),
+            "report": _report(folder / "report" / "report.md"),
+        }
+
+
+def _speechkd(folder: Path, *words: str) -> None:
+    environ = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.cli", *words],
+        cwd=folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"speechkd {' '.join(words)}\n{done.stderr}")
+
+
+def _make_recordings(folder: Path) -> None:
+    """Clips of 1.0 to 3.2 s: whole numbers only, so that no sine of another machine differs."""
+    rng = np.random.default_rng(14)
+    folder.mkdir()
+    for number in range(CLIPS):
+        samples = RATE_HZ + 3_200 * number
+        period = 80 + 7 * number
+        saw = (np.arange(samples) % period) * 8_000 // period - 4_000
+        loud = (np.arange(samples) // 4_000 % 3)[: len(saw)]
+        noise = rng.integers(-200, 201, samples)
+        wave = (saw * loud // 2 + noise).astype(np.int16)
+        soundfile.write(folder / f"take-{number:02d}.wav", wave, RATE_HZ, subtype="PCM_16")
+        text = " ".join(rng.choice(WORDS, 6 + number % 5))
+        (folder / f"take-{number:02d}.txt").write_text(text, encoding="utf-8")
+
+
+def _make_labels(path: Path) -> None:
+    """A label.csv as MMSA has it, 20 clips in each split."""
+    rng = np.random.default_rng(15)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["video_id", "clip_id", "text", "label", "annotation", "mode"])
+        for split in ("train", "valid", "test"):
+            for clip in range(20):
+                label = float(rng.integers(-3, 4))
+                text = " ".join(rng.choice(WORDS, 8))
+                rows.writerow([f"{split}-video-{clip % 7}", clip, text, label, "", split])
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """Digest of each file by its path in the folder, hidden ones left out."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    inner = {str(path.relative_to(folder)): path for path in paths}
+    return {name: _digest(p.read_bytes()) for name, p in inner.items() if not name.startswith(".")}
+
+
+def _cache(folder: Path) -> dict[str, str]:
+    """Digest of each file of the cache; versions of libraries are taken out of receipts."""
+    digests = _digests(folder)
+    for path in folder.rglob("*.json"):
+        content = _without(json.loads(path.read_text(encoding="utf-8")), RUN_NAMES)
+        digests[str(path.relative_to(folder))] = _digest(
+            json.dumps(content, sort_keys=True).encode()
+        )
+    return digests
+
+
+def _without(content: Any, names: set[str]) -> Any:
+    if isinstance(content, dict):
+        return {key: _without(value, names) for key, value in content.items() if key not in names}
+    if isinstance(content, list):
+        return [_without(value, names) for value in content]
+    return content
+
+
+def _lines(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _vectors(path: Path) -> dict[str, Any]:
+    vectors_ND = np.load(path)
+    return {
+        "shape": list(vectors_ND.shape),
+        "dtype": str(vectors_ND.dtype),
+        "sha256": _digest(vectors_ND.tobytes()),
+        "first values": [[float(value) for value in row[:4]] for row in vectors_ND],
+    }
+
+
+def _losses(path: Path) -> dict[str, Any]:
+    """The loss of each step (JSON's floats are exact), and a digest of all that was logged."""
+    lines = [line for line in _lines(path) if "loss" in line]
+    logged = [{k: v for k, v in line.items() if k not in RUN_FIELDS} for line in lines]
+    return {
+        "loss": [line["loss"] for line in logged],
+        "everything logged": _digest(json.dumps(logged, sort_keys=True).encode()),
+    }
+
+
+def _predictions(results: Path) -> dict[str, Any]:
+    """Rows of each cell's predictions, by encoder, task and seed."""
+    cells = {}
+    for record in _lines(results / "results.jsonl"):
+        name = f"{record['checkpoint']['label']}, {record['task']}, seed {record['seed']}"
+        with (results / record["predictions"]).open(encoding="utf-8", newline="") as file:
+            cells[name] = [",".join(row) for row in csv.reader(file)]
+    return dict(sorted(cells.items()))
+
+
+def _report(path: Path) -> list[str]:
+    """Its lines, the time that a cell took taken out."""
+    text = path.read_text(encoding="utf-8")
+    return re.sub(r"[\d.]+ s each", "… s each", text).splitlines()
+
+
+def differences(old: Any, new: Any, tolerance: float = 0.0, where: str = "") -> list[str]:
+    """Where two records differ, a line per difference.
+
+    Args:
+        old: a record or a part of one.
+        new: what it is compared with.
+        tolerance: largest relative difference of two floats that counts as none.
+        where: name of the part, for the lines.
+    """
+    if isinstance(old, dict) and isinstance(new, dict):
+        lines = [f"{where}/{name}: only in one" for name in sorted(set(old) ^ set(new))]
+        for name in sorted(set(old) & set(new)):
+            lines += differences(old[name], new[name], tolerance, f"{where}/{name}")
+        return lines
+    if isinstance(old, list) and isinstance(new, list):
+        if len(old) != len(new):
+            return [f"{where}: {len(old)} entries, then {len(new)}"]
+        lines = []
+        for number, (one, other) in enumerate(zip(old, new, strict=True)):
+            lines += differences(one, other, tolerance, f"{where}[{number}]")
+        return lines
+    if tolerance and isinstance(old, float) and isinstance(new, float):
+        near = abs(old - new) <= tolerance * max(1.0, abs(old), abs(new))
+        return [] if near else [f"{where}: {old!r}, then {new!r}"]
+    return [] if old == new else [f"{where}: {old!r}, then {new!r}"]
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("out", type=Path, nargs="?")
+    parser.add_argument("--compare", type=Path, nargs=2, metavar=("OLD", "NEW"))
+    given = parser.parse_args()
+    if given.compare:
+        old, new = (json.loads(path.read_text(encoding="utf-8")) for path in given.compare)
+        found = differences(old, new)
+        print("\n".join(found) or "equal")
+        sys.exit(bool(found))
+    if given.out is None:
+        parser.error("name the file to write, or --compare two")
+    text = json.dumps(record(), indent=1, ensure_ascii=False)
+    given.out.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
