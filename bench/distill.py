@@ -37,18 +37,18 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from pipeline import processes
-from pipeline.arithmetic import flops_per_token, peak_flops
-from pipeline.checkpoint import Progress
-from pipeline.clip_batches import Batches
-from pipeline.corpus import Corpus
-from pipeline.distillation import Distillation, View
-from pipeline.masking import Masking
-from pipeline.objectives import OBJECTIVES, Options, TeacherStatistics
-from pipeline.provenance import git_commit, hardware
-from pipeline.student import build_student
-from pipeline.training import Plan, Task, make_optimizer, train
-from pipeline.vectors import Vectors
+from pipeline.corpus.batches import Batches
+from pipeline.corpus.corpus import Corpus
+from pipeline.corpus.masking import Masking
+from pipeline.corpus.vectors import Vectors
+from pipeline.distillation.costs import flops_per_token, peak_flops
+from pipeline.distillation.module import Distillation, View
+from pipeline.distillation.objectives import OBJECTIVES, Options, TeacherStatistics
+from pipeline.foundation.provenance import git_commit, hardware
+from pipeline.models.student import build_student
+from pipeline.training import processes
+from pipeline.training.checkpoint import Progress
+from pipeline.training.loop import Plan, Task, make_optimizer, train
 
 VOCABULARY = 30522
 MAX_TOKENS = 128

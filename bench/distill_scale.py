@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 from transformers import BertTokenizer
 
-from pipeline.cache import Identity, ShardResult, TeacherCache
-from pipeline.manifest import Manifest, Shard
-from pipeline.progress import Meter
-from pipeline.provenance import git_commit
+from pipeline.cache.store import Identity, ShardResult, TeacherCache
+from pipeline.foundation.progress import Meter
+from pipeline.foundation.provenance import git_commit
+from pipeline.shards.manifest import Manifest, Shard
 
 ROWS_PER_SHARD = 1000
 WORDS = 5000
@@ -47,7 +47,7 @@ def make_cache(folder: Path, rows: int, width: int) -> Path:
     done = cache.receipts()
     # nobody would miss this cache after a power cut, so its files need not be forced to the disk
     with (
-        unittest.mock.patch("pipeline.atomic.sync"),
+        unittest.mock.patch("pipeline.foundation.atomic.sync"),
         Meter("making the cache", rows, "rows", done=ROWS_PER_SHARD * len(done)) as meter,
     ):
         for shard in range(len(shards)):
@@ -99,14 +99,14 @@ def distil(arguments: list[str], memory: str = "") -> dict[str, float]:
         f"{memory}\n"
         "from stages.distill import DistillSettings\n"
         "from stages import cli\n"
-        "import torch, transformers, pipeline.assembly, pipeline.run_record\n"
+        "import torch, transformers, pipeline.distillation.assembly, pipeline.distillation.record\n"
         "start = time.perf_counter()\n"
-        "import pipeline.preflight\n"
-        "before = pipeline.preflight.announce\n"
+        "import pipeline.distillation.preflight\n"
+        "before = pipeline.distillation.preflight.announce\n"
         "def announce(*a, **k):\n"
         "    print('OPENED', time.perf_counter() - start, flush=True)\n"
         "    before(*a, **k)\n"
-        "pipeline.preflight.announce = announce\n"
+        "pipeline.distillation.preflight.announce = announce\n"
         "try:\n"
         "    cli.main()\n"
         "finally:\n"
@@ -155,7 +155,9 @@ def main() -> None:
             str(given.steps), "--resume", "never", "--held-out", "0.0001", "--device", "cpu",
         ]  # fmt: skip
 
-    nothing_free = "import pipeline.memory; pipeline.memory.available_bytes = lambda: 0"
+    nothing_free = (
+        "import pipeline.foundation.memory; pipeline.foundation.memory.available_bytes = lambda: 0"
+    )
     found = {
         "first start": distil([*arguments("first", "crd"), "--dry-run"]),
         "next start": distil([*arguments("next", "crd"), "--dry-run"]),

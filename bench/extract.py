@@ -30,13 +30,13 @@ import webdataset
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from transformers.utils import logging as transformers_logging
 
-from pipeline import progress
-from pipeline.batches import Batch, Work, load
-from pipeline.manifest import Manifest, Shard, file_sha256, read_manifest, write_manifest
-from pipeline.provenance import git_commit, hardware
-from pipeline.teacher import Teacher, load_teacher
-from pipeline.units import CLIP_ENCODER_FRAMES, CLIP_SAMPLES, SAMPLE_RATE_HZ
-from pipeline.weights import teacher_folder
+from pipeline.extraction.batches import Batch, Work, load
+from pipeline.extraction.teacher import Teacher, load_teacher
+from pipeline.extraction.weights import teacher_folder
+from pipeline.foundation import progress
+from pipeline.foundation.provenance import git_commit, hardware
+from pipeline.foundation.units import CLIP_ENCODER_FRAMES, CLIP_SAMPLES, SAMPLE_RATE_HZ
+from pipeline.shards.manifest import Manifest, Shard, file_sha256, read_manifest, write_manifest
 from stages.extract_teacher import ExtractSettings, run
 
 CLIPS_A_SHARD = 256

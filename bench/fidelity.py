@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.batches import Batch, Work, load
-from pipeline.manifest import read_manifest
-from pipeline.provenance import git_commit, hardware
-from pipeline.teacher import load_teacher
+from pipeline.extraction.batches import Batch, Work, load
+from pipeline.extraction.teacher import load_teacher
+from pipeline.foundation.provenance import git_commit, hardware
+from pipeline.shards.manifest import read_manifest
 
 WAYS = {
     "exact": {},

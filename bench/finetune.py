@@ -25,14 +25,14 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from pipeline.finetune_settings import FinetuneSettings
-from pipeline.finetuning import Examples, tokenize, train_cell
-from pipeline.grid import recipe_of
-from pipeline.judge import Recipe
-from pipeline.mosei.reading import read_mosei
-from pipeline.mosei.tasks import TASKS, targets
-from pipeline.pretrained import load_pretrained
-from pipeline.provenance import record
+from pipeline.finetuning.cell import Examples, tokenize, train_cell
+from pipeline.finetuning.classifier import Recipe
+from pipeline.finetuning.grid import recipe_of
+from pipeline.finetuning.settings import FinetuneSettings
+from pipeline.foundation.provenance import record
+from pipeline.models.encoders import load_pretrained
+from pipeline.tasks.mosei.questions import TASKS, targets
+from pipeline.tasks.mosei.reading import read_mosei
 
 MAX_TOKENS = 128
 TASK = TASKS["sentiment7"]

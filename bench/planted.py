@@ -25,16 +25,16 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from bench.planted_grid import CONFIG, CORPORA, FINE_TUNING, STUDENT, WORDS, Job, jobs
-from pipeline.atomic import write_json
-from pipeline.cache import TeacherCache
-from pipeline.finetuning import tokenize
-from pipeline.planted import plant
-from pipeline.planted_folder import SPLITS, write_corpus
-from pipeline.planted_results import probed, right_by_word, teacher_vectors
-from pipeline.pretrained import load_pretrained
-from pipeline.progress import say
-from pipeline.provenance import git_commit
-from pipeline.text_vectors import vectors
+from pipeline.cache.store import TeacherCache
+from pipeline.finetuning.cell import tokenize
+from pipeline.finetuning.text_vectors import vectors
+from pipeline.foundation.atomic import write_json
+from pipeline.foundation.progress import say
+from pipeline.foundation.provenance import git_commit
+from pipeline.models.encoders import load_pretrained
+from pipeline.tasks.planted.answers import probed, right_by_word, teacher_vectors
+from pipeline.tasks.planted.corpus import plant
+from pipeline.tasks.planted.folder import SPLITS, write_corpus
 from stages import distill, extract_teacher, finetune_table, shard
 
 

@@ -4,9 +4,9 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pipeline.planted import CARRIERS
-from pipeline.settings import digest
-from pipeline.speech_synthesis import VOICES
+from pipeline.foundation.settings import digest
+from pipeline.tasks.planted.corpus import CARRIERS
+from pipeline.tasks.planted.speech import VOICES
 
 WORDS = 40
 SEEDS = (7816, 9573, 7788, 6782, 8588)

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from bench.planted_grid import CURVES, MAIN, WEAK, settings_digest
 from bench.planted_grid import SEEDS as ALL_SEEDS
-from pipeline.planted_results import CHANCE, Share, gain, share
+from pipeline.tasks.planted.answers import CHANCE, Share, gain, share
 
 SIDES = ("none", "center", "standardize")
 Told = list[list[dict[str, float]]]

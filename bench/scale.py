@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import verification
-from pipeline.cache import Identity, ShardResult, TeacherCache
-from pipeline.cluster import ArrayTask, share
-from pipeline.manifest import Shard, read_manifest, write_manifest
-from pipeline.progress import Meter
+from pipeline.cache import verification
+from pipeline.cache.store import Identity, ShardResult, TeacherCache
+from pipeline.cluster.shares import ArrayTask, share
+from pipeline.foundation.progress import Meter
+from pipeline.shards.manifest import Shard, read_manifest, write_manifest
 
 WIDTH = 8
 ELEMENTS = 1000  # of the array whose shares are planned
@@ -90,7 +90,7 @@ def measure(
     start = time.perf_counter()
     # nobody would miss this cache after a power cut, so its files need not be forced to the disk
     with (
-        unittest.mock.patch("pipeline.atomic.sync"),
+        unittest.mock.patch("pipeline.foundation.atomic.sync"),
         Meter(f"filling {shards} shards", shards, "shards", done=len(done)) as meter,
     ):
         for index in range(shards):

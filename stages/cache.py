@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import SpeechkdError
-from pipeline.settings import Settings, setting
-from pipeline.untrusted import shown
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.settings import Settings, setting
+from pipeline.foundation.untrusted import shown
 
 if TYPE_CHECKING:
-    from pipeline.cache import TeacherCache
+    from pipeline.cache.store import TeacherCache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ def info(settings: InfoSettings) -> None:
 
     Example: speechkd cache info caches/mine
     """
-    from pipeline.cache import TeacherCache
+    from pipeline.cache.store import TeacherCache
 
     cache = TeacherCache.open(settings.cache)
     if settings.refused:
@@ -68,9 +68,9 @@ def verify(settings: VerifySettings) -> None:
 
     Example: speechkd cache verify caches/mine
     """
-    from pipeline import verification
-    from pipeline.cache import TeacherCache
-    from pipeline.progress import Meter, say
+    from pipeline.cache import verification
+    from pipeline.cache.store import TeacherCache
+    from pipeline.foundation.progress import Meter, say
 
     cache = TeacherCache.open(settings.cache)
     found, skipped = 0, []
@@ -100,9 +100,9 @@ def export(settings: ExportSettings) -> None:
 
     Example: speechkd cache export caches/mine --out exported
     """
-    from pipeline.cache import TeacherCache
-    from pipeline.export import export
-    from pipeline.progress import Meter
+    from pipeline.cache.export import export
+    from pipeline.cache.store import TeacherCache
+    from pipeline.foundation.progress import Meter
 
     cache = TeacherCache.open(settings.cache)
     unfinished = cache.unfinished()
@@ -126,11 +126,11 @@ def merge(settings: MergeSettings) -> None:
 
     Example: speechkd cache merge site-a site-b --out all
     """
-    from pipeline.cache import TeacherCache
-    from pipeline.cache_layout import FORMAT_VERSION
-    from pipeline.merging import copy_shards, merged_manifest
-    from pipeline.progress import Meter
-    from pipeline.provenance import versions
+    from pipeline.cache.layout import FORMAT_VERSION
+    from pipeline.cache.merging import copy_shards, merged_manifest
+    from pipeline.cache.store import TeacherCache
+    from pipeline.foundation.progress import Meter
+    from pipeline.foundation.provenance import versions
 
     caches = [TeacherCache.open(location) for location in settings.caches]
     manifest = merged_manifest(caches)

@@ -5,15 +5,15 @@ from typing import Annotated
 
 import typer
 
-from pipeline.errors import told
-from pipeline.untrusted import shown
+from pipeline.foundation.errors import told
+from pipeline.foundation.untrusted import shown
 from stages import (
     cache,
     demo,
     distill,
     doctor,
     extract_teacher,
-    finetune,
+    finetune_mosei,
     finetune_table,
     mosei_convert,
     probe_blimp,
@@ -44,7 +44,7 @@ probe_app = typer.Typer(help="Judge encoders as they are, without training.", no
 register(app, "shard", shard.ShardSettings, shard.run)
 register(app, "extract-teacher", extract_teacher.ExtractSettings, extract_teacher.run)
 register(app, "distill", distill.DistillSettings, distill.run)
-register(finetune_app, "mosei", finetune.MoseiSettings, finetune.run)
+register(finetune_app, "mosei", finetune_mosei.MoseiSettings, finetune_mosei.run)
 register(finetune_app, "table", finetune_table.TableSettings, finetune_table.run)
 register(probe_app, "blimp", probe_blimp.BlimpSettings, probe_blimp.run)
 register(app, "report", report.ReportSettings, report.run)

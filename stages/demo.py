@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import SpeechkdError
-from pipeline.settings import Settings, setting
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.settings import Settings, setting
 
 if TYPE_CHECKING:
-    from pipeline.planted import Utterance
+    from pipeline.tasks.planted.corpus import Utterance
 
 LOG = "details.log"
 WIDTH = 96
@@ -74,10 +74,10 @@ def run(settings: DemoSettings) -> None:
     """
     import time
 
-    from pipeline.atomic import write_bytes
-    from pipeline.planted import CARRIERS, plant
-    from pipeline.planted_results import picture
-    from pipeline.progress import duration, say
+    from pipeline.foundation.atomic import write_bytes
+    from pipeline.foundation.progress import duration, say
+    from pipeline.tasks.planted.answers import picture
+    from pipeline.tasks.planted.corpus import CARRIERS, plant
 
     started = time.monotonic()
     out = settings.out
@@ -105,7 +105,7 @@ def run(settings: DemoSettings) -> None:
 
 def _hear(settings: DemoSettings, utterances: "list[Utterance]") -> Path:
     """Speak the corpus, cut it into tars, let Whisper hear it; the table of labels."""
-    from pipeline.planted_folder import write_corpus
+    from pipeline.tasks.planted.folder import write_corpus
     from stages import extract_teacher, shard
 
     out = settings.out
@@ -172,9 +172,9 @@ def _judge(settings: DemoSettings, labels: Path) -> dict[str, dict[str, float]]:
     """Fine-tune the students, probe the teacher; the share of right answers of each test word."""
     import csv
 
-    from pipeline.cache import TeacherCache
-    from pipeline.planted_folder import SPLITS
-    from pipeline.planted_results import probed, right_by_word, teacher_vectors
+    from pipeline.cache.store import TeacherCache
+    from pipeline.tasks.planted.answers import probed, right_by_word, teacher_vectors
+    from pipeline.tasks.planted.folder import SPLITS
     from stages import finetune_table
 
     out = settings.out
@@ -220,7 +220,7 @@ def _tell(rows: dict[str, dict[str, float]], settings: DemoSettings) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from pipeline.planted_results import share
+    from pipeline.tasks.planted.answers import share
 
     table = Table("", "right on unseen words", "95 % interval", box=None, pad_edge=False)
     for name, right in rows.items():
@@ -257,7 +257,7 @@ Now on your own recordings and transcripts:
 def _announce(step: str, why: str, command: str = "") -> None:
     import textwrap
 
-    from pipeline.progress import say
+    from pipeline.foundation.progress import say
 
     say("\n" + textwrap.fill(f"{step} {why}", WIDTH, break_on_hyphens=False))
     if command:
@@ -266,7 +266,7 @@ def _announce(step: str, why: str, command: str = "") -> None:
 
 def _show(command: str) -> None:
     """The same as a user would type it."""
-    from pipeline.progress import say
+    from pipeline.foundation.progress import say
 
     say(f"    $ {command}")
 
@@ -291,7 +291,7 @@ def _one_thread() -> Iterator[None]:
 @contextmanager
 def _kept_in(log: Path) -> Iterator[None]:
     """What a stage says goes to a file; its meters stay on the screen."""
-    from pipeline.progress import details_to
+    from pipeline.foundation.progress import details_to
 
     with details_to(log) as file, redirect_stdout(file):
         yield

@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from pipeline.distill_settings import OPERATIONAL, DistillSettings
+from pipeline.distillation.settings import OPERATIONAL, DistillSettings
 
 if TYPE_CHECKING:
     import torch
 
-    from pipeline.run_folder import RunFolder
+    from pipeline.training.run_folder import RunFolder
 
 
 def run(settings: DistillSettings) -> None:
@@ -23,8 +23,8 @@ def run(settings: DistillSettings) -> None:
 
     Example: speechkd distill cache --out runs/crd --kd crd
     """
-    from pipeline import processes
-    from pipeline.run_folder import RunFolder
+    from pipeline.training import processes
+    from pipeline.training.run_folder import RunFolder
 
     device = processes.device(settings.device)
     processes.join(device.type)
@@ -35,15 +35,16 @@ def run(settings: DistillSettings) -> None:
 def _distill(settings: DistillSettings, folder: "RunFolder", device: "torch.device") -> None:
     import torch
 
-    from pipeline import assembly, processes
-    from pipeline.arithmetic import flops_per_token, peak_flops
-    from pipeline.cache import TeacherCache
-    from pipeline.checkpoint import Checkpoints, Progress
-    from pipeline.preflight import announce
-    from pipeline.progress import say
-    from pipeline.run_record import finish, starting_record
-    from pipeline.training import STOPPED, make_optimizer, train
-    from pipeline.training_log import TrainingLog
+    from pipeline.cache.store import TeacherCache
+    from pipeline.distillation import assembly
+    from pipeline.distillation.costs import flops_per_token, peak_flops
+    from pipeline.distillation.preflight import announce
+    from pipeline.distillation.record import finish, starting_record
+    from pipeline.foundation.progress import say
+    from pipeline.training import processes
+    from pipeline.training.checkpoint import Checkpoints, Progress
+    from pipeline.training.log import TrainingLog
+    from pipeline.training.loop import STOPPED, make_optimizer, train
 
     main = processes.rank() == 0
     cache = TeacherCache.open(settings.cache)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline.errors import SpeechkdError
-from pipeline.settings import Settings, setting
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.settings import Settings, setting
 
 HUB = "https://huggingface.co"
 HUB_SECONDS = 10
@@ -74,7 +74,7 @@ def _packages() -> Iterator[Finding]:
 
     from packaging.requirements import Requirement
 
-    from pipeline.provenance import versions
+    from pipeline.foundation.provenance import versions
 
     yield Finding("versions", "good", ", ".join(f"{n} {v}" for n, v in versions().items()))
     try:
@@ -107,8 +107,8 @@ def _required(name: str, wanted: "object") -> Iterator[Finding]:
 def _devices() -> Iterator[Finding]:
     import torch
 
-    from pipeline.static_shapes import COMPILER_PACKAGES, missing_for_compiling
-    from pipeline.workers import cores
+    from pipeline.foundation.workers import cores
+    from pipeline.models.compiled import COMPILER_PACKAGES, missing_for_compiling
 
     yield Finding("cpu", "good", f"{cores()} cores for this process")
     if not torch.cuda.is_available():
@@ -131,7 +131,7 @@ def _room(folder: Path) -> Iterator[Finding]:
     import shutil
     import tempfile
 
-    from pipeline.memory import available_bytes
+    from pipeline.foundation.memory import available_bytes
 
     yield Finding("memory", "good", f"{available_bytes() / 1e9:.1f} GB free")
     where = next((p for p in (folder.absolute(), *folder.absolute().parents) if p.exists()), None)
@@ -180,7 +180,7 @@ def _hub() -> Finding:
 
 
 def _slurm() -> Finding:
-    from pipeline.slurm import available
+    from pipeline.cluster.slurm import available
 
     if available():
         return Finding("slurm", "good", "sbatch, squeue and scancel are here")

@@ -4,23 +4,23 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import SpeechkdError
-from pipeline.extract_settings import (
+from pipeline.extraction.settings import (
     ExtractSettings,
     batch_size_on,
     devices_named,
     precision_on,
     workers_for,
 )
-from pipeline.units import CLIP_SECONDS
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.units import CLIP_SECONDS
 
 if TYPE_CHECKING:
     import torch
 
-    from pipeline.cache import TeacherCache
-    from pipeline.cache_layout import Identity
-    from pipeline.extraction import Encodes, Event
-    from pipeline.extraction_plan import Tally
+    from pipeline.cache.layout import Identity
+    from pipeline.cache.store import TeacherCache
+    from pipeline.extraction.loop import Encodes, Event
+    from pipeline.extraction.plan import Tally
 
 
 def run(settings: ExtractSettings) -> None:
@@ -33,12 +33,12 @@ def run(settings: ExtractSettings) -> None:
 
     Example: speechkd extract-teacher shards/manifest.jsonl --cache caches/mine
     """
-    from pipeline.cache import TeacherCache
-    from pipeline.cluster import array_task, stop_on_sigterm
-    from pipeline.extraction_plan import check_tars, print_plan, work_of
-    from pipeline.manifest import read_manifest
-    from pipeline.progress import say
-    from pipeline.provenance import versions
+    from pipeline.cache.store import TeacherCache
+    from pipeline.cluster.shares import array_task, stop_on_sigterm
+    from pipeline.extraction.plan import check_tars, print_plan, work_of
+    from pipeline.foundation.progress import say
+    from pipeline.foundation.provenance import versions
+    from pipeline.shards.manifest import read_manifest
 
     manifest = read_manifest(settings.manifest)
     task = array_task(settings.array_task)
@@ -58,7 +58,7 @@ def run(settings: ExtractSettings) -> None:
         _print_summary(cache, tally)
         return
 
-    from pipeline.extraction import extract, extract_on
+    from pipeline.extraction.loop import extract, extract_on
 
     options = {
         "batch_size": batch_size_on(settings, devices[0]),
@@ -87,7 +87,7 @@ class _TeacherOn:
     precision: Any
 
     def __call__(self, device: "torch.device") -> "Encodes":
-        from pipeline.teacher import DummyTeacher, load_teacher
+        from pipeline.extraction.teacher import DummyTeacher, load_teacher
 
         if self.settings.encoder == "dummy":
             return DummyTeacher(device)
@@ -101,7 +101,7 @@ class _TeacherOn:
 
 
 def _identity(settings: ExtractSettings, teacher: Any) -> "Identity":
-    from pipeline.cache_layout import Identity
+    from pipeline.cache.layout import Identity
 
     return Identity(
         teacher=teacher.id,
@@ -120,8 +120,8 @@ def _follow(events: "Generator[Event, None, None]", tally: "Tally", max_refused:
     import time
     from contextlib import closing
 
-    from pipeline.extraction import Encoded, Failed, Finished
-    from pipeline.progress import Meter, say
+    from pipeline.extraction.loop import Encoded, Failed, Finished
+    from pipeline.foundation.progress import Meter, say
 
     audio_seconds = wait_seconds = encode_seconds = write_seconds = 0.0
     start = time.monotonic()

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline.errors import SpeechkdError
-from pipeline.finetune_settings import DATA, FinetuneSettings, parse_seeds
-from pipeline.settings import setting
+from pipeline.finetuning.settings import DATA, FinetuneSettings, parse_seeds
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +45,10 @@ def run(settings: TableSettings) -> None:
     Example: speechkd finetune table sarcasm_data.json --text-column utterance --label-column
     sarcasm --id-column id --group-column speaker --checkpoint runs/crd --out results
     """
-    from pipeline.grid import Grid, Question, finetune, recipe_of
-    from pipeline.labelled import Columns, read_labelled
-    from pipeline.mosei.table import SPLITS
-    from pipeline.progress import say
+    from pipeline.finetuning.grid import Grid, Question, finetune, recipe_of
+    from pipeline.foundation.progress import say
+    from pipeline.tasks.labelled import Columns, read_labelled
+    from pipeline.tasks.mosei.clips import SPLITS
 
     columns = Columns(
         settings.text_column,

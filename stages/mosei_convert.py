@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.settings import Settings, setting
+from pipeline.foundation.settings import Settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +43,9 @@ def run(settings: ConvertSettings) -> None:
 
     Example: speechkd mosei convert CMU_MOSEI_Labels.csd --out mosei.csv
     """
-    from pipeline.mosei.reading import read_mosei
-    from pipeline.mosei.tables import write_table
-    from pipeline.mosei.tasks import TASKS, class_counts
+    from pipeline.tasks.mosei.questions import TASKS, class_counts
+    from pipeline.tasks.mosei.reading import read_mosei
+    from pipeline.tasks.mosei.tables import write_table
 
     corpus = read_mosei(
         settings.data,

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 import typer
 
-from pipeline.errors import KEPT, SpeechkdError
-from pipeline.settings import Settings
+from pipeline.foundation.errors import KEPT, SpeechkdError
+from pipeline.foundation.settings import Settings
 
 ORIGINS = {"paper": "The paper's.", "assumed": "Assumed: the paper is silent.", "ours": ""}
 

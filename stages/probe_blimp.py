@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline.errors import SpeechkdError
-from pipeline.settings import Settings, setting
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.settings import Settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +47,11 @@ def run(settings: BlimpSettings) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from pipeline.atomic import write_json
-    from pipeline.minimal_pairs import judge_pairs, log_likelihoods, read_pairs
-    from pipeline.pretrained import check_labels, load_masked_lm
-    from pipeline.progress import Meter
-    from pipeline.provenance import record
+    from pipeline.foundation.atomic import write_json
+    from pipeline.foundation.progress import Meter
+    from pipeline.foundation.provenance import record
+    from pipeline.models.encoders import check_labels, load_masked_lm
+    from pipeline.tasks.minimal_pairs import judge_pairs, log_likelihoods, read_pairs
 
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise SpeechkdError("--device cuda: PyTorch sees no GPU here; use --device cpu.")

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.errors import SpeechkdError
-from pipeline.settings import Settings, setting
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.settings import Settings, setting
 
 if TYPE_CHECKING:
-    from pipeline.report import Table
-    from pipeline.report_page import Section
+    from pipeline.reports.page import Section
+    from pipeline.reports.tables import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +34,11 @@ def run(settings: ReportSettings) -> None:
 
     Example: speechkd report results --out report
     """
-    from pipeline.atomic import remove_leftovers, write_bytes, write_text
-    from pipeline.finished_cells import read_folders
-    from pipeline.report import print_summary, tables, to_csv, to_latex
-    from pipeline.report_page import as_html, as_markdown
-    from pipeline.report_sections import sections
+    from pipeline.foundation.atomic import remove_leftovers, write_bytes, write_text
+    from pipeline.reports.cells import read_folders
+    from pipeline.reports.page import as_html, as_markdown
+    from pipeline.reports.sections import sections
+    from pipeline.reports.tables import print_summary, tables, to_csv, to_latex
 
     folders = read_folders(settings.results)
     made: list[Section] = []

@@ -10,16 +10,16 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.errors import SpeechkdError
-from pipeline.layouts import Corpus, Layout, open_corpus
-from pipeline.recording_table import Columns
-from pipeline.recordings import MAX_TEXT_BYTES, Entry, Refusal, is_unicode, key_fault
-from pipeline.settings import Settings, setting
-from pipeline.units import SAMPLE_RATE_HZ
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.settings import Settings, setting
+from pipeline.foundation.units import SAMPLE_RATE_HZ
+from pipeline.shards.corpora import Corpus, Layout, open_corpus
+from pipeline.shards.recording_table import Columns
+from pipeline.shards.recordings import MAX_TEXT_BYTES, Entry, Refusal, is_unicode, key_fault
 
 if TYPE_CHECKING:
-    from pipeline.progress import Meter
-    from pipeline.shard_folder import Sample, ShardFolder
+    from pipeline.foundation.progress import Meter
+    from pipeline.shards.writing import Sample, ShardFolder
 
 COLUMNS = "Columns of a table"
 
@@ -76,9 +76,9 @@ def run(settings: ShardSettings) -> None:
 
     Example: speechkd shard corpus.tsv --out shards
     """
-    from pipeline.progress import say
-    from pipeline.shard_folder import ShardFolder
-    from pipeline.workers import cores
+    from pipeline.foundation.progress import say
+    from pipeline.foundation.workers import cores
+    from pipeline.shards.writing import ShardFolder
 
     corpus = _open(settings)
     say(f"{settings.source}: {corpus.description}")
@@ -107,8 +107,8 @@ def _fill(
     folder: "ShardFolder", settings: ShardSettings, corpus: Corpus, entries: int, jobs: int
 ) -> None:
     """Write the tars that are not there yet, then the manifest."""
-    from pipeline.progress import Meter, say
-    from pipeline.workers import in_order
+    from pipeline.foundation.progress import Meter, say
+    from pipeline.foundation.workers import in_order
 
     done = folder.tally.entries
     if done:
@@ -174,8 +174,8 @@ def _checked(corpus: Corpus) -> Iterator[Entry | Refusal]:
 
 def _make_sample(entry: Entry | Refusal) -> "Sample | Refusal":
     """Decode, cut, resample and encode one entry; runs in the workers."""
-    from pipeline.clip import ClipError, encode_flac, read_clip
-    from pipeline.shard_folder import Sample
+    from pipeline.shards.decoding import ClipError, encode_flac, read_clip
+    from pipeline.shards.writing import Sample
 
     if isinstance(entry, Refusal):
         return entry
@@ -195,7 +195,7 @@ def _make_sample(entry: Entry | Refusal) -> "Sample | Refusal":
 
 def _measure(entry: Entry | Refusal) -> "float | Refusal":
     """Seconds that an entry would give, from the header of its file."""
-    from pipeline.clip import ClipError, clip_seconds
+    from pipeline.shards.decoding import ClipError, clip_seconds
 
     if isinstance(entry, Refusal):
         return entry
@@ -249,8 +249,8 @@ def _print_summary(folder: "ShardFolder") -> None:
 
 
 def _print_plan(settings: ShardSettings, corpus: Corpus, entries: int, jobs: int) -> None:
-    from pipeline.progress import Meter
-    from pipeline.workers import in_order
+    from pipeline.foundation.progress import Meter
+    from pipeline.foundation.workers import in_order
 
     seconds, clips, reasons = 0.0, 0, Counter[str]()
     with Meter("reading headers", entries, "clips") as meter:

@@ -5,10 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import SpeechkdError
-from pipeline.finetune_settings import FinetuneSettings, parse_seeds
-from pipeline.settings import Settings
-from pipeline.slurm_settings import (
+from pipeline.cluster.settings import (
     ELEMENTS_EACH_PLACE,
     AllSettings,
     ArraySettings,
@@ -16,14 +13,17 @@ from pipeline.slurm_settings import (
     ShareSettings,
     StatusSettings,
 )
+from pipeline.finetuning.settings import FinetuneSettings, parse_seeds
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.settings import Settings
 from stages.distill import DistillSettings
 from stages.extract_teacher import ExtractSettings
-from stages.finetune import MoseiSettings, mosei_grid
+from stages.finetune_mosei import MoseiSettings, mosei_grid
 from stages.finetune_table import TableSettings
 from stages.options import parse
 
 if TYPE_CHECKING:
-    from pipeline.submission import Step
+    from pipeline.cluster.submission import Step
 
 TEMPLATES = Path(__file__).parent
 FINETUNE: dict[str, type[FinetuneSettings]] = {"mosei": MoseiSettings, "table": TableSettings}
@@ -38,7 +38,7 @@ def extract_teacher(settings: ShareSettings) -> None:
     Example: speechkd slurm extract-teacher --run RUN --at-once 4 -- shards/manifest.jsonl
     --cache RUN/cache
     """
-    from pipeline.submission import submit_chain
+    from pipeline.cluster.submission import submit_chain
 
     submit_chain(settings, [_extraction(settings, settings.words)])
 
@@ -52,7 +52,7 @@ def distill(settings: GridSettings) -> None:
 
     Example: speechkd slurm distill --run RUN --kd none,crd --student-seeds 0-2 -- RUN/cache
     """
-    from pipeline.submission import submit_chain
+    from pipeline.cluster.submission import submit_chain
 
     step = _distillation(settings, settings.words)
     if not settings.after:
@@ -69,7 +69,7 @@ def finetune(settings: ShareSettings) -> None:
     Example: speechkd slurm finetune --run RUN -- mosei --data label.csv
     --checkpoint RUN/students/crd-real-seed0 --out RUN/results
     """
-    from pipeline.submission import submit_chain
+    from pipeline.cluster.submission import submit_chain
 
     submit_chain(settings, [_finetuning(settings, settings.words)])
 
@@ -85,7 +85,7 @@ def everything(settings: AllSettings) -> None:
     Example: speechkd slurm all --run RUN --kd none,crd -- extract-teacher shards/manifest.jsonl
     -- distill --epochs 40 -- finetune mosei --data label.csv
     """
-    from pipeline.submission import submit_chain
+    from pipeline.cluster.submission import submit_chain
 
     words = _groups(settings.words)
     run = settings.run.absolute()
@@ -117,7 +117,7 @@ def status(settings: StatusSettings) -> None:
 
     Example: speechkd slurm status RUN --follow
     """
-    from pipeline.run_page import show
+    from pipeline.cluster.status import show
 
     failed = show(settings.run / "slurm", settings.every if settings.follow else None)
     if failed:
@@ -128,11 +128,11 @@ def status(settings: StatusSettings) -> None:
 
 
 def _extraction(settings: ShareSettings, words: Sequence[str]) -> "Step":
-    from pipeline.chain import Goal
-    from pipeline.manifest import read_manifest
-    from pipeline.slurm import Job
-    from pipeline.storage import absolute
-    from pipeline.submission import Step
+    from pipeline.cluster.chain import Goal
+    from pipeline.cluster.slurm import Job
+    from pipeline.cluster.submission import Step
+    from pipeline.foundation.storage import absolute
+    from pipeline.shards.manifest import read_manifest
 
     _refuse(words, "--array-task", "the array sets it")
     given = parse("extract-teacher", ExtractSettings, words)
@@ -154,10 +154,10 @@ def _extraction(settings: ShareSettings, words: Sequence[str]) -> "Step":
 
 
 def _distillation(settings: GridSettings, words: Sequence[str]) -> "Step":
-    from pipeline.chain import Goal
-    from pipeline.slurm import Job
-    from pipeline.storage import absolute
-    from pipeline.submission import Step
+    from pipeline.cluster.chain import Goal
+    from pipeline.cluster.slurm import Job
+    from pipeline.cluster.submission import Step
+    from pipeline.foundation.storage import absolute
 
     for flag in ("--kd", "--control", "--seed"):
         _refuse(words, flag, "it is an option of `speechkd slurm`, before the --")
@@ -186,10 +186,10 @@ def _distillation(settings: GridSettings, words: Sequence[str]) -> "Step":
 
 
 def _finetuning(settings: ShareSettings, words: Sequence[str]) -> "Step":
-    from pipeline.chain import Goal
-    from pipeline.pretrained import label_of
-    from pipeline.slurm import Job
-    from pipeline.submission import Step
+    from pipeline.cluster.chain import Goal
+    from pipeline.cluster.slurm import Job
+    from pipeline.cluster.submission import Step
+    from pipeline.models.encoders import label_of
 
     _refuse(words, "--array-task", "the array sets it")
     verb = words[0] if words else ""
@@ -230,7 +230,7 @@ def _tasks(settings: FinetuneSettings) -> tuple[str, ...]:
     """
     match settings:
         case MoseiSettings():
-            from pipeline.mosei.reading import read_mosei
+            from pipeline.tasks.mosei.reading import read_mosei
 
             corpus = read_mosei(
                 settings.data,
@@ -248,9 +248,9 @@ def _tasks(settings: FinetuneSettings) -> tuple[str, ...]:
 
 
 def _reporting(settings: ArraySettings, cache: str, results: str, report: str) -> "Step":
-    from pipeline.chain import Goal
-    from pipeline.slurm import Job
-    from pipeline.submission import Step
+    from pipeline.cluster.chain import Goal
+    from pipeline.cluster.slurm import Job
+    from pipeline.cluster.submission import Step
 
     job = Job("report", TEMPLATES / "report.sbatch", [cache, results, report])
     goal = Goal("report", total=1, report=report)
@@ -258,7 +258,7 @@ def _reporting(settings: ArraySettings, cache: str, results: str, report: str) -
 
 
 def _check_cache(location: str) -> None:
-    from pipeline.cache import TeacherCache
+    from pipeline.cache.store import TeacherCache
 
     cache = TeacherCache.open(location)
     unfinished = cache.unfinished()

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.layouts import open_corpus
-from pipeline.manifest import read_manifest
-from pipeline.mosei.tables import read_table
+from pipeline.shards.corpora import open_corpus
+from pipeline.shards.manifest import read_manifest
+from pipeline.tasks.mosei.tables import read_table
 from stages import shard
 
 FOLDER = Path(__file__).parent.parent / "data_manifests"

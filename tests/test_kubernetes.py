@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.cluster import array_task
+from pipeline.cluster.shares import array_task
 from stages.extract_teacher import ExtractSettings
 from stages.options import parse
 

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from pipeline import storage
+from pipeline.foundation import storage
 from tests.faults.flaky_storage import FlakyStorage
 from tests.faults.sweep import REMEDY
-from tests.tars import write_corpus
+from tests.helpers.tars import write_corpus
 
 BUCKET = "faults"
 PASSING = [

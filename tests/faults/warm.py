@@ -29,11 +29,13 @@ IMPORTS = """
     librosa.filters matplotlib.figure matplotlib.pyplot safetensors.torch soundfile webdataset
     transformers.models.bert.modeling_bert transformers.models.whisper.modeling_whisper
     torch.utils.tensorboard sklearn.metrics zarr.storage s3fs aiobotocore.session
-    pipeline.batches pipeline.cache pipeline.distillation pipeline.export pipeline.extraction
-    pipeline.grid pipeline.merging pipeline.model_card pipeline.mosei.reading pipeline.objectives
-    pipeline.report_page pipeline.run_folder pipeline.shard_folder pipeline.packing pipeline.student
-    pipeline.teacher pipeline.tokenization pipeline.training pipeline.training_log
-    pipeline.verification stages.cli
+    pipeline.extraction.batches pipeline.cache.store pipeline.distillation.module
+    pipeline.cache.export pipeline.extraction.loop pipeline.finetuning.grid
+    pipeline.cache.merging pipeline.distillation.model_card pipeline.tasks.mosei.reading
+    pipeline.distillation.objectives pipeline.reports.page pipeline.training.run_folder
+    pipeline.shards.writing pipeline.models.packing pipeline.models.student
+    pipeline.extraction.teacher pipeline.corpus.tokenization pipeline.training.loop
+    pipeline.training.log pipeline.cache.verification stages.cli
 """.split()  # noqa: SIM905
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -186,7 +188,7 @@ def serve() -> None:
     for name in IMPORTS:
         with suppress(ModuleNotFoundError):
             importlib.import_module(name)
-    from pipeline.provenance import git_commit
+    from pipeline.foundation.provenance import git_commit
 
     git_commit()
     if len(os.listdir("/proc/self/task")) != 1:  # noqa: PTH208

@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.made_up import WORDS
-from tests.pipeline.mosei.made import write_mmsa
-from tests.whispers import save_random_whisper, speechlike
+from tests.helpers.caches import WORDS
+from tests.helpers.mosei import write_mmsa
+from tests.helpers.whispers import save_random_whisper, speechlike
 
 STAGES = (
     "shard", "extract-teacher", "cache merge", "cache export", "distill", "finetune", "report",

@@ -11,9 +11,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from pipeline.mosei.table import EMOTIONS
-from tests.made_up import make_cache
-from tests.tars import audio, encoded, line, sample, tar_bytes
+from pipeline.tasks.mosei.clips import EMOTIONS
+from tests.helpers.caches import make_cache
+from tests.helpers.tars import audio, encoded, line, sample, tar_bytes
 
 AUDIO_KINDS = (
     ("FLAC", {}),

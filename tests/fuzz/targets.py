@@ -14,20 +14,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.audio import Clip, Refusal, RefusedError, decode, read_shard
-from pipeline.cache import TeacherCache
-from pipeline.clip import ClipError, read_clip
-from pipeline.errors import SpeechkdError
-from pipeline.manifest import Shard, read_manifest
-from pipeline.mosei.reading import read_mosei
-from pipeline.mosei.tables import read_folds
-from pipeline.mosei.transcripts import read_transcript
-from pipeline.shard_folder import ShardFolder
-from pipeline.storage import local_path
-from pipeline.tar import TarReader
-from pipeline.verification import verify
+from pipeline.cache.store import TeacherCache
+from pipeline.cache.verification import verify
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.storage import local_path
+from pipeline.shards.decoding import ClipError, read_clip
+from pipeline.shards.manifest import Shard, read_manifest
+from pipeline.shards.reading import Clip, Refusal, RefusedError, decode, read_shard
+from pipeline.shards.tar import TarReader
+from pipeline.shards.writing import ShardFolder
+from pipeline.tasks.mosei.reading import read_mosei
+from pipeline.tasks.mosei.tables import read_folds
+from pipeline.tasks.mosei.transcripts import read_transcript
 from tests.fuzz import seeds
-from tests.tars import line
+from tests.helpers.tars import line
 
 SUFFIXES = ("csv", "tsv", "jsonl", "json", "py", "txt", "parquet")
 BLOCK = tarfile.BLOCKSIZE

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import SpeechkdError
+from pipeline.foundation.errors import SpeechkdError
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -60,7 +60,7 @@ def test_ctrl_c_says_what_to_do(tmp_path):
     code = (
         "import os, signal, typer\n"
         "from dataclasses import dataclass\n"
-        "from pipeline.settings import Settings\n"
+        "from pipeline.foundation.settings import Settings\n"
         "from stages import options\n"
         "@dataclass(frozen=True, kw_only=True)\n"
         "class Nothing(Settings): pass\n"
@@ -79,7 +79,7 @@ def test_ctrl_c_says_what_to_do(tmp_path):
 def test_a_worker_ends_with_a_parent_that_is_killed(tmp_path):
     code = (
         "import multiprocessing, time\n"
-        "from pipeline.workers import begin_worker\n"
+        "from pipeline.foundation.workers import begin_worker\n"
         "def work(pids):\n"
         "    import os; begin_worker(); pids.put(os.getpid()); time.sleep(60)\n"
         "if __name__ == '__main__':\n"
@@ -120,7 +120,7 @@ def test_absurd_numbers_are_refused(arguments):
 
 
 def test_a_range_of_seeds_that_cannot_be_meant_is_refused_at_once():
-    from pipeline.finetune_settings import parse_seeds
+    from pipeline.finetuning.settings import parse_seeds
 
     with pytest.raises(SpeechkdError, match="over 10,000 seeds"):
         parse_seeds("0-99999999999")

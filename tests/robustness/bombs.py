@@ -47,7 +47,7 @@ class Bomb:
 
 
 def _decode(folder: Path) -> str:
-    from pipeline.audio import RefusedError, decode
+    from pipeline.shards.reading import RefusedError, decode
 
     try:
         return f"{len(decode((folder / 'a').read_bytes())):,} samples"
@@ -56,7 +56,7 @@ def _decode(folder: Path) -> str:
 
 
 def _read_clip(folder: Path) -> str:
-    from pipeline.clip import ClipError, read_clip
+    from pipeline.shards.decoding import ClipError, read_clip
 
     try:
         return f"{len(read_clip(folder / 'a')):,} samples"
@@ -70,7 +70,7 @@ def _wav_of_a_year(folder: Path) -> None:
 
 
 def _flac_of_a_year(folder: Path) -> None:
-    from tests.tars import audio
+    from tests.helpers.tars import audio
 
     content = bytearray(audio(4_000))
     content[21:26] = bytes([content[21] | 0x0F, *b"\xff\xff\xff\xff"])  # 36 bits: samples in all
@@ -126,7 +126,7 @@ def _line(**changes: object) -> str:
 
 
 def _read_manifest(folder: Path) -> str:
-    from pipeline.manifest import read_manifest
+    from pipeline.shards.manifest import read_manifest
 
     return f"{len(read_manifest(folder / 'manifest.jsonl')):,} shards"
 
@@ -141,7 +141,7 @@ def _extract(folder: Path) -> str:
 
 def _read_table(name: str) -> Callable[[Path], str]:
     def read(folder: Path) -> str:
-        from pipeline.tables import column_names, read_rows
+        from pipeline.foundation.tables import column_names, read_rows
 
         column_names(folder / name)
         return f"{sum(1 for _ in read_rows(folder / name)):,} rows"
@@ -151,7 +151,7 @@ def _read_table(name: str) -> Callable[[Path], str]:
 
 def _read_mosei(name: str) -> Callable[[Path], str]:
     def read(folder: Path) -> str:
-        from pipeline.mosei.reading import read_mosei
+        from pipeline.tasks.mosei.reading import read_mosei
 
         return f"{len(read_mosei(folder / name, allow_pickle=True).clips):,} clips"
 
@@ -173,7 +173,7 @@ class _Headers(io.RawIOBase):
 
 def _empty_members(members: int) -> Callable[[Path], str]:
     def read(_: Path) -> str:
-        from pipeline.tar import TarReader
+        from pipeline.shards.tar import TarReader
 
         return f"{sum(1 for _ in TarReader(_Headers(members))):,} samples"
 
@@ -189,7 +189,7 @@ def _tar(*headers: tarfile.TarInfo, content: bytes = b"") -> Callable[[Path], No
 
 
 def _read_tar(folder: Path) -> str:
-    from pipeline.tar import TarReader
+    from pipeline.shards.tar import TarReader
 
     with (folder / "a").open("rb") as file:
         reader = TarReader(file)
@@ -219,14 +219,14 @@ def _many_members_of_one_key(folder: Path) -> None:
 
 
 def _json_bomb(folder: Path) -> None:
-    from tests.tars import tar_bytes
+    from tests.helpers.tars import tar_bytes
 
     (folder / "a").write_bytes(tar_bytes([("a.flac", b""), ("a.json", b"[" * 900_000)]))
 
 
 def _judge_tar(folder: Path) -> str:
-    from pipeline.audio import Refusal, read_shard
-    from tests.tars import line
+    from pipeline.shards.reading import Refusal, read_shard
+    from tests.helpers.tars import line
 
     content = (folder / "a").read_bytes()
     items = list(read_shard(io.BytesIO(content), line(content, 1), "a"))
@@ -236,7 +236,7 @@ def _judge_tar(folder: Path) -> str:
 
 def _cache(**metadata: object) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
-        from tests.made_up import make_cache
+        from tests.helpers.caches import make_cache
 
         make_cache(folder / "c", [2])
         path = folder / "c" / "embedding" / "zarr.json"
@@ -246,7 +246,7 @@ def _cache(**metadata: object) -> Callable[[Path], None]:
 
 
 def _wide_cache(folder: Path) -> None:
-    from tests.made_up import make_cache
+    from tests.helpers.caches import make_cache
 
     make_cache(folder / "c", [2])
     path = folder / "c" / "zarr.json"
@@ -254,7 +254,7 @@ def _wide_cache(folder: Path) -> None:
 
 
 def _open_cache(folder: Path) -> str:
-    from pipeline.cache import TeacherCache
+    from pipeline.cache.store import TeacherCache
 
     cache = TeacherCache.open(folder / "c")
     return f"{cache.vectors().shape}, {cache.statistics().count}"
@@ -306,7 +306,7 @@ def _parquet(folder: Path) -> None:
 
 def _model(**changes: object) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
-        from tests.encoders import save_encoder
+        from tests.helpers.encoders import save_encoder
 
         save_encoder(folder / "m", ["a b c"])
         path = folder / "m" / "config.json"
@@ -317,7 +317,7 @@ def _model(**changes: object) -> Callable[[Path], None]:
 
 def _tokenizer(**parts: object) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
-        from tests.encoders import save_encoder
+        from tests.helpers.encoders import save_encoder
 
         save_encoder(folder / "m", ["a b c"])
         path = folder / "m" / "tokenizer.json"
@@ -327,8 +327,8 @@ def _tokenizer(**parts: object) -> Callable[[Path], None]:
 
 
 def _load_model(folder: Path) -> str:
-    from pipeline.finetuning import tokenize
-    from pipeline.student import load_encoder
+    from pipeline.finetuning.cell import tokenize
+    from pipeline.models.student import load_encoder
 
     _, tokenizer = load_encoder(str(folder / "m"))
     return f"{len(tokenize(tokenizer, ['a' * 5000 + 'b'], 64).ids)} texts"
@@ -336,41 +336,51 @@ def _load_model(folder: Path) -> str:
 
 _GROWING = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 10}
 _SLOW = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
-_AUDIO, _TAR, _MOSEI = "pipeline.audio", "pipeline.tar", "pipeline.mosei.reading"
-_MODEL, _CACHE = "pipeline.finetuning", "pipeline.cache"
+_AUDIO, _TAR, _MOSEI = (
+    "pipeline.shards.reading",
+    "pipeline.shards.tar",
+    "pipeline.tasks.mosei.reading",
+)
+_MODEL, _CACHE = "pipeline.finetuning.cell", "pipeline.cache.store"
 
 BOMBS = {
     "a WAV whose header claims a year": Bomb(_wav_of_a_year, _decode, 5, 50, _AUDIO),
     "a FLAC whose header claims 49 days": Bomb(_flac_of_a_year, _decode, 5, 50, _AUDIO),
     "2 h of constant FLAC as a sample": Bomb(_silence("FLAC", 120), _decode, 5, 50, _AUDIO),
     "2 h of constant FLAC to be sharded": Bomb(
-        _silence("FLAC", 120), _read_clip, 5, 50, "pipeline.clip"
+        _silence("FLAC", 120), _read_clip, 5, 50, "pipeline.shards.decoding"
     ),
     "20 min of Opus silence": Bomb(_silence("OGG", 20), _decode, 5, 50, _AUDIO),
     "20 min of MP3 silence": Bomb(_silence("MP3", 20), _decode, 5, 50, _AUDIO),
     "a WAV of 1,024 channels, 115 MB": Bomb(_channels, _decode, 20, 300, _AUDIO),
-    "a WAV of 1 GB of empty chunks": Bomb(_empty_chunks, _read_clip, 5, 50, "pipeline.clip"),
+    "a WAV of 1 GB of empty chunks": Bomb(
+        _empty_chunks, _read_clip, 5, 50, "pipeline.shards.decoding"
+    ),
     "a manifest of 1 GB": Bomb(
-        _sparse_text("manifest.jsonl"), _read_manifest, 5, 50, "pipeline.manifest"
+        _sparse_text("manifest.jsonl"), _read_manifest, 5, 50, "pipeline.shards.manifest"
     ),
     "a manifest with nested brackets": Bomb(
-        _manifest("[" * 1_000_000), _read_manifest, 5, 100, "pipeline.manifest"
+        _manifest("[" * 1_000_000), _read_manifest, 5, 100, "pipeline.shards.manifest"
     ),
     "a manifest of {0..999999999}": Bomb(
         _manifest(_line(url="s-{0..999999999}/{a,b}{a,b}{a,b}**.tar")),
         _extract,
         60,
         1000,
-        "pipeline.extraction",
+        "pipeline.extraction.loop",
     ),
     "a manifest that claims 10^15 samples": Bomb(
-        _manifest(_line(samples=10**15, bytes=10**18)), _read_manifest, 5, 50, "pipeline.manifest"
+        _manifest(_line(samples=10**15, bytes=10**18)),
+        _read_manifest,
+        5,
+        50,
+        "pipeline.shards.manifest",
     ),
     "a CSV of 1 GB in one line": Bomb(
-        _sparse_text("a.csv"), _read_table("a.csv"), 10, 100, "pipeline.tables"
+        _sparse_text("a.csv"), _read_table("a.csv"), 10, 100, "pipeline.foundation.tables"
     ),
     "JSON lines of 1 GB in one line": Bomb(
-        _sparse_text("a.jsonl"), _read_table("a.jsonl"), 10, 100, "pipeline.tables"
+        _sparse_text("a.jsonl"), _read_table("a.jsonl"), 10, 100, "pipeline.foundation.tables"
     ),
     "a label table of 1 GB": Bomb(
         _sparse_text("label.csv"), _read_mosei("label.csv"), 5, 50, _MOSEI
@@ -478,7 +488,7 @@ def cost(name: str) -> Cost:
 def _alone(name: str) -> None:
     import importlib
 
-    from pipeline.errors import SpeechkdError
+    from pipeline.foundation.errors import SpeechkdError
 
     bomb = BOMBS[name]
     importlib.import_module(bomb.imports)

@@ -6,11 +6,11 @@ import shutil
 import numpy as np
 import pytest
 
-from pipeline.cache import TeacherCache
-from pipeline.errors import SpeechkdError
-from pipeline.verification import Damage
-from pipeline.verification import verify as verified
-from tests.made_up import make_cache
+from pipeline.cache.store import TeacherCache
+from pipeline.cache.verification import Damage
+from pipeline.cache.verification import verify as verified
+from pipeline.foundation.errors import SpeechkdError
+from tests.helpers.caches import make_cache
 
 BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
 METADATA = {

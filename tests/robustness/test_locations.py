@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import SpeechkdError
-from pipeline.manifest import read_manifest
-from pipeline.progress import console, say
-from pipeline.storage import local_path
-from pipeline.untrusted import shown
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.progress import console, say
+from pipeline.foundation.storage import local_path
+from pipeline.foundation.untrusted import shown
+from pipeline.shards.manifest import read_manifest
 from stages.extract_teacher import ExtractSettings, run
 
 ROOT = Path(__file__).parent.parent.parent
@@ -131,7 +131,7 @@ def test_no_command_prints_a_secret(tmp_path, arguments):
 
 
 def test_what_is_said_and_recorded_hides_secrets_of_the_environment(monkeypatch):
-    from pipeline import provenance
+    from pipeline.foundation import provenance
 
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("HF_TOKEN", "hf_abcdefghijkl")

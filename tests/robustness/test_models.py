@@ -8,14 +8,14 @@ import shutil
 import pytest
 import torch
 
-from pipeline.checkpoint import Checkpoints, Progress
-from pipeline.errors import SpeechkdError
-from pipeline.finetuning import tokenize
-from pipeline.pretrained import load_pretrained
-from pipeline.student import load_encoder, load_student
-from pipeline.teacher import load_teacher
-from tests.encoders import save_encoder
-from tests.whispers import save_random_whisper
+from pipeline.extraction.teacher import load_teacher
+from pipeline.finetuning.cell import tokenize
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.models.encoders import load_pretrained
+from pipeline.models.student import load_encoder, load_student
+from pipeline.training.checkpoint import Checkpoints, Progress
+from tests.helpers.encoders import save_encoder
+from tests.helpers.whispers import save_random_whisper
 
 RUNS = "import pathlib; pathlib.Path('ran').touch()\nclass Evil: pass\n"
 

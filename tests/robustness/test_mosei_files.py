@@ -11,10 +11,10 @@ import h5py
 import numpy as np
 import pytest
 
-from pipeline.errors import SpeechkdError
-from pipeline.mosei.reading import read_mosei
-from pipeline.mosei.tables import read_folds
-from pipeline.mosei.unpickler import DataUnpickler
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.tasks.mosei.reading import read_mosei
+from pipeline.tasks.mosei.tables import read_folds
+from pipeline.tasks.mosei.unpickler import DataUnpickler
 from stages.mosei_convert import ConvertSettings
 from stages.mosei_convert import run as convert
 from tests.fuzz.seeds import csds, label_rows

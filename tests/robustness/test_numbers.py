@@ -9,21 +9,21 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.cache import TeacherCache
-from pipeline.errors import SpeechkdError
-from pipeline.finished_cells import read_results
-from pipeline.manifest import read_manifest
+from pipeline.cache.store import TeacherCache
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.reports.cells import read_results
+from pipeline.shards.manifest import read_manifest
 from stages.distill import DistillSettings
 from stages.distill import run as distill
 from stages.extract_teacher import ExtractSettings
 from stages.extract_teacher import run as extract
-from stages.finetune import MoseiSettings
-from stages.finetune import run as finetune
+from stages.finetune_mosei import MoseiSettings
+from stages.finetune_mosei import run as finetune
 from stages.shard import ShardSettings
 from stages.shard import run as shard
-from tests.encoders import save_encoder
-from tests.made_up import identity, manifest, shard_result
-from tests.whispers import save_random_whisper
+from tests.helpers.caches import identity, manifest, shard_result
+from tests.helpers.encoders import save_encoder
+from tests.helpers.whispers import save_random_whisper
 
 SECOND = 16_000
 NAN, INF = float("nan"), float("inf")
@@ -88,7 +88,7 @@ def test_sound_at_the_edge_through_shard_and_teacher(tmp_path):
 
 
 def test_sound_at_the_edge_in_a_tar_of_others(tmp_path):
-    from tests.tars import line, tar_bytes, write_manifest
+    from tests.helpers.tars import line, tar_bytes, write_manifest
 
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()

@@ -6,15 +6,15 @@ import re
 
 import pytest
 
-from pipeline.errors import SpeechkdError
-from pipeline.finished_cells import read_folders
-from pipeline.model_card import _code
-from pipeline.report import escaped
+from pipeline.distillation.model_card import _code
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.reports.cells import read_folders
+from pipeline.reports.tables import escaped
 from stages.finetune_table import TableSettings
 from stages.finetune_table import run as finetune
 from stages.report import ReportSettings
 from stages.report import run as report
-from tests.encoders import save_encoder
+from tests.helpers.encoders import save_encoder
 
 SCRIPT = "<script>alert(1)</script>"
 HARMS = {

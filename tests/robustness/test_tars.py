@@ -9,12 +9,12 @@ import tarfile
 
 import pytest
 
-from pipeline.cache import TeacherCache
-from pipeline.errors import SpeechkdError
-from pipeline.manifest import Shard, write_manifest
+from pipeline.cache.store import TeacherCache
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.shards.manifest import Shard, write_manifest
 from stages.cache import ExportSettings, InfoSettings, VerifySettings, export, info, verify
 from stages.extract_teacher import ExtractSettings, run
-from tests.tars import audio, sample
+from tests.helpers.tars import audio, sample
 
 GOOD = [*sample("good")]
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import zarr
 
-from pipeline.cache import TeacherCache
-from pipeline.errors import SpeechkdError
-from pipeline.manifest import Manifest, Shard, read_manifest, write_manifest
+from pipeline.cache.store import TeacherCache
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.shards.manifest import Manifest, Shard, read_manifest, write_manifest
 from stages.cache import (
     ExportSettings,
     InfoSettings,
@@ -23,7 +23,7 @@ from stages.cache import (
     verify,
 )
 from stages.extract_teacher import ExtractSettings, run
-from tests.tars import line, sample, tar_bytes, write_corpus
+from tests.helpers.tars import line, sample, tar_bytes, write_corpus
 
 COUNTS = [3, 2, 4]
 
@@ -138,7 +138,7 @@ def test_tars_that_are_gone_are_told_but_no_damage(corpus_and_cache, capsys):
 
 
 def test_nan_rows_are_found_even_where_the_receipt_was_made_to_fit(corpus_and_cache, capsys):
-    from pipeline.shard_content import vectors_sha256
+    from pipeline.cache.samples import vectors_sha256
 
     _, cache = corpus_and_cache
     zarr.open_group(cache, mode="r+")["embedding"][1] = np.nan
@@ -351,7 +351,7 @@ def test_damage_is_not_merged(corpus_and_cache, tmp_path):
 
 
 def test_a_merged_manifest_lists_a_shared_tar_once(tmp_path):
-    from pipeline.merging import merged_manifest
+    from pipeline.cache.merging import merged_manifest
 
     write_corpus(tmp_path / "corpus", COUNTS)
     shards: list[Shard] = list(read_manifest(tmp_path / "corpus" / "manifest.jsonl"))

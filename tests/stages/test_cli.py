@@ -8,8 +8,8 @@ import pytest
 import typer
 from click.testing import CliRunner
 
-from pipeline.errors import SpeechkdError
-from pipeline.settings import Settings
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.settings import Settings
 from stages import cli
 from stages.doctor import DoctorSettings
 from stages.options import register
@@ -18,7 +18,7 @@ COMMANDS = {
     ("shard",): "shard",
     ("extract-teacher",): "extract_teacher",
     ("distill",): "distill",
-    ("finetune", "mosei"): "finetune",
+    ("finetune", "mosei"): "finetune_mosei",
     ("finetune", "table"): "finetune_table",
     ("mosei", "convert"): "mosei_convert",
     ("probe", "blimp"): "probe_blimp",
@@ -127,7 +127,7 @@ def test_lists_take_commas_and_repetition():
     from dataclasses import dataclass
     from typing import Literal
 
-    from pipeline.settings import setting
+    from pipeline.foundation.settings import setting
 
     @dataclass(frozen=True, kw_only=True)
     class Some(Settings):

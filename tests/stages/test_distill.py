@@ -16,11 +16,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, BertConfig
 
-from pipeline import assembly
-from pipeline.errors import SpeechkdError
-from pipeline.static_shapes import missing_for_compiling
+from pipeline.distillation import assembly
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.models.compiled import missing_for_compiling
 from stages.distill import DistillSettings, run
-from tests.made_up import make_cache
+from tests.helpers.caches import make_cache
 
 
 @pytest.fixture(scope="module")
@@ -126,8 +126,8 @@ def test_student_loads_without_this_project_and_gives_its_states(settings, tmp_p
         [sys.executable, "-c", script, str(folder)],
         capture_output=True, text=True, cwd=tmp_path, check=True,
     )  # fmt: skip
-    from pipeline.packing import pack
-    from pipeline.student import load_student
+    from pipeline.models.packing import pack
+    from pipeline.models.student import load_student
 
     student, tokenizer = load_student(str(folder))
     ids = torch.tensor(tokenizer("the cat sang")["input_ids"])
@@ -148,7 +148,7 @@ def test_a_stop_between_changes_nothing_bit_for_bit(settings, tmp_path, kd):
 
 
 def test_deterministic_algorithms_are_asked_for_while_training_alone(settings, monkeypatch):
-    from pipeline.distillation import Distillation
+    from pipeline.distillation.module import Distillation
 
     asked = []
     forward = Distillation.forward
@@ -175,7 +175,7 @@ def test_mapped_files_train_the_same_bit_for_bit(settings, tmp_path, monkeypatch
     negatives = 20 if kd == "crd" else 0
     run(settings(kd=[kd], crd_negatives=negatives, out=tmp_path / "memory"))
     assert "memory-mapped" not in capsys.readouterr().err
-    monkeypatch.setattr("pipeline.memory.available_bytes", lambda: 0)
+    monkeypatch.setattr("pipeline.foundation.memory.available_bytes", lambda: 0)
     run(settings(kd=[kd], crd_negatives=negatives, out=tmp_path / "mapped"))
     assert capsys.readouterr().err.count("memory-mapped") == 2, "tokens and vectors"
     assert losses(tmp_path / "mapped") == losses(tmp_path / "memory")
@@ -222,7 +222,7 @@ def test_a_folder_of_something_else_is_left_alone(settings, tmp_path):
 def test_a_run_that_may_not_fit_the_memory_is_warned_of(settings, capsys, monkeypatch):
     run(settings(dry_run=True))
     assert "may be more than there is" not in capsys.readouterr().err
-    monkeypatch.setattr("pipeline.preflight.available_bytes", lambda: 10**8)
+    monkeypatch.setattr("pipeline.distillation.preflight.available_bytes", lambda: 10**8)
     run(settings(dry_run=True))
     assert "0.10 GB are free; lower --batch" in capsys.readouterr().err
 
@@ -421,7 +421,7 @@ def test_two_processes_train_as_one(settings, tmp_path):
 def test_memory_stays_below_what_was_announced(cache, tmp_path, words):
     script = (
         "import sys, threading, time\n"
-        "from pipeline.memory import resident_bytes\n"
+        "from pipeline.foundation.memory import resident_bytes\n"
         "peak = [0]\n"
         "def watch():\n"
         "    while True:\n"
@@ -478,7 +478,7 @@ def test_compiled_once_and_never_again(settings, tmp_path):
 
 
 def test_loss_that_is_not_finite_is_skipped_then_stops_the_run(settings, monkeypatch):
-    from pipeline.distillation import Distillation
+    from pipeline.distillation.module import Distillation
 
     forward = Distillation.forward
     calls = []

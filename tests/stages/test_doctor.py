@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import SpeechkdError
+from pipeline.foundation.errors import SpeechkdError
 from stages.doctor import DoctorSettings, run
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cache import TeacherCache
-from pipeline.manifest import write_manifest
-from tests.tars import audio, line, tar_bytes
+from pipeline.cache.store import TeacherCache
+from pipeline.shards.manifest import write_manifest
+from tests.helpers.tars import audio, line, tar_bytes
 
 CLIPS_A_SHARD = 500
 

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.cache import TeacherCache
-from pipeline.errors import SpeechkdError
-from pipeline.manifest import read_manifest, write_manifest
+from pipeline.cache.store import TeacherCache
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.shards.manifest import read_manifest, write_manifest
 from stages import cache as cache_stage
 from stages.extract_teacher import ExtractSettings, run
-from tests.tars import line, sample, tar_bytes, write_corpus
-from tests.whispers import save_random_whisper, speechlike
+from tests.helpers.tars import line, sample, tar_bytes, write_corpus
+from tests.helpers.whispers import save_random_whisper, speechlike
 
 COUNTS = [3, 1, 4, 2]
 BATCH = 2
@@ -52,7 +52,12 @@ def one_thread():
 def quick_processes():
     """A fork server that has everything imported, so that a process is up in a moment."""
     forkserver._forkserver._stop()  # another test may have started one without
-    imports = ["pipeline.extraction", "pipeline.teacher", "librosa.filters", "safetensors.torch"]
+    imports = [
+        "pipeline.extraction.loop",
+        "pipeline.extraction.teacher",
+        "librosa.filters",
+        "safetensors.torch",
+    ]
     multiprocessing.get_context("forkserver").set_forkserver_preload(
         ["__main__", __name__, *imports]
     )
@@ -105,7 +110,7 @@ def in_process(configured: ExtractSettings, crash_at: int = 0) -> multiprocessin
 
 
 def run_and_crash(configured: ExtractSettings, crash_at: int) -> None:
-    from pipeline import atomic
+    from pipeline.foundation import atomic
 
     torch.set_num_threads(1)
     syncs, sync = 0, atomic.sync
@@ -250,7 +255,7 @@ def test_two_tasks_at_the_same_shards_tear_nothing(corpus, teacher, tmp_path, un
 
 
 def test_a_full_disk_is_said_and_resumed(corpus, teacher, tmp_path, uninterrupted, monkeypatch):
-    from pipeline import atomic
+    from pipeline.foundation import atomic
 
     write = atomic.write_bytes
 
@@ -351,7 +356,7 @@ def test_refused_samples_are_tried_again_on_demand(bad_corpus, teacher, tmp_path
 
 
 def test_a_vector_that_is_not_finite_as_stored_is_refused(corpus, tmp_path, monkeypatch):
-    from pipeline.teacher import DummyTeacher
+    from pipeline.extraction.teacher import DummyTeacher
 
     encode = DummyTeacher.encode
 

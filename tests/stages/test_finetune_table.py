@@ -3,11 +3,11 @@ import json
 
 import pytest
 
-from pipeline.errors import SpeechkdError
-from pipeline.finished_cells import read_results
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.reports.cells import read_results
 from stages.finetune_table import TableSettings, run
-from tests.encoders import save_encoder
-from tests.pipeline.mosei.made import sentences
+from tests.helpers.encoders import save_encoder
+from tests.helpers.mosei import sentences
 
 
 @pytest.fixture

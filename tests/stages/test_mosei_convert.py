@@ -1,10 +1,10 @@
 import pytest
 
-from pipeline.errors import SpeechkdError
-from pipeline.mosei.reading import read_mosei
-from pipeline.mosei.tables import read_table
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.tasks.mosei.reading import read_mosei
+from pipeline.tasks.mosei.tables import read_table
 from stages.mosei_convert import ConvertSettings, run
-from tests.pipeline.mosei.made import write_mmsa
+from tests.helpers.mosei import write_mmsa
 
 
 def test_the_table_is_written_and_its_counts_are_printed(tmp_path, capsys):

@@ -4,9 +4,9 @@ import shutil
 import pytest
 from transformers import AutoModel
 
-from pipeline.errors import SpeechkdError
+from pipeline.foundation.errors import SpeechkdError
 from stages.probe_blimp import BlimpSettings, run
-from tests.encoders import save_encoder
+from tests.helpers.encoders import save_encoder
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from pipeline.errors import SpeechkdError
-from pipeline.mosei.tasks import TASKS
-from pipeline.results import TEACHER, Results, prediction_table, projection_name
+from pipeline.finetuning.results import TEACHER, Results, prediction_table, projection_name
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.tasks.mosei.questions import TASKS
 from stages.report import ReportSettings, run
 
 EVIL = "<script>alert(1)</script>|$x$"

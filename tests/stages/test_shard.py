@@ -15,9 +15,9 @@ import pytest
 import soundfile
 import webdataset
 
-from pipeline import shard_folder
-from pipeline.errors import SpeechkdError
-from pipeline.manifest import file_sha256, read_manifest
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.shards import writing as shard_folder
+from pipeline.shards.manifest import file_sha256, read_manifest
 from stages import shard
 from stages.shard import ShardSettings
 

@@ -17,13 +17,13 @@ import pytest
 from safetensors.torch import load_file
 from transformers import BertConfig
 
-from pipeline.errors import SpeechkdError
+from pipeline.foundation.errors import SpeechkdError
 from stages import slurm
-from tests.made_up import make_cache
-from tests.pipeline.mosei.made import write_mmsa
-from tests.slurm_cluster import SEARCH, CannotRunError, Cluster, knows_itself, wait_for, why_not
-from tests.tars import write_corpus
-from tests.whispers import save_random_whisper
+from tests.helpers.caches import make_cache
+from tests.helpers.mosei import write_mmsa
+from tests.helpers.slurm import SEARCH, CannotRunError, Cluster, knows_itself, wait_for, why_not
+from tests.helpers.tars import write_corpus
+from tests.helpers.whispers import save_random_whisper
 
 TEMPLATES = sorted(Path(slurm.__file__).parent.glob("*.sbatch"))
 SMALL = ["--gpus", "0", "--cpus", "1", "--memory", "2G", "--time", "5", "--at-once", "2"]
@@ -256,7 +256,7 @@ def test_resources_stand_in_the_header(here, capsys):
 
 
 def test_without_slurm_the_message_says_where_to_go(here, monkeypatch):
-    monkeypatch.setattr("pipeline.slurm.shutil.which", lambda _: None)
+    monkeypatch.setattr("pipeline.cluster.slurm.shutil.which", lambda _: None)
     with pytest.raises(SpeechkdError, match="login node"):
         slurm.extract_teacher(
             slurm.ShareSettings(**options(["shards/manifest.jsonl", "--cache=c"]))

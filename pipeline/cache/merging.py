@@ -1,0 +1,84 @@
+"""Caches of the same settings, made in different places, joined into one."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from pipeline.cache.samples import vectors_sha256
+from pipeline.cache.store import ShardResult, TeacherCache
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.shards.manifest import Manifest, Shard
+
+MAY_DIFFER = ("manifest_sha256", "format_version")  # the rest of the identity may not
+
+
+def merged_manifest(caches: Sequence[TeacherCache]) -> Manifest:
+    """The shards of all caches, each tar once, in the order in which they first come.
+
+    Caches of one manifest give that manifest; otherwise urls are made absolute, since they were
+    relative to different places.
+
+    Raises:
+        SpeechkdError: the caches differ in more than their manifest; each value is shown.
+    """
+    first = asdict(caches[0].identity)
+    for other in caches[1:]:
+        second = asdict(other.identity)
+        differing = [n for n in first if first[n] != second[n] and n not in MAY_DIFFER]
+        if differing:
+            table = "; ".join(f"{n}: {first[n]!r} and {second[n]!r}" for n in differing)
+            raise SpeechkdError(
+                f"{caches[0].location} and {other.location} were made with different settings "
+                f"({table}); such vectors cannot be mixed."
+            )
+    if len({cache.identity.manifest_sha256 for cache in caches}) == 1:
+        return caches[0].manifest
+    shards: dict[str, Shard] = {}
+    for cache in caches:
+        for shard in cache.manifest:
+            absolute = replace(shard, url=cache.manifest.resolve(shard))
+            shards.setdefault(shard.sha256, absolute)
+    return Manifest(tuple(shards.values()), caches[0].manifest.location)
+
+
+def copy_shards(caches: Sequence[TeacherCache], target: TeacherCache) -> Iterator[int]:
+    """Copy finished shards into `target`, and yield the number of each as it is done.
+
+    A shard that several caches have is taken from the first; one that `target` has is kept.
+
+    Raises:
+        SpeechkdError: a shard does not match its receipt.
+    """
+    numbers = {shard.sha256: number for number, shard in enumerate(target.manifest)}
+    done = set(target.receipts())
+    for cache in caches:
+        for source, receipt in cache.receipts().items():
+            number = numbers[cache.manifest.shards[source].sha256]
+            if number in done:
+                continue
+            result = _result(cache, source, receipt)
+            target.write_shard(number, result, receipt["versions"])
+            done.add(number)
+            yield number
+
+
+def _result(cache: TeacherCache, shard: int, receipt: dict[str, Any]) -> ShardResult:
+    block_RD = cache.block(shard)
+    if vectors_sha256(block_RD) != receipt["vectors_sha256"]:
+        raise SpeechkdError(
+            f"{cache.location}: the vectors of shard {shard} are not those of its receipt. "
+            "`speechkd cache verify` lists all damage."
+        )
+    first_row = cache.rows_of(shard).start
+    samples = [
+        {"position": sample["row"] - first_row, **sample} for sample in cache.shard_samples(shard)
+    ]
+    return ShardResult(
+        vectors_ND=block_RD[: receipt["samples"]].astype(np.float32),
+        samples=samples,
+        refused=receipt["refused"],
+        input_sha256=receipt["input_sha256"],
+        input_bytes=receipt["input_bytes"],
+    )

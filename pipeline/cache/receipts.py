@@ -1,0 +1,159 @@
+"""Receipts: the proof that shards are done, a JSON file each, `receipts/000000.json`."""
+
+import json
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from pipeline.cache.statistics import ShardStatistics
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.folder import Folder
+from pipeline.foundation.untrusted import parse_json
+
+NUMBER, TEXT = (int, float), (str,)
+FIELDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("shard", "samples", "written", "input_bytes"), (int,)),
+    **dict.fromkeys(("url", "input_sha256", "keys_sha256", "samples_sha256"), TEXT),
+    **dict.fromkeys(("vectors_sha256", "settings_sha256"), TEXT),
+    "audio_seconds": NUMBER,
+    "refused": (list,),
+    "versions": (dict,),
+}
+REFUSAL_FIELDS: dict[str, tuple[type, ...]] = {
+    "position": (int,),
+    "key": (str, type(None)),
+    "reason": TEXT,
+    "detail": TEXT,
+}
+
+AT_ONCE = 1000  # read together; bounds what their statistics take of the memory
+
+
+class Receipts:
+    """The receipts of a cache.
+
+    Args:
+        folder: the cache's.
+        shards: number of shards that the cache has.
+        settings_sha256: what a receipt must carry to be one of this cache.
+        d_model: width of the statistics in them; None where there are none (format 1).
+    """
+
+    def __init__(
+        self, folder: Folder, shards: int, settings_sha256: str, d_model: int | None
+    ) -> None:
+        self._folder, self._shards, self._d_model = folder, shards, d_model
+        self._settings_sha256 = settings_sha256
+        self._known: dict[str, tuple[Hashable | None, dict[str, Any]]] = {}
+
+    def finished(self) -> dict[int, float]:
+        """Shards that have a receipt, and when it was written, in seconds since 1970.
+
+        From one listing, whatever the number of shards; `read` also reads them, and leaves out
+        what is torn or of other settings.
+        """
+        found = {}
+        for name, listed in self._folder.files("receipts").items():
+            number = name.removesuffix(".json")
+            if number.isdecimal() and int(number) < self._shards:
+                found[int(number)] = listed.modified
+        return found
+
+    def read(self, shards: Iterable[int] | None = None) -> dict[int, dict[str, Any]]:
+        """Receipts by shard; a torn one, or one of other settings, is none.
+
+        Without the statistics, which take most of their bytes. What has been read is not read
+        again while the listing shows it unchanged.
+
+        Args:
+            shards: whose receipts to look for; all by default.
+        """
+        if shards is not None:
+            found = {r["shard"]: _light(r) for r in self._valid(list(map(_name, shards)))}
+            return dict(sorted(found.items()))
+        listed = self._folder.files("receipts")
+        known = {
+            name: (stamp, receipt)
+            for name, (stamp, receipt) in self._known.items()
+            if name in listed and stamp is not None and listed[name].stamp == stamp
+        }
+        for receipt in self._valid([name for name in listed if name not in known]):
+            name = _name(receipt["shard"])
+            known[name] = (listed[name].stamp, _light(receipt))
+        self._known = known
+        found = {receipt["shard"]: receipt for _, receipt in known.values()}
+        return dict(sorted(found.items()))
+
+    def statistics(self) -> Iterator[tuple[int, ShardStatistics]]:
+        """Number of vectors and their statistics for each finished shard, in the shards' order.
+
+        Raises:
+            SpeechkdError: those of a shard are damaged.
+        """
+        for receipt in self._valid(list(map(_name, sorted(self.finished())))):
+            yield receipt["written"], self._statistics_in(receipt["shard"], receipt)
+
+    def statistics_of(self, shard: int) -> ShardStatistics:
+        """Statistics of one shard.
+
+        Raises:
+            SpeechkdError: they are damaged, or there is no receipt.
+        """
+        return self._statistics_in(shard, next(self._valid([_name(shard)]), {}))
+
+    def write(self, shard: int, receipt: Mapping[str, Any]) -> None:
+        """Write a receipt: from now on the shard is done."""
+        self._folder.write(f"receipts/{_name(shard)}", json.dumps(receipt, indent=1).encode())
+
+    def remove(self, shard: int) -> None:
+        """Remove a receipt, if it is there: the shard is not done."""
+        self._folder.remove(f"receipts/{_name(shard)}")
+
+    def _valid(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Those receipts of these names that are valid, in their order."""
+        for first in range(0, len(names), AT_ONCE):
+            some = names[first : first + AT_ONCE]
+            contents = self._folder.read_many([f"receipts/{name}" for name in some])
+            for name in some:
+                receipt = self._parsed(name, contents.get(f"receipts/{name}", b""))
+                if receipt is not None:
+                    yield receipt
+
+    def _parsed(self, name: str, content: bytes) -> dict[str, Any] | None:
+        try:
+            receipt: dict[str, Any] = parse_json(content)
+            shard = receipt["shard"]
+            valid = (
+                _is_of(receipt, FIELDS)
+                and all(_is_of(refusal, REFUSAL_FIELDS) for refusal in receipt["refused"])
+                and receipt["written"] >= 0
+                and name == _name(shard)
+                and 0 <= shard < self._shards
+                and receipt["settings_sha256"] == self._settings_sha256
+                and receipt["samples"] == receipt["written"] + len(receipt["refused"])
+                and (self._d_model is None or "statistics" in receipt)
+            )
+        except (ValueError, KeyError, TypeError):
+            return None
+        return receipt if valid else None
+
+    def _statistics_in(self, shard: int, receipt: Mapping[str, Any]) -> ShardStatistics:
+        try:
+            return ShardStatistics.from_record(receipt["statistics"], self._d_model or 0)
+        except (ValueError, KeyError, TypeError) as error:
+            raise SpeechkdError(
+                f"{self._folder.location}/receipts/{_name(shard)} has damaged statistics "
+                f"({error!r}); delete it and extract again."
+            ) from error
+
+
+def _is_of(record: Mapping[str, Any], kinds: Mapping[str, tuple[type, ...]]) -> bool:
+    return all(type(record[name]) in allowed for name, allowed in kinds.items())
+
+
+def _name(shard: int) -> str:
+    return f"{shard:06d}.json"
+
+
+def _light(receipt: dict[str, Any]) -> dict[str, Any]:
+    """A receipt without its statistics."""
+    return {name: value for name, value in receipt.items() if name != "statistics"}

@@ -1,0 +1,99 @@
+"""What the stored files of one tar shard hold: samples as JSON lines, vectors as plain bytes."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.foundation.untrusted import parse_json
+
+OPTIONAL_TEXT = (str, type(None))
+
+
+def parse_samples(content: bytes, rows: range) -> list[dict[str, Any]]:
+    """The samples that a shard's file lists, in order.
+
+    Args:
+        content: of the file.
+        rows: that the shard owns.
+
+    Raises:
+        ValueError: it is damaged, or somebody else's.
+    """
+    # not splitlines: a text may hold one of Unicode's other line breaks
+    lines = content.decode().rstrip("\n").split("\n")
+    records: list[dict[str, Any]] = parse_json(f"[{','.join(lines)}]")
+    _check_samples(records, rows)
+    return records
+
+
+def vectors_in(
+    objects: Sequence[bytes], object_shape: tuple[int, int], dtype: str
+) -> NDArray[np.floating[Any]]:
+    """Vectors `[rows, d_model]` that lie in storage objects, one after the other.
+
+    Args:
+        objects: their contents: plain little-endian bytes, row by row.
+        object_shape: rows and width of one.
+        dtype: of the vectors.
+
+    Raises:
+        ValueError: an object has not the bytes for that.
+    """
+    stored = np.dtype(dtype).newbyteorder("<")
+    size = object_shape[0] * object_shape[1] * stored.itemsize
+    wrong = next((len(content) for content in objects if len(content) != size), size)
+    if wrong != size:
+        raise ValueError(f"an object of {wrong:,} bytes, not {size:,}")
+    return np.frombuffer(b"".join(objects), stored).reshape(-1, object_shape[1])
+
+
+def keys_sha256(keys: Iterator[str] | Sequence[str]) -> str:
+    """Digest of an ordered list of keys."""
+    return hashlib.sha256("".join(f"{key}\n" for key in keys).encode()).hexdigest()
+
+
+def vectors_sha256(block_RD: NDArray[np.floating[Any]]) -> str:
+    """Digest of vectors as stored: little-endian, row by row."""
+    stored = block_RD.astype(block_RD.dtype.newbyteorder("<"), copy=False)
+    return hashlib.sha256(np.ascontiguousarray(stored).tobytes()).hexdigest()
+
+
+def sample_lines(samples: Sequence[Mapping[str, Any]], first_row: int) -> bytes:
+    """What `parse_samples` reads, of samples with their positions in a shard."""
+    lines = []
+    for sample in samples:
+        record = {
+            "row": first_row + sample["position"],
+            "key": sample["key"],
+            "text": sample["text"],
+            "duration_s": sample["duration_s"],
+            "speaker": sample.get("speaker"),
+            "recording": sample.get("recording"),
+        }
+        lines.append(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+    return "".join(lines).encode()
+
+
+def _check_samples(records: Sequence[Any], rows: range) -> None:
+    """Check that records are samples of these rows: they may be anybody's.
+
+    Raises:
+        ValueError: they are not.
+    """
+    for record in records:
+        if (
+            type(record) is not dict
+            or type(record.get("row")) is not int
+            or type(record.get("key")) is not str
+            or type(record.get("text")) is not str
+            or type(record.get("duration_s")) not in (int, float)
+            or type(record.get("speaker", 0)) not in OPTIONAL_TEXT
+            or type(record.get("recording", 0)) not in OPTIONAL_TEXT
+        ):
+            raise ValueError(f"not a sample: {str(record)[:200]}")
+        if record["row"] not in rows:
+            raise ValueError(f"row {record['row']} is outside the shard's {rows}")

@@ -1,0 +1,1 @@
+"""Shares of a job array, and Slurm. Imports `foundation`, `cache`."""

@@ -1,0 +1,207 @@
+"""Batches of clips that depend on nothing but the corpus, the seed, the epoch and the step.
+
+The order of clips, masks and extra negatives are pure functions: there is no data loader and no
+state, so a run resumes at any step at once and exactly. Batches are made where the corpus is.
+
+Shapes: B clips of a batch, N tokens, K chosen or drawn things, E width of the teacher.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.corpus.corpus import Corpus
+from pipeline.corpus.masking import Masking
+from pipeline.foundation.memory import sent
+from pipeline.foundation.seeds import generator
+from pipeline.models.compiled import Shape
+from pipeline.models.packing import Packed, pack
+
+TOKENS_ROUNDED_TO = 128
+"""Filled-up batches have a multiple of this many tokens: whole tiles for matrix kernels."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A share of one batch: the tokens of this process, and the clips of all of them.
+
+    Attributes:
+        packed: this process's sequences, unmasked.
+        shown_N: their tokens with masks.
+        chosen_K: which of them are to be predicted.
+        chosen_total: how many tokens all processes predict together.
+        clip_N: for each token, its clip's place in the whole batch.
+        special_N: which tokens are special.
+        clip_B: the whole batch's clips in the corpus.
+        lengths_B: their tokens.
+        teacher_BE: their teacher vectors.
+        row_B: their rows in the cache.
+        recording_B: their recordings.
+        corpus_clips: how many clips there are to train on.
+        negative_KE: teacher vectors drawn from the whole corpus as extra negatives, or None.
+        negative_row_K: their rows.
+        negative_recording_K: their recordings.
+        processes: how many processes share the batch.
+    """
+
+    packed: Packed
+    shown_N: Tensor
+    chosen_K: Tensor
+    chosen_total: int
+    clip_N: Tensor
+    special_N: Tensor
+    clip_B: Tensor
+    lengths_B: Tensor
+    teacher_BE: Tensor
+    row_B: Tensor
+    recording_B: Tensor
+    corpus_clips: int
+    negative_KE: Tensor | None = None
+    negative_row_K: Tensor | None = None
+    negative_recording_K: Tensor | None = None
+    processes: int = 1
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on a device."""
+        if self.clip_B.device == device:
+            return self
+        moved: dict[str, Any] = {
+            f.name: (value.to(device) if isinstance(value, Packed) else sent(value, device))
+            for f in fields(self)
+            if isinstance(value := getattr(self, f.name), Tensor | Packed)
+        }
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class Batches:
+    """All batches of a run, each a function of its step.
+
+    Args:
+        corpus: where they come from.
+        masking: which tokens are predicted.
+        clips_per_batch: B, over all processes together.
+        seed: of the order of clips, masks and negatives.
+        extra_negatives: clips drawn from all of the training part at each step.
+        process: which share of each batch this process takes.
+        processes: how many shares there are.
+        device: where the batches are wanted.
+    """
+
+    corpus: Corpus
+    masking: Masking
+    clips_per_batch: int
+    seed: int
+    extra_negatives: int = 0
+    process: int = 0
+    processes: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def per_epoch(self) -> int:
+        """Batches in an epoch; clips that fill no batch wait for the next epoch's order."""
+        return len(self.corpus.train) // self.clips_per_batch
+
+    def order(self, epoch: int) -> Tensor:
+        """The clips in their order of this epoch."""
+        train = self.corpus.train
+        source = generator(self.seed, "order", epoch)
+        return train[torch.randperm(len(train), generator=source).to(train.device)]
+
+    def epoch(self, epoch: int) -> Callable[[int], Batch]:
+        """The batches of an epoch, by their place in it."""
+        order = self.order(epoch)
+        size = self.clips_per_batch
+
+        def at(place: int) -> Batch:
+            clip_B = order[place * size : (place + 1) * size]
+            return self.make(clip_B, "train", epoch, place)
+
+        return at
+
+    def shape(self) -> Shape:
+        """A shape that holds this process's share of every batch, but for one in a billion.
+
+        Six standard deviations over the mean number of tokens: about what the largest of all
+        batches of a long run has. Batches held out are always the same, and all fit.
+        """
+        lengths_C = self.corpus.lengths_C
+        clips = -(-self.clips_per_batch // self.processes)
+        longest = int(lengths_C.max())
+        train_C = lengths_C[self.corpus.train].double()
+        tokens = min(
+            math.ceil(clips * float(train_C.mean()) + 6 * clips**0.5 * float(train_C.std())),
+            clips * longest,
+        )
+        for clip_B in self.held_out():
+            tokens = max(tokens, int(lengths_C[clip_B[self.process :: self.processes]].sum()))
+        whole = -(-tokens // TOKENS_ROUNDED_TO) * TOKENS_ROUNDED_TO
+        return Shape(clips, whole, longest)
+
+    def held_out(self) -> list[Tensor]:
+        """The clips of each validation batch: always the same, a last partial one left out.
+
+        A single partial one is kept if there is a clip for every process.
+        """
+        clips, size = self.corpus.held_out, self.clips_per_batch
+        parts = list(torch.split(clips, size)) if len(clips) >= self.processes else []
+        return parts[:-1] if len(parts) > 1 and len(parts[-1]) < size else parts
+
+    def make(self, clip_B: Tensor, stream: str, epoch: int, step: int) -> Batch:
+        """The batch of some clips, its masks and negatives drawn from a stream of their own."""
+        device = clip_B.device
+        whole = self.corpus.tokens_of(clip_B)
+        source = generator(self.seed, f"masks {stream}", epoch, step, device)
+        chosen_K, shown_N = self.masking.choose(whole.ids_N, source)
+        batch = Batch(
+            packed=whole,
+            shown_N=shown_N,
+            chosen_K=chosen_K,
+            chosen_total=len(chosen_K),
+            clip_N=whole.sequence_N,
+            special_N=self.masking.special_V[whole.ids_N],
+            clip_B=clip_B,
+            lengths_B=whole.lengths_B,
+            teacher_BE=self.corpus.vectors.of(clip_B),
+            row_B=self.corpus.row_C[clip_B],
+            recording_B=self.corpus.recording_C[clip_B],
+            corpus_clips=len(self.corpus.train),
+        )
+        if self.extra_negatives:
+            batch = self._with_negatives(batch, stream, epoch, step)
+        return (batch if self.processes == 1 else self._share(batch)).to(self.device)
+
+    def _with_negatives(self, batch: Batch, stream: str, epoch: int, step: int) -> Batch:
+        train = self.corpus.train
+        source = generator(self.seed, f"negatives {stream}", epoch, step, train.device)
+        drawn_K = train[
+            torch.randint(
+                len(train), (self.extra_negatives,), generator=source, device=train.device
+            )
+        ]
+        return replace(
+            batch,
+            negative_KE=self.corpus.vectors.of(drawn_K),
+            negative_row_K=self.corpus.row_C[drawn_K],
+            negative_recording_K=self.corpus.recording_C[drawn_K],
+        )
+
+    def _share(self, batch: Batch) -> Batch:
+        """The part of a batch that this process computes: every so many-th clip."""
+        whole = batch.packed
+        mine_N = whole.sequence_N % self.processes == self.process
+        mine_B = torch.arange(len(whole.lengths_B), device=mine_N.device) % self.processes
+        renumbered_N = mine_N.long().cumsum(0) - 1
+        return replace(
+            batch,
+            packed=pack(whole.ids_N[mine_N], whole.lengths_B[mine_B == self.process]),
+            shown_N=batch.shown_N[mine_N],
+            chosen_K=renumbered_N[batch.chosen_K[mine_N[batch.chosen_K]]],
+            clip_N=batch.clip_N[mine_N],
+            special_N=batch.special_N[mine_N],
+            processes=self.processes,
+        )

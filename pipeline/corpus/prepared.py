@@ -1,0 +1,209 @@
+"""What stage two makes of a cache once, for all its runs: tokens, vectors in one piece, WordPiece.
+
+They are kept in the folder CACHE.prepared beside the cache: a job array finds them there from every
+node, and a person who deletes the cache sees them. Where that cannot be written, or the cache is in
+object storage, they are in the user's cache folder. Each is named by a digest of all that it is
+made of, so it is never out of date; whoever deletes it costs the next run the making.
+
+Shapes: C clips with text, S clips, E width of the teacher, N tokens.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizers
+import transformers
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from pipeline.cache.samples import vectors_sha256
+from pipeline.cache.store import TeacherCache
+from pipeline.corpus.arrays import ArrayStore, ArrayWriter
+from pipeline.corpus.tokenization import Encoding, train_wordpiece
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.made_once import made_once
+from pipeline.foundation.progress import Meter
+from pipeline.foundation.settings import digest
+from pipeline.foundation.workers import ahead
+
+READ_AHEAD = 4
+NO_RECORDING = -1
+
+
+class Prepared:
+    """The prepared things of one cache.
+
+    Args:
+        cache: what it holds is part of every name.
+        folder: where to keep them; None for the usual place.
+
+    Raises:
+        SpeechkdError: the cache is not finished.
+    """
+
+    def __init__(self, cache: TeacherCache, folder: Path | None = None) -> None:
+        unfinished = cache.unfinished()
+        if unfinished:
+            raise SpeechkdError(
+                f"{cache.location}: {len(unfinished)} of {len(cache.manifest)} shards are not "
+                f"finished (the first is {unfinished[0]}). Run `speechkd extract-teacher` again; "
+                "it makes only what is missing."
+            )
+        self.cache, self.digest = cache, cache.digest()
+        self.folder = folder or _usual_folder(cache)
+
+    def tokens(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> ArrayStore:
+        """Every text's tokens, of clips that have any, in the order of the cache's rows.
+
+        Arrays: `ids` `[N]` uint16 where the vocabulary allows, else int32; `[C]` each:
+        `starts`, `lengths`, `rows` in the cache, `places` among `vectors`, and `recordings`,
+        numbered as they appear, -1 where unknown. Facts: `truncated`, `dropped`.
+        """
+        encode = Encoding(tokenizer, max_tokens)
+        name = digest([self.digest, _identity(tokenizer), max_tokens])[:32]
+        return ArrayStore(
+            made_once(
+                self.folder / f"tokens-{name}",
+                lambda aside: self._write_tokens(ArrayWriter(aside), encode),
+                "tokens of this cache",
+            )
+        )
+
+    def vectors(self) -> ArrayStore:
+        """Every vector in one array `vectors` `[S, E]`, with `mean` and `std` `[E]`, float64."""
+        return ArrayStore(
+            made_once(
+                self.folder / f"vectors-{self.digest[:32]}",
+                lambda aside: self._write_vectors(ArrayWriter(aside), aside),
+                "vectors of this cache",
+            )
+        )
+
+    def wordpiece(self, vocabulary_size: int, *, lowercase: bool, max_tokens: int) -> Path:
+        """A folder with a WordPiece tokenizer trained on the cache's texts."""
+        made_of = [self.digest, vocabulary_size, lowercase, max_tokens, tokenizers.__version__]
+
+        def fill(aside: Path) -> None:
+            # read twice, not held: the texts of ten million clips take gigabytes
+            tokenizer = train_wordpiece(
+                lambda: (text for texts in self._texts() for text in texts),
+                vocabulary_size,
+                lowercase=lowercase,
+                max_tokens=max_tokens,
+            )
+            tokenizer.save_pretrained(aside)
+
+        return made_once(
+            self.folder / f"wordpiece-{digest(made_of)[:32]}", fill, "WordPiece of this cache"
+        )
+
+    def _texts(self) -> Iterator[list[str]]:
+        receipts = self.cache.receipts()
+        with Meter("reading texts for WordPiece", self.cache.written, "clips") as meter:
+            for samples in ahead(self.cache.shard_samples, receipts, READ_AHEAD):
+                yield [s["text"] for s in samples]
+                meter.advance(len(samples))
+
+    def _write_tokens(self, writer: ArrayWriter, encode: Encoding) -> None:
+        dtype = np.uint16 if len(encode.tokenizer) <= 2**16 else np.int32
+        around = len(encode.prefix) + len(encode.suffix)
+        hashes: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+        dropped: list[str] = []
+        first_token = first_place = truncated = 0
+        with Meter("tokenising", self.cache.written, "clips") as meter:
+            # texts are read while the tokenizer's own threads, which need no lock, are at work
+            for samples in ahead(self.cache.shard_samples, self.cache.receipts(), READ_AHEAD):
+                tokens = encode([s["text"] for s in samples])
+                full_S = tokens.lengths_B > around
+                truncated += tokens.truncated
+                dropped += [s["key"] for s, full in zip(samples, full_S, strict=True) if not full]
+                rows_S = np.array([s["row"] for s in samples], np.int64)
+                places_S = first_place + rows_S.argsort().argsort()
+                lengths_C = tokens.lengths_B[full_S]
+                writer.append(
+                    "ids", tokens.ids_N[np.repeat(full_S, tokens.lengths_B)].astype(dtype)
+                )
+                writer.append("starts", first_token + lengths_C.cumsum() - lengths_C)
+                writer.append("lengths", lengths_C)
+                writer.append("rows", rows_S[full_S])
+                writer.append("places", places_S[full_S])
+                names = [s["recording"] for s, full in zip(samples, full_S, strict=True) if full]
+                hashes.append(np.array([_hash(name) for name in names], np.int64))
+                first_place += len(samples)
+                first_token += int(lengths_C.sum())
+                meter.advance(len(samples))
+        writer.append("recordings", numbered(np.concatenate(hashes)))
+        writer.close({"truncated": truncated, "dropped": dropped})
+
+    def _write_vectors(self, writer: ArrayWriter, aside: Path) -> None:
+        cache, receipts = self.cache, self.cache.receipts()
+        needed = cache.written * cache.identity.d_model * np.dtype(cache.identity.dtype).itemsize
+        free = shutil.disk_usage(aside).free
+        if free < needed:
+            raise SpeechkdError(
+                f"{self.folder}: the vectors in one piece take {needed / 1e6:,.1f} MB, but "
+                f"{free / 1e6:,.1f} MB are free. Free some, or name another folder with --prepared."
+            )
+
+        def kept(shard: int) -> NDArray[Any]:
+            receipt, block_RD = receipts[shard], cache.block(shard)
+            if vectors_sha256(block_RD) != receipt["vectors_sha256"]:
+                raise SpeechkdError(
+                    f"{cache.location}: the vectors of shard {shard} are not those of its receipt. "
+                    "`speechkd cache verify` lists all damage."
+                )
+            refused = {r["position"] for r in receipt["refused"]}
+            return block_RD[[p for p in range(receipt["samples"]) if p not in refused]]
+
+        with Meter("putting vectors in one piece", cache.written, "clips") as meter:
+            for vectors_SE in ahead(kept, receipts, READ_AHEAD):
+                writer.append("vectors", vectors_SE)
+                meter.advance(len(vectors_SE))
+        statistics = cache.statistics()
+        writer.append("mean", statistics.mean_D)
+        writer.append("std", statistics.std_D)
+        writer.close({})
+
+
+def _usual_folder(cache: TeacherCache) -> Path:
+    if cache.folder.path is not None:
+        beside = cache.folder.path.with_name(f"{cache.folder.path.name}.prepared")
+        if os.access(beside if beside.is_dir() else beside.parent, os.W_OK):
+            return beside
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return home / "speechkd" / "prepared"
+
+
+def _identity(tokenizer: PreTrainedTokenizerBase) -> list[Any]:
+    """Everything that the ids of a text depend on, whatever the tokenizer was loaded from."""
+    kind = [type(tokenizer).__name__, tokenizer("a")["input_ids"]]
+    if tokenizer.is_fast:
+        rules = json.loads(tokenizer.backend_tokenizer.to_str())
+        rules.update(truncation=None, padding=None)  # `Encoding` does without
+        return [*kind, rules, tokenizers.__version__]
+    settings = {name: str(value) for name, value in tokenizer.init_kwargs.items()}
+    return [*kind, tokenizer.get_vocab(), settings, transformers.__version__]
+
+
+def _hash(recording: str | None) -> int:
+    """63 bits that stand for a recording's name; names of ten million would take a gigabyte."""
+    if recording is None:
+        return NO_RECORDING
+    whole = hashlib.blake2b(recording.encode(), digest_size=8).digest()
+    return int.from_bytes(whole, "big") >> 1
+
+
+def numbered(names_C: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Numbers from 0 for names, in the order of their first appearance; -1 stays."""
+    names, first, member_C = np.unique(names_C, return_index=True, return_inverse=True)
+    first[names == NO_RECORDING] = len(names_C)  # comes last and gets no number
+    number = np.empty(len(names), np.int64)
+    number[first.argsort()] = np.arange(len(names))
+    number[names == NO_RECORDING] = NO_RECORDING
+    return number[member_C]

@@ -1,0 +1,128 @@
+"""WordPiece for a new student, and texts → flat token ids for any student."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import BertTokenizer, PreTrainedTokenizerBase
+
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.models.loading import panics_told
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+LETTERS_AT_MOST = 1000
+"""Distinct letters that get a piece of their own, as in BERT's own trainer."""
+
+
+def train_wordpiece(
+    texts: Callable[[], Iterable[str]], vocabulary_size: int, *, lowercase: bool, max_tokens: int
+) -> PreTrainedTokenizerBase:
+    """Train BERT's tokenizer on texts; a small corpus gives fewer pieces than asked for.
+
+    Args:
+        texts: gives the corpus; called twice, so that it need not be held.
+        vocabulary_size: pieces at the most, special tokens included.
+        lowercase: whether to drop case and accents, as `bert-base-uncased` does.
+        max_tokens: longest sequence, recorded in the tokenizer.
+    """
+    tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS[1]))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    letters, inner = _alphabet(tokenizer, texts())
+    # The trainer numbers pieces in the order of a hash table and breaks ties by number, so that
+    # its result changes from run to run; numbering all single letters beforehand makes it fixed.
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocabulary_size,
+        special_tokens=[*SPECIAL_TOKENS, *letters, *(f"##{letter}" for letter in inner)],
+        initial_alphabet=letters,
+        limit_alphabet=len(letters),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts(), trainer)
+    return BertTokenizer(
+        vocab=tokenizer.get_vocab(), do_lower_case=lowercase, model_max_length=max_tokens
+    )
+
+
+def _alphabet(tokenizer: Tokenizer, texts: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The commonest letters of the texts' words, and those of them that stand inside words."""
+    words: set[str] = set()
+    for text in texts:
+        words.update(tokenizer.normalizer.normalize_str(text).split())
+    everywhere: Counter[str] = Counter()
+    inside: set[str] = set()
+    for word in words:
+        for part, _ in tokenizer.pre_tokenizer.pre_tokenize_str(word):
+            everywhere.update(part)
+            inside.update(part[1:])
+    commonest = sorted(everywhere, key=lambda c: (-everywhere[c], c))[:LETTERS_AT_MOST]
+    return sorted(commonest), sorted(inside.intersection(commonest))
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """Token ids of several texts, end to end.
+
+    Attributes:
+        ids_N: ids, special tokens included.
+        lengths_B: tokens of each text.
+        truncated: how many texts were longer than allowed.
+    """
+
+    ids_N: NDArray[np.int32]
+    lengths_B: NDArray[np.int64]
+    truncated: int
+
+
+class Encoding:
+    """Turns texts into ids: special tokens around each text, long ones cut at the end.
+
+    Args:
+        tokenizer: any Hugging Face tokenizer with a mask token.
+        max_tokens: longest sequence kept, special tokens included.
+
+    Raises:
+        SpeechkdError: the tokenizer lacks what masked-LM training needs.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> None:
+        if tokenizer.mask_token_id is None:
+            raise SpeechkdError(
+                f"the tokenizer {tokenizer.name_or_path or type(tokenizer).__name__} has no mask "
+                "token, so no masked-LM student can be trained with it. Name another."
+            )
+        self.tokenizer, self.max_tokens = tokenizer, max_tokens
+        bare = list(tokenizer("a", add_special_tokens=False)["input_ids"])
+        whole = list(tokenizer("a")["input_ids"])
+        start = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), len(whole))
+        self.prefix, self.suffix = whole[:start], whole[start + len(bare) :]
+        self.room = max_tokens - len(self.prefix) - len(self.suffix)
+        if self.room < 1:
+            raise SpeechkdError(f"--max-tokens {max_tokens} leaves no room for text.")
+
+    def __call__(self, texts: Sequence[str]) -> Tokenized:
+        """Encode texts; one without any token keeps only its special tokens."""
+        if not texts:
+            return Tokenized(np.empty(0, np.int32), np.empty(0, np.int64), 0)
+        encoded = self._bare(list(texts))
+        truncated = sum(len(ids) > self.room for ids in encoded)
+        parts = (part for ids in encoded for part in (self.prefix, ids[: self.room], self.suffix))
+        ids_N = np.fromiter(chain.from_iterable(parts), np.int32)
+        around = len(self.prefix) + len(self.suffix)
+        lengths_B = np.array([min(len(ids), self.room) + around for ids in encoded], np.int64)
+        return Tokenized(ids_N, lengths_B, truncated)
+
+    def _bare(self, texts: list[str]) -> list[list[int]]:
+        """Ids of texts without special tokens, uncut; straight from the library's Rust part."""
+        if not self.tokenizer.is_fast:
+            slow: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+            return slow
+        backend = self.tokenizer.backend_tokenizer
+        backend.no_truncation()
+        backend.no_padding()
+        with panics_told(self.tokenizer.name_or_path or "the tokenizer"):
+            return [e.ids for e in backend.encode_batch_fast(texts, add_special_tokens=False)]

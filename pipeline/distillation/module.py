@@ -1,0 +1,199 @@
+"""What is trained: a student and the objectives that pull it towards its teacher.
+
+Shapes: N tokens, B clips, K chosen tokens, D width of the student, E width of the teacher.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.corpus.batches import Batch
+from pipeline.distillation.objectives import KDBatch, Objective
+from pipeline.distillation.objectives.contract import at_least_float32
+from pipeline.models.compiled import Shape, compiled
+from pipeline.models.packing import Packed
+from pipeline.models.student import Student
+from pipeline.training import processes
+
+Tokens = Literal["all", "cls", "mean"]
+Pass = Literal["masked", "clean"]
+
+
+@dataclass(frozen=True)
+class View:
+    """Which student vectors the objectives compare with the teacher's.
+
+    Attributes:
+        tokens: every token, the first one, or the clip's mean.
+        sees: the masked tokens, or the clean ones in a pass of their own.
+        special: whether special tokens count, for `all` and `mean`.
+    """
+
+    tokens: Tokens = "all"
+    sees: Pass = "masked"
+    special: bool = True
+
+
+class Distillation(nn.Module):
+    """Masked-LM loss plus weighted objectives: `L = L_MLM + Σ γ L_KD` (Eq. 1).
+
+    Args:
+        student: the model that is kept.
+        objectives: by name; they and their projections are thrown away after training.
+        gammas: weight of each.
+        view: what of the student they compare.
+    """
+
+    def __init__(
+        self,
+        student: Student,
+        objectives: dict[str, Objective],
+        gammas: dict[str, float],
+        view: View,
+    ) -> None:
+        super().__init__()
+        self.student = student
+        self.objectives = nn.ModuleDict(objectives)
+        self.gammas, self.view = gammas, view
+        self._compiled: Callable[[Packed], Tensor] | None = None
+
+    def compile_for(self, shape: Shape) -> None:
+        """Run the encoder compiled, every batch filled up to one shape."""
+        self._compiled = compiled(self.student.encoder, shape)
+
+    def encode(self, packed: Packed) -> Tensor:
+        """Hidden states `[N, D]` of the student."""
+        states_ND: Tensor = (self._compiled or self.student)(packed)
+        return states_ND
+
+    def named_objectives(self) -> Iterator[tuple[str, Objective]]:
+        """The objectives, by name."""
+        for name, objective in self.objectives.items():
+            yield name, cast(Objective, objective)
+
+    def forward(self, batch: Batch, *, measure: bool = False) -> dict[str, Tensor]:
+        """Losses of a batch by name: `loss`, `loss/mlm`, `loss/kd` (raw), one an objective.
+
+        With `measure`, also how objectives and masked-LM weigh against each other (norms of their
+        gradients at the hidden states) and how near the student is to its teacher.
+        """
+        packed = batch.packed
+        hidden_ND = self.encode(packed.with_ids(batch.shown_N))
+        logits_KV = self.student.masked_lm_logits(hidden_ND[batch.chosen_K])
+        mlm = functional.cross_entropy(
+            logits_KV.float(), packed.ids_N[batch.chosen_K], reduction="sum"
+        ) * (batch.processes / batch.chosen_total)
+        losses = {"loss": mlm, "loss/mlm": mlm}
+        if not self.objectives:
+            return losses
+        kd_ND = hidden_ND if self.view.sees == "masked" else self.encode(packed)
+        pairs = self.pairs(kd_ND, batch)
+        weighted = mlm.new_zeros(())
+        raw = mlm.new_zeros(())
+        for name, objective in self.named_objectives():
+            student_NE = objective.student(pairs.states_ND)
+            kd = objective.compare(student_NE, pairs)
+            losses[f"loss/{name}"] = kd
+            raw = raw + kd
+            weighted = weighted + self.gammas[name] * kd
+            if measure and student_NE.shape[1] == pairs.teacher_BE.shape[1]:
+                losses |= nearness(name, objective, student_NE, pairs)
+        losses |= {"loss": mlm + weighted, "loss/kd": raw, "loss/kd_weighted": weighted}
+        if measure and torch.is_grad_enabled():
+            losses |= gradient_norms(mlm, hidden_ND, weighted, kd_ND)
+        return losses
+
+    def pairs(self, hidden_ND: Tensor, batch: Batch) -> KDBatch:
+        """Student vectors and teacher vectors of a batch, as the objectives take them."""
+        packed, view = batch.packed, self.view
+        keep_N = torch.ones_like(batch.special_N) if view.special else ~batch.special_N
+        whole = batch.lengths_B.sum() if view.special else None
+        clips = len(batch.clip_B)
+        shared = KDBatch(
+            states_ND=hidden_ND,
+            clip_N=batch.clip_N,
+            place_N=packed.offset_N,
+            weight_N=keep_N.float(),
+            total=whole if whole is not None else self._kept_tokens(keep_N, batch),
+            teacher_BE=batch.teacher_BE,
+            row_B=batch.row_B,
+            recording_B=batch.recording_B,
+            corpus_clips=batch.corpus_clips,
+            negative_KE=batch.negative_KE,
+            negative_row_K=batch.negative_row_K,
+            negative_recording_K=batch.negative_recording_K,
+            processes=batch.processes,
+            sum_over_processes=processes.differentiable_sum,
+        )
+        if view.tokens == "all":
+            return shared
+        own_B = batch.clip_N[packed.starts_B]
+        if view.tokens == "cls":
+            states_BD = hidden_ND[packed.starts_B]
+        else:
+            sum_BD = hidden_ND.new_zeros(len(own_B), hidden_ND.shape[1]).index_add(
+                0, packed.sequence_N, hidden_ND * keep_N[:, None].to(hidden_ND.dtype)
+            )
+            count_B = hidden_ND.new_zeros(len(own_B)).index_add(
+                0, packed.sequence_N, keep_N.to(hidden_ND.dtype)
+            )
+            states_BD = sum_BD / count_B[:, None].clamp(min=1)
+        return KDBatch(
+            **{
+                **vars(shared),
+                "states_ND": states_BD,
+                "clip_N": own_B,
+                "place_N": torch.zeros_like(own_B),
+                "weight_N": torch.ones_like(own_B, dtype=torch.float32),
+                "total": torch.tensor(float(clips), device=own_B.device),
+            }
+        )
+
+    @staticmethod
+    def _kept_tokens(keep_N: Tensor, batch: Batch) -> Tensor:
+        with torch.no_grad():
+            kept = keep_N.float().sum()
+            return processes.differentiable_sum(kept) if batch.processes > 1 else kept
+
+
+@torch.no_grad()
+def nearness(
+    name: str, objective: Objective, student_NE: Tensor, pairs: KDBatch
+) -> dict[str, Tensor]:
+    """Cosine of student to teacher, of the batch's mean teacher to each, and the student's spread.
+
+    A student that has learnt nothing about single clips does no better than the mean vector; one
+    that has collapsed gives every clip the same direction, a spread of 0; the spread is told as a
+    share of the teacher's own.
+    """
+    teacher_BE = functional.normalize(at_least_float32(objective.teacher(pairs.teacher_BE)), dim=-1)
+    student_NE = functional.normalize(at_least_float32(student_NE), dim=-1)
+    mean_BE = pairs.clip_means(student_NE)
+    own_B = (functional.normalize(mean_BE, dim=-1) * teacher_BE).sum(-1)
+    mean_E = functional.normalize(teacher_BE.mean(0), dim=-1)
+    spread, of_teacher = (
+        1 - unit_BE.mean(0).square().sum()
+        for unit_BE in (functional.normalize(mean_BE, dim=-1), teacher_BE)
+    )
+    return {
+        f"cosine/{name}": own_B.mean(),
+        f"cosine/{name}_mean_vector": (teacher_BE @ mean_E).mean(),
+        f"spread/{name}": spread / of_teacher.clamp(min=1e-12),
+    }
+
+
+def gradient_norms(
+    mlm: Tensor, mlm_ND: Tensor, weighted: Tensor, kd_ND: Tensor
+) -> dict[str, Tensor]:
+    """Norms of the two parts' gradients at the hidden states they are taken from."""
+    mlm_norm = torch.autograd.grad(mlm, mlm_ND, retain_graph=True)[0].float().norm()
+    kd_norm = torch.autograd.grad(weighted, kd_ND, retain_graph=True)[0].float().norm()
+    return {
+        "gradient/mlm": mlm_norm.detach(),
+        "gradient/kd": kd_norm.detach(),
+        "gradient/kd_over_mlm": (kd_norm / mlm_norm.clamp(min=1e-30)).detach(),
+    }

@@ -1,0 +1,188 @@
+"""CRD: contrastive representation distillation, computed as logits."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.distillation.objectives.contract import (
+    KDBatch,
+    Objective,
+    Options,
+    TeacherStatistics,
+)
+
+CHUNK = 2048
+"""Extra negatives compared at a time: bounds memory at N × CHUNK logits."""
+
+
+class CRD(Objective):
+    """Tell a clip's own teacher vector from others' (Eqs. 4 and 5; Tian et al. 2019).
+
+    With `φ = e^u / (e^u + N/M)` and `u = cos(s, t)/τ`, φ is the logistic function of
+    `z = u + bias`, so that the loss of a token is
+
+        softplus(−z of its own clip) + Σ over negatives softplus(z)
+
+    which is finite at any τ. Negatives are the other clips of the batch and, if the batch has
+    them, K vectors drawn from the whole cache; pairs of one clip or one recording are left out,
+    and N counts the pairs that are left.
+
+    | bias         | value                 |                                                    |
+    |--------------|-----------------------|----------------------------------------------------|
+    | `paper`      | `log(M/N)`            | Eq. 5; positive, so that chance pairs look matched |
+    | `calibrated` | `−log N − log E[e^u]` | what the reference code's normaliser amounts to    |
+    | `learned`    | `−log N + b`          | b is trained, from 0, as SigLIP does               |
+
+    E is taken over the negative pairs of the first batch, then kept, and saved with the run.
+    With `crd_symmetric` the teacher also picks among the clips' mean student vectors.
+    """
+
+    default_temperature = 0.01
+
+    def __init__(
+        self,
+        student_width: int,
+        teacher_width: int,
+        statistics: TeacherStatistics,
+        options: Options,
+    ) -> None:
+        super().__init__(student_width, teacher_width, statistics, options)
+        directions = 2 if options.crd_symmetric else 1
+        self.register_buffer("log_mean", torch.full((directions,), math.nan))
+        self.log_mean: Tensor
+        self.learned = nn.Parameter(torch.zeros(directions))
+        self.learned.requires_grad_(options.crd_bias == "learned")
+
+    def notices(self) -> list[str]:
+        """Warn of the paper's bias."""
+        if self.options.crd_bias == "paper":
+            return [
+                "WARNING: --crd-bias paper is Eq. 5 as printed. Its bias log(M/N) is positive, so "
+                "every chance pair starts as a match, the loss is in the thousands, and in a "
+                "planted-signal test it did not distil. --crd-bias calibrated does."
+            ]
+        return []
+
+    def loss(self, student_NE: Tensor, teacher_BE: Tensor, batch: KDBatch) -> Tensor:
+        """Mean over tokens, plus the mean over clips if symmetric."""
+        student_NE = functional.normalize(student_NE, dim=-1) / self.temperature
+        teacher_BE = functional.normalize(teacher_BE, dim=-1)
+        rival_BB = batch.rivals_BB()
+        logit_NB = student_NE @ teacher_BE.T
+        rival_NB = rival_BB[batch.clip_N]
+        count_B = rival_BB.sum(1)
+        extra_KE, rival_BK = None, None
+        if batch.negative_KE is not None:
+            extra_KE = functional.normalize(self.teacher(batch.negative_KE), dim=-1)
+            rival_BK = batch.rivals_BK()
+            count_B = count_B + rival_BK.sum(1)
+        weight_N = batch.weight_N.to(logit_NB.dtype)
+        bias_N = self._bias(
+            0, logit_NB, rival_NB & (weight_N > 0)[:, None], count_B, batch, shared=False
+        )[batch.clip_N]
+        loss_N = _pairs(logit_NB + bias_N[:, None], batch.clip_N, rival_NB)
+        if extra_KE is not None and rival_BK is not None:
+            loss_N = loss_N + negative_sum(student_NE, bias_N, extra_KE, rival_BK, batch.clip_N)
+        total = batch.token_mean(loss_N)
+        if self.options.crd_symmetric:
+            total = total + self._teacher_picks(student_NE, teacher_BE, rival_BB, batch)
+        return total
+
+    def _teacher_picks(
+        self, student_NE: Tensor, teacher_BE: Tensor, rival_BB: Tensor, batch: KDBatch
+    ) -> Tensor:
+        mean_BE = functional.normalize(batch.clip_means(student_NE), dim=-1) / self.temperature
+        logit_BB = teacher_BE @ mean_BE.T
+        bias_B = self._bias(1, logit_BB, rival_BB, rival_BB.sum(1), batch, shared=True)
+        own_B = torch.arange(len(teacher_BE), device=teacher_BE.device)
+        return _pairs(logit_BB + bias_B[:, None], own_B, rival_BB).mean()
+
+    def _bias(
+        self,
+        direction: int,
+        logit_XB: Tensor,
+        rival_XB: Tensor,
+        count_B: Tensor,
+        batch: KDBatch,
+        *,
+        shared: bool,
+    ) -> Tensor:
+        """The bias of each clip's pairs; `shared` says that all processes hold the same logits."""
+        log_count_B = count_B.clamp(min=1).to(logit_XB.dtype).log()
+        if self.options.crd_bias == "paper":
+            return math.log(batch.corpus_clips) - log_count_B
+        if self.options.crd_bias == "learned":
+            return self.learned[direction] - log_count_B
+        with torch.no_grad():
+            highest = 1 / self.temperature  # of any cos/τ: makes the sum safe
+            kept_XB = torch.where(rival_XB, logit_XB - highest, -torch.inf)
+            sums = torch.stack([kept_XB.double().exp().sum(), rival_XB.double().sum()])
+            if not shared:
+                sums = batch.sum_over_processes(sums)
+            found = (sums[0] / sums[1].clamp(min=1)).log() + highest
+            kept = self.log_mean[direction]
+            value = torch.where(kept.isnan(), found.to(kept.dtype), kept)
+            if self.training:
+                self.log_mean[direction] = torch.where(value.isfinite(), value, math.nan)
+            value = torch.nan_to_num(value, nan=0.0, posinf=0.0, neginf=0.0)
+        return -log_count_B - value
+
+
+def _pairs(logit_XB: Tensor, own_X: Tensor, rival_XB: Tensor) -> Tensor:
+    """Loss of each anchor from the logits of all its pairs."""
+    positive_X = logit_XB.gather(1, own_X[:, None])[:, 0]
+    negative_X = torch.where(rival_XB, functional.softplus(logit_XB), 0).sum(1)
+    return functional.softplus(-positive_X) + negative_X
+
+
+def negative_sum(
+    student_NE: Tensor, bias_N: Tensor, teacher_KE: Tensor, rival_BK: Tensor, clip_N: Tensor
+) -> Tensor:
+    """`Σ_k softplus(sᵀt_k + bias)` over a token's valid negatives, in bounded memory.
+
+    Value and gradient are made together, a chunk of negatives at a time, so that the N × K logits
+    never exist and are never made twice. The teacher's side takes no gradient.
+
+    Args:
+        student_NE: student vectors, already divided by τ.
+        bias_N: bias of each token's pairs.
+        teacher_KE: the extra negatives.
+        rival_BK: which of them count for which clip.
+        clip_N: the clip of each token.
+    """
+    sums_N: Tensor = _NegativeSum.apply(student_NE, bias_N, teacher_KE, rival_BK, clip_N)  # type: ignore[no-untyped-call]
+    return sums_N
+
+
+class _NegativeSum(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        student_NE: Tensor,
+        bias_N: Tensor,
+        teacher_KE: Tensor,
+        rival_BK: Tensor,
+        clip_N: Tensor,
+    ) -> Tensor:
+        sum_N = torch.zeros_like(bias_N)
+        slope_N = torch.zeros_like(bias_N)
+        slope_NE = torch.zeros_like(student_NE)
+        for first in range(0, len(teacher_KE), CHUNK):
+            chunk_KE = teacher_KE[first : first + CHUNK]
+            logit_NK = torch.addmm(bias_N[:, None], student_NE, chunk_KE.T)
+            logit_NK.masked_fill_(~rival_BK[:, first : first + CHUNK][clip_N], -torch.inf)
+            sum_N += functional.softplus(logit_NK).sum(1)
+            logit_NK.sigmoid_()
+            slope_N += logit_NK.sum(1)
+            slope_NE.addmm_(logit_NK, chunk_KE)
+        ctx.save_for_backward(slope_NE, slope_N)
+        return sum_N
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, upstream_N: Tensor) -> tuple[Tensor | None, ...]:
+        slope_NE, slope_N = ctx.saved_tensors
+        return upstream_N[:, None] * slope_NE, upstream_N * slope_N, None, None, None

@@ -1,0 +1,145 @@
+"""NST: neuron selectivity transfer, in four readings, each in its closed form."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pipeline.distillation.objectives.contract import (
+    KDBatch,
+    Objective,
+    Options,
+    TeacherSide,
+    TeacherStatistics,
+)
+
+SIDES: dict[str, TeacherSide] = {
+    "vector": "none",
+    "batch": "standardize",
+    "token": "none",
+    "sequence": "none",
+}
+GAMMAS = {"vector": 100.0, "batch": 10.0, "token": 1.0, "sequence": 1.0}
+"""Default weights. Of 1, 10 and 100 the least that carried a planted signal well (docs/nst.md); 1,
+the paper's, for the readings that see no direction of the teacher."""
+EPSILON = 1e-8
+
+
+class NST(Objective):
+    """Squared maximum mean discrepancy between neurons' patterns (Eq. 3; Huang and Wang 2017).
+
+    With the paper's kernel `k(x, y) = (xᵀy)²`, and columns of S `[P, D]` and T `[P, E]` as the
+    neurons' patterns over P positions, it is `‖SSᵀ/D − TTᵀ/E‖²_F`: no D × D kernel is ever made.
+    What the positions are is what the paper leaves open:
+
+    | pattern    | positions       | loss of a unit             | what it sees of the teacher |
+    |------------|-----------------|----------------------------|-----------------------------|
+    | `vector`   | one sample each | `‖ssᵀ − ttᵀ‖²_F`           | direction, without sign     |
+    | `batch`    | the clips       | `‖UUᵀ/D − VVᵀ/E‖²_F`       | geometry between clips      |
+    | `token`    | the token alone | `(mean s² − mean t²)²`     | one number a clip           |
+    | `sequence` | a clip's tokens | `‖SSᵀ/D − mean t² 11ᵀ‖²_F` | one number, or none         |
+
+    `vector` takes each hidden vector as one sample; normalised it is `2 (1 − cos²(s, t))`. `token`
+    is Eq. 3 read literally. U holds the clips' mean student vectors, V the teacher's.
+    `vector` and `token` are averaged over tokens, `sequence` over clips. With `nst_normalize` each
+    pattern has length 1 first, as in the reference codes; `token` never is, since it would vanish.
+
+    Relations: `vector` is `cosine` without the sign, so it must meet uncentred teacher vectors.
+    """
+
+    compares_vectors = False
+
+    def __init__(
+        self,
+        student_width: int,
+        teacher_width: int,
+        statistics: TeacherStatistics,
+        options: Options,
+    ) -> None:
+        self.pattern = options.nst_pattern
+        self.normalize = options.nst_normalize
+        self.default_side = SIDES[self.pattern]
+        self.default_gamma = GAMMAS[self.pattern]
+        self.effective_gamma = self.default_gamma if self.pattern in ("vector", "batch") else 0.0
+        self.compares_vectors = self.pattern == "vector"
+        super().__init__(student_width, teacher_width, statistics, options)
+
+    def notices(self) -> list[str]:
+        """Say what the degenerate readings reduce to, and when `vector` meets a centred teacher."""
+        if self.pattern == "token":
+            return [
+                "nst `token` is Eq. 3 read literally. It reduces to (mean s² − mean t²)²: of the "
+                "teacher it sees one number a clip, its mean square, and no direction. It is here "
+                "for comparison, not for distilling."
+            ]
+        if self.pattern == "sequence" and self.normalize:
+            return [
+                "nst `sequence` with normalised patterns does not depend on the teacher at all: a "
+                "vector repeated over the clip has patterns ±1/√L, and the squared kernel drops "
+                "the sign. Whatever it gives, the teacher did not give it."
+            ]
+        if self.pattern == "sequence":
+            return [
+                "nst `sequence` sees one number of the teacher a clip, its mean square, and pulls "
+                "all tokens of a clip together. It is here for comparison, not for distilling."
+            ]
+        if self.pattern == "vector" and self.side != "none":
+            return [
+                f"WARNING: nst `vector` is blind to sign, and --teacher-side {self.side} makes "
+                "opposite voices opposite vectors: it loses most of what tells them apart. Use "
+                "--teacher-side none, or --nst-pattern batch."
+            ]
+        return []
+
+    def loss(self, student_NE: Tensor, teacher_BE: Tensor, batch: KDBatch) -> Tensor:
+        """The mean discrepancy of the batch."""
+        form = {
+            "vector": self._vector,
+            "batch": self._batch,
+            "token": self._token,
+            "sequence": self._sequence,
+        }[self.pattern]
+        return form(student_NE, teacher_BE, batch)
+
+    def _vector(self, student_NE: Tensor, teacher_BE: Tensor, batch: KDBatch) -> Tensor:
+        if self.normalize:
+            student_NE = functional.normalize(student_NE, dim=-1, eps=EPSILON)
+            teacher_BE = functional.normalize(teacher_BE, dim=-1, eps=EPSILON)
+        teacher_NE = teacher_BE[batch.clip_N]
+        cross_N = (student_NE * teacher_NE).sum(-1)
+        own_N = student_NE.square().sum(-1).square() + teacher_NE.square().sum(-1).square()
+        return batch.token_mean(own_N - 2 * cross_N.square())
+
+    def _token(self, student_NE: Tensor, teacher_BE: Tensor, batch: KDBatch) -> Tensor:
+        teacher_N = teacher_BE.square().mean(-1)[batch.clip_N]
+        return batch.token_mean((student_NE.square().mean(-1) - teacher_N).square())
+
+    def _batch(self, student_NE: Tensor, teacher_BE: Tensor, batch: KDBatch) -> Tensor:
+        student_BE = batch.clip_means(student_NE)
+        if self.normalize:
+            student_BE = functional.normalize(student_BE, dim=0, eps=EPSILON)
+            teacher_BE = functional.normalize(teacher_BE, dim=0, eps=EPSILON)
+        student_BB = student_BE @ student_BE.T / student_BE.shape[1]
+        teacher_BB = teacher_BE @ teacher_BE.T / teacher_BE.shape[1]
+        return (student_BB - teacher_BB).square().sum()
+
+    def _sequence(self, student_NE: Tensor, teacher_BE: Tensor, batch: KDBatch) -> Tensor:
+        width = student_NE.shape[1]
+        clips, longest = len(teacher_BE), int(batch.place_N.max()) + 1
+        student_BLE = student_NE.new_zeros(clips, longest, width).index_put(
+            (batch.clip_N, batch.place_N),
+            student_NE * batch.weight_N[:, None],
+            accumulate=True,
+        )
+        length_B = student_NE.new_zeros(clips).index_add(
+            0, batch.clip_N, batch.weight_N.to(student_NE.dtype)
+        )
+        if self.normalize:
+            student_BLE = functional.normalize(student_BLE, dim=1, eps=EPSILON)
+            teacher_B = 1 / length_B.clamp(min=1)
+        else:
+            teacher_B = teacher_BE.square().mean(-1)
+        own_B = torch.bmm(student_BLE, student_BLE.transpose(1, 2)).square().sum((1, 2)) / width**2
+        cross_B = student_BLE.sum(1).square().sum(-1) / width
+        here_B = (length_B > 0).to(student_NE.dtype)
+        loss_B = own_B + (length_B * teacher_B).square() - 2 * teacher_B * cross_B
+        return (loss_B * here_B).sum() * batch.processes / clips

@@ -1,0 +1,4 @@
+"""Stage one: the frozen speech encoder over the shards.
+
+Imports `foundation`, `shards`, `cache`, `cluster`.
+"""

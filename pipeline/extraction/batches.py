@@ -1,0 +1,201 @@
+"""Tar shards → padded batches of clips, read and decoded in worker processes.
+
+Shapes: B clips, S samples.
+
+Decoding is done in processes, because libsndfile's reads of bytes in memory hold Python's lock.
+A batch holds clips of one shard only, and the first batch of a shard begins with its first clip:
+so the vectors of a shard do not depend on the number of workers, on other shards, or on where an
+earlier run was interrupted. A worker has a few batches ready at most, so memory is bounded.
+"""
+
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch.multiprocessing.reductions import shared_cache
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.storage import open_stream
+from pipeline.foundation.units import CLIP_SAMPLES
+from pipeline.foundation.workers import begin_worker
+from pipeline.shards.manifest import Shard
+from pipeline.shards.reading import Clip, Refusal, TarEnd, read_shard
+
+BATCHES_AHEAD = 2  # of each worker
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (Linux passes tensors between processes through it)
+
+
+@dataclass(frozen=True)
+class Work:
+    """One shard to read: its number in the manifest, the manifest's line, and where it is."""
+
+    index: int
+    shard: Shard
+    where: str
+
+
+@dataclass
+class Batch:
+    """Clips of one shard, in its order."""
+
+    index: int
+    """Number of the shard."""
+    positions: list[int]
+    waves_BS: torch.Tensor
+    """float32, zeros behind each clip's end; S is the longest clip's length."""
+    lengths_B: torch.Tensor
+
+    def pin_memory(self) -> "Batch":
+        """Move the waves to page-locked memory, from which a GPU copies without waiting."""
+        self.waves_BS = self.waves_BS.pin_memory()
+        return self
+
+
+@dataclass
+class ShardEnd:
+    """The end of a shard: what to keep beside its vectors, or why it cannot be used."""
+
+    index: int
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    refused: list[dict[str, Any]] = field(default_factory=list)
+    input_sha256: str = ""
+    input_bytes: int = 0
+    read_seconds: float = 0.0
+    """Time the worker spent on reading and decoding."""
+    error: str = ""
+
+
+class ShardBatches(IterableDataset[Batch | ShardEnd]):
+    """Batches of each shard in turn, each shard followed by its `ShardEnd`.
+
+    In worker w of W it reads shards w, w + W, w + 2 W, …
+    """
+
+    def __init__(self, work: Sequence[Work], batch_size: int) -> None:
+        self.work, self.batch_size = work, batch_size
+
+    def __iter__(self) -> Iterator[Batch | ShardEnd]:
+        worker = get_worker_info()
+        first, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        for item in self.work[first::step]:
+            yield from self._read(item)
+
+    def _read(self, item: Work) -> Iterator[Batch | ShardEnd]:
+        end = ShardEnd(item.index)
+        clips: list[Clip] = []
+        mark = time.perf_counter()
+        try:
+            with open_stream(item.where) as file:
+                for outcome in read_shard(file, item.shard, item.where):
+                    match outcome:
+                        case Clip():
+                            clips.append(outcome)
+                            end.samples.append(outcome.record())
+                        case Refusal():
+                            end.refused.append(outcome.record())
+                        case TarEnd():
+                            end.input_sha256, end.input_bytes = outcome.sha256, outcome.bytes
+                    if len(clips) == self.batch_size:
+                        batch, clips = _stack(item.index, clips), []
+                        end.read_seconds += time.perf_counter() - mark
+                        yield batch
+                        mark = time.perf_counter()
+        except SpeechkdError as error:
+            yield ShardEnd(item.index, error=str(error))
+            return
+        end.read_seconds += time.perf_counter() - mark
+        if clips:
+            yield _stack(item.index, clips)
+        yield end
+
+
+def load(
+    work: Sequence[Work], batch_size: int, workers: int, *, pin: bool
+) -> Generator[Batch | ShardEnd, None, None]:
+    """Read shards in `workers` processes (0: in this one) and yield their batches as they come.
+
+    Batches of one shard come in order and before its `ShardEnd`; shards may be interleaved.
+
+    Raises:
+        SpeechkdError: a worker died, or shared memory is too small for the batches.
+    """
+    workers = min(workers, len(work))
+    options: dict[str, Any] = {}
+    if workers:
+        _check_shared_memory(workers, batch_size)
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])  # imports are paid once, not once a worker
+        options = {
+            "multiprocessing_context": context,
+            "prefetch_factor": BATCHES_AHEAD,
+            "worker_init_fn": _begin_worker,
+            "in_order": False,
+        }
+    loader = DataLoader(
+        ShardBatches(work, batch_size),
+        batch_size=None,
+        num_workers=workers,
+        pin_memory=pin,
+        **options,
+    )
+    try:
+        for item in loader:
+            yield item
+            # What torch keeps of each tensor that came through shared memory, 128 of them or
+            # more, lies among the activations and would keep their memory from being used again.
+            shared_cache.free_dead_references()  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise SpeechkdError(
+            f"a reading process ended without a word ({error}). Out of memory, or audio that "
+            "crashes the decoder: --workers 0 shows which. What is finished is kept; the same "
+            "command carries on."
+        ) from error
+
+
+def _stack(index: int, clips: list[Clip]) -> Batch:
+    lengths_B = torch.tensor([len(clip.wave_S) for clip in clips])
+    waves_BS = torch.zeros(len(clips), int(lengths_B.max()))
+    for row_S, clip in zip(waves_BS, clips, strict=True):
+        row_S[: len(clip.wave_S)] = torch.from_numpy(clip.wave_S)
+    return Batch(index, [clip.position for clip in clips], waves_BS, lengths_B)
+
+
+def _begin_worker(worker: int) -> None:  # noqa: ARG001
+    begin_worker()
+    torch.set_num_threads(1)
+    sys.excepthook = _report
+
+
+def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print what nothing in this worker has handled, but for a main process that hung up.
+
+    Batches are handed over through a connection that a thread of the library serves. A main
+    process that is stopped in just that moment breaks it, and has already said so itself.
+    """
+    if not issubclass(kind, (ConnectionError, EOFError)):
+        sys.__excepthook__(kind, error, trace)
+
+
+def _check_shared_memory(workers: int, batch_size: int) -> None:
+    if not SHARED_MEMORY.is_dir():
+        return
+    status = os.statvfs(SHARED_MEMORY)
+    free = status.f_bavail * status.f_frsize
+    needed = workers * (BATCHES_AHEAD + 1) * batch_size * CLIP_SAMPLES * 4
+    if needed > free:
+        raise SpeechkdError(
+            f"{SHARED_MEMORY} has {free / 2**20:,.0f} MiB free; {workers} workers with batches of "
+            f"{batch_size} need {needed / 2**20:,.0f} MiB there. In a container start it with "
+            "--shm-size=8g (or --ipc=host), or lower --workers or --batch-size; --workers 0 "
+            "needs none."
+        )

@@ -1,0 +1,83 @@
+"""Waves → Whisper's log-mel spectrogram, a whole batch at once, on whatever device they are on.
+
+Shapes: B clips, S samples, M mel channels, F mel frames (10 ms each).
+
+Source: openai/whisper `audio.py` and Hugging Face's `WhisperFeatureExtractor`, which this
+equals to 1e-4 for every clip that leaves at least 12.5 ms of the 30 s window empty.
+"""
+
+import torch
+from torch import nn
+
+from pipeline.foundation.units import (
+    HOP_LENGTH,
+    N_FFT,
+    SAMPLE_RATE_HZ,
+    WINDOW_MEL_FRAMES,
+    WINDOW_SAMPLES,
+    Frames,
+    Samples,
+)
+
+SMALLEST_POWER = 1e-10  # Whisper's floor before the logarithm
+LONGEST_WAVE: Samples = WINDOW_SAMPLES - N_FFT // 2  # beyond it Whisper mirrors audio, not zeros
+
+
+class LogMel(nn.Module):
+    """Whisper's front end: power spectrum, Slaney mel filters, log10, floor at the clip's max − 8.
+
+    Audio is padded with zeros to 30 s. Only frames that can hold audio are transformed; the
+    others are silence by construction and get the value that silence has.
+
+    Args:
+        n_mels: mel channels, as the teacher's configuration says (80; 128 from large-v3 on).
+    """
+
+    filters_ME: torch.Tensor
+    window_N: torch.Tensor
+
+    def __init__(self, n_mels: int) -> None:
+        from librosa.filters import mel
+
+        super().__init__()
+        filters_ME = mel(sr=SAMPLE_RATE_HZ, n_fft=N_FFT, n_mels=n_mels)
+        self.register_buffer("filters_ME", torch.from_numpy(filters_ME).float(), persistent=False)
+        self.register_buffer("window_N", torch.hann_window(N_FFT), persistent=False)
+
+    @torch.inference_mode()
+    def forward(self, waves_BS: torch.Tensor, frames: Frames = WINDOW_MEL_FRAMES) -> torch.Tensor:
+        """Log-mel of a batch of waves.
+
+        Args:
+            waves_BS: float32 `[B, S]`, 16 kHz, full scale ±1, each padded on the right with zeros.
+            frames: how many of the 3,000 frames of the 30 s window to return, from the first.
+
+        Returns:
+            float32 `[B, n_mels, frames]`.
+
+        Raises:
+            ValueError: S is 0 or reaches into the last 12.5 ms of the window.
+        """
+        samples = waves_BS.shape[-1]
+        if not 1 <= samples <= LONGEST_WAVE:
+            raise ValueError(f"waves have {samples} samples; 1 to {LONGEST_WAVE} are possible")
+        # Frame f sees samples 160 f − 200 to 160 f + 199; before 0 Whisper mirrors the audio.
+        with_audio = min(-(-(samples + N_FFT // 2) // HOP_LENGTH), WINDOW_MEL_FRAMES)
+        needed = (with_audio - 1) * HOP_LENGTH + N_FFT // 2
+        padded_BS = nn.functional.pad(
+            waves_BS, (0, max(needed - samples, N_FFT // 2 + 1 - samples))
+        )
+        mirrored_BS = nn.functional.pad(padded_BS[:, None], (N_FFT // 2, 0), mode="reflect")[:, 0]
+        spectrum_BEF = torch.stft(
+            mirrored_BS, N_FFT, HOP_LENGTH, window=self.window_N, center=False, return_complex=True
+        )[..., :with_audio]
+        power_BEF = torch.view_as_real(spectrum_BEF).square().sum(-1)
+        log_BMF = torch.log10(torch.clamp(self.filters_ME @ power_BEF, min=SMALLEST_POWER))
+        floor_B11 = log_BMF.amax(dim=(1, 2), keepdim=True) - 8.0
+        silence_B11 = floor_B11.clamp(min=-10.0)  # log10 of the smallest power is −10
+        mel_BMF = torch.maximum(log_BMF, floor_B11)[..., :frames]
+        missing = frames - mel_BMF.shape[-1]
+        if missing > 0:
+            tail_BMF = silence_B11.expand(-1, mel_BMF.shape[1], missing)
+            mel_BMF = torch.cat([mel_BMF, tail_BMF], dim=2)
+        return (mel_BMF + 4.0) / 4.0

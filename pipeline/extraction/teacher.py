@@ -1,0 +1,151 @@
+"""A frozen Whisper encoder and its pooling: waves → one vector a clip. It cannot train.
+
+Shapes: B clips, S samples, M mel channels, F mel frames, T encoder positions, D width.
+
+Source: "Teach me with a Whisper" (the paper), section 3: clips of 15 s in Whisper's 30 s
+window, the last 750 of 1,500 positions dropped, the mean of the first 750.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+
+from pipeline.extraction.mel import LogMel
+from pipeline.extraction.weights import read_encoder, teacher_folder, tensors_sha256
+from pipeline.extraction.whisper import Encoder
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.units import (
+    CLIP_ENCODER_FRAMES,
+    CLIP_SAMPLES,
+    SAMPLES_PER_ENCODER_FRAME,
+    WINDOW_ENCODER_FRAMES,
+)
+
+Pooling = Literal["fixed750", "length"]
+Precision = Literal["float32", "bfloat16", "float16"]
+Context = Literal["30s", "15s"]
+
+POSITIONS: dict[Context, int] = {"30s": WINDOW_ENCODER_FRAMES, "15s": CLIP_ENCODER_FRAMES}
+DUMMY_WIDTH = 384
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Waves in, one float32 vector a clip out; built by `load_teacher`.
+
+    Relations: `fixed750` is the paper's pooling, in which a short clip's mean is partly over
+    padding; `length` averages only positions that hold audio. They agree on a full 15 s clip.
+    """
+
+    id: str
+    """The name it was asked for by; a local folder's own name, so that caches can be moved."""
+    sha256: str
+    """Digest of the encoder's tensors (`weights.tensors_sha256`)."""
+    encoder: Encoder
+    log_mel: LogMel
+    pooling: Pooling
+    precision: Precision
+    context: Context
+    device: torch.device
+
+    @property
+    def d_model(self) -> int:
+        """Width of the vectors."""
+        return self.encoder.shape.d_model
+
+    @torch.inference_mode()
+    def encode(self, waves_BS: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:
+        """Vectors of a batch of clips; a clip's vector does not depend on the others.
+
+        Args:
+            waves_BS: float32 `[B, S]`, 16 kHz mono, zeros behind each clip's end; S ≤ 240,000.
+            lengths_B: samples of each clip, 1 to S.
+
+        Returns:
+            float32 `[B, d_model]`, on the teacher's device.
+        """
+        if waves_BS.shape[1] > CLIP_SAMPLES:
+            raise ValueError(f"waves of {waves_BS.shape[1]} samples; at most {CLIP_SAMPLES}")
+        waves_BS = waves_BS.to(self.device, non_blocking=True)
+        mel_BMF = self.log_mel(waves_BS, frames=2 * POSITIONS[self.context])
+        if self.pooling == "fixed750":
+            hidden_BTD: torch.Tensor = self.encoder(mel_BMF, keep=CLIP_ENCODER_FRAMES)
+            return hidden_BTD.mean(dim=1)
+        positions_B = (lengths_B + SAMPLES_PER_ENCODER_FRAME - 1) // SAMPLES_PER_ENCODER_FRAME
+        positions_B = positions_B.clamp(1, CLIP_ENCODER_FRAMES)
+        keep = int(positions_B.max())
+        hidden_BTD = self.encoder(mel_BMF, keep=keep)
+        return masked_mean(hidden_BTD, positions_B.to(self.device, non_blocking=True))
+
+
+@dataclass(frozen=True)
+class DummyTeacher:
+    """Stands where a teacher stands and costs nothing, so that reading and writing show.
+
+    Its vectors are the clip's loudness in 384 equal slices of 15 s: real values of the clip,
+    of no use to a student.
+    """
+
+    device: torch.device
+    id: str = "dummy"
+    sha256: str = "0" * 64
+    d_model: int = DUMMY_WIDTH
+
+    @torch.inference_mode()
+    def encode(self, waves_BS: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        """Mean absolute value of each slice; shapes as in `Teacher.encode`."""
+        loudness_BS = waves_BS.to(self.device, non_blocking=True).abs()
+        padded_BS = nn.functional.pad(loudness_BS, (0, CLIP_SAMPLES - waves_BS.shape[1]))
+        return padded_BS.view(len(padded_BS), DUMMY_WIDTH, -1).mean(dim=2)
+
+
+def load_teacher(
+    name: str,
+    *,
+    device: str | torch.device = "cpu",
+    precision: Precision = "float32",
+    pooling: Pooling = "fixed750",
+    context: Context = "30s",
+) -> Teacher:
+    """Load the encoder of a Whisper, frozen, onto a device.
+
+    Args:
+        name: Hugging Face id, local folder in Hugging Face's format, or `offline:tiny.en`.
+        device: where to compute.
+        precision: of the encoder; the log-mel and the mean are always float32.
+        pooling: `fixed750` (the paper's) or `length`.
+        context: `30s` as Whisper was trained, or `15s`: the encoder sees only the clip's own
+            750 positions; cheaper, and other vectors.
+
+    Raises:
+        SpeechkdError: the teacher cannot be found, read or used; the message says why.
+    """
+    folder = teacher_folder(name)
+    shape, tensors = read_encoder(folder)
+    if shape.max_source_positions < POSITIONS[context]:
+        raise SpeechkdError(
+            f"--teacher {name} has {shape.max_source_positions} positions; {context} of context "
+            f"needs {POSITIONS[context]}."
+        )
+    encoder = Encoder.from_tensors(shape, tensors, str(folder))
+    device = torch.device(device)
+    return Teacher(
+        id=folder.resolve().name if Path(name).expanduser().is_dir() else name,
+        sha256=tensors_sha256(tensors),
+        encoder=encoder.to(device, getattr(torch, precision)),
+        log_mel=LogMel(shape.num_mel_bins).to(device),
+        pooling=pooling,
+        precision=precision,
+        context=context,
+        device=device,
+    )
+
+
+def masked_mean(hidden_BTD: torch.Tensor, positions_B: torch.Tensor) -> torch.Tensor:
+    """Mean over each row's first `positions_B` positions, accumulated in float32; `[B, D]`."""
+    indices_T = torch.arange(hidden_BTD.shape[1], device=hidden_BTD.device)
+    mask_BT1 = (indices_T < positions_B[:, None]).float()[..., None]
+    return (hidden_BTD.float() * mask_BT1).sum(dim=1) / positions_B[:, None].float()

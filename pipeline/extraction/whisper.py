@@ -1,0 +1,174 @@
+"""Whisper's audio encoder, for looking only: no dropout, no gradients, nothing it does not need.
+
+Shapes: B clips, M mel channels, F mel frames, T encoder positions (20 ms each), D width,
+H heads, E width of a head.
+
+The arithmetic is that of `transformers.models.whisper.WhisperEncoder`, whose parameter names
+these are too (only q, k and v are held as one matrix). It differs in two ways that save work:
+it takes any number of positions up to the table's, and its last layer computes only the
+positions that somebody will read. Every position still attends to all others.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from pipeline.foundation.errors import SpeechkdError
+
+
+@dataclass(frozen=True)
+class EncoderShape:
+    """What decides the sizes of an encoder; the fields of Hugging Face's `config.json`."""
+
+    d_model: int
+    encoder_layers: int
+    encoder_attention_heads: int
+    encoder_ffn_dim: int
+    num_mel_bins: int
+    max_source_positions: int
+
+    def flops(self, positions: int) -> int:
+        """Floating-point operations for one clip of `positions` positions, all of them kept."""
+        d, ffn = self.d_model, self.encoder_ffn_dim
+        convolutions = 2 * positions * 3 * d * (2 * self.num_mel_bins + d)
+        linear = self.encoder_layers * positions * (8 * d * d + 4 * d * ffn)
+        attention = self.encoder_layers * 4 * positions * positions * d
+        return convolutions + linear + attention
+
+
+class Attention(nn.Module):
+    """Unmasked self-attention; queries may be fewer than keys."""
+
+    def __init__(self, d_model: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv_proj = nn.Linear(d_model, 3 * d_model)
+        self.out_proj = nn.Linear(d_model, d_model)
+
+    def forward(self, x_BTD: torch.Tensor, keep: int) -> torch.Tensor:
+        """Attend from the first `keep` positions to all; `[B, keep, D]`."""
+        batch, positions, d_model = x_BTD.shape
+        if keep == positions:
+            q_BTD, kv_BTD = self.qkv_proj(x_BTD).split([d_model, 2 * d_model], dim=-1)
+        else:
+            weight, bias = self.qkv_proj.weight, self.qkv_proj.bias
+            q_BTD = nn.functional.linear(x_BTD[:, :keep], weight[:d_model], bias[:d_model])
+            kv_BTD = nn.functional.linear(x_BTD, weight[d_model:], bias[d_model:])
+        q_BHTE = q_BTD.view(batch, keep, self.heads, -1).transpose(1, 2)
+        k_BHTE, v_BHTE = kv_BTD.view(batch, positions, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        mixed_BHTE = nn.functional.scaled_dot_product_attention(q_BHTE, k_BHTE, v_BHTE)
+        mixed: torch.Tensor = self.out_proj(mixed_BHTE.transpose(1, 2).reshape(batch, keep, -1))
+        return mixed
+
+
+class Layer(nn.Module):
+    """One pre-norm transformer layer."""
+
+    def __init__(self, shape: EncoderShape) -> None:
+        super().__init__()
+        self.self_attn = Attention(shape.d_model, shape.encoder_attention_heads)
+        self.self_attn_layer_norm = nn.LayerNorm(shape.d_model)
+        self.fc1 = nn.Linear(shape.d_model, shape.encoder_ffn_dim)
+        self.fc2 = nn.Linear(shape.encoder_ffn_dim, shape.d_model)
+        self.final_layer_norm = nn.LayerNorm(shape.d_model)
+
+    def forward(self, x_BTD: torch.Tensor, keep: int) -> torch.Tensor:
+        """Hidden states `[B, T, D]` → those of the next layer, first `keep` positions."""
+        x_BTD = x_BTD[:, :keep] + self.self_attn(self.self_attn_layer_norm(x_BTD), keep)
+        x_BTD = x_BTD + self.fc2(nn.functional.gelu(self.fc1(self.final_layer_norm(x_BTD))))
+        if x_BTD.dtype == torch.float16:
+            limit = torch.finfo(torch.float16).max - 1000  # as Hugging Face: no infinities
+            x_BTD = x_BTD.clamp(-limit, limit)
+        return x_BTD
+
+
+class Encoder(nn.Module):
+    """Log-mel → last hidden states. Built frozen, and it stays so."""
+
+    def __init__(self, shape: EncoderShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.conv1 = nn.Conv1d(shape.num_mel_bins, shape.d_model, kernel_size=3, padding=1)
+        self.conv2 = nn.Conv1d(shape.d_model, shape.d_model, kernel_size=3, stride=2, padding=1)
+        self.embed_positions = nn.Embedding(shape.max_source_positions, shape.d_model)
+        self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.encoder_layers))
+        self.layer_norm = nn.LayerNorm(shape.d_model)
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> "Encoder":  # noqa: ARG002
+        """Stay in evaluation mode, whatever `mode` says: a teacher does not learn."""
+        return super().train(False)
+
+    @torch.inference_mode()
+    def forward(self, mel_BMF: torch.Tensor, keep: int | None = None) -> torch.Tensor:
+        """Last hidden states of the first `keep` positions (all, when `keep` is None).
+
+        Args:
+            mel_BMF: log-mel `[B, M, F]`, F even and at most twice the positions of the table.
+            keep: positions to return, at most F / 2.
+
+        Returns:
+            float32 `[B, keep, D]`, normalised by the final layer norm in float32.
+        """
+        weight = self.conv1.weight
+        x_BDT = nn.functional.gelu(
+            self.conv2(nn.functional.gelu(self.conv1(mel_BMF.to(weight.dtype))))
+        )
+        positions = x_BDT.shape[-1]
+        x_BTD = x_BDT.transpose(1, 2) + self.embed_positions.weight[:positions]
+        for layer in self.layers[:-1]:
+            x_BTD = layer(x_BTD, positions)
+        x_BTD = self.layers[-1](x_BTD, positions if keep is None else keep)
+        norm = self.layer_norm
+        return nn.functional.layer_norm(
+            x_BTD.float(), norm.normalized_shape, norm.weight.float(), norm.bias.float(), norm.eps
+        )
+
+    @classmethod
+    def from_tensors(
+        cls, shape: EncoderShape, tensors: dict[str, torch.Tensor], where: str
+    ) -> "Encoder":
+        """Build an encoder from Hugging Face's tensors (names without `model.encoder.`).
+
+        Raises:
+            SpeechkdError: a tensor is missing, surplus, or of another shape than the
+                configuration says.
+        """
+        tensors = _fuse({name: value.float() for name, value in tensors.items()})
+        with torch.device("meta"):
+            encoder = cls(shape)
+        wanted = {name: tuple(value.shape) for name, value in encoder.state_dict().items()}
+        found = {name: tuple(value.shape) for name, value in tensors.items()}
+        if wanted != found:
+            wrong = sorted(n for n in wanted.keys() | found if wanted.get(n) != found.get(n))
+            raise SpeechkdError(
+                f"{where}: the weights do not fit its config.json; first at {wrong[0]} "
+                f"(weights: {found.get(wrong[0], 'absent')}, config: "
+                f"{wanted.get(wrong[0], 'absent')}). Is it a Whisper model, whole?"
+            )
+        encoder.load_state_dict(tensors, assign=True)
+        return encoder.requires_grad_(False)
+
+
+def _fuse(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Join each layer's q, k and v matrices into one; the key has no bias, so it gets zeros."""
+    fused = dict(tensors)
+    for name in tensors:
+        prefix, found, _ = name.partition(".q_proj.weight")
+        parts = [
+            f"{prefix}.{part}"
+            for part in (
+                "q_proj.weight",
+                "k_proj.weight",
+                "v_proj.weight",
+                "q_proj.bias",
+                "v_proj.bias",
+            )
+        ]
+        if found and all(part in tensors for part in parts):
+            q, k, v, q_bias, v_bias = (fused.pop(part) for part in parts)
+            fused[f"{prefix}.qkv_proj.weight"] = torch.cat([q, k, v])
+            fused[f"{prefix}.qkv_proj.bias"] = torch.cat([q_bias, torch.zeros_like(v_bias), v_bias])
+    return fused

@@ -1,0 +1,274 @@
+"""The results folder: one file a finished cell, its predictions, and `results.jsonl` of all.
+
+A cell's own file is written last and whole, and is the proof that the cell is done.
+`results.jsonl` is made anew from those files under a lock after each cell, so any number of
+processes may write at once and a kill tears nothing.
+"""
+
+import csv
+import fcntl
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.foundation.atomic import remove_leftovers, write_json, write_text
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.untrusted import parse_json, read_text_file
+from pipeline.tasks.metrics import Array
+from pipeline.tasks.mosei.questions import Task
+
+FORMAT = 1
+RESULTS = "results.json"
+ASKED = "asked.json"
+TEACHER = "teacher"
+"""Name of the teacher's projection; an encoder's has digest and task behind its label."""
+
+
+class Results:
+    """A results folder, bound to one data set, one split and one recipe.
+
+    Args:
+        folder: where it is or shall be.
+        fixed: what must be the same for every cell in it, as plain JSON values by name.
+        provenance: of the command that creates the folder; kept beside `fixed`.
+
+    Raises:
+        SpeechkdError: the folder was made with another data set or recipe; both are shown.
+    """
+
+    def __init__(
+        self, folder: Path, fixed: Mapping[str, Any], provenance: Mapping[str, Any]
+    ) -> None:
+        self.folder, self._fixed = folder, fixed
+        self._path = path = folder / RESULTS
+        with _locked(folder):
+            _check_kind(folder)
+            if not path.exists() or (not self.records() and _differing(path, fixed)):
+                for stale in (folder / ASKED, *(folder / "projections").glob("*.csv")):
+                    stale.unlink(missing_ok=True)
+                write_json(path, {"format": FORMAT, **fixed, "created_by": provenance})
+        _check_same(path, fixed)
+        for part in (folder, *(folder / name for name in ("cells", "predictions", "projections"))):
+            remove_leftovers(part)
+
+    def finished(self, cell: str) -> bool:
+        """Whether the cell is done and its predictions are there."""
+        return self._cell(cell).is_file() and self._predictions(cell).is_file()
+
+    def ask(self, cells: Iterable[tuple[str, str, int]]) -> None:
+        """Note label, task and seed of cells that shall come: a report tells which are missing."""
+        with _locked(self.folder):
+            asked = sorted({*read_asked(self.folder), *cells})
+            write_json(self.folder / ASKED, asked, indent=None)
+
+    def check_weights(self, label: str, weights_sha256: str) -> None:
+        """Refuse a checkpoint whose label stands here for other weights.
+
+        Raises:
+            SpeechkdError: it does; both digests are shown.
+        """
+        for record in self.records():
+            there = record["checkpoint"]
+            if there["label"] == label and there["weights_sha256"] != weights_sha256:
+                raise SpeechkdError(
+                    f"{self.folder} has cells of checkpoint {label} with other weights (sha256 "
+                    f"{there['weights_sha256'][:12]} there, {weights_sha256[:12]} now). Their mean "
+                    "would mix two encoders: use another --out, or name one LABEL=PATH."
+                )
+
+    def add(self, cell: str, record: Mapping[str, Any], predictions: str) -> None:
+        """Write a finished cell: its predictions, then its record, then `results.jsonl`.
+
+        Raises:
+            SpeechkdError: another command has meanwhile begun other results here.
+        """
+        _check_same(self._path, self._fixed)
+        write_text(self._predictions(cell), predictions)
+        write_json(
+            self._cell(cell),
+            {"format": FORMAT, "cell": cell, **record, "predictions": f"predictions/{cell}.csv"},
+        )
+        self.collect()
+
+    def has_projection(self, name: str) -> bool:
+        """Whether an encoder's vectors have been put on a plane already."""
+        return (self.folder / "projections" / f"{name}.csv").is_file()
+
+    def add_projection(
+        self, name: str, ids: Sequence[str], raw: Sequence[str], points_n2: Array, share: float
+    ) -> None:
+        """Write where each test clip lies on the plane, with its label as text."""
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["id", "raw", "x", "y", "variance_share"])
+        for row in zip(ids, raw, points_n2.tolist(), strict=True):
+            writer.writerow([row[0], row[1], *(f"{v:.6g}" for v in row[2]), f"{share:.4f}"])
+        write_text(self.folder / "projections" / f"{name}.csv", text.getvalue())
+
+    def collect(self) -> None:
+        """Write `results.jsonl` from the cells that are done."""
+        with _locked(self.folder):
+            lines = [json.dumps(record, allow_nan=False) + "\n" for record in self.records()]
+            write_text(self.folder / "results.jsonl", "".join(lines))
+
+    def records(self) -> list[dict[str, Any]]:
+        """The record of each finished cell, in the order of the cells' names."""
+        return [read_json(path) for path in sorted((self.folder / "cells").glob("*.json"))]
+
+    def _cell(self, cell: str) -> Path:
+        return self.folder / "cells" / f"{cell}.json"
+
+    def _predictions(self, cell: str) -> Path:
+        return self.folder / "predictions" / f"{cell}.csv"
+
+
+def cell_name(label: str, weights_sha256: str, task: str, seed: int) -> str:
+    """Name of a cell, fit to be a file name whatever the checkpoint and the task are called."""
+    return f"{projection_name(label, weights_sha256, task)}-seed{seed}"
+
+
+def projection_name(label: str, weights_sha256: str, task: str) -> str:
+    """Name of an encoder's file for a task, fit to be a file name."""
+    return f"{file_part(label)}-{weights_sha256[:8]}-{file_part(task)}"
+
+
+def file_part(text: str) -> str:
+    """Text of any origin as part of a file name, in the folder that is meant and no other."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[-60:] or "x"
+
+
+def prediction_table(
+    task: Task,
+    ids: Sequence[str],
+    groups: Sequence[str],
+    raw: Sequence[str],
+    labels: Array,
+    scores_nO: Array,
+) -> str:
+    """Predictions of a cell as CSV text, from which every metric can be computed again.
+
+    Columns: `id`, `group` (the video), `raw` (the label before it became a class), `label`,
+    `prediction` and `score:<output>` for each output of the head; for several flags `label:…`
+    and `prediction:…` for each. Numbers are written so that float32 values return exactly.
+    """
+    predictions = task.decide(scores_nO)
+    many = task.kind == "flags"
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    names = [f":{name}" for name in task.outputs] if many else [""]
+    writer.writerow(
+        ["id", "group", "raw"]
+        + [f"{column}{name}" for column in ("label", "prediction") for name in names]
+        + [f"score:{name}" for name in task.outputs]
+    )
+    for i in range(len(ids)):
+        label, prediction = labels[i], predictions[i]
+        values = [*label, *prediction] if many else [label, prediction]
+        writer.writerow(
+            [ids[i], groups[i], raw[i]]
+            + [_exact(value) for value in values]
+            + [_exact(value) for value in scores_nO[i]]
+        )
+    return text.getvalue()
+
+
+def _exact(value: Any) -> str:
+    return str(value.item()) if value.dtype.kind in "iub" else f"{float(value):.9g}"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object that this project wrote.
+
+    Raises:
+        SpeechkdError: it is damaged.
+    """
+    try:
+        content = parse_json(read_text_file(path))
+    except ValueError as error:
+        raise SpeechkdError(f"{path} is damaged ({error}); remove it and run again.") from None
+    if not isinstance(content, dict):
+        raise SpeechkdError(f"{path} is damaged (no JSON object); remove it and run again.")
+    return content
+
+
+def check_results(folder: Path, fixed: Mapping[str, Any]) -> None:
+    """Refuse a folder that results of these settings could not be added to; it may be absent.
+
+    Raises:
+        SpeechkdError: it holds something else, or finished cells of other settings.
+    """
+    _check_kind(folder)
+    if any((folder / "cells").glob("*.json")):
+        _check_same(folder / RESULTS, fixed)
+
+
+def read_asked(folder: Path) -> list[tuple[str, str, int]]:
+    """Label, task and seed of every cell that some command was to make; of old folders none.
+
+    Raises:
+        SpeechkdError: the file is damaged.
+    """
+    path = folder / ASKED
+    try:
+        cells = parse_json(read_text_file(path))
+        if not all([type(part) for part in cell] == [str, str, int] for cell in cells):
+            raise ValueError("not a list of label, task and seed")
+        return [tuple(cell) for cell in cells]
+    except FileNotFoundError:
+        return []
+    except (TypeError, ValueError) as error:
+        raise SpeechkdError(
+            f"{path} is damaged ({error}); remove it: finetune writes it anew."
+        ) from None
+
+
+def _check_kind(folder: Path) -> None:
+    if folder.exists() and not (folder / RESULTS).exists():
+        others = [p.name for p in folder.iterdir() if not p.name.startswith(".")]
+        if others:
+            raise SpeechkdError(
+                f"{folder} is not empty and not a results folder (it holds "
+                f"{', '.join(sorted(others)[:3])}); name a new folder with --out."
+            )
+
+
+def _check_same(path: Path, fixed: Mapping[str, Any]) -> None:
+    if differing := _differing(path, fixed):
+        raise SpeechkdError(
+            f"{path.parent} holds results of another recipe or data set, and one table must not "
+            f"mix them ({'; '.join(differing)}). Use another --out, or the same settings."
+        )
+
+
+def _differing(path: Path, fixed: Mapping[str, Any]) -> list[str]:
+    there = read_json(path)
+    now = json.loads(json.dumps(fixed))
+    return [
+        f"{name}: {_short(old)} there, {_short(new)} now"
+        for name, old, new in _differences({k: there.get(k) for k in now}, now)
+    ]
+
+
+def _differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted({*old, *new}):
+            yield from _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+    elif old != new:
+        yield name, old, new
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:12] + "…"
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

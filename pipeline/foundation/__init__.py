@@ -1,0 +1,4 @@
+"""What every room stands on: errors, settings, whole-or-absent files, storage, progress.
+
+Imports no room.
+"""

@@ -1,0 +1,127 @@
+"""Progress of a long job: a bar with rate and time left, or a plain log line a while."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from pipeline.foundation.untrusted import shown
+
+LOG_EVERY_SECONDS = 15.0
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+_details: list[TextIO] = []
+
+
+def say(message: str) -> None:
+    """Print one line of plain information to the error stream, where the bar is too."""
+    if _details:
+        _details[-1].write(shown(message) + "\n")
+    else:
+        _show(message)
+
+
+@contextmanager
+def details_to(path: Path) -> Iterator[TextIO]:
+    """Within, what `say` is told is added to a file instead; meters are on the screen as ever.
+
+    Args:
+        path: the file, which is made if it is not there; it is yielded, open.
+    """
+    with path.open("a", encoding="utf-8", buffering=1) as file:
+        _details.append(file)
+        try:
+            yield file
+        finally:
+            _details.pop()
+
+
+def _show(message: str) -> None:
+    console.print(shown(message), markup=False)
+
+
+class Meter:
+    """Counts units of work and shows how many are done, how fast, and how long is left.
+
+    On a terminal it is a bar, redrawn in place; elsewhere one line every 15 s. Work that an
+    earlier run has done is given as `done` and does not count towards the rate.
+
+    Args:
+        label: what is being done.
+        total: units of work in all.
+        unit: name of a unit, for the rate ("clips" gives "clips/s").
+        done: units that were done before this run.
+    """
+
+    def __init__(self, label: str, total: float, unit: str, *, done: float = 0) -> None:
+        self.label, self.total, self.unit = label, total, unit
+        self.start_count = self.count = done
+        self.note = ""
+        self._started = self._last_log = time.monotonic()
+        self._bar: Progress | None = None
+        if console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[status]}"),
+                console=console,
+            )
+            self._task = self._bar.add_task(label, total=total, completed=int(done), status="")
+
+    def __enter__(self) -> Self:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+        elif kind is None and self.count > self.start_count:
+            _show(f"{self.label}: {self.status()}")
+
+    def advance(self, units: float, note: str = "") -> None:
+        """Count `units` more; `note` is shown after the rate (loss, split of times, …)."""
+        self.count += units
+        self.note = note
+        if self._bar:
+            self._bar.update(self._task, completed=self.count, status=self.status())
+        elif time.monotonic() - self._last_log >= LOG_EVERY_SECONDS:
+            self._last_log = time.monotonic()
+            _show(f"{self.label}: {self.status()}")
+
+    def rate(self) -> float:
+        """Units a second since this run began."""
+        return (self.count - self.start_count) / max(time.monotonic() - self._started, 1e-9)
+
+    def status(self) -> str:
+        """Done, total, rate, time left and the last note, as one line."""
+        rate = self.rate()
+        left = (self.total - self.count) / rate if rate > 0 else float("nan")
+        parts = [f"{self.count:,.0f}/{self.total:,.0f} {self.unit}", f"{rate:,.1f} {self.unit}/s"]
+        if self.count >= self.total:
+            parts.append(f"took {duration(time.monotonic() - self._started)}")
+        elif left == left:
+            parts.append(f"{duration(left)} left")
+        return ", ".join([*parts, self.note] if self.note else parts)
+
+
+def duration(seconds: float) -> str:
+    """A time span as a person reads it: `42 s`, `3 min 05 s`, `2 h 07 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

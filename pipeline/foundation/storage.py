@@ -1,0 +1,198 @@
+"""Disks and object storage: locations, and streams that survive a hiccup."""
+
+import io
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import fsspec
+
+from pipeline.foundation.errors import KEPT, SpeechkdError
+from pipeline.foundation.progress import say
+from pipeline.foundation.untrusted import check_size, holds_secret, shown
+
+Result = TypeVar("Result")
+
+# Only schemes that name stored bytes. What runs a command (`pipe:`), reads code or chains other
+# locations (`::`) is refused, for locations come out of files that somebody else may have made.
+SCHEMES = (
+    *("file", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf"),
+    *("http", "https", "hdfs", "webhdfs", "sftp", "memory"),
+)
+ATTEMPTS = 5
+FIRST_PAUSE_SECONDS = 0.5  # doubled after each failure
+BLOCK_BYTES = 8 * 2**20
+# Errors that trying again does not mend.
+LASTING = (
+    FileNotFoundError,
+    PermissionError,
+    IsADirectoryError,
+    NotADirectoryError,
+    SpeechkdError,
+    ImportError,
+    TypeError,
+    ValueError,
+)
+
+
+def scheme_of(location: str) -> str:
+    """The scheme of a path or URL (`file` for a path).
+
+    Raises:
+        SpeechkdError: it runs a command, chains locations, or is of no known scheme.
+    """
+    scheme, found, _ = location.partition("://")
+    if holds_secret(location):
+        raise SpeechkdError(
+            f"{shown(location)}: a password or signature in a URL is refused, for it would end in "
+            "logs and records. Give it by the environment, as the storage's own library reads it."
+        )
+    if location.startswith("pipe:") or "::" in location:
+        raise SpeechkdError(
+            f"{location}: locations that run a command or chain others are refused. Name a path "
+            "or a plain URL."
+        )
+    if not found:
+        return "file"
+    if scheme not in SCHEMES:
+        raise SpeechkdError(f"{location}: unknown scheme {scheme!r}; known: {', '.join(SCHEMES)}.")
+    return scheme
+
+
+def local_path(location: str) -> Path | None:
+    """The path that a location names, or None where it is not on a disk here."""
+    return Path(location.removeprefix("file://")) if scheme_of(location) == "file" else None
+
+
+def absolute(location: str) -> str:
+    """The location, independent of the current folder."""
+    path = local_path(location)
+    return location if path is None else str(path.absolute())
+
+
+def retried(call: Callable[[], Result], what: str) -> Result:
+    """Return `call()`, tried again with growing pauses while it fails for a passing reason.
+
+    Raises:
+        Exception: what the first failure raised that cannot pass.
+        SpeechkdError: it has failed five times.
+    """
+    for attempt in itertools.count(1):
+        try:
+            return call()
+        except LASTING:
+            raise
+        except Exception as error:  # each storage library has its own kinds
+            if attempt == ATTEMPTS:
+                raise SpeechkdError(
+                    f"{what}: {type(error).__name__}: {error}; tried {ATTEMPTS} times. Check the "
+                    f"network and the storage. {KEPT}"
+                ) from error
+            pause = FIRST_PAUSE_SECONDS * 2 ** (attempt - 1)
+            say(f"{what}: {type(error).__name__}: {error}; trying again in {pause:g} s")
+            time.sleep(pause)
+    raise AssertionError("unreachable")
+
+
+def read_file(location: str) -> bytes:
+    """Content of a text file on a disk or in object storage.
+
+    Raises:
+        OSError: as `Path.read_bytes` does, `FileNotFoundError` among them.
+        SpeechkdError: a location that is refused, or whose package is missing; a file too large.
+    """
+    path = local_path(location)
+    if path is not None:
+        check_size(location, path.stat().st_size)
+        return path.read_bytes()
+    found, name = filesystem(location)
+    check_size(location, retried(lambda: found.info(name), location)["size"] or 0)
+    content: bytes = retried(lambda: found.cat_file(name), location)
+    return content
+
+
+def file_size(location: str) -> int:
+    """Size of a file in bytes.
+
+    Raises:
+        SpeechkdError: there is no such file, or it may not be read.
+    """
+    path = local_path(location)
+    try:
+        if path is not None:
+            return path.stat().st_size
+        found, name = filesystem(location)
+        return int(retried(lambda: found.info(name), location)["size"])
+    except (FileNotFoundError, PermissionError) as error:
+        raise _unreadable(location, error) from None
+
+
+@contextmanager
+def open_stream(location: str) -> Iterator[BinaryIO]:
+    """Open a file for reading from start to end.
+
+    Raises:
+        SpeechkdError: there is no such file, or it may not be read.
+    """
+    path = local_path(location)
+    try:
+        if path is not None:
+            with path.open("rb") as file:
+                yield file
+        else:
+            yield _RemoteStream(location)  # type: ignore[misc]
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise _unreadable(location, error) from None
+
+
+def _unreadable(location: str, error: OSError) -> SpeechkdError:
+    return SpeechkdError(
+        f"{location} cannot be read ({type(error).__name__}). Put it there, or correct the "
+        "manifest that lists it."
+    )
+
+
+class _RemoteStream:
+    """A remote file read forwards in large blocks, each fetched anew where fetching fails."""
+
+    def __init__(self, location: str) -> None:
+        self._location = location
+        self._filesystem, self._path = filesystem(location)
+        self._size = file_size(location)
+        self._fetched = 0
+        self._block = io.BytesIO()
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes; fewer only at the end of the file."""
+        content = self._block.read(size)
+        while len(content) < size and self._fetched < self._size:
+            self._block = io.BytesIO(retried(self._next_block, self._location))
+            content += self._block.read(size - len(content))
+        return content
+
+    def _next_block(self) -> bytes:
+        stop = min(self._fetched + BLOCK_BYTES, self._size)
+        block: bytes = self._filesystem.cat_file(self._path, start=self._fetched, end=stop)
+        if len(block) != stop - self._fetched:
+            raise OSError(f"got {len(block)} bytes at {self._fetched}, not {stop - self._fetched}")
+        self._fetched = stop
+        return block
+
+
+def filesystem(location: str) -> tuple[Any, str]:
+    """The fsspec file system of a URL, and the path in it.
+
+    Raises:
+        SpeechkdError: the library for this kind of storage is not installed.
+    """
+    scheme = scheme_of(location)
+    # else s3fs asks for the size before it reads a file, to fetch a large one in pieces at once
+    options = {"max_concurrency": 1} if scheme in ("s3", "s3a") else {}
+    try:
+        found, path = fsspec.core.url_to_fs(location, **options)
+    except ImportError as error:
+        raise SpeechkdError(f"{location}: {scheme}:// needs another package: {error}") from None
+    return found, path

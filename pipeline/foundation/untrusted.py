@@ -1,0 +1,92 @@
+"""What came from somebody else: read within bounds, shown without its secrets and control codes."""
+
+import json
+import os
+import re
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+from pipeline.foundation.errors import SpeechkdError
+
+MAX_TEXT_FILE_BYTES = 2**29
+"""Largest text file that is read as a whole; larger ones have to be split."""
+
+SECRET_KEYS = re.compile(
+    r"[?&](x-amz-|x-goog-|signature|sig=|token|access_token|awsaccesskeyid|key=|password)",
+    re.IGNORECASE,
+)
+"""What a query holds that lets whoever has the URL in."""
+
+# one slash is enough: a URL that went through `Path` has lost the other
+_USER = re.compile(r"(:/{1,2})[^/\s?#@'\"]*@")
+_QUERY = re.compile(r"(:/[^\s?'\"<>]*\?)[^\s'\"<>)]+")
+_SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|ACCESS_KEY|API_KEY")
+_SHORTEST_SECRET = 8
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def parse_json(text: str | bytes) -> Any:
+    """`json.loads`, whose every failure is a `ValueError`: nesting beyond bounds is one, too.
+
+    Raises:
+        ValueError: the text is not JSON, or not UTF-8.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def has_control(text: str) -> bool:
+    """Whether text that names something has a control character, a line break or no UTF-8 form."""
+    return not text.isprintable() and any(
+        unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text
+    )
+
+
+def read_text_file(path: Path, encoding: str = "utf-8") -> str:
+    """The whole text of a file of bounded size.
+
+    Raises:
+        SpeechkdError: it is over `MAX_TEXT_FILE_BYTES`.
+        OSError: as `Path.read_text`.
+        UnicodeDecodeError: it is not text in this encoding.
+    """
+    check_size(str(path), path.stat().st_size)
+    return path.read_text(encoding=encoding)
+
+
+def check_size(where: str, size: int) -> None:
+    """Refuse a text file that would not fit into memory several times over.
+
+    Raises:
+        SpeechkdError: it is over `MAX_TEXT_FILE_BYTES`.
+    """
+    if size > MAX_TEXT_FILE_BYTES:
+        raise SpeechkdError(
+            f"{where} has {size:,} bytes; text files are read up to {MAX_TEXT_FILE_BYTES:,}. "
+            "Split it, or look whether it is what it should be."
+        )
+
+
+def holds_secret(location: str) -> bool:
+    """Whether a URL holds a password, or is signed."""
+    user = _USER.search(location)
+    return bool(user and ":" in user.group()) or (
+        "://" in location and bool(SECRET_KEYS.search(location))
+    )
+
+
+def shown(text: str) -> str:
+    """Text as it may stand on a terminal, in a log or in a record.
+
+    Without what makes a terminal act or turns the direction of writing (tabs and line breaks
+    stay), and without secrets: user and query of URLs, and the values of those environment
+    variables whose names speak of secrets.
+    """
+    text = _CONTROL.sub("\ufffd", text)
+    for name, value in os.environ.items():
+        if len(value) >= _SHORTEST_SECRET and value in text and _SECRET_NAME.search(name.upper()):
+            text = text.replace(value, "***")
+    return _QUERY.sub(r"\1***", _USER.sub(r"\1***@", text)) if ":/" in text else text

@@ -1,0 +1,1 @@
+"""Encoders on packed sequences: loading, students, compiling. Imports `foundation`."""

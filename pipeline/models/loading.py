@@ -1,0 +1,263 @@
+"""A folder in Hugging Face's format from somebody else: what it claims is bounded before loading.
+
+Weights are read from safetensors and no code of the folder is ever run (`trust_remote_code` is
+off everywhere), but a configuration of a hundred bytes can ask for terabytes, and a tokenizer of a
+few lines can make a short text endless.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import HfApi, try_to_load_from_cache
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+from transformers import AutoConfig
+
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.untrusted import parse_json
+
+MAX_NUMBER = 2**24
+"""Of anything that a configuration counts: tokens, widths, positions."""
+MAX_LAYERS = 1024
+MAX_CONFIG_BYTES = 2**24
+MAX_TOKENIZER_BYTES = 2**28
+"""The largest vocabularies in use take 35 MB."""
+MAX_GROWTH = 64
+"""How many times longer a tokenizer's rules may make a text."""
+SPARE_PARAMETERS = 10_000_000
+"""Parameters that a model may have beyond those in its files: a head drawn anew."""
+OWN_ATTENTION = ("eager", "sdpa", "flash_attention_2")
+"""Other names may stand for code that transformers would fetch from the hub and run."""
+
+
+def load_model(kind: Any, name: str, *, head: bool = False) -> Any:
+    """Load a model from a folder or by hub id: `kind.from_pretrained`, from safetensors only.
+
+    Args:
+        kind: `AutoModel`, or one of its kind.
+        name: the folder or hub id.
+        head: the weights must hold the head of that kind, too.
+
+    Raises:
+        SpeechkdError: nothing there can be loaded, it claims too much, or layers of the encoder
+            (or the head) are missing from its weights and would be drawn at random.
+    """
+    with _told(name):
+        _need(name, "config.json")
+        if Path(name).is_dir():
+            check_model_folder(Path(name))
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        _check_claims(config.to_dict(), name)
+        if Path(name).is_dir():
+            with torch.device("meta"):
+                check_parameters(Path(name), kind.from_config(config))
+        model, loaded = kind.from_pretrained(
+            name, trust_remote_code=False, use_safetensors=True, output_loading_info=True
+        )
+        prefix = "" if model.base_model is model else f"{model.base_model_prefix}."
+        absent = sorted(
+            n for n in loaded["missing_keys"] if n.startswith(prefix) and "pooler" not in n
+        )
+        if absent:
+            raise SpeechkdError(
+                f"{name}: its weights lack {len(absent)} of the encoder's parameters, the first "
+                f"{absent[0]}; they would be drawn at random. Is the folder whole?"
+            )
+        if head and loaded["missing_keys"]:
+            raise SpeechkdError(
+                f"{name}: its weights have no {kind.__name__.removeprefix('AutoModelFor')} head "
+                f"({min(loaded['missing_keys'])} is not there), and one drawn at random would "
+                "judge nothing. Name a checkpoint that was saved with its head."
+            )
+        return model
+
+
+def load_from(kind: Any, name: str) -> Any:
+    """Load a tokenizer from a folder or by hub id: `kind.from_pretrained`.
+
+    Raises:
+        SpeechkdError: nothing there can be loaded, or it is a bomb.
+    """
+    with _told(name):
+        _need(name, "tokenizer_config.json")
+        if Path(name).is_dir():
+            check_model_folder(Path(name))
+        return kind.from_pretrained(name, trust_remote_code=False)
+
+
+@contextmanager
+def panics_told(what: str) -> Iterator[None]:
+    """Make a panic of the tokenizers' library, which is no `Exception`, one that is told.
+
+    Raises:
+        SpeechkdError: the library gave up, for instance on an expression that takes for ever.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise SpeechkdError(
+            f"{what}: the tokenizer's rules cannot be followed ({str(error)[:200]}). Use another "
+            "tokenizer."
+        ) from None
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    try:
+        with panics_told(name):
+            yield
+    except (SpeechkdError, MemoryError):
+        raise
+    except Exception as error:  # transformers and what it calls raise a dozen unrelated kinds
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        raise SpeechkdError(
+            f"{name} cannot be loaded as a Hugging Face encoder with safetensors weights: {reason}."
+            " Name an existing local folder, or a hub id while online."
+        ) from error
+
+
+def _need(name: str, file: str) -> None:
+    if Path(name).exists() and not (Path(name) / file).is_file():
+        raise SpeechkdError(
+            f"{name} has no {file}, so it is not a Hugging Face folder of that kind. Name a "
+            "folder written by save_pretrained, the student/ of a distill run, or a hub id."
+        )
+    if not Path(name).exists() and not isinstance(try_to_load_from_cache(name, file), str):
+        _ask_hub(name)
+
+
+def _ask_hub(name: str) -> None:
+    """Ask the hub once for a name: loading would try for half a minute before it gives up."""
+    try:
+        HfApi().model_info(name, timeout=10)
+    except RepositoryNotFoundError:
+        raise SpeechkdError(
+            f"{name} is no folder here, and the hub has no such model that may be read. Correct "
+            "the name; for a private one log in with `hf auth login`."
+        ) from None
+    except HfHubHTTPError:
+        return  # it answers, so loading may work or tells why not
+    except Exception as error:  # what the network library raises changes with its version
+        raise SpeechkdError(
+            f"{name} is no folder here, and the hub cannot be reached ({error}). Name an existing "
+            "local folder, or a hub id while online."
+        ) from None
+
+
+def check_model_folder(folder: Path) -> None:
+    """Refuse a folder whose configuration does not fit its weights, or whose tokenizer is a bomb.
+
+    Raises:
+        SpeechkdError: so it is; what, and where.
+    """
+    if (folder / "config.json").is_file():
+        check_config(folder / "config.json")
+    if (folder / "tokenizer.json").is_file():
+        _check_tokenizer(folder / "tokenizer.json")
+
+
+def check_config(path: Path) -> None:
+    """Refuse a configuration with numbers that no model has, or one that names code.
+
+    Raises:
+        SpeechkdError: it is no JSON object, or is such a one.
+    """
+    _check_claims(_object(path, MAX_CONFIG_BYTES), str(path))
+
+
+def _check_claims(config: dict[str, Any], where: str) -> None:
+    for name, value in _leaves(config):
+        if "_implementation" in name and value not in (None, *OWN_ATTENTION):
+            raise SpeechkdError(
+                f"{where}: {name} is {value!r}, which may be code from the hub; such a model is "
+                "refused. Remove the entry if the model works without."
+            )
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            continue
+        most = MAX_LAYERS if "layers" in name or name in ("n_layer", "depth") else MAX_NUMBER
+        if abs(value) > most:
+            raise SpeechkdError(f"{where}: {name} is {value:,}; no model has more than {most:,}.")
+
+
+def check_parameters(folder: Path, model: Any) -> None:
+    """Refuse a model that is far larger than its weights: the rest would be made up.
+
+    Args:
+        folder: where its safetensors are.
+        model: the model on PyTorch's meta device, where it takes no memory.
+
+    Raises:
+        SpeechkdError: so it is.
+    """
+    stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    if parameters > stored + SPARE_PARAMETERS:
+        raise SpeechkdError(
+            f"{folder}: config.json describes {parameters:,} parameters, and the safetensors "
+            f"beside it have {stored:,} bytes. They are not of one model."
+        )
+
+
+def _object(path: Path, most: int) -> dict[str, Any]:
+    size = path.stat().st_size
+    if size > most:
+        raise SpeechkdError(f"{path} has {size:,} bytes; at most {most:,} are read.")
+    try:
+        found = parse_json(path.read_bytes())
+    except ValueError as error:
+        raise SpeechkdError(f"{path} is not JSON ({error}).") from None
+    if not isinstance(found, dict):
+        raise SpeechkdError(f"{path} is not a JSON object.")
+    return found
+
+
+def _leaves(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Every plain value of a configuration, with the name it stands under."""
+    parts: list[tuple[str, Any]] = list(config.items())
+    while parts:
+        name, value = parts.pop()
+        if isinstance(value, dict):
+            parts += [(str(key), inner) for key, inner in value.items()]
+        elif isinstance(value, list):
+            parts += [(name, inner) for inner in value]
+        else:
+            yield name, value
+
+
+def _check_tokenizer(path: Path) -> None:
+    tokenizer = _object(path, MAX_TOKENIZER_BYTES)
+    growth = 1.0
+    for rule in _rules(tokenizer.get("normalizer")):
+        growth *= _growth(rule)
+        if growth > MAX_GROWTH:
+            raise SpeechkdError(
+                f"{path}: its normalizer can make a text over {MAX_GROWTH} times longer; such a "
+                "tokenizer is refused."
+            )
+
+
+def _rules(part: Any) -> Iterator[dict[str, Any]]:
+    """The rules of a normalizer, those in sequences one by one."""
+    parts = [part]
+    while parts:
+        found = parts.pop()
+        if isinstance(found, list):
+            parts += found
+        elif isinstance(found, dict):
+            parts.append(found.get("normalizers"))
+            yield found
+
+
+def _growth(rule: dict[str, Any]) -> float:
+    """How many times longer one rule can make a text, at most."""
+    pattern, content = rule.get("pattern"), rule.get("content", rule.get("prepend"))
+    if not isinstance(content, str):
+        return 1.0
+    replaced = pattern.get("String") if isinstance(pattern, dict) else None
+    # an expression can match every letter, and the gap before it
+    return max(1.0, len(content) / len(replaced) if replaced else 2 * len(content))

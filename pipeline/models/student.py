@@ -1,0 +1,189 @@
+"""Text-only students: any Hugging Face masked-LM encoder, run on packed sequences.
+
+The masked-LM head sees masked positions only. The model is Hugging Face's own, so what is trained
+here loads anywhere without conversion.
+
+Shapes: N tokens in all, D width, K chosen positions, V vocabulary.
+"""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    BertConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.modeling_outputs import BaseModelOutput
+
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.untrusted import parse_json, read_text_file
+from pipeline.models.loading import check_config, load_from, load_model
+from pipeline.models.packing import Packed, encode_packed, first_position, use_packed_attention
+
+PRESETS: dict[str, dict[str, int]] = {
+    "bert-base": {"num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12},
+    "bert-small": {"num_hidden_layers": 4, "hidden_size": 512, "num_attention_heads": 8},
+    "bert-mini": {"num_hidden_layers": 4, "hidden_size": 256, "num_attention_heads": 4},
+    "bert-tiny": {"num_hidden_layers": 2, "hidden_size": 128, "num_attention_heads": 2},
+}
+"""BERT's own family of sizes (Devlin et al. 2018; Turc et al. 2019); `bert-base` is the paper's."""
+
+
+class _GivenStates(nn.Module):
+    """Stands in for the encoder of a masked-LM model: hands over states computed elsewhere."""
+
+    def forward(self, *_: Any, inputs_embeds: Tensor, **__: Any) -> BaseModelOutput:
+        return BaseModelOutput(last_hidden_state=inputs_embeds)
+
+
+class Student(nn.Module):
+    """A masked-LM encoder that takes packed sequences.
+
+    Args:
+        model: any Hugging Face masked-LM model whose attention goes through the library's
+            attention interface (BERT, RoBERTa, DistilBERT, ModernBERT, …).
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+        self.encoder: PreTrainedModel = model.base_model
+        use_packed_attention(self.encoder)
+        head = copy.copy(model)
+        head._modules = {**model._modules, model.base_model_prefix: _GivenStates()}
+        self._head = (head,)  # in a tuple, so that its parameters are not registered twice
+
+    @property
+    def width(self) -> int:
+        """Width of the hidden states."""
+        return int(self.model.config.hidden_size)
+
+    def forward(self, packed: Packed) -> Tensor:
+        """Hidden states `[N, D]` of the last layer."""
+        return encode_packed(self.encoder, packed)
+
+    def check_fits(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> None:
+        """Check that the model has an embedding for every token and every place.
+
+        Raises:
+            SpeechkdError: it has not.
+        """
+        _check_vocabulary(self.encoder, tokenizer)
+        places = getattr(self.model.config, "max_position_embeddings", None)
+        if places is not None and max_tokens + first_position(self.encoder) > places:
+            raise SpeechkdError(
+                f"--max-tokens {max_tokens} is more than the model's {places} positions. Lower it."
+            )
+
+    def masked_lm_logits(self, hidden_KD: Tensor) -> Tensor:
+        """Vocabulary logits `[K, V]` of chosen hidden states, through the model's own head."""
+        logits_1KV: Tensor = self._head[0](inputs_embeds=hidden_KD[None]).logits
+        return logits_1KV[0]
+
+
+def _check_vocabulary(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    embedded = encoder.get_input_embeddings().weight.shape[0]
+    wanted = max(tokenizer.get_vocab().values(), default=-1) + 1
+    if wanted > embedded:
+        raise SpeechkdError(
+            f"the tokenizer has {wanted:,} tokens and the model embeds {embedded:,}. Name the "
+            "model's own tokenizer."
+        )
+
+
+def build_student(
+    kind: str, tokenizer: PreTrainedTokenizerBase, max_tokens: int, *, dropout: float = 0.1
+) -> Student:
+    """A student with fresh weights; seed torch beforehand.
+
+    Args:
+        kind: one of the `PRESETS`, or a path to a Hugging Face `config.json`, which keeps its own
+            dropout and only takes its vocabulary from the tokenizer.
+        tokenizer: decides the vocabulary.
+        max_tokens: longest sequence.
+        dropout: of hidden states and attention, for a preset.
+
+    Raises:
+        SpeechkdError: there is no such preset, or the file is no configuration.
+    """
+    if kind in PRESETS:
+        sizes = PRESETS[kind]
+        config: Any = BertConfig(
+            vocab_size=len(tokenizer),
+            intermediate_size=4 * sizes["hidden_size"],
+            max_position_embeddings=max(512, max_tokens),
+            pad_token_id=tokenizer.pad_token_id,
+            hidden_dropout_prob=dropout,
+            attention_probs_dropout_prob=dropout,
+            **sizes,
+        )
+    else:
+        config = _configuration(Path(kind))
+        config.vocab_size = len(tokenizer)
+        config.pad_token_id = tokenizer.pad_token_id
+    return Student(AutoModelForMaskedLM.from_config(config))
+
+
+def check_kind(kind: str) -> None:
+    """Check that `build_student` can make this kind, before anything long is done for it.
+
+    Raises:
+        SpeechkdError: it cannot.
+    """
+    if kind not in PRESETS:
+        _configuration(Path(kind))
+
+
+def _configuration(file: Path) -> Any:
+    if not file.is_file():
+        raise SpeechkdError(
+            f"--student {file} is neither one of {', '.join(PRESETS)} nor a config.json."
+        )
+    try:
+        check_config(file)
+        return AutoConfig.for_model(**parse_json(read_text_file(file)))
+    except SpeechkdError:
+        raise
+    except Exception as error:  # transformers has a kind of its own for each field
+        raise SpeechkdError(
+            f"{file} is no Hugging Face model configuration ({error}). It needs a model_type that "
+            "transformers knows, such as bert."
+        ) from error
+
+
+def load_student(name: str, *, head: bool = False) -> tuple[Student, PreTrainedTokenizerBase]:
+    """Load a masked-LM encoder and its tokenizer, from a folder or by hub id.
+
+    Args:
+        name: the folder or hub id.
+        head: refuse weights without a masked-LM head, which to go on training may be a new one.
+    """
+    return Student(load_model(AutoModelForMaskedLM, name, head=head)), load_tokenizer(name)
+
+
+def load_encoder(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load an encoder without head and its tokenizer, set to packed attention.
+
+    Raises:
+        SpeechkdError: nothing of that name can be loaded; the message says why.
+    """
+    encoder: PreTrainedModel = load_model(AutoModel, name)
+    use_packed_attention(encoder)
+    tokenizer = load_tokenizer(name)
+    _check_vocabulary(encoder, tokenizer)
+    return encoder, tokenizer
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """Load a tokenizer from a folder or by hub id."""
+    tokenizer = load_from(AutoTokenizer, name)
+    for how in ("is_local", "local_files_only"):  # else saved with it: resumed runs would differ
+        tokenizer.init_kwargs.pop(how, None)
+    return tokenizer

@@ -1,0 +1,4 @@
+"""Results become tables, intervals, pictures and a page.
+
+Imports `foundation`, `tasks`, `finetuning`.
+"""

@@ -1,0 +1,210 @@
+"""Pictures of results, as PNG: gains with their intervals, losses, confusion matrices, planes."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from pipeline.reports.columns import Record
+from pipeline.reports.comparison import Difference
+
+DOTS_PER_INCH = 150
+
+
+@dataclass(frozen=True)
+class Look:
+    """How an encoder is drawn in every picture."""
+
+    colour: Any
+    control: bool
+
+    @property
+    def line(self) -> Literal["-", "--"]:
+        """Line style."""
+        return "--" if self.control else "-"
+
+
+Interval: TypeAlias = tuple[str, Difference, Look]
+"""An encoder's name, its gain, and how it is drawn."""
+
+
+def looks(encoders: Mapping[str, tuple[str | None, bool]]) -> dict[str, Look]:
+    """A look for each encoder: a colour an objective, which its controls share.
+
+    Args:
+        encoders: label → its objective (None where it is not ours), and whether it is a control.
+    """
+    kinds = list(dict.fromkeys(objective or label for label, (objective, _) in encoders.items()))
+    palette = mpl.color_sequences["tab10"]
+    return {
+        label: Look(palette[kinds.index(objective or label) % len(palette)], control)
+        for label, (objective, control) in encoders.items()
+    }
+
+
+def gains(found: Mapping[str, Sequence[Interval]], baseline: str) -> bytes:
+    """A forest plot: each encoder's gain over the baseline with its interval, a band a measure.
+
+    Args:
+        found: measure → encoders.
+        baseline: name of the encoder compared with.
+    """
+    rows = sum(map(len, found.values()))
+    figure = Figure(figsize=(7, 1.2 + 0.2 * rows + 0.2 * len(found)), layout="constrained")
+    axes = figure.add_subplot()
+    height, ticks = 0.0, []
+    named: dict[str, Look] = {}
+    for number, of_measure in enumerate(found.values()):
+        top = height
+        for name, one, look in of_measure:
+            named[name] = look
+            scaled = [100 * x for x in (one.low, one.mean, one.high)]
+            axes.plot(scaled[::2], [-height, -height], look.line, color=look.colour, linewidth=1.8)
+            axes.plot(
+                scaled[1],
+                -height,
+                "s" if look.control else "o",
+                color=look.colour,
+                markersize=5,
+                markerfacecolor=look.colour if one.beyond_noise else "white",
+            )
+            height += 1
+        ticks.append(-(top + height - 1) / 2)
+        if number % 2 == 0:
+            axes.axhspan(-top + 0.9, -height + 0.1, color="0.94", zorder=0, linewidth=0)
+        height += 0.8
+    axes.axvline(0, color="0.3", linewidth=1)
+    axes.set_yticks(ticks, map(_plain, found))
+    axes.set_ylim(-height + 0.8, 1)
+    axes.set_xlabel(
+        f"gain over {_plain(baseline)} in points, with its 95 % interval\n"
+        "hollow: inside the noise; square, broken line: control"
+    )
+    _legend(figure, named)
+    return _png(figure)
+
+
+def losses(records: Sequence[Record], looks: Mapping[str, Look]) -> bytes:
+    """Training losses by step, a panel a task; a thin line a seed, a thick one their mean."""
+    tasks = list(dict.fromkeys(record["task"] for record in records))
+    labels = list(dict.fromkeys(record["checkpoint"]["label"] for record in records))
+    figure, panels = _panels(len(tasks), 3.2, 2.4)
+    for axes, task in zip(panels, tasks, strict=True):
+        for label in labels:
+            curves = [
+                [(point["step"], point["loss"]) for point in record["curve"]]
+                for record in records
+                if record["task"] == task and record["checkpoint"]["label"] == label
+            ]
+            look = looks[label]
+            for curve in curves:
+                axes.plot(*zip(*curve, strict=True), color=look.colour, linewidth=0.5, alpha=0.3)
+            if curves and len({len(curve) for curve in curves}) == 1:
+                mean = np.mean(curves, 0).T
+                axes.plot(*mean, look.line, color=look.colour, linewidth=1.3)
+        axes.set_title(_plain(task), fontsize=9)
+        axes.tick_params(labelsize=7)
+    figure.supxlabel("step", fontsize=9)
+    figure.supylabel("training loss", fontsize=9)
+    _legend(figure, {label: looks[label] for label in labels})
+    return _png(figure)
+
+
+def confusions(matrices: Mapping[str, Any], outputs: Sequence[str]) -> bytes:
+    """Confusion matrices side by side, each row scaled to 100 %.
+
+    Args:
+        matrices: encoder → counts `[C, C]`, rows true classes, summed over seeds.
+        outputs: names of the classes.
+    """
+    side = max(1.9, 0.42 * len(outputs))
+    figure, panels = _panels(len(matrices), side + 0.4, side + 0.5, most=4 if side < 2 else 3)
+    for axes, (name, counts) in zip(panels, matrices.items(), strict=True):
+        counts_CC = np.asarray(counts, np.float64)
+        share_CC = counts_CC / np.maximum(counts_CC.sum(1, keepdims=True), 1)
+        axes.imshow(share_CC, vmin=0, vmax=1, cmap="Blues")
+        for i, row in enumerate(share_CC):
+            for j, share in enumerate(row):
+                colour = "white" if share > 0.5 else "black"
+                axes.text(
+                    j, i, f"{100 * share:.0f}", ha="center", va="center", color=colour, size=7
+                )
+        ticks = range(len(outputs))
+        axes.set_xticks(ticks, map(_plain, outputs), fontsize=7)
+        axes.set_yticks(ticks, map(_plain, outputs), fontsize=7)
+        axes.set_title(_broken(name), fontsize=8)
+    figure.supxlabel("predicted", fontsize=9)
+    figure.supylabel("true; each row adds up to 100 %", fontsize=9)
+    return _png(figure)
+
+
+def planes(
+    points: Mapping[str, tuple[Any, Sequence[float], float]], kinds: Sequence[str] = ()
+) -> bytes:
+    """Texts on the plane in which an encoder's vectors differ most, coloured by their label.
+
+    Args:
+        points: encoder → coordinates `[n, 2]`, a number for each text, share of the variance.
+        kinds: what the numbers 0, 1, … stand for, where they are no quantity.
+    """
+    figure, panels = _panels(len(points), 3.0, 2.9)
+    values = np.concatenate([np.asarray(one[1]) for one in points.values()])
+    for axes, (name, (points_n2, of_each, share)) in zip(panels, points.items(), strict=True):
+        drawn = axes.scatter(
+            *np.asarray(points_n2).T,
+            c=of_each,
+            s=3,
+            cmap="coolwarm",
+            alpha=0.7,
+            linewidths=0,
+            vmin=values.min(),
+            vmax=values.max(),
+        )
+        axes.set_title(f"{_broken(name)}\n{100 * share:.0f} % of the variance", fontsize=8)
+        axes.set_xticks([])
+        axes.set_yticks([])
+    bar = figure.colorbar(drawn, ax=panels, location="bottom", shrink=0.5, aspect=40)
+    bar.set_label("label", fontsize=8)
+    if kinds:
+        bar.set_ticks(range(len(kinds)), labels=[_plain(kind) for kind in kinds])
+    return _png(figure)
+
+
+def _panels(count: int, width: float, height: float, most: int = 3) -> tuple[Figure, list[Any]]:
+    """A figure of `count` panels, at most `most` across, of a size in inches each."""
+    across = min(most, count)
+    down = -(-count // across)
+    figure = Figure(figsize=(width * across, height * down + 0.5), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False).flatten().tolist()
+    for spare in panels[count:]:
+        spare.remove()
+    return figure, panels[:count]
+
+
+def _legend(figure: Figure, named: Mapping[str, Look]) -> None:
+    lines = [
+        Line2D([], [], color=look.colour, linestyle=look.line, label=_plain(name))
+        for name, look in named.items()
+    ]
+    figure.legend(handles=lines, loc="outside upper center", ncols=min(3, len(lines)), fontsize=8)
+
+
+def _broken(name: str) -> str:
+    """A name whose remark in brackets has a line of its own."""
+    return _plain(name).replace(" (", "\n(")
+
+
+def _plain(text: str) -> str:
+    """A label in which `$` does not start a formula."""
+    return text.replace("$", r"\$")
+
+
+def _png(figure: Figure) -> bytes:
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight")
+    return content.getvalue()

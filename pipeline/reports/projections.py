@@ -1,0 +1,50 @@
+"""Where an encoder's vectors of the test texts lie on a plane, as a results folder keeps it."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.reports import figures
+from pipeline.tasks.metrics import Array
+
+
+def read_projection(path: Path) -> tuple[Array, list[str], float]:
+    """Read the coordinates `[n, 2]`, the label of each text, and the share of the variance.
+
+    Raises:
+        SpeechkdError: the file is damaged.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        points_n2 = np.array([[float(row["x"]), float(row["y"])] for row in rows])
+        return points_n2, [row["raw"] for row in rows], float(rows[0]["variance_share"])
+    except (OSError, KeyError, ValueError, IndexError) as error:
+        raise SpeechkdError(f"{path} is not a projection ({error!r}); remove it.") from None
+
+
+def picture(paths: Mapping[str, Path]) -> bytes | None:
+    """The planes of several encoders side by side, coloured by label; None without labels.
+
+    Args:
+        paths: encoder → its file.
+    """
+    read = {name: read_projection(path) for name, path in paths.items()}
+    read = {name: found for name, found in read.items() if any(found[1])}
+    if not read:
+        return None
+    labels = [label for _, raw, _ in read.values() for label in raw]
+    try:
+        kinds: list[str] = []
+        number = {label: float(label) for label in labels}
+    except ValueError:
+        kinds = sorted(set(labels))
+        number = {kind: float(place) for place, kind in enumerate(kinds)}
+    points = {
+        name: (points_n2, [number[label] for label in raw], share)
+        for name, (points_n2, raw, share) in read.items()
+    }
+    return figures.planes(points, kinds)

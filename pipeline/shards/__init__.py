@@ -1,0 +1,4 @@
+"""Recordings to tars to clips: manifest, one decoder, one list of refusals.
+
+Imports `foundation`.
+"""

@@ -1,0 +1,251 @@
+"""The ways in which a corpus of recordings and transcripts lies on a disk, and how to read each."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.tables import SUFFIXES as TABLE_SUFFIXES
+from pipeline.foundation.tables import read_text
+from pipeline.shards.recording_table import Columns, choose_columns, table_entries
+from pipeline.shards.recordings import (
+    AUDIO_SUFFIXES,
+    MAX_TEXT_BYTES,
+    Entry,
+    Refusal,
+    is_file,
+    key_of_path,
+)
+
+Layout = Literal["auto", "table", "folder", "librispeech", "ljspeech", "commonvoice"]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus that was found."""
+
+    root: Path
+    layout: str
+    description: str
+    """What was taken for what, in a line for the user."""
+    read: Callable[[], Iterator[Entry | Refusal]]
+    """Start reading from the top; may be called again and gives the same each time."""
+
+
+def open_corpus(
+    source: Path,
+    layout: Layout = "auto",
+    columns: Columns | None = None,
+    audio_folder: Path | None = None,
+) -> Corpus:
+    """Find out how a corpus is laid out, and make ready to read it.
+
+    Args:
+        source: a table (CSV, TSV, JSON lines) or a folder.
+        layout: the layout, or `auto` to find it.
+        columns: names of the columns of a table, where they are not usual ones.
+        audio_folder: what relative paths in a table start from; by default the table's folder
+            (`clips` beside it for Common Voice, `wavs` for LJSpeech).
+
+    Raises:
+        SpeechkdError: no such source, nothing in it that is known, a column that is missing, or
+            an argument that the layout has no use for.
+    """
+    if not source.exists():
+        raise SpeechkdError(
+            f"{source}: there is no such file or folder. Give a table (.csv, .tsv, .jsonl) of "
+            "paths and texts, or a folder of recordings."
+        )
+    if layout == "auto":
+        layout = _detect(source)
+    if columns not in (None, Columns()) and layout not in ("table", "commonvoice"):
+        raise SpeechkdError(
+            f"{source}: the {layout} layout has no columns to name; leave them out."
+        )
+    if audio_folder is not None and layout in ("folder", "librispeech"):
+        raise SpeechkdError(f"{source}: the {layout} layout takes no --audio-folder; leave it out.")
+    match layout:
+        case "folder":
+            return _folder(source)
+        case "librispeech":
+            return _librispeech(source)
+        case "ljspeech":
+            return _ljspeech(source, audio_folder)
+        case "commonvoice":
+            return _common_voice(source, columns or Columns(), audio_folder)
+        case _:
+            return _table(source, columns or Columns(), audio_folder)
+
+
+def _detect(source: Path) -> Layout:
+    if source.is_file():
+        if source.name == "metadata.csv" and (source.parent / "wavs").is_dir():
+            return "ljspeech"
+        if source.suffix == ".tsv" and (source.parent / "clips").is_dir():
+            return "commonvoice"
+        return "table"
+    if (source / "metadata.csv").is_file() and (source / "wavs").is_dir():
+        return "ljspeech"
+    if (source / "clips").is_dir() and list(source.glob("*.tsv")):
+        return "commonvoice"
+    audio: Path | None = None
+    for path in _files_below(source):
+        if path.name.endswith(".trans.txt"):
+            return "librispeech"
+        if path.suffix.lower() in AUDIO_SUFFIXES:
+            audio = path
+            if path.with_suffix(".txt").is_file():
+                return "folder"
+    if _tables_in(source):
+        return "table"
+    if audio:
+        raise SpeechkdError(
+            f"{source}: recordings without transcripts (for instance {audio}). Put a .txt of the "
+            "same name beside each, or give a table of paths and texts."
+        )
+    raise SpeechkdError(
+        f"{source}: no recording in this folder or below it (looked for "
+        f"{' '.join(AUDIO_SUFFIXES)}), and no table of them. Check the path."
+    )
+
+
+def _folder(source: Path) -> Corpus:
+    def read() -> Iterator[Entry | Refusal]:
+        for path in _files_below(source):
+            if path.suffix.lower() in AUDIO_SUFFIXES:
+                key = key_of_path(path.relative_to(source).as_posix())
+                yield _with_transcript(key, path)
+
+    _need_folder(source, "folder")
+    return Corpus(source, "folder", "a folder of recordings, a .txt beside each", read)
+
+
+def _with_transcript(key: str, path: Path) -> Entry | Refusal:
+    transcript = path.with_suffix(".txt")
+    where = str(transcript)
+    try:
+        with transcript.open("rb") as file:
+            content = file.read(MAX_TEXT_BYTES + 1)
+        text = content.decode("utf-8-sig")
+    except FileNotFoundError:
+        return Refusal(key, "missing text", "no .txt of the same name beside it", str(path))
+    except OSError as error:
+        return Refusal(key, "missing text", f"cannot be read: {error.strerror}", where)
+    except UnicodeDecodeError as error:
+        return Refusal(key, "unusable text", f"not UTF-8: {error.reason}", where)
+    if len(content) > MAX_TEXT_BYTES:
+        return Refusal(key, "unusable text", f"over {MAX_TEXT_BYTES:,} bytes", where)
+    return Entry(key, path, text, None, key, where)
+
+
+def _librispeech(source: Path) -> Corpus:
+    def read() -> Iterator[Entry | Refusal]:
+        for listing in _files_below(source):
+            if not listing.name.endswith(".trans.txt"):
+                continue
+            for number, line in enumerate(read_text(listing).split("\n"), start=1):
+                key, _, text = line.strip().partition(" ")
+                if key:
+                    audio = _with_any_suffix(listing.parent, key, ".flac")
+                    speaker = key.partition("-")[0]
+                    chapter = key.rpartition("-")[0] or key
+                    where = f"{listing}, line {number}"
+                    yield Entry(key, audio, text, speaker, chapter, where)
+
+    _need_folder(source, "librispeech")
+    return Corpus(source, "librispeech", "LibriSpeech's layout (*.trans.txt)", read)
+
+
+def _ljspeech(source: Path, audio_folder: Path | None) -> Corpus:
+    listing = source if source.is_file() else source / "metadata.csv"
+    wavs = audio_folder or listing.parent / "wavs"
+
+    def read() -> Iterator[Entry | Refusal]:
+        for number, line in enumerate(read_text(listing).split("\n"), start=1):
+            cells = line.strip().split("|")  # never quoted: a quotation mark is part of the text
+            where = f"{listing}, line {number}"
+            if len(cells) in (2, 3):
+                key = cells[0].strip()
+                audio = _with_any_suffix(wavs, key, ".wav")
+                text = cells[-1].strip() or cells[1]
+                yield Entry(key, audio, text, None, key.rpartition("-")[0] or key, where)
+            elif line.strip():
+                fault = f"{len(cells)} cells; LJSpeech has id|text|normalized text"
+                yield Refusal(f"line {number}", "malformed row", fault, where)
+
+    if not listing.is_file():
+        raise SpeechkdError(f"{listing}: no such file; the ljspeech layout has it beside wavs/.")
+    return Corpus(listing.parent, "ljspeech", "LJSpeech's layout (metadata.csv, wavs/)", read)
+
+
+def _common_voice(source: Path, columns: Columns, audio_folder: Path | None) -> Corpus:
+    table = source
+    if source.is_dir():
+        table = source / "validated.tsv"
+        if not table.is_file():
+            listed = ", ".join(path.name for path in sorted(source.glob("*.tsv"))) or "none"
+            raise SpeechkdError(
+                f"{source}: no validated.tsv in it (tables there: {listed}). Name the table to use."
+            )
+    usual = replace(
+        columns,
+        path=columns.path or "path",
+        text=columns.text or "sentence",
+        speaker=columns.speaker or "client_id",
+    )
+    corpus = _table(table, usual, audio_folder or table.parent / "clips")
+    description = f"Common Voice's layout ({table.name}, clips/)"
+    return replace(corpus, layout="commonvoice", description=description)
+
+
+def _table(source: Path, columns: Columns, audio_folder: Path | None) -> Corpus:
+    table = source
+    if source.is_dir():
+        tables = _tables_in(source)
+        if len(tables) != 1:
+            names = ", ".join(path.name for path in tables) or "none"
+            raise SpeechkdError(f"{source}: tables in it: {names}. Name the one to use.")
+        table = tables[0]
+    if table.suffix.lower() not in TABLE_SUFFIXES:
+        raise SpeechkdError(
+            f"{table} is not a table that can be read; known ones end in "
+            f"{', '.join(TABLE_SUFFIXES)}."
+        )
+    taken = choose_columns(table, columns)
+    folder = audio_folder or table.parent
+    shown = ", ".join(f"{name} from {column!r}" for name, column in taken.items())
+    description = f"the table {table.name} ({shown})"
+    return Corpus(table.parent, "table", description, lambda: table_entries(table, taken, folder))
+
+
+def _tables_in(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.suffix.lower() in TABLE_SUFFIXES]
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """All files below `folder`, sorted, so that every machine sees the same order.
+
+    Hidden ones are left out: macOS puts a `._name.wav`, which is no audio, beside each file.
+    """
+
+    def stop(error: OSError) -> None:
+        raise SpeechkdError(f"{error.filename} cannot be read: {error.strerror}.")
+
+    for parent, folders, files in os.walk(folder, onerror=stop):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith("."):
+                yield Path(parent) / name
+
+
+def _with_any_suffix(folder: Path, stem: str, usual: str) -> Path:
+    """The recording `stem` in `folder`: with the layout's own suffix, or any that is there."""
+    candidates = (folder / f"{stem}{suffix}" for suffix in (usual, *AUDIO_SUFFIXES))
+    return next((path for path in candidates if is_file(path)), folder / f"{stem}{usual}")
+
+
+def _need_folder(source: Path, layout: str) -> None:
+    if not source.is_dir():
+        raise SpeechkdError(f"{source} is not a folder, as the {layout} layout needs.")

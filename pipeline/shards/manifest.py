@@ -1,0 +1,153 @@
+"""The data manifest: which tar shards there are, what they hold, and which rows each one owns."""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pipeline.foundation.atomic import write_text
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.storage import read_file, scheme_of
+from pipeline.foundation.untrusted import has_control, parse_json
+
+FIELDS = ("url", "samples", "bytes", "sha256")
+MAX_SAMPLES = 1_000_000  # of a tar; `speechkd shard` makes none with more
+MAX_BYTES = 2**50
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One tar of the corpus, as the manifest lists it."""
+
+    url: str
+    """Path or URL; a relative one is relative to the manifest."""
+    samples: int
+    """Number of samples the tar holds."""
+    bytes: int
+    """Size of the tar."""
+    sha256: str
+    """SHA-256 of the tar, hexadecimal."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """An ordered list of shards. The order decides the rows, so it is part of the identity."""
+
+    shards: tuple[Shard, ...]
+    location: str
+    """Path or URL of the manifest file: what relative shard urls are relative to."""
+
+    def __iter__(self) -> Iterator[Shard]:
+        return iter(self.shards)
+
+    def __len__(self) -> int:
+        return len(self.shards)
+
+    @property
+    def samples(self) -> int:
+        """Samples in all shards."""
+        return sum(shard.samples for shard in self.shards)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes in all shards."""
+        return sum(shard.bytes for shard in self.shards)
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the list of shards, the same wherever the corpus is kept.
+
+        Only the base name of each url counts, so moving a corpus does not change it.
+        """
+        lines = (f"{os.path.basename(s.url)} {s.samples} {s.sha256}\n" for s in self.shards)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    def resolve(self, shard: Shard) -> str:
+        """Where the shard's tar is: an absolute path, or a URL as it stands."""
+        if "://" in shard.url or Path(shard.url).is_absolute():
+            return shard.url
+        folder = self.location.rpartition("/")[0] or "."
+        return f"{folder}/{shard.url}"
+
+
+def read_manifest(location: str | Path) -> Manifest:
+    """Read and check a data manifest: JSON lines of `url`, `samples`, `bytes`, `sha256`.
+
+    Raises:
+        SpeechkdError: no such file, not JSON lines, a field missing or of the wrong type, a
+            shard listed twice, or no shard at all. The message names file and line.
+    """
+    location = str(location)
+    try:
+        text = read_file(location).decode()
+    except FileNotFoundError:
+        raise SpeechkdError(
+            f"{location}: there is no such data manifest. `speechkd shard` writes one beside "
+            "the tars it makes."
+        ) from None
+    except IsADirectoryError:
+        raise SpeechkdError(
+            f"{location} is a folder; name the manifest file in it (for instance "
+            f"{location.rstrip('/')}/manifest.jsonl)."
+        ) from None
+    except UnicodeDecodeError as error:
+        raise SpeechkdError(f"{location} is not UTF-8 text ({error}); is it a manifest?") from None
+    return parse_manifest(text, location)
+
+
+def parse_manifest(text: str, location: str) -> Manifest:
+    """Parse the text of a data manifest; `location` is for messages and relative urls."""
+    shards = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip():
+            shards.append(_parse_line(line, f"{location}, line {number}"))
+    if not shards:
+        raise SpeechkdError(f"{location} lists no shard; make it with `speechkd shard`.")
+    url, times = Counter(shard.url for shard in shards).most_common(1)[0]
+    if times > 1:
+        raise SpeechkdError(f"{location} lists {url} more than once; remove the repetition.")
+    return Manifest(tuple(shards), location)
+
+
+def write_manifest(path: Path, shards: Iterable[Shard]) -> None:
+    """Write a data manifest, whole or not at all."""
+    write_text(path, "".join(json.dumps(asdict(shard)) + "\n" for shard in shards))
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _parse_line(line: str, where: str) -> Shard:
+    try:
+        record = parse_json(line)
+    except ValueError as error:
+        reason = getattr(error, "msg", error)
+        raise SpeechkdError(f"{where}: not JSON ({reason}); a manifest is JSON lines.") from None
+    if not isinstance(record, dict):
+        raise SpeechkdError(f"{where}: expected an object with the fields {', '.join(FIELDS)}.")
+    missing = [name for name in FIELDS if name not in record]
+    if missing:
+        raise SpeechkdError(
+            f"{where}: no field {', '.join(missing)}; each line needs {', '.join(FIELDS)}."
+        )
+    for name, most in (("samples", MAX_SAMPLES), ("bytes", MAX_BYTES)):
+        value = record[name]
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise SpeechkdError(f"{where}: {name} is {value!r}; it must be a positive integer.")
+        if value > most:
+            raise SpeechkdError(f"{where}: {name} is {value:,}; a tar has at most {most:,}.")
+    for name in ("url", "sha256"):
+        if not isinstance(record[name], str) or not record[name]:
+            raise SpeechkdError(f"{where}: {name} is {record[name]!r}; it must be text.")
+    if has_control(record["url"]):
+        raise SpeechkdError(f"{where}: url is {record['url']!r}; it has a control character.")
+    scheme_of(record["url"])
+    if len(record["sha256"]) != 64:
+        raise SpeechkdError(f"{where}: sha256 has {len(record['sha256'])} characters, not 64.")
+    return Shard(**{name: record[name] for name in FIELDS})

@@ -1,0 +1,119 @@
+"""A table of recordings: which of its columns say what, and its rows as entries."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.tables import Row, column_names, read_rows
+from pipeline.foundation.units import Seconds
+from pipeline.shards.recordings import Entry, Refusal, key_of_path
+
+USUAL_NAMES = {
+    "path": "path audio_filepath audio_path audio_file audio file_name filename filepath file wav",
+    "text": "text sentence transcript transcription normalized_text normalized_transcript",
+    "key": "key utt_id utterance_id id sample_id",
+    "speaker": "speaker speaker_id client_id spk_id spk",
+    "recording": "recording recording_id video_id audio_id session_id",
+    "start": "start start_s start_time start_seconds offset begin",
+    "end": "end end_s end_time end_seconds stop",
+    "duration": "duration duration_s",
+}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of a table's columns, as the user gave them; for "" the usual names are tried."""
+
+    path: str = ""
+    text: str = ""
+    key: str = ""
+    speaker: str = ""
+    recording: str = ""
+    start: str = ""
+    end: str = ""
+    duration: str = ""
+
+
+def choose_columns(table: Path, columns: Columns) -> dict[str, str]:
+    """Find which column of `table` says what.
+
+    A column of durations counts only where there are starts and no ends (as in NeMo's
+    manifests: `offset`, `duration`); else it is a mere length.
+
+    Raises:
+        SpeechkdError: a named column is missing, or none is found for path or text.
+    """
+    present = column_names(table)
+    listed = ", ".join(map(repr, present))
+    lower = {name.lower(): name for name in reversed(present)}
+    taken = {}
+    for name, given in asdict(columns).items():
+        usual = USUAL_NAMES[name].split()
+        if given and given not in present:
+            raise SpeechkdError(
+                f"{table}: no column {given!r} (--{name}-column); its columns are {listed}."
+            )
+        found = given or next((lower[n] for n in usual if n in lower), "")
+        if found:
+            taken[name] = found
+        elif name in ("path", "text"):
+            raise SpeechkdError(
+                f"{table}: no column for the {name} (looked for {', '.join(usual)}); its columns "
+                f"are {listed}. Name one with --{name}-column."
+            )
+    if not columns.duration and ("start" not in taken or "end" in taken):
+        taken.pop("duration", None)
+    return taken
+
+
+def table_entries(table: Path, taken: dict[str, str], folder: Path) -> Iterator[Entry | Refusal]:
+    """Yield an entry or a refusal for each row; relative paths start at `folder`."""
+    for row in read_rows(table):
+        yield _entry(row, taken, folder, f"{table}, line {row.line}")
+
+
+def _entry(row: Row, taken: dict[str, str], folder: Path, where: str) -> Entry | Refusal:
+    if row.fault:
+        return Refusal(f"line {row.line}", "malformed row", row.fault, where)
+    cell = {name: row.cells.get(column, "").strip() for name, column in taken.items()}
+    key = cell.get("key", "")
+    if not cell["path"] or "\0" in cell["path"]:
+        detail = f"the cell {taken['path']!r} is empty or holds a NUL"
+        return Refusal(key or f"line {row.line}", "missing audio", detail, where)
+    path = folder / cell["path"]
+    inside = path.relative_to(folder) if path.is_relative_to(folder) else path
+    stem = key_of_path(inside.as_posix())
+    try:
+        start_s, end_s = _seconds(cell.get("start")), _seconds(cell.get("end"))
+        length_s = _seconds(cell.get("duration"))
+    except ValueError as error:
+        return Refusal(key or stem, "segment outside the recording", str(error), where)
+    if length_s is not None and end_s is None:
+        end_s = (start_s or 0.0) + length_s
+    if not key and (start_s is not None or end_s is not None):
+        end = "end" if end_s is None else f"{end_s:.3f}"
+        key = f"{stem}_{start_s or 0.0:.3f}_{end}"
+    return Entry(
+        key=key or stem,
+        path=path,
+        text=cell["text"],
+        speaker=cell.get("speaker") or None,
+        recording=cell.get("recording") or stem,
+        where=where,
+        start_s=start_s,
+        end_s=end_s,
+    )
+
+
+def _seconds(cell: str | None) -> Seconds | None:
+    if not cell:
+        return None
+    try:
+        value = float(cell)
+    except ValueError:
+        raise ValueError(f"the time {cell!r} is not a number of seconds") from None
+    if not math.isfinite(value):
+        raise ValueError(f"the time {cell!r} is not finite")
+    return value

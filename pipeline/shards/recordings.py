@@ -1,0 +1,82 @@
+"""What a corpus is read as: entries to make samples of, refusals, and the rules for keys."""
+
+import os
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.foundation.units import Seconds
+
+AUDIO_SUFFIXES = (
+    *(".flac", ".wav", ".mp3", ".ogg", ".oga", ".opus"),
+    *(".aif", ".aifc", ".aiff", ".au", ".caf", ".rf64", ".w64"),
+    *(".aac", ".m4a", ".mp4", ".webm", ".wma"),  # not decoded: listed so that they are reported
+)
+MAX_TEXT_BYTES = 1_000_000
+MAX_KEY_PART_BYTES = 240  # with a suffix still a legal file name, once a tar is unpacked
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One sample to be made: a recording, or a part of one, and what is said in it."""
+
+    key: str
+    """Name in the tar: the corpus' own id where it has one, else the path without its suffix."""
+    path: Path
+    text: str
+    speaker: str | None
+    recording: str
+    """What the sample is a part of; samples of one recording are not independent."""
+    where: str
+    """File and line that the entry comes from, for messages."""
+    start_s: Seconds | None = None
+    end_s: Seconds | None = None
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A sample that is left out, and why; `reason` is one of few, `detail` is for people."""
+
+    key: str
+    reason: str
+    detail: str
+    where: str
+
+
+def key_fault(key: str) -> str:
+    """What forbids `key` as the name of a tar member, or "" when it is a safe relative name."""
+    if not key:
+        return "it is empty"
+    if not is_unicode(key):
+        return "it is not valid Unicode"
+    if "\\" in key or any(unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in key):
+        return "it has a backslash, a control character or a line break"
+    parts = key.split("/")
+    if any(part in ("", ".", "..") or part != part.strip() for part in parts):
+        return "it has an empty part, '.', '..' or blanks at an end of a part"
+    if max(len(part.encode()) for part in parts) > MAX_KEY_PART_BYTES:
+        return f"a part of it is longer than {MAX_KEY_PART_BYTES} bytes"
+    return ""
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a path too long to be one, which `Path` raises for, is none."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_unicode(text: str) -> bool:
+    """Whether `text` can be written as UTF-8: it holds no lone surrogate, as JSON may."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def key_of_path(path: str) -> str:
+    """Key of a recording that has no id: its path without the suffix, made relative."""
+    parts = [part for part in Path(path).parts if part not in ("/", "//", ".", "..")]
+    name = "/".join(parts)
+    stem, _, suffix = name.rpartition(".")
+    is_named = bool(stem.rpartition("/")[2].strip("."))  # not so ".wav", "a/.wav", "...wav"
+    return stem if is_named and f".{suffix.lower()}" in AUDIO_SUFFIXES else name

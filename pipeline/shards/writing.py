@@ -1,0 +1,243 @@
+"""The folder that `speechkd shard` fills: tars, their receipts, refusals, and last the manifest.
+
+A tar's receipt tells which entries of the source went into it, so an interrupted run carries on
+behind the last receipt and ends with the same bytes as one that was never interrupted.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, Self
+
+from pipeline.foundation.atomic import remove_leftovers, replaced, write_json, write_text
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.locking import hold
+from pipeline.foundation.progress import say
+from pipeline.foundation.units import Seconds
+from pipeline.foundation.untrusted import parse_json, read_text_file
+from pipeline.shards.manifest import Shard, file_sha256, read_manifest, write_manifest
+from pipeline.shards.recordings import Refusal
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A finished sample: its key, its FLAC and what its .json says."""
+
+    key: str
+    flac: bytes
+    text: str
+    duration_s: Seconds
+    speaker: str | None
+    recording: str
+
+    def json(self) -> bytes:
+        """The sample's .json in the tar."""
+        record = {
+            "text": self.text,
+            "duration_s": self.duration_s,
+            "speaker": self.speaker,
+            "recording": self.recording,
+        }
+        return json.dumps(record, ensure_ascii=False).encode()
+
+
+@dataclass
+class Tally:
+    """What has been written so far."""
+
+    entries: int = 0
+    """Entries of the source that are dealt with, in order from the first."""
+    seconds: Seconds = 0.0
+    shards: list[Shard] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
+
+    def reasons(self) -> dict[str, int]:
+        """Number of refused samples by reason, the commonest first."""
+        return dict(Counter(refusal.reason for refusal in self.refused).most_common())
+
+
+class ShardFolder:
+    """The output folder of one corpus, a context; one process at a time may be in it.
+
+    Args:
+        path: the folder; made if need be.
+        identity: what decides the bytes (source, settings); an output of another is refused.
+
+    Raises:
+        SpeechkdError: the folder holds shards of another corpus or other settings, another
+            process is at work on it, or it cannot be written.
+    """
+
+    def __init__(self, path: Path, identity: dict[str, Any]) -> None:
+        self.path = path
+        self.manifest = path / "manifest.jsonl"
+        self._receipts = path / "receipts"
+        try:
+            self._receipts.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SpeechkdError(
+                f"--out {path} cannot be made: {error.strerror}; choose another folder."
+            ) from None
+        self._handle = hold(
+            path,
+            f"--out {path}: another `speechkd shard` is writing there; wait for it, or choose "
+            "another folder.",
+        )
+        try:
+            self._claim(identity)
+            self._sweep()
+            self.tally = self._finished_tally()
+        except BaseException:
+            os.close(self._handle)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._handle)
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.manifest.is_file()
+
+    def write_tar(self, results: Iterator[Sample | Refusal], samples: int) -> bool:
+        """Write the next tar and its receipt; False where no sample was left for one.
+
+        Args:
+            results: a sample or a refusal for each entry behind the finished ones; as many are
+                taken as fill the tar.
+            samples: samples in a tar that is full.
+        """
+        from webdataset import TarWriter
+
+        before = (self.tally.entries, len(self.tally.refused))
+        kept = self._kept(results)
+        first = next(kept, None)
+        if first is None:
+            return False
+        number = len(self.tally.shards)
+        name = f"speech-{number:06d}.tar"
+        count, seconds = 0, 0.0
+        with replaced(self.path / name) as temporary:
+            with (
+                temporary.open("wb") as file,
+                # a fixed time and owner: the same input gives the same bytes
+                TarWriter(file, user="", group="", mode=0o644, mtime=0, encoder=False) as tar,
+            ):
+                for sample in chain([first], islice(kept, samples - 1)):
+                    tar.write({"__key__": sample.key, "flac": sample.flac, "json": sample.json()})
+                    count += 1
+                    seconds += sample.duration_s
+            shard = Shard(name, count, temporary.stat().st_size, file_sha256(temporary))
+        refused = self.tally.refused[before[1] :]
+        receipt = {
+            "first_entry": before[0],
+            "entries": self.tally.entries - before[0],
+            "seconds": seconds,
+            "shard": asdict(shard),
+            "refused": [asdict(refusal) for refusal in refused],
+        }
+        write_json(self._receipt(number), receipt)
+        self.tally.shards.append(shard)
+        self.tally.seconds += seconds
+        return True
+
+    def finish(self) -> None:
+        """Write refused.jsonl, summary.json and, as the sign that all is there, the manifest."""
+        self.write_refused()
+        tally = self.tally
+        summary = {
+            "entries": tally.entries,
+            "samples": sum(shard.samples for shard in tally.shards),
+            "seconds": tally.seconds,
+            "shards": len(tally.shards),
+            "bytes": sum(shard.bytes for shard in tally.shards),
+            "refused": tally.reasons(),
+        }
+        write_json(self.path / "summary.json", summary)
+        write_manifest(self.manifest, tally.shards)
+
+    def summary(self) -> dict[str, Any]:
+        """What `finish` wrote down of the whole corpus."""
+        text = (self.path / "summary.json").read_text(encoding="utf-8")
+        summary: dict[str, Any] = json.loads(text)
+        return summary
+
+    def write_refused(self) -> Path:
+        """Write refused.jsonl: a line a sample that was left out, in the order of the source."""
+        path = self.path / "refused.jsonl"
+        lines = (json.dumps(asdict(refusal)) + "\n" for refusal in self.tally.refused)
+        write_text(path, "".join(lines))
+        return path
+
+    def _kept(self, results: Iterator[Sample | Refusal]) -> Iterator[Sample]:
+        for result in results:
+            self.tally.entries += 1
+            if isinstance(result, Sample):
+                yield result
+            else:
+                self.tally.refused.append(result)
+
+    def _receipt(self, number: int) -> Path:
+        return self._receipts / f"speech-{number:06d}.json"
+
+    def _claim(self, identity: dict[str, Any]) -> None:
+        """Make the folder this corpus', or check that it is."""
+        path = self._receipts / "corpus.json"
+        try:
+            found = parse_json(read_text_file(path))
+        except FileNotFoundError:
+            if self.manifest.exists() or any(self.path.glob("speech-*.tar")):
+                raise SpeechkdError(
+                    f"--out {self.path} holds tars that this command did not begin; choose "
+                    "another folder."
+                ) from None
+            write_json(path, identity)
+            return
+        except (ValueError, OSError) as error:
+            raise SpeechkdError(f"{path} cannot be read ({error}); remove {self.path}.") from None
+        for name in identity:
+            if found.get(name) != identity[name]:
+                raise SpeechkdError(
+                    f"--out {self.path} was begun with another {name}: {found.get(name)!r}, now "
+                    f"{identity[name]!r}. Choose another folder, or remove that one."
+                )
+
+    def _sweep(self) -> None:
+        """Remove what a killed run left of the files it was writing."""
+        for folder in (self.path, self._receipts):
+            remove_leftovers(folder, older_than_seconds=0)
+
+    def _finished_tally(self) -> Tally:
+        """What the unbroken row of receipts with their tars says is done."""
+        tally = Tally()
+        while (path := self._receipt(len(tally.shards))).is_file():
+            try:
+                receipt = parse_json(read_text_file(path))
+                shard = Shard(**receipt["shard"])
+                refused = [Refusal(**refusal) for refusal in receipt["refused"]]
+                whole = (self.path / shard.url).stat().st_size == shard.bytes
+            except (OSError, ValueError, KeyError, TypeError):
+                whole = False
+            if not whole:
+                say(f"{path.stem}.tar or its receipt is damaged; made again, with those behind it")
+                break
+            tally.entries += receipt["entries"]
+            tally.seconds += receipt["seconds"]
+            tally.shards.append(shard)
+            tally.refused += refused
+        if self.complete and not self._manifest_lists(tally.shards):
+            self.manifest.unlink()
+        return tally
+
+    def _manifest_lists(self, shards: list[Shard]) -> bool:
+        try:
+            return shards == list(read_manifest(self.manifest))
+        except SpeechkdError:
+            return False

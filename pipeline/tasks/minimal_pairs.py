@@ -1,0 +1,182 @@
+"""Minimal pairs judged by pseudo-log-likelihood: which of two sentences a masked LM finds likelier.
+
+Each token is masked once, alone, and the log-probabilities of the true tokens are added up
+(Salazar et al. 2020). Logits are taken in float32 and a tie counts one half: in bfloat16 ties are
+many, and counting them as right flatters a model.
+
+Shapes: N tokens in all, K masked positions, V vocabulary.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.untrusted import parse_json, read_text_file
+from pipeline.models.loading import panics_told
+from pipeline.models.packing import pack
+from pipeline.models.student import Student
+
+TOKENS_PER_BATCH = 8192
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two sentences of which one is grammatical.
+
+    Attributes:
+        paradigm: the kind of contrast (BLiMP's UID).
+        category: the wider phenomenon (BLiMP's linguistics_term).
+        good: the grammatical sentence.
+        bad: the other.
+    """
+
+    paradigm: str
+    category: str
+    good: str
+    bad: str
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Accuracies over pairs.
+
+    Attributes:
+        paradigms: share of right pairs for each paradigm, a tie counting one half.
+        categories: mean over the paradigms of each category.
+        mean: mean over paradigms.
+        ties: pairs whose sentences are equally likely.
+        pairs: pairs judged.
+    """
+
+    paradigms: dict[str, float]
+    categories: dict[str, float]
+    mean: float
+    ties: int
+    pairs: int
+
+
+def read_pairs(folder: Path, limit: int = 0) -> list[Pair]:
+    """Read BLiMP: a folder with one file of JSON lines a paradigm, at any depth.
+
+    Args:
+        folder: the folder; each line has `sentence_good`, `sentence_bad` and, if it is BLiMP's
+            own, `UID` and `linguistics_term` (else the file's name stands for both).
+        limit: pairs to take of each file; 0 for all.
+
+    Raises:
+        SpeechkdError: there is no such file, or a line is not a pair.
+    """
+    files = sorted(folder.rglob("*.jsonl")) if folder.is_dir() else []
+    if not files:
+        raise SpeechkdError(f"{folder} holds no .jsonl file; name the folder of BLiMP's data.")
+    pairs = []
+    for file in files:
+        lines = [line for line in read_text_file(file).split("\n") if line.strip()]
+        for number, line in enumerate(lines[: limit or None], start=1):
+            try:
+                row = parse_json(line)
+                pairs.append(
+                    Pair(
+                        str(row.get("UID", file.stem)),
+                        str(row.get("linguistics_term", file.stem)),
+                        str(row["sentence_good"]),
+                        str(row["sentence_bad"]),
+                    )
+                )
+            except (ValueError, KeyError, AttributeError, TypeError) as error:
+                raise SpeechkdError(
+                    f"{file}, line {number}: not a pair of sentence_good and sentence_bad "
+                    f"({error!r})."
+                ) from None
+    return pairs
+
+
+@torch.inference_mode()
+def log_likelihoods(
+    student: Student,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    advance: Callable[[int], None] = lambda _texts: None,
+) -> list[float]:
+    """Pseudo-log-likelihood of each text, in nats.
+
+    Args:
+        student: a masked-LM encoder, on the device to run on.
+        tokenizer: its tokenizer; the special tokens that it adds are never masked.
+        texts: the texts.
+        advance: told how many texts are done, for progress.
+
+    Raises:
+        SpeechkdError: a text gives no token, or more than the encoder can read.
+    """
+    student.eval()
+    device = next(student.parameters()).device
+    longest = int(getattr(student.model.config, "max_position_embeddings", 10**9))
+    with panics_told("the texts"):
+        encoded = tokenizer(list(texts), return_special_tokens_mask=True, verbose=False)
+    rows = [np.asarray(ids, np.int64) for ids in encoded["input_ids"]]
+    places = [np.flatnonzero(np.asarray(m) == 0) for m in encoded["special_tokens_mask"]]
+    for text, row, place in zip(texts, rows, places, strict=True):
+        if not len(place) or len(row) > longest:
+            raise SpeechkdError(
+                f"{text[:80]!r} gives {len(row)} tokens; it must be 1 to {longest} with the "
+                "tokenizer's own."
+            )
+    sums = np.zeros(len(texts), np.float64)
+    for batch in _batches([len(r) * len(p) for r, p in zip(rows, places, strict=True)]):
+        copies = [np.repeat(rows[i][None], len(places[i]), 0) for i in batch]
+        lengths = np.concatenate([np.full(len(places[i]), len(rows[i])) for i in batch])
+        inside = np.concatenate([places[i] for i in batch])
+        masked_K = np.cumsum(lengths) - lengths + inside
+        ids_N = np.concatenate([copy.reshape(-1) for copy in copies])
+        truth_K = torch.from_numpy(ids_N[masked_K]).to(device)
+        ids_N[masked_K] = tokenizer.mask_token_id
+        packed = pack(torch.from_numpy(ids_N).to(device), torch.from_numpy(lengths).to(device))
+        hidden_KD = student(packed)[torch.from_numpy(masked_K).to(device)]
+        logits_KV = student.masked_lm_logits(hidden_KD).float()
+        found_K = logits_KV.log_softmax(1).gather(1, truth_K[:, None])[:, 0]
+        owner_K = np.repeat(batch, [len(places[i]) for i in batch])
+        np.add.at(sums, owner_K, found_K.double().cpu().numpy())
+        advance(len(batch))
+    return [float(total) for total in sums]
+
+
+def _batches(tokens: Sequence[int]) -> Iterator[list[int]]:
+    batch: list[int] = []
+    held = 0
+    for i, count in enumerate(tokens):
+        if batch and held + count > TOKENS_PER_BATCH:
+            yield batch
+            batch, held = [], 0
+        batch.append(i)
+        held += count
+    if batch:
+        yield batch
+
+
+def judge_pairs(pairs: Sequence[Pair], good: Sequence[float], bad: Sequence[float]) -> Scores:
+    """Accuracies from the likelihoods of the good and the bad sentence of each pair.
+
+    Raises:
+        SpeechkdError: a likelihood is not a finite number.
+    """
+    by_paradigm: dict[str, list[float]] = {}
+    category_of: dict[str, str] = {}
+    for pair, g, b in zip(pairs, good, bad, strict=True):
+        if not np.isfinite([g, b]).all():
+            raise SpeechkdError(f"the likelihood of {pair.good!r} or {pair.bad!r} is no number.")
+        by_paradigm.setdefault(pair.paradigm, []).append((g > b) + 0.5 * (g == b))
+        category_of[pair.paradigm] = pair.category
+    paradigms = {name: fmean(values) for name, values in sorted(by_paradigm.items())}
+    categories = {
+        category: fmean(v for name, v in paradigms.items() if category_of[name] == category)
+        for category in sorted(set(category_of.values()))
+    }
+    ties = sum(g == b for g, b in zip(good, bad, strict=True))
+    return Scores(paradigms, categories, fmean(paradigms.values()), ties, len(pairs))

@@ -1,0 +1,218 @@
+"""The tidy table of CMU-MOSEI: one clip a row, whatever file it came from."""
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.shards.recordings import is_unicode
+
+SPLITS = ("train", "valid", "test")
+EMOTIONS = ("happiness", "sadness", "anger", "surprise", "disgust", "fear")
+"""In the order of the label file's columns, after sentiment."""
+
+UNKNOWN = math.nan
+MADE_SHARES = {"train": 0.7, "valid": 0.1, "test": 0.2}
+"""Shares of the clips in a split that this project makes itself."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One labelled clip.
+
+    Attributes:
+        video_id: the recording; no recording may be in two splits.
+        clip_id: the clip in its recording, as its source names it.
+        split: `train`, `valid`, `test`, or empty where the clip is in no fold.
+        text: what is said.
+        sentiment: -3 (very negative) to 3; NaN where unknown.
+        emotions: strength of each of `EMOTIONS`, 0 to 3 (or 0 and 1); NaN where unknown.
+        start_s: start in the recording, in seconds; NaN where unknown.
+        end_s: end in the recording, in seconds; NaN where unknown.
+    """
+
+    video_id: str
+    clip_id: str
+    split: str
+    text: str
+    sentiment: float = UNKNOWN
+    emotions: tuple[float, ...] = (UNKNOWN,) * len(EMOTIONS)
+    start_s: float = UNKNOWN
+    end_s: float = UNKNOWN
+
+    @property
+    def id(self) -> str:
+        """Name of the clip that is unique in the corpus, as the SDK writes it: `video[clip]`."""
+        return f"{self.video_id}[{self.clip_id}]"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Clips in the order of their source, and what was done to them on the way.
+
+    Attributes:
+        clips: the clips that are left.
+        source: the file or folder they came from.
+        notes: what was clamped, dropped or left unmatched, and how often.
+    """
+
+    clips: tuple[Clip, ...]
+    source: str
+    notes: Mapping[str, int] = field(default_factory=dict)
+
+    def of(self, split: str) -> tuple[Clip, ...]:
+        """The clips of one split."""
+        return tuple(clip for clip in self.clips if clip.split == split)
+
+    def counts(self) -> dict[str, int]:
+        """Clips a split; clips in no fold under `none` where there are any."""
+        found = Counter(clip.split for clip in self.clips)
+        named = {split: found[split] for split in SPLITS}
+        return {**named, "none": found[""]} if found[""] else named
+
+    @property
+    def sha256(self) -> str:
+        """Digest of ids, splits, texts and labels: the identity of a data set in results."""
+        digest = hashlib.sha256()
+        for clip in self.clips:
+            row = [clip.id, clip.split, clip.text, repr(clip.sentiment), *map(repr, clip.emotions)]
+            digest.update(json.dumps(row).encode() + b"\n")
+        return digest.hexdigest()
+
+
+def tidy(clips: Iterable[Clip], source: str, notes: Mapping[str, int] | None = None) -> Corpus:
+    """Check clips and bring them into range.
+
+    Values beyond the scale are clamped (known faults of the label files: emotions over 3,
+    sentiment to 5, negative starts), halves of characters are replaced, clips without text or
+    without any label are left out; each is counted in the notes.
+
+    Raises:
+        SpeechkdError: no clip is left, or two clips have one id.
+    """
+    counted: Counter[str] = Counter(notes or {})
+    kept: list[Clip] = []
+    for clip in clips:
+        if not clip.text.strip():
+            counted["clips without text, left out"] += 1
+            continue
+        if math.isnan(clip.sentiment) and all(map(math.isnan, clip.emotions)):
+            counted["clips without any label, left out"] += 1
+            continue
+        kept.append(_clamped(clip, counted))
+    if not kept:
+        raise SpeechkdError(
+            f"{source} holds no clip with both text and a label"
+            + (f" ({_told(counted)})" if counted else "")
+            + "; is it CMU-MOSEI in one of the layouts of docs/mosei.md?"
+        )
+    _check_ids(kept, source)
+    return Corpus(tuple(kept), source, {key: n for key, n in counted.items() if n})
+
+
+def _clamped(clip: Clip, counted: Counter[str]) -> Clip:
+    def within(value: float, low: float, high: float, what: str) -> float:
+        if math.isnan(value) or low <= value <= high:
+            return value
+        counted[what] += 1
+        return min(max(value, low), high)
+
+    def whole(text: str) -> str:
+        if is_unicode(text):
+            return text
+        counted["texts or ids with half a character (a lone surrogate), replaced"] += 1
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+    return replace(
+        clip,
+        video_id=whole(clip.video_id),
+        clip_id=whole(clip.clip_id),
+        text=" ".join(whole(clip.text).split()),
+        sentiment=within(clip.sentiment, -3, 3, "sentiment values beyond ±3, clamped"),
+        emotions=tuple(
+            within(value, 0, 3, "emotion values beyond 0 to 3, clamped") for value in clip.emotions
+        ),
+        start_s=within(clip.start_s, 0, math.inf, "negative start times, set to 0"),
+    )
+
+
+def _check_ids(clips: Sequence[Clip], source: str) -> None:
+    twice = [name for name, n in Counter(clip.id for clip in clips).items() if n > 1]
+    if twice:
+        raise SpeechkdError(
+            f"{source}: {len(twice)} clips are listed more than once, {twice[0]} among them. "
+            "Remove the repetitions: a clip counted twice distorts every figure."
+        )
+
+
+def check_splits(clips: Sequence[Clip], source: str) -> None:
+    """Refuse splits that must not be trained and tested on.
+
+    Raises:
+        SpeechkdError: a split has an unknown name, or a video is in two.
+    """
+    home: dict[str, str] = {}
+    for clip in clips:
+        if clip.split not in (*SPLITS, ""):
+            raise SpeechkdError(
+                f"{source}: clip {clip.id} is in split {clip.split!r}; splits are "
+                f"{', '.join(SPLITS)}, or empty for none."
+            )
+        if home.setdefault(clip.video_id, clip.split) != clip.split:
+            raise SpeechkdError(
+                f"{source}: video {clip.video_id} is both in {home[clip.video_id] or 'no split'} "
+                f"and in {clip.split or 'no split'}. A speaker met in training must not be in the "
+                "test: put each video into one split, or use --split made."
+            )
+
+
+def with_folds(corpus: Corpus, folds: Mapping[str, str], folds_source: str) -> Corpus:
+    """Give each clip the split that a list of folds names for its video.
+
+    Videos that the list does not name end in no fold; both sides' strays are noted.
+
+    Raises:
+        SpeechkdError: the list names none of the corpus's videos.
+    """
+    videos = {clip.video_id for clip in corpus.clips}
+    if not videos & set(folds):
+        raise SpeechkdError(
+            f"{folds_source} names none of the {len(videos)} videos in {corpus.source} "
+            f"(first there: {sorted(videos)[0]}; first in the list: {min(folds, default='none')})."
+        )
+    clips = tuple(replace(clip, split=folds.get(clip.video_id, "")) for clip in corpus.clips)
+    check_splits(clips, folds_source)
+    notes = {
+        **corpus.notes,
+        "clips of videos in no fold": sum(clip.split == "" for clip in clips),
+        "videos in the folds that have no clip": len(set(folds) - videos),
+    }
+    return Corpus(clips, corpus.source, {key: n for key, n in notes.items() if n})
+
+
+def made_split(clips: Sequence[Clip], seed: int) -> tuple[Clip, ...]:
+    """Split clips by video into `MADE_SHARES`, the same for the same videos and seed.
+
+    Videos are ordered by a hash of seed and id and dealt out in that order until each split has
+    its share of clips, so the order of rows does not matter.
+    """
+    size = Counter(clip.video_id for clip in clips)
+    order = sorted(size, key=lambda video: hashlib.sha256(f"{seed}:{video}".encode()).digest())
+    home: dict[str, str] = {}
+    dealt = 0
+    for video in order:
+        share, total = 0.0, len(clips)
+        for split, part in MADE_SHARES.items():
+            share += part
+            if dealt < share * total or split == "test":
+                home[video] = split
+                break
+        dealt += size[video]
+    return tuple(replace(clip, split=home[clip.video_id]) for clip in clips)
+
+
+def _told(notes: Mapping[str, int]) -> str:
+    return "; ".join(f"{key}: {n:,}" for key, n in notes.items())

@@ -1,0 +1,110 @@
+"""CMU-MOSEI from whatever file or folder a user has."""
+
+from collections import Counter
+from pathlib import Path
+
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.tasks.mosei.clips import Clip, Corpus, check_splits, tidy, with_folds
+from pipeline.tasks.mosei.csd import read_labels
+from pipeline.tasks.mosei.pickles import read_pickled
+from pipeline.tasks.mosei.tables import SUFFIXES, read_folds, read_table
+from pipeline.tasks.mosei.transcripts import open_texts, transcript_folder, with_texts
+
+
+def read_mosei(
+    path: Path,
+    *,
+    text: Path | None = None,
+    folds: Path | None = None,
+    allow_pickle: bool = False,
+    own_split: bool = True,
+) -> Corpus:
+    """Read CMU-MOSEI.
+
+    Args:
+        path: a table (MMSA's `label.csv`, or tidy), a label `.csd`, an MMSA or MulT pickle, or a
+            folder that holds such files under their own names.
+        text: source of texts for labels that come without; for a `.csd` by default the words or
+            transcripts beside it.
+        folds: which video is in which split; replaces the file's own. For a `.csd` by default
+            the SDK's `cmu_mosei_std_folds.py` beside it.
+        allow_pickle: admit pickles, read as data only.
+        own_split: the file's own split will be used, so it must be sound.
+
+    Raises:
+        SpeechkdError: nothing there can be read, with what was found and what would do; or the
+            split is unsound.
+    """
+    if path.is_dir():
+        path = _in_folder(path)
+    kind = path.suffix.lower()
+    notes: Counter[str] = Counter()
+    if kind in SUFFIXES:
+        corpus = read_table(path)
+    elif kind == ".csd":
+        source = text or _texts_beside(path)
+        folds = folds or _beside(path, "*std_folds.py")
+        corpus = tidy(_with_texts(read_labels(path, notes), source, notes), str(path), notes)
+    elif kind in (".pkl", ".pickle"):
+        if not allow_pickle:
+            raise SpeechkdError(
+                f"{path} is a pickle, which can hold more than data. Add --allow-pickle to read it "
+                "as arrays and plain types only, anything else refused."
+            )
+        texts = open_texts(text, notes) if text else None
+        corpus = tidy(read_pickled(path, texts, notes), str(path), notes)
+    elif not path.exists():
+        raise SpeechkdError(f"{path}: there is no such file or folder.")
+    else:
+        raise SpeechkdError(
+            f"{path}: CMU-MOSEI is read from {', '.join(SUFFIXES)}, .csd, .pkl or a folder of "
+            "those; see docs/mosei.md."
+        )
+    if folds:
+        return with_folds(corpus, read_folds(folds), str(folds))
+    if own_split:
+        check_splits(corpus.clips, corpus.source)
+    return corpus
+
+
+def _with_texts(segments: list[Clip], source: Path, notes: Counter[str]) -> list[Clip]:
+    texts = open_texts(source, notes)
+    found = with_texts(segments, texts, notes)
+    if not found:
+        raise SpeechkdError(
+            f"{source} has a text for none of the {len(segments)} labelled segments; is it of the "
+            "same corpus?"
+        )
+    return found
+
+
+def _in_folder(folder: Path) -> Path:
+    for pattern in ("*[Ll]abels.csd", "*label.csv", "*.csd"):
+        found = sorted(folder.glob(pattern))
+        if len(found) == 1:
+            return found[0]
+        if found:
+            names = ", ".join(path.name for path in found)
+            raise SpeechkdError(f"{folder} holds {names}; name the one with the labels.")
+    inside = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
+    raise SpeechkdError(
+        f"{folder} holds neither CMU_MOSEI_Labels.csd nor a label.csv (there is {inside}); name "
+        "the file."
+    )
+
+
+def _texts_beside(labels: Path) -> Path:
+    words = _beside(labels, "*Words.csd")
+    if words:
+        return words
+    folder = transcript_folder(labels.parent)
+    if folder:
+        return folder
+    raise SpeechkdError(
+        f"{labels} holds labels without text, and neither CMU_MOSEI_TimestampedWords.csd nor "
+        "Raw/Transcript/Segmented/Combined is beside it; name one with --text."
+    )
+
+
+def _beside(path: Path, pattern: str) -> Path | None:
+    return next(iter(sorted(path.parent.glob(pattern))), None)

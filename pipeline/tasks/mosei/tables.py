@@ -1,0 +1,318 @@
+"""CMU-MOSEI as a table: MMSA's `label.csv`, the tidy CSV, JSON lines and Parquet; fold lists."""
+
+import ast
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.foundation import tables
+from pipeline.foundation.atomic import replaced, write_text
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.untrusted import check_size, parse_json
+from pipeline.tasks.mosei.clips import EMOTIONS, SPLITS, UNKNOWN, Clip, Corpus, tidy
+
+NAMES: dict[str, tuple[str, ...]] = {
+    "video_id": ("video_id", "video", "file"),
+    "clip_id": ("clip_id", "clip", "csd_index", "index"),
+    "split": ("split", "mode", "fold"),
+    "text": ("text", "raw_text", "words"),
+    "sentiment": ("sentiment", "label"),
+    "happiness": ("happiness", "happy"),
+    "sadness": ("sadness", "sad"),
+    "anger": ("anger", "angry"),
+    "surprise": ("surprise",),
+    "disgust": ("disgust",),
+    "fear": ("fear",),
+    "start_s": ("start_s", "start"),
+    "end_s": ("end_s", "end"),
+}
+"""Each column of the tidy table, and the names it has in files; the first one found counts."""
+
+SPLIT_NAMES = {
+    **{split: split for split in SPLITS},
+    **dict.fromkeys(("val", "dev", "validation"), "valid"),
+    **dict.fromkeys(("", "none"), ""),
+}
+"""Names of splits as files write them."""
+
+NUMBERED_SPLITS = {"0": "train", "1": "valid", "2": "test", "3": ""}
+"""Splits as s3prl's `CMU_MOSEI_Labels.csv` numbers them; 3 is in no fold."""
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+MAX_SOURCE_CHARACTERS = 4_000_000
+PARQUET_ROWS = 256  # read at once
+
+Placed = tuple[str, Mapping[str, Any]]
+"""A row and its place in the file, as messages tell it."""
+
+
+def read_table(path: Path) -> Corpus:
+    """Read CMU-MOSEI from a table with one clip a row.
+
+    Args:
+        path: CSV, TSV, JSON lines or Parquet, with the columns of `NAMES`: `video_id`,
+            `clip_id`, `text`, and `sentiment` or at least one emotion; `split` and times if
+            there are any. MMSA's `label.csv` is such a table.
+
+    Raises:
+        SpeechkdError: the file is missing or not readable, columns are missing, a value is not
+            what its column holds, or the corpus fails the checks of `tidy`.
+    """
+    columns, rows = read_rows(path)
+    place = {key: next((n for n in names if n in columns), "") for key, names in NAMES.items()}
+    missing = [key for key in ("video_id", "clip_id", "text") if not place[key]]
+    if not any(place[key] for key in ("sentiment", *EMOTIONS)):
+        missing.append("sentiment (or an emotion)")
+    if missing:
+        raise SpeechkdError(
+            f"{path} has no column {', '.join(missing)}; it has {', '.join(columns) or 'none'}. "
+            "Wanted is MMSA's label.csv (video_id, clip_id, text, label, mode) or the tidy table "
+            "that `speechkd mosei convert` writes; rename the columns, or name another file."
+        )
+    clips = (_clip(row, place, f"{path}, {at}") for at, row in rows)
+    return tidy(clips, str(path))
+
+
+def read_rows(path: Path) -> tuple[list[str], Iterator[Placed]]:
+    """Column names of a table, and its rows with the place of each, for messages.
+
+    Args:
+        path: CSV, TSV or JSON lines as `pipeline.foundation.tables` reads them, Parquet, or a
+            JSON list of objects or object of objects, whose keys become the column `id`.
+
+    Raises:
+        SpeechkdError: it is missing or not of its form; the line is named.
+    """
+    kind = path.suffix.lower()
+    if path.is_file():
+        check_size(str(path), path.stat().st_size)
+    if kind == ".parquet":
+        return _parquet_rows(path)
+    if kind == ".json":
+        return _json_object_rows(path)
+    rows = [(f"line {row.line}", _sound(row, path)) for row in tables.read_rows(path)]
+    if kind in (".jsonl", ".ndjson"):  # a field that is unknown may be left out of an object
+        return list(dict.fromkeys(name for _, row in rows for name in row)), iter(rows)
+    return tables.column_names(path), iter(rows)
+
+
+def _sound(row: tables.Row, path: Path) -> dict[str, str]:
+    if row.fault:
+        raise SpeechkdError(
+            f"{path}, line {row.line}: {row.fault}. A text with a comma or a line break needs "
+            "quotes in a CSV."
+        )
+    return row.cells
+
+
+def write_table(corpus: Corpus, path: Path) -> None:
+    """Write the tidy table as CSV, TSV, JSON lines or Parquet, by the path's suffix."""
+    kind = path.suffix.lower()
+    if kind not in SUFFIXES:
+        raise SpeechkdError(f"{path}: a table is written as one of {', '.join(SUFFIXES)}.")
+    rows = [_row(clip) for clip in corpus.clips]
+    if kind == ".jsonl":
+        write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+    elif kind == ".parquet":
+        arrow, parquet = _pyarrow(path)
+        with replaced(path) as temporary:
+            parquet.write_table(arrow.Table.from_pylist(rows), temporary)
+    else:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, list(NAMES), delimiter="\t" if kind == ".tsv" else ",")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(path, text.getvalue())
+
+
+def read_folds(path: Path) -> dict[str, str]:
+    """Read which video is in which split.
+
+    Args:
+        path: a table with columns `video_id` (or `file`) and `split` (names, or 0 to 3 as in
+            s3prl's list), a JSON object of three lists, or the SDK's own
+            `cmu_mosei_std_folds.py`, which is parsed and never run.
+
+    Raises:
+        SpeechkdError: none of these, or a video in two splits.
+    """
+    if not path.is_file():
+        raise SpeechkdError(f"{path}: there is no such list of folds.")
+    kind = path.suffix.lower()
+    if kind == ".py":
+        lists = _assigned_lists(path)
+    elif kind == ".json":
+        try:
+            lists = parse_json(tables.read_text(path))
+        except ValueError as error:
+            raise SpeechkdError(f"{path}: not JSON ({error}).") from None
+    else:
+        return _table_folds(path)
+    folds: dict[str, str] = {}
+    for name, videos in lists.items() if isinstance(lists, dict) else ():
+        split = next((SPLIT_NAMES[part] for part in name.split("_") if part in SPLIT_NAMES), "")
+        if not split or not isinstance(videos, list):
+            continue
+        for video in map(str, videos):
+            if folds.setdefault(video, split) != split:
+                raise SpeechkdError(f"{path}: video {video} is in {folds[video]} and in {split}.")
+    if not folds:
+        raise SpeechkdError(f"{path} names no list of videos for any of {', '.join(SPLITS)}.")
+    return folds
+
+
+def _table_folds(path: Path) -> dict[str, str]:
+    columns, rows = read_rows(path)
+    video, split = (next((n for n in NAMES[key] if n in columns), "") for key in NAMES_OF_FOLDS)
+    if not video or not split:
+        raise SpeechkdError(
+            f"{path}: a list of folds has the columns video_id (or file) and split; this one has "
+            f"{', '.join(columns)}."
+        )
+    known = {**SPLIT_NAMES, **NUMBERED_SPLITS}
+    folds: dict[str, str] = {}
+    for at, row in rows:
+        missing = [column for column in (video, split) if row.get(column) is None]
+        if missing:  # of JSON lines, any may leave a field out
+            raise SpeechkdError(f"{path}, {at}: no field {missing[0]}.")
+        name = str(row[split]).strip()
+        if name not in known:
+            raise SpeechkdError(
+                f"{path}, {at}: split {name!r} is none of {', '.join(map(repr, known))}."
+            )
+        if folds.setdefault(str(row[video]), known[name]) != known[name]:
+            raise SpeechkdError(
+                f"{path}, {at}: video {row[video]} is in two splits, "
+                f"{folds[str(row[video])] or 'none'} and {known[name] or 'none'}."
+            )
+    return {name: split for name, split in folds.items() if split}
+
+
+NAMES_OF_FOLDS = ("video_id", "split")
+
+
+def _assigned_lists(path: Path) -> dict[str, Any]:
+    """The literal lists that a Python file assigns to names, without running it."""
+    lists = {}
+    try:
+        source = tables.read_text(path)
+        if len(source) > MAX_SOURCE_CHARACTERS:
+            raise SpeechkdError(f"{path} has {len(source):,} characters; a list of folds is short.")
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                lists[node.targets[0].id] = ast.literal_eval(node.value)
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        raise SpeechkdError(
+            f"{path}: expected nothing but lists of video ids, as in cmu_mosei_std_folds.py."
+        ) from None
+    return lists
+
+
+def _json_object_rows(path: Path) -> tuple[list[str], Iterator[Placed]]:
+    try:
+        content = parse_json(tables.read_text(path))
+    except ValueError as error:
+        raise SpeechkdError(f"{path}: not JSON ({error}).") from None
+    if isinstance(content, dict):
+        content = [
+            {"id": key, **row} if isinstance(row, dict) else row for key, row in content.items()
+        ]
+    if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
+        raise SpeechkdError(f"{path}: expected a list of objects, or an object of objects.")
+    columns = dict.fromkeys(key for row in content for key in row)
+    return list(columns), _numbered(content)
+
+
+def _parquet_rows(path: Path) -> tuple[list[str], Iterator[Placed]]:
+    arrow, parquet = _pyarrow(path)
+    try:
+        rows: list[Mapping[str, Any]] = []
+        size = 0
+        with parquet.ParquetFile(path) as file:
+            names = list(file.schema_arrow.names)
+            for batch in file.iter_batches(PARQUET_ROWS):
+                for column in batch.columns:  # a small file can unfold to any size
+                    if isinstance(column, arrow.DictionaryArray):
+                        check_size(str(path), PARQUET_ROWS * column.dictionary.nbytes)
+                        column = column.dictionary_decode()
+                    size += column.nbytes
+                check_size(str(path), size)
+                rows += batch.to_pylist()
+    except (OSError, ValueError, TypeError, arrow.ArrowException) as error:
+        raise SpeechkdError(f"{path} cannot be read as Parquet: {str(error)[:200]}") from None
+    return names, _numbered(rows)
+
+
+def _numbered(rows: Iterable[Mapping[str, Any]]) -> Iterator[Placed]:
+    return ((f"row {number}", row) for number, row in enumerate(rows, start=1))
+
+
+def _pyarrow(path: Path) -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise SpeechkdError(
+            f"{path}: Parquet needs pyarrow, which is not installed. `pip install pyarrow`, or "
+            "use CSV or JSON lines."
+        ) from None
+    return pyarrow, parquet
+
+
+def _clip(row: Mapping[str, Any], place: Mapping[str, str], where: str) -> Clip:
+    def text(key: str) -> str:
+        value = row.get(place[key]) if place[key] else None
+        return "" if value is None else str(value)
+
+    def number(key: str) -> float:
+        given = text(key).strip()
+        try:
+            value = float(given) if given else UNKNOWN
+        except ValueError:
+            value = math.inf
+        if math.isinf(value):
+            raise SpeechkdError(
+                f"{where}, column {place[key]}: {given!r} is not a finite number; leave the field "
+                "empty where the value is not known."
+            )
+        return value
+
+    name = text("split").strip().lower()
+    if name not in SPLIT_NAMES:
+        raise SpeechkdError(
+            f"{where}, column {place['split']}: split {name!r} is none of "
+            f"{', '.join(filter(None, SPLIT_NAMES))}."
+        )
+    for key in ("video_id", "clip_id"):
+        if not text(key).strip():
+            raise SpeechkdError(f"{where}: column {place[key]} is empty; every clip needs its id.")
+    return Clip(
+        video_id=text("video_id").strip(),
+        clip_id=text("clip_id").strip(),
+        split=SPLIT_NAMES[name],
+        text=text("text"),
+        sentiment=number("sentiment"),
+        emotions=tuple(number(emotion) for emotion in EMOTIONS),
+        start_s=number("start_s"),
+        end_s=number("end_s"),
+    )
+
+
+def _row(clip: Clip) -> dict[str, str | float | None]:
+    def known(value: float) -> float | None:
+        return None if math.isnan(value) else value
+
+    return {
+        "video_id": clip.video_id,
+        "clip_id": clip.clip_id,
+        "split": clip.split,
+        "text": clip.text,
+        "sentiment": known(clip.sentiment),
+        **{e: known(value) for e, value in zip(EMOTIONS, clip.emotions, strict=True)},
+        "start_s": known(clip.start_s),
+        "end_s": known(clip.end_s),
+    }

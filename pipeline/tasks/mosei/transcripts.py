@@ -1,0 +1,169 @@
+"""Texts for labelled stretches of recordings: from timed words, or from timed transcripts.
+
+Labels and texts of CMU-MOSEI come apart: the label file names a video, a start and an end. Timed
+words are cut by the SDK's own rule (a word belongs to each segment that it overlaps by more than
+1e-5 s); rows of a transcript are matched by start and end, never by their running number, which
+differs between the two.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeAlias
+
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.untrusted import check_size
+from pipeline.tasks.mosei.clips import Clip
+from pipeline.tasks.mosei.tables import SUFFIXES, read_table
+
+OVERLAP_SECONDS = 1e-5
+SAME_TIME_SECONDS = 2e-3
+PAUSE = "sp"
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A word, or a row of a transcript, with its time in the recording."""
+
+    start_s: float
+    end_s: float
+    text: str
+
+
+Transcript: TypeAlias = Sequence[Timed]
+
+
+def cut_words(words: Transcript, start_s: float, end_s: float) -> str:
+    """The words of a stretch, in order of time, pauses left out."""
+    inside = (
+        word
+        for word in words
+        if min(word.end_s, end_s) - max(word.start_s, start_s) > OVERLAP_SECONDS
+    )
+    return " ".join(w.text for w in sorted(inside, key=lambda w: w.start_s) if w.text != PAUSE)
+
+
+def find_row(rows: Transcript, start_s: float, end_s: float) -> str:
+    """The text of the row with this start and end; empty where there is none."""
+    for row in rows:
+        if (
+            abs(row.start_s - start_s) <= SAME_TIME_SECONDS
+            and abs(row.end_s - end_s) <= SAME_TIME_SECONDS
+        ):
+            return row.text
+    return ""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Where the texts of a label file come from.
+
+    Attributes:
+        of_video: the timed words or rows of a video; None where it has none.
+        find: how the text of a stretch is found among them.
+        source: for messages.
+    """
+
+    of_video: Callable[[str], Transcript | None]
+    find: Callable[[Transcript, float, float], str]
+    source: str
+
+
+def with_texts(segments: Iterable[Clip], texts: Texts, notes: Counter[str]) -> list[Clip]:
+    """Give each labelled segment its text; segments without one are left out and counted."""
+    found: list[Clip] = []
+    for segment in segments:
+        transcript = texts.of_video(segment.video_id)
+        if transcript is None:
+            notes["segments of videos without transcript, left out"] += 1
+            continue
+        text = texts.find(transcript, segment.start_s, segment.end_s)
+        if not text.strip():
+            notes["segments that no text matches, left out"] += 1
+            continue
+        found.append(replace(segment, text=text))
+    return found
+
+
+def open_texts(path: Path, notes: Counter[str]) -> Texts:
+    """Open a source of texts.
+
+    Args:
+        path: `CMU_MOSEI_TimestampedWords.csd`, the folder of raw transcripts (or one of the
+            folders above it), or a table with texts and times.
+        notes: counts what had to be repaired on the way.
+
+    Raises:
+        SpeechkdError: it is none of these.
+    """
+    if path.suffix.lower() == ".csd":
+        from pipeline.tasks.mosei.csd import read_words
+
+        words = read_words(path, notes)
+        return Texts(words.get, cut_words, str(path))
+    if path.suffix.lower() in SUFFIXES:
+        rows = timed_rows(read_table(path).clips)
+        if not rows:
+            raise SpeechkdError(f"{path} has no start and end times (columns start_s, end_s).")
+        return Texts(rows.get, find_row, str(path))
+    folder = transcript_folder(path)
+    if folder is None:
+        raise SpeechkdError(
+            f"{path} is no source of texts. Name CMU_MOSEI_TimestampedWords.csd, the folder with "
+            "one <video>.txt a video (Raw/Transcript/Segmented/Combined), or a table with text, "
+            "start_s and end_s."
+        )
+    files = {file.stem: file for file in folder.glob("*.txt")}
+
+    def read(video: str) -> Transcript | None:
+        return read_transcript(files[video], notes) if video in files else None
+
+    return Texts(read, find_row, str(folder))
+
+
+def timed_rows(clips: Iterable[Clip]) -> dict[str, list[Timed]]:
+    """The clips' texts by video, of those whose times are known."""
+    rows: dict[str, list[Timed]] = {}
+    for clip in clips:
+        if not (math.isnan(clip.start_s) or math.isnan(clip.end_s)):
+            timed = Timed(clip.start_s, clip.end_s, clip.text)
+            rows.setdefault(clip.video_id, []).append(timed)
+    return rows
+
+
+def transcript_folder(path: Path) -> Path | None:
+    """The folder of raw transcripts at or below `path`, where the SDK's layout puts it."""
+    for below in ("", "Combined", "Segmented/Combined", "Transcript/Segmented/Combined"):
+        for top in (path, path / "Raw"):
+            if next((top / below).glob("*.txt"), None):
+                return top / below
+    return None
+
+
+def read_transcript(path: Path, notes: Counter[str]) -> list[Timed]:
+    """Read a raw transcript: lines `video___number___start___end___text`.
+
+    Video ids may hold underscores and texts may hold `___`; both are met in the real files.
+
+    Raises:
+        SpeechkdError: a line is not of that form.
+    """
+    rows = []
+    check_size(str(path), path.stat().st_size)
+    content = path.read_bytes().decode("utf-8", "replace")
+    if "\ufffd" in content:
+        notes["transcripts that are not UTF-8, odd characters replaced"] += 1
+    for number, line in enumerate(content.split("\n"), start=1):
+        if not line.strip():
+            continue
+        parts = line.removeprefix(f"{path.stem}___").split("___", 3)
+        try:
+            _, start, end, text = parts
+            rows.append(Timed(float(start), float(end), text.strip()))
+        except ValueError:
+            raise SpeechkdError(
+                f"{path}, line {number}: {line[:80]!r} is not video___number___start___end___text."
+            ) from None
+    return rows

@@ -1,0 +1,280 @@
+"""Pickles as data: an unpickler that admits numpy arrays and plain types, and nothing else."""
+
+import math
+import pickle
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar, NoReturn
+
+import numpy as np
+
+from pipeline.foundation.errors import SpeechkdError
+
+LAST_CHARACTER = 0x10FFFF
+BYTES_MADE_OF_ONE = 8
+"""Bytes of arrays and byte strings that a pickle may unfold to, for each of its own."""
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+    """What pickles of protocol 2 store byte strings by; any other codec is refused."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"the codec {encoding!r} is not admitted")
+    return text.encode("latin1")
+
+
+class _DataType:
+    """What a pickled data type becomes, until an array takes it: its name and its byte order.
+
+    numpy trusts the state of a pickled data type: flags that make array items of arbitrary
+    memory, dates without a unit, which end the process.
+    """
+
+    def __init__(self, name: Any) -> None:
+        if not isinstance(name, str) or not re.fullmatch("[biufcSUO][0-9]{1,9}", name):
+            raise pickle.UnpicklingError(f"the data type {name!r:.99} is not admitted")
+        self._name, self._order = name, "="
+
+    def __setstate__(self, state: Any) -> None:
+        _, order, *parts = state
+        if order not in ("<", ">", "|", "=") or any(part is not None for part in parts[:3]):
+            raise pickle.UnpicklingError("a data type with parts is not admitted")
+        self._order = order
+
+    def plain(self, kinds: str) -> Any:
+        """The data type itself, if it is of one of these kinds."""
+        if self._name[0] not in kinds:
+            raise pickle.UnpicklingError(f"the data type {self._name} is not admitted here")
+        return np.dtype(self._order.replace("|", "=") + self._name)
+
+
+class _Array(np.ndarray):
+    """What a pickled array becomes: numpy's own, but for a state that is checked, and set once.
+
+    numpy makes room for the shape before it looks at the data, and frees the memory of an array
+    whose state is set again, whatever else looks at it.
+    """
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, fortran, data = state
+        if self.__dict__.setdefault("is_set", False):
+            raise pickle.UnpicklingError("it sets an array twice")
+        self.is_set = True
+        plain = _plain(dtype, "biufcSUO")
+        if type(data) is not (list if plain.kind == "O" else bytes):
+            raise pickle.UnpicklingError(f"it makes an array of {type(data).__name__}")
+        if type(shape) is not tuple or not all(type(n) is int and n >= 0 for n in shape):
+            raise pickle.UnpicklingError(f"an array of shape {shape!r:.99}")
+        held = len(data) if plain.kind == "O" else len(data) / max(plain.itemsize, 1)
+        if math.prod(shape) != held:
+            raise pickle.UnpicklingError(f"an array of shape {shape} has {held:g} items")
+        checked: Any = (1, shape, plain, bool(fortran), data)
+        super().__setstate__(checked)
+        _check_text(self)
+
+
+def _check_text(array: Any) -> Any:
+    """Refuse text of numbers that are no characters: Python would make strings that break it."""
+    if array.dtype.kind == "U" and array.size:
+        flat = np.ascontiguousarray(array).reshape(-1)
+        codes = flat.view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+        if codes.max() > LAST_CHARACTER:
+            raise pickle.UnpicklingError("it has text of what are no characters")
+    return array
+
+
+class _ArrayType:
+    """Stands for numpy's array type, which a pickle names but must not call."""
+
+
+_ARRAY_TYPE = _ArrayType()
+
+
+def _plain(dtype: Any, kinds: str) -> Any:
+    if not isinstance(dtype, _DataType):
+        raise pickle.UnpicklingError("a data type is wanted")
+    return dtype.plain(kinds)
+
+
+def _dtype(name: Any, *_: Any) -> _DataType:
+    return _DataType(name)
+
+
+def _reconstruct(kind: Any, *_: Any) -> Any:
+    if kind is not _ARRAY_TYPE:
+        raise pickle.UnpicklingError("it builds an array of another type")
+    return _Array((0,), np.int8)
+
+
+def _scalar(dtype: Any, data: Any) -> Any:
+    return _from_bytes(data, _plain(dtype, "biufcSU"))[0]
+
+
+def _frombuffer(data: Any, dtype: Any, shape: Any, order: Any) -> Any:
+    return _from_bytes(data, _plain(dtype, "biufcSU")).reshape(shape, order=order)
+
+
+def _from_bytes(data: Any, plain: Any) -> Any:
+    if not isinstance(data, bytes | bytearray):
+        raise pickle.UnpicklingError(f"it makes an array of {type(data).__name__}")
+    return _check_text(np.frombuffer(bytes(data), plain))
+
+
+def _admitted() -> dict[tuple[str, str], Any]:
+    found: dict[tuple[str, str], Any] = {
+        ("numpy", "ndarray"): _ARRAY_TYPE,
+        ("numpy", "dtype"): _dtype,
+        ("_codecs", "encode"): _latin1,
+    }
+    for core in ("numpy.core", "numpy._core"):
+        found[f"{core}.multiarray", "_reconstruct"] = _reconstruct
+        found[f"{core}.multiarray", "scalar"] = _scalar
+        found[f"{core}.numeric", "_frombuffer"] = _frombuffer
+    return found
+
+
+class _Bounded:
+    """A file of which no more is asked than it has: an opcode may claim 2**63 bytes."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self._size = file, size
+
+    def read(self, count: int) -> bytes:
+        return self._file.read(min(count, self._size + 1))
+
+    def readline(self) -> bytes:
+        return self._file.readline()
+
+
+class DataUnpickler(pickle._Unpickler):
+    """Admits numpy arrays and plain types, and nothing else: no class, no function.
+
+    Python's own implementation, not the one in C, for that one makes room for as many memo
+    entries as an opcode of five bytes names, and lets any object's attributes be set.
+    """
+
+    admitted = _admitted()
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
+    stack: list[Any]
+    pop_mark: Any  # items from the last mark on
+    read: Any
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        super().__init__(_Bounded(file, size), encoding="latin1")
+        self._size, self._left = size, BYTES_MADE_OF_ONE * size
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Look a global up in the list of what is admitted.
+
+        Raises:
+            pickle.UnpicklingError: it is not there.
+        """
+        try:
+            return self.admitted[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}") from None
+
+    def _refuse(self) -> NoReturn:
+        raise pickle.UnpicklingError("it has an opcode for objects that are no data")
+
+    def _reduce(self) -> None:
+        arguments = self.stack.pop()
+        self.stack[-1] = self._counted(self.stack[-1](*arguments))
+
+    def _build(self) -> None:
+        state = self.stack.pop()
+        made: Any = self.stack[-1]
+        if not isinstance(made, _Array | _DataType):
+            self._refuse()
+        made.__setstate__(state)
+        self._counted(made)
+
+    def _counted(self, made: Any) -> Any:
+        """`made`, unless too much has been made of the file: its bytes can be named many times."""
+        self._left -= len(made) if isinstance(made, bytes) else getattr(made, "nbytes", 0)
+        if self._left < 0:
+            raise pickle.UnpicklingError("it unfolds to many times its size")
+        return made
+
+    def _bytes(self) -> None:
+        count = int.from_bytes(self.read(8), "little")
+        if count > self._size:
+            raise pickle.UnpicklingError(f"it claims {count:,} bytes")
+        self.stack.append(bytearray(self.read(count)))
+
+    def _dict(self) -> None:
+        items = self.pop_mark()
+        self.stack.append({})
+        self._set(items)
+
+    def _set_item(self) -> None:
+        items = self.stack[-2:]
+        del self.stack[-2:]
+        self._set(items)
+
+    def _set_items(self) -> None:
+        self._set(self.pop_mark())
+
+    def _set(self, items: list[Any]) -> None:
+        keys = items[::2]
+        if not all(isinstance(key, str | bytes | int | float | None) for key in keys):
+            # the hash of nested tuples can take for ever
+            raise pickle.UnpicklingError("a key is neither text nor number")
+        target = self.stack[-1]
+        if not isinstance(target, dict):
+            self._refuse()
+        target.update(zip(keys, items[1::2], strict=True))
+
+    for code in (
+        *(pickle.PERSID, pickle.BINPERSID, pickle.INST, pickle.OBJ, pickle.NEWOBJ),
+        *(pickle.NEWOBJ_EX, pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.NEXT_BUFFER),
+        *(pickle.READONLY_BUFFER, pickle.EMPTY_SET, pickle.FROZENSET, pickle.ADDITEMS),
+    ):
+        dispatch[code[0]] = _refuse
+    dispatch[pickle.REDUCE[0]] = _reduce
+    dispatch[pickle.BUILD[0]] = _build
+    dispatch[pickle.BYTEARRAY8[0]] = _bytes
+    dispatch[pickle.DICT[0]] = _dict
+    dispatch[pickle.SETITEM[0]] = _set_item
+    dispatch[pickle.SETITEMS[0]] = _set_items
+
+
+def read_pickle(path: Path) -> Any:
+    """Read a pickle of arrays and plain types.
+
+    Raises:
+        SpeechkdError: it is damaged, or asks for anything else.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            content = DataUnpickler(file, size).load()
+        _check_tree(content, size)
+        return content
+    except FileNotFoundError:
+        raise SpeechkdError(f"{path}: there is no such file.") from None
+    except Exception as error:  # a damaged pickle may fail in any way
+        raise SpeechkdError(
+            f"{path} is refused as a pickle: {str(error)[:200] or type(error).__name__}. Only "
+            "numpy arrays, text, numbers, lists and dictionaries are admitted; a table or the "
+            ".csd files are safer sources."
+        ) from error
+
+
+def _check_tree(content: Any, most: int) -> None:
+    """Refuse lists in lists that, each named several times, have more items than can be walked."""
+    found, open_parts = 0, [content]
+    while open_parts:
+        part = open_parts.pop()
+        if isinstance(part, dict):
+            inner: Iterable[Any] = part.values()
+        elif isinstance(part, list | tuple):
+            inner = part
+        elif isinstance(part, np.ndarray) and part.dtype == object:
+            inner = part.flat
+        else:
+            continue
+        found += len(part) if isinstance(part, dict | list | tuple) else part.size
+        if found > most:
+            raise pickle.UnpicklingError("it names its parts so often that they cannot be walked")
+        open_parts += [item for item in inner if isinstance(item, dict | list | tuple | np.ndarray)]

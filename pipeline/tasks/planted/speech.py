@@ -1,0 +1,192 @@
+"""Spoken sentences from eSpeak NG, for the demo's corpus and for tests: no network, no GPU.
+
+The library comes with the pip package `espeakng-loader` (with its voices), or from the system.
+It is GPL software that is loaded at run time and never part of this project.
+"""
+
+import ctypes
+import ctypes.util
+import os
+import tempfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.foundation.errors import SpeechkdError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+VOICES = (
+    "en-us",
+    "en-us+Lee",
+    "en-us+boris",
+    "en-gb-x-rp+linda",
+    "en-gb-x-rp+steph",
+    "en-gb-x-rp+Andy",
+    "en-gb-scotland+f1",
+    "en-gb-scotland+adam",
+    "en-gb-scotland+grandma",
+    "en-029+travis",
+)
+"""Ten voices that differ clearly from one another in pitch, timbre or accent."""
+
+LIMITS = {"pitch": (0, 99), "range": (0, 99), "rate_wpm": (80, 450), "volume": (0, 200)}
+
+# speak_lib.h
+_SYNCHRONOUS = 2
+_DONT_EXIT = 0x8000
+_CHARS_UTF8 = 1
+_BY_CHARACTER = 1
+_RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
+_CALLBACK = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
+)
+
+_LONGEST_DATA_PATH = 120  # the library cuts a path off at 160 characters, without a word
+_one_at_a_time = threading.Lock()
+
+
+class Synthesizer:
+    """Speaks sentences; equal arguments give equal samples, whatever was spoken in between.
+
+    eSpeak NG keeps phases and random numbers between sentences, even through its own
+    termination, so the library is loaded afresh for each sentence (5 ms).
+
+    Raises:
+        SpeechkdError: eSpeak NG is neither installed by pip nor on the system.
+    """
+
+    def __init__(self) -> None:
+        library, data = _find()
+        self._library = library
+        self._data = data
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        if data is not None and len(str(data)) > _LONGEST_DATA_PATH:
+            self._folder = tempfile.TemporaryDirectory(prefix="espeak-")
+            self._data = Path(self._folder.name) / "espeak-ng-data"
+            self._data.symlink_to(data)
+
+    def speak(
+        self,
+        text: str,
+        *,
+        voice: str = "en-us",
+        pitch: int = 50,
+        range: int = 50,
+        rate_wpm: int = 175,
+        volume: int = 100,
+    ) -> "np.ndarray":
+        """Speak `text`.
+
+        Args:
+            text: what to say.
+            voice: an eSpeak NG voice, with a variant or not ("en-us", "en-us+f3"); see `VOICES`.
+            pitch: base pitch, 0 to 99.
+            range: range of the pitch, 0 (monotone) to 99.
+            rate_wpm: words a minute, 80 to 450.
+            volume: loudness, 0 to 200; above 100 may be clipped.
+
+        Returns:
+            16 kHz mono float32 `[samples]`.
+
+        Raises:
+            SpeechkdError: an unknown voice, a value out of its bounds, or nothing to say.
+        """
+        import numpy as np
+
+        from pipeline.shards.decoding import resample
+
+        values = {"pitch": pitch, "range": range, "rate_wpm": rate_wpm, "volume": volume}
+        for name, value in values.items():
+            low, high = LIMITS[name]
+            if not low <= value <= high:
+                raise SpeechkdError(f"{name} is {value}; eSpeak NG takes {low} to {high}.")
+        if "\0" in text:
+            raise SpeechkdError(f"{text!r} cannot be spoken: it has a NUL; remove it.")
+        with _one_at_a_time:
+            wave, rate = self._synthesize(text.encode(), voice, values)
+        if not wave.any():
+            raise SpeechkdError(f"{text!r} gives no sound; give a text with words in it.")
+        return resample(wave.astype(np.float32) / 32_768, rate)
+
+    def _synthesize(
+        self, text: bytes, voice: str, values: dict[str, int]
+    ) -> tuple["np.ndarray", int]:
+        import numpy as np
+
+        chunks = [np.zeros(0, np.int16)]
+
+        def receive(wave: Any, samples: int, _: Any) -> int:
+            if wave and samples > 0:
+                chunks.append(np.ctypeslib.as_array(wave, (samples,)).copy())
+            return 0
+
+        callback = _CALLBACK(receive)
+        library = ctypes.CDLL(self._library)
+        try:
+            data = None if self._data is None else os.fsencode(self._data)
+            rate: int = library.espeak_Initialize(_SYNCHRONOUS, 0, data, _DONT_EXIT)
+            if rate <= 0:
+                raise SpeechkdError(
+                    f"eSpeak NG ({self._library}) cannot start with its data in {self._data}; "
+                    "install it again: pip install --force-reinstall espeakng-loader"
+                )
+            _seed(library)
+            library.espeak_SetSynthCallback(callback)
+            # a variant that is not there is passed over by the library without a word
+            unknown = not _has_variant(library, voice)
+            if unknown or library.espeak_SetVoiceByName(voice.encode()) != 0:
+                raise SpeechkdError(
+                    f"eSpeak NG has no voice {voice!r}; take one of {', '.join(VOICES)}."
+                )
+            for parameter, name in (
+                (_RATE, "rate_wpm"),
+                (_VOLUME, "volume"),
+                (_PITCH, "pitch"),
+                (_RANGE, "range"),
+            ):
+                library.espeak_SetParameter(parameter, values[name], 0)
+            size = ctypes.c_size_t(len(text) + 1)
+            library.espeak_Synth(text, size, 0, _BY_CHARACTER, 0, _CHARS_UTF8, None, None)
+            library.espeak_Terminate()
+        finally:
+            _unload(library)
+        return np.concatenate(chunks), rate
+
+
+def _find() -> tuple[str, Path | None]:
+    """The library, and its data where that is not the system's."""
+    try:
+        import espeakng_loader
+    except ImportError:
+        library = ctypes.util.find_library("espeak-ng")
+        if library is None:
+            raise SpeechkdError(
+                "eSpeak NG is not installed; `pip install espeakng-loader` brings it, or your "
+                "system's package libespeak-ng1."
+            ) from None
+        return library, None
+    return espeakng_loader.get_library_path(), Path(espeakng_loader.get_data_path())
+
+
+def _has_variant(library: ctypes.CDLL, voice: str) -> bool:
+    """Whether the part of `voice` behind its plus sign names a file of the library's data."""
+    _, plus, variant = voice.partition("+")
+    data = ctypes.c_char_p()
+    library.espeak_Info.restype = ctypes.c_char_p
+    library.espeak_Info(ctypes.byref(data))
+    folder = Path(os.fsdecode(data.value or b"")) / "voices" / "!v"
+    return not plus or (variant == Path(variant).name and (folder / variant).is_file())
+
+
+def _seed(library: ctypes.CDLL) -> None:
+    """Start the random numbers of breathy voices anew; 1.51 and before took the C library's."""
+    if hasattr(library, "espeak_ng_SetRandSeed"):
+        library.espeak_ng_SetRandSeed(ctypes.c_long(1))
+    else:
+        ctypes.CDLL(None).srand(1)
+
+
+def _unload(library: ctypes.CDLL) -> None:
+    ctypes.CDLL(None).dlclose(ctypes.c_void_p(library._handle))

@@ -1,0 +1,4 @@
+"""The general half of a run: step loop, checkpoints, processes, log.
+
+Imports `foundation`, `models`.
+"""

@@ -1,0 +1,14 @@
+"""A short soak; the hour's is `python tests/faults/soak.py`."""
+
+import pytest
+
+from tests.faults.soak import soak
+
+
+@pytest.mark.slow
+def test_half_a_minute_of_kills(tmp_path, capsys):
+    failed = soak(tmp_path / "soak", seed=0, seconds=25)
+    told = capsys.readouterr().out
+    assert failed == 0, told
+    stops = int(told.splitlines()[-1].split()[0].replace(",", ""))
+    assert stops >= 5

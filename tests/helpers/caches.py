@@ -1,0 +1,83 @@
+"""Small made-up corpora for tests: teacher caches without audio or a teacher."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.cache.store import Identity, ShardResult, TeacherCache
+from pipeline.corpus.tokenization import train_wordpiece
+from pipeline.shards.manifest import Manifest, Shard
+
+WORDS = [
+    "the",
+    "a",
+    "cat",
+    "dog",
+    "sat",
+    "ran",
+    "far",
+    "near",
+    "on",
+    "under",
+    "red",
+    "blue",
+    "sang",
+]
+
+
+def identity(d_model: int = 8, **changes) -> Identity:
+    fields = {"teacher": "made-up", "teacher_sha256": "0" * 64, "pooling": "fixed750"}
+    return Identity(**{**fields, "d_model": d_model, "dtype": "float32", **changes})
+
+
+def manifest(samples_per_shard: list[int], location: str = "manifest.jsonl") -> Manifest:
+    shards = [
+        Shard(f"s-{i:06d}.tar", samples, 10_240, hashlib.sha256(bytes([i])).hexdigest())
+        for i, samples in enumerate(samples_per_shard)
+    ]
+    return Manifest(tuple(shards), location)
+
+
+def shard_result(
+    samples: int, d_model: int, seed: int, refused: tuple[int, ...] = ()
+) -> ShardResult:
+    """A result with random vectors, texts of 3 to 12 words, and some samples refused."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.standard_normal((samples, d_model)).astype(np.float32)
+    vectors[list(refused)] = np.nan
+    kept = [
+        {
+            "position": position,
+            "key": f"clip-{seed}-{position}",
+            "text": " ".join(rng.choice(WORDS, rng.integers(3, 13))),
+            "duration_s": float(rng.integers(10, 150)) / 10,
+            "speaker": f"speaker-{position % 3}",
+            "recording": f"recording-{seed}-{position // 4}",
+        }
+        for position in range(samples)
+        if position not in refused
+    ]
+    bad = [
+        {"position": p, "key": f"clip-{seed}-{p}", "reason": "undecodable", "detail": ""}
+        for p in refused
+    ]
+    return ShardResult(vectors, kept, bad, hashlib.sha256(bytes([seed])).hexdigest(), 10_240)
+
+
+def make_cache(
+    location: Path, samples_per_shard: list[int], d_model: int = 8, **changes
+) -> TeacherCache:
+    """A finished cache of random vectors and texts."""
+    cache = TeacherCache.create_or_open(
+        location, manifest(samples_per_shard), identity(d_model, **changes), {}
+    )
+    for shard, samples in enumerate(samples_per_shard):
+        cache.write_shard(shard, shard_result(samples, d_model, seed=shard), {})
+    return cache
+
+
+def wordpiece(cache: TeacherCache):
+    """A tokenizer of 200 pieces trained on a cache's texts."""
+    texts = cache.samples().texts
+    return train_wordpiece(lambda: texts, 200, lowercase=True, max_tokens=32)

@@ -1,0 +1,68 @@
+"""Small batches for the tests of objectives."""
+
+from dataclasses import replace
+
+import torch
+
+from pipeline.distillation.objectives import OBJECTIVES, KDBatch, Options, TeacherStatistics
+
+LENGTHS = (3, 1, 5, 2, 4)
+
+
+def make_batch(width=6, teacher_width=6, lengths=LENGTHS, seed=0, negatives=0, **changes):
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    lengths_B = torch.tensor(lengths)
+    clip_N = torch.arange(len(lengths)).repeat_interleave(lengths_B)
+    batch = KDBatch(
+        states_ND=normal(len(clip_N), width),
+        clip_N=clip_N,
+        place_N=torch.cat([torch.arange(length) for length in lengths]),
+        weight_N=torch.ones(len(clip_N)),
+        total=torch.tensor(float(len(clip_N))),
+        teacher_BE=normal(len(lengths), teacher_width) + 0.5,
+        row_B=torch.arange(len(lengths)) * 10,
+        recording_B=torch.arange(len(lengths)) + 100,
+        corpus_clips=1000,
+    )
+    if negatives:
+        batch = replace(
+            batch,
+            negative_KE=normal(negatives, teacher_width),
+            negative_row_K=torch.arange(negatives) + 5000,
+            negative_recording_K=torch.arange(negatives) + 5000,
+        )
+    return replace(batch, **changes)
+
+
+def statistics(teacher_width=6):
+    generator = torch.Generator().manual_seed(9)
+    return TeacherStatistics(
+        mean_E=torch.randn(teacher_width, generator=generator, dtype=torch.float64),
+        std_E=torch.rand(teacher_width, generator=generator, dtype=torch.float64) + 0.5,
+    )
+
+
+def make_objective(name, width=6, teacher_width=6, **options):
+    torch.manual_seed(0)
+    options.setdefault("projection", "none")
+    options.setdefault("teacher_side", "none")
+    objective = OBJECTIVES[name](
+        width, teacher_width, statistics(teacher_width), Options(**options)
+    )
+    return objective.double()
+
+
+def add_padding(batch, count=4):
+    """The same batch with vectors that do not count mixed in at the end."""
+    noise_ND = torch.full((count, batch.states_ND.shape[1]), 1e3, dtype=batch.states_ND.dtype)
+    return replace(
+        batch,
+        states_ND=torch.cat([batch.states_ND, noise_ND]),
+        clip_N=torch.cat([batch.clip_N, torch.zeros(count, dtype=torch.long)]),
+        place_N=torch.cat([batch.place_N, torch.zeros(count, dtype=torch.long)]),
+        weight_N=torch.cat([batch.weight_N, torch.zeros(count)]),
+    )

@@ -1,0 +1,100 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pipeline.corpus.batches import Batches
+from pipeline.corpus.corpus import read_corpus
+from pipeline.corpus.masking import Masking
+from tests.helpers.caches import make_cache, wordpiece
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    cache = make_cache(tmp_path_factory.mktemp("corpus") / "cache", [40, 300, 20])
+    tokenizer = wordpiece(cache)
+    return read_corpus(cache, tokenizer, max_tokens=32, held_out_share=0.1, seed=0), tokenizer
+
+
+def make_batches(corpus, **changes):
+    corpus, tokenizer = corpus
+    masking = Masking.of(tokenizer, 0.15, torch.device("cpu"))
+    return Batches(corpus, masking, **{"clips_per_batch": 24, "seed": 3, **changes})
+
+
+def test_an_epoch_takes_each_clip_once_in_an_order_of_its_own(corpus):
+    batches = make_batches(corpus)
+    train = batches.corpus.train
+    assert batches.per_epoch == len(train) // 24
+    orders = [batches.order(epoch) for epoch in range(3)]
+    for order in orders:
+        assert sorted(order.tolist()) == train.tolist()
+    assert not orders[0].equal(orders[1])
+    assert not orders[1].equal(orders[2])
+    seen = torch.cat([batches.epoch(1)(place).clip_B for place in range(batches.per_epoch)])
+    assert seen.equal(orders[1][: len(seen)])
+
+
+def test_a_batch_depends_on_seed_epoch_and_place_only(corpus):
+    def parts(batch):
+        return [batch.clip_B, batch.shown_N, batch.chosen_K, batch.negative_row_K]
+
+    batches = make_batches(corpus, extra_negatives=9)
+    torch.manual_seed(1)
+    first = parts(batches.epoch(2)(5))
+    torch.manual_seed(2)
+    for place in (0, 1):
+        batches.epoch(0)(place)
+    again = parts(make_batches(corpus, extra_negatives=9).epoch(2)(5))
+    assert all(a.equal(b) for a, b in zip(first, again, strict=True))
+    for other in (
+        make_batches(corpus, extra_negatives=9, seed=4).epoch(2)(5),
+        batches.epoch(3)(5),
+        batches.epoch(2)(6),
+    ):
+        assert not any(a.equal(b) for a, b in zip(first, parts(other), strict=True))
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_shares_of_a_batch_make_up_the_whole(corpus, processes):
+    whole = make_batches(corpus).epoch(1)(2)
+    shares = [
+        make_batches(corpus, process=p, processes=processes).epoch(1)(2) for p in range(processes)
+    ]
+    predicted = []
+    for share in shares:
+        assert share.clip_B.equal(whole.clip_B)
+        assert share.chosen_total == whole.chosen_total
+        for clip in share.clip_N.unique():
+            mine, all_of_it = share.clip_N == clip, whole.clip_N == clip
+            assert share.packed.ids_N[mine].equal(whole.packed.ids_N[all_of_it])
+            assert share.shown_N[mine].equal(whole.shown_N[all_of_it])
+            assert share.packed.offset_N[mine].equal(whole.packed.offset_N[all_of_it])
+        predicted += [(int(share.clip_N[k]), int(share.packed.offset_N[k])) for k in share.chosen_K]
+    assert sum(len(s.clip_N) for s in shares) == len(whole.clip_N)
+    assert sorted(predicted) == sorted(
+        (int(whole.clip_N[k]), int(whole.packed.offset_N[k])) for k in whole.chosen_K
+    )
+
+
+def test_validation_batches_are_the_same_each_time_and_leave_no_process_without_a_clip(corpus):
+    batches = make_batches(corpus, clips_per_batch=12)
+    clips = batches.corpus.held_out
+    parts = batches.held_out()
+    assert len(parts) == len(clips) // 12 > 1
+    assert torch.cat(parts).equal(clips[: 12 * len(parts)])
+    few = replace(batches.corpus, held_out=clips[:3])
+    for processes, wanted in ((1, 1), (3, 1), (4, 0)):
+        shared = replace(batches, corpus=few, processes=processes)
+        assert len(shared.held_out()) == wanted
+    assert replace(batches, corpus=replace(few, held_out=clips[:0])).held_out() == []
+
+
+def test_the_shape_of_compiled_batches_holds_them_all(corpus):
+    batches = make_batches(corpus)
+    shape = batches.shape()
+    made = [batches.epoch(epoch)(p) for epoch in range(20) for p in range(batches.per_epoch)]
+    held_out = [batches.make(clips, "held out", 0, 0) for clips in batches.held_out()]
+    assert all(shape.holds(batch.packed) for batch in made + held_out)
+    largest = max(len(batch.packed.ids_N) for batch in made)
+    assert shape.tokens < 1.5 * largest

@@ -1,0 +1,44 @@
+import pytest
+import torch
+
+from pipeline.corpus.masking import Masking
+from pipeline.foundation.seeds import generator
+from tests.helpers.caches import make_cache, wordpiece
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return make_cache(tmp_path_factory.mktemp("masking") / "cache", [360])
+
+
+@pytest.fixture(scope="module")
+def tokenizer(cache):
+    return wordpiece(cache)
+
+
+def test_masks_are_berts(cache, tokenizer):
+    """15 % of ordinary tokens exactly; of these 80 % masked, 10 % replaced, 10 % left."""
+    masking = Masking.of(tokenizer, 0.15, torch.device("cpu"))
+    texts = [tokenizer(text)["input_ids"] for text in cache.samples().texts]
+    ids_N = torch.tensor([i for ids in texts for i in ids]).repeat(20)
+    chosen_K, shown_N = masking.choose(ids_N, generator(0, "test"))
+    special_N = torch.isin(ids_N, torch.tensor(tokenizer.all_special_ids))
+    assert len(chosen_K) == round(0.15 * int((~special_N).sum()))
+    assert len(chosen_K.unique()) == len(chosen_K)
+    assert not special_N[chosen_K].any()
+    untouched_N = torch.ones_like(special_N)
+    untouched_N[chosen_K] = False
+    assert shown_N[untouched_N].equal(ids_N[untouched_N])
+    shown_K, true_K = shown_N[chosen_K], ids_N[chosen_K]
+    masked = (shown_K == tokenizer.mask_token_id).float().mean()
+    kept = (shown_K == true_K).float().mean()
+    spread = 3 * (0.25 / len(chosen_K)) ** 0.5
+    assert abs(masked - 0.8 - 0.1 / len(tokenizer)) < spread
+    assert abs(kept - 0.1 - 0.1 / len(tokenizer)) < spread
+
+
+def test_at_least_one_token_is_predicted(tokenizer):
+    masking = Masking.of(tokenizer, 0.01, torch.device("cpu"))
+    chosen_K, _ = masking.choose(torch.tensor([2, 9, 10, 3]), generator(0, "test"))
+    assert len(chosen_K) == 1
+    assert chosen_K[0] in (1, 2)

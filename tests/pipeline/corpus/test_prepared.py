@@ -1,0 +1,185 @@
+import multiprocessing
+import os
+import signal
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertTokenizer
+
+from pipeline.cache.store import TeacherCache
+from pipeline.corpus.arrays import ArrayWriter
+from pipeline.corpus.prepared import Prepared, numbered
+from pipeline.foundation.errors import SpeechkdError
+from tests.helpers.caches import identity, make_cache, manifest, shard_result, wordpiece
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return make_cache(tmp_path / "cache", [40, 300, 20])
+
+
+def texts_of(store):
+    ids = store.mapped("ids").to(torch.int64)
+    starts, lengths = store.mapped("starts").tolist(), store.mapped("lengths").tolist()
+    return [ids[s : s + n].tolist() for s, n in zip(starts, lengths, strict=True)]
+
+
+def test_tokens_are_the_tokenizers_own(cache):
+    tokenizer = wordpiece(cache)
+    store = Prepared(cache).tokens(tokenizer, 32)
+    samples = cache.samples()
+    assert texts_of(store) == [tokenizer(text)["input_ids"] for text in samples.texts]
+    assert store.mapped("rows").tolist() == samples.rows.tolist()
+    assert store.mapped("ids").dtype == torch.uint16
+
+
+def test_vectors_are_the_caches_own_at_their_places(cache):
+    ready = Prepared(cache)
+    store, tokens = ready.vectors(), ready.tokens(wordpiece(cache), 32)
+    np.testing.assert_array_equal(store.mapped("vectors"), cache.vectors())
+    assert tokens.mapped("places").tolist() == list(range(360))
+    statistics = cache.statistics()
+    assert store.mapped("mean").tolist() == statistics.mean_D.tolist()
+    assert store.mapped("std").tolist() == statistics.std_D.tolist()
+
+
+def test_refused_samples_and_empty_texts_leave_no_gap(tmp_path):
+    cache = TeacherCache.create_or_open(tmp_path / "cache", manifest([6, 5]), identity(8), {})
+    first, second = shard_result(6, 8, 0, refused=(0, 3)), shard_result(5, 8, 1)
+    second.samples[2]["text"] = " \t "
+    cache.write_shard(0, first, {})
+    cache.write_shard(1, second, {})
+    ready = Prepared(cache)
+    tokens, vectors = ready.tokens(wordpiece(cache), 32), ready.vectors()
+    assert tokens.facts["dropped"] == ["clip-1-2"]
+    found = vectors.mapped("vectors")[tokens.mapped("places")]
+    rows = tokens.mapped("rows").tolist()
+    assert rows == [1, 2, 4, 5, 256, 257, 259, 260]
+    wanted = [*first.vectors_ND[[1, 2, 4, 5]], *second.vectors_ND[[0, 1, 3, 4]]]
+    np.testing.assert_array_equal(found, np.array(wanted))
+
+
+def test_wide_vocabularies_take_wider_ids(cache):
+    words = {f"w{i}": i + 5 for i in range(70_000)}
+    special = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4}
+    tokenizer = BertTokenizer(vocab={**special, **words, "cat": 70_005})
+    store = Prepared(cache).tokens(tokenizer, 32)
+    assert store.mapped("ids").dtype == torch.int32
+    assert int(store.mapped("ids").max()) == 70_005
+
+
+def test_what_is_there_is_not_made_again_and_what_differs_is(cache, monkeypatch):
+    tokenizer = wordpiece(cache)
+    ready = Prepared(cache)
+    stores = {ready.tokens(tokenizer, 32).folder, ready.vectors().folder}
+    piece = ready.wordpiece(200, lowercase=True, max_tokens=32)
+    assert all(path.parent == cache.folder.path.with_name("cache.prepared") for path in stores)
+
+    def fail(*_):
+        raise AssertionError("made again")
+
+    monkeypatch.setattr(TeacherCache, "shard_samples", fail)
+    monkeypatch.setattr(TeacherCache, "block", fail)
+    again = Prepared(TeacherCache.open(cache.location))
+    loaded = BertTokenizer.from_pretrained(piece)
+    assert {again.tokens(loaded, 32).folder, again.vectors().folder} == stores
+    assert again.wordpiece(200, lowercase=True, max_tokens=32) == piece
+    for make in (
+        lambda: again.tokens(tokenizer, 16),
+        lambda: again.tokens(BertTokenizer(vocab=tokenizer.get_vocab(), do_lower_case=False), 32),
+        lambda: again.wordpiece(200, lowercase=False, max_tokens=32),
+    ):
+        with pytest.raises(AssertionError, match="made again"):
+            make()
+
+
+def prepare(location):
+    ready = Prepared(TeacherCache.open(location))
+    ready.vectors()
+    ready.tokens(wordpiece(ready.cache), 32)
+
+
+def test_two_processes_at_once(cache):
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=prepare, args=(cache.location,)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    left = sorted(
+        p.name.split("-")[0] for p in (cache.folder.path.parent / "cache.prepared").iterdir()
+    )
+    assert left == [".tokens", ".vectors", "tokens", "vectors"], "a lock and a folder of each"
+    np.testing.assert_array_equal(Prepared(cache).vectors().mapped("vectors"), cache.vectors())
+
+
+def killed_at_piece(location, last):
+    append, count = ArrayWriter.append, iter(range(10**6))
+
+    def dying(self, name, values):
+        if next(count) == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        append(self, name, values)
+
+    ArrayWriter.append = dying
+    prepare(location)
+
+
+def test_killed_at_any_piece_the_next_process_makes_it_whole(cache):
+    for last in (0, 2, 4, 6, 12, 15):  # within vectors, then within tokens
+        process = multiprocessing.get_context("fork").Process(
+            target=killed_at_piece, args=(cache.location, last)
+        )
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    prepare(cache.location)
+    folder = cache.folder.path.parent / "cache.prepared"
+    assert not list(folder.glob("*.partial"))
+    ready = Prepared(cache)
+    np.testing.assert_array_equal(ready.vectors().mapped("vectors"), cache.vectors())
+    tokenizer = wordpiece(cache)
+    wanted = [tokenizer(text)["input_ids"] for text in cache.samples().texts]
+    assert texts_of(ready.tokens(tokenizer, 32)) == wanted
+
+
+def test_a_damaged_cache_is_not_copied(cache):
+    file = cache.folder.path / "embedding" / "c" / "1" / "0"
+    content = bytearray(file.read_bytes())
+    content[9] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(SpeechkdError, match="shard 1 are not those of its receipt"):
+        Prepared(TeacherCache.open(cache.location)).vectors()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_cache_that_may_only_be_read(cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    cache.folder.path.parent.chmod(0o555)
+    try:
+        assert Prepared(cache).vectors().folder.is_relative_to(tmp_path / "home" / "speechkd")
+    finally:
+        cache.folder.path.parent.chmod(0o755)
+
+
+def test_a_named_folder_and_the_users_own(cache, tmp_path, monkeypatch):
+    assert Prepared(cache, tmp_path / "here").vectors().folder.parent == tmp_path / "here"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert Prepared(cache).folder == tmp_path / "home" / "speechkd" / "prepared"
+
+
+def test_a_full_disk_is_told_before_anything_is_copied(cache, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=100))
+    with pytest.raises(SpeechkdError, match="--prepared"):
+        Prepared(cache).vectors()
+
+
+def test_names_are_numbered_by_first_appearance():
+    names = np.array([70, -1, 5, 70, 9, -1, 5], np.int64)
+    assert numbered(names).tolist() == [0, -1, 1, 0, 2, -1, 1]
+    assert numbered(np.array([-1, -1])).tolist() == [-1, -1]
+    assert numbered(np.empty(0, np.int64)).tolist() == []

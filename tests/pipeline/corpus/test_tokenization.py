@@ -1,0 +1,91 @@
+import pytest
+from tokenizers import BertWordPieceTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from pipeline.corpus.tokenization import Encoding, train_wordpiece
+from pipeline.foundation.errors import SpeechkdError
+
+TEXTS = ["The cat sat on the mat", "a dog RAN under the mat", "é – 你好 ok"] * 5
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_wordpiece(lambda: TEXTS, 120, lowercase=True, max_tokens=16)
+
+
+def test_training_is_the_same_each_time():
+    """Many pairs that are equally frequent, so that every tie has to be broken the same way."""
+    texts = ["".join(chr(97 + (i * j) % 26) for j in range(2, 9)) for i in range(300)]
+    first = train_wordpiece(lambda: texts, 200, lowercase=True, max_tokens=16).get_vocab()
+    assert len(first) == 200
+    for _ in range(5):
+        assert (
+            train_wordpiece(lambda: iter(texts), 200, lowercase=True, max_tokens=16).get_vocab()
+            == first
+        )
+
+
+@pytest.mark.parametrize("pieces", range(4))
+def test_pieces_are_those_that_the_trainer_finds(pieces):
+    """Numbering the letters first changes which numbers pieces have, not which pieces there are.
+
+    No two pairs are equally frequent here: among such ones the library's own trainer chooses
+    differently from run to run, and so is no reference.
+    """
+    texts = ["ab"] * 5 + ["abc"] * 3 + ["de"] * 2
+    size = 5 + 8 + pieces  # special tokens, five letters, and the three that stand inside words
+    trained = BertWordPieceTokenizer(lowercase=True)
+    trained.train_from_iterator(texts, vocab_size=size, min_frequency=0, show_progress=False)
+    ours = train_wordpiece(lambda: texts, size, lowercase=True, max_tokens=16)
+    assert set(trained.get_vocab()) == set(ours.get_vocab())
+    assert {"ab", "abc", "de"} & set(ours.get_vocab()) == set(["ab", "abc", "de"][:pieces])
+
+
+def test_saved_tokenizer_loads_with_auto_tokenizer_and_reads_the_same(tokenizer, tmp_path):
+    tokenizer.save_pretrained(tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    for text in [*TEXTS, "", "unseen zzz Cat"]:
+        assert loaded(text)["input_ids"] == tokenizer(text)["input_ids"]
+    assert loaded.model_max_length == 16
+    assert loaded.mask_token_id == tokenizer.mask_token_id == 4
+
+
+def test_case_is_kept_or_dropped():
+    for lowercase in (True, False):
+        made = train_wordpiece(lambda: TEXTS, 120, lowercase=lowercase, max_tokens=16)
+        assert (made("CAT")["input_ids"] == made("cat")["input_ids"]) == lowercase
+
+
+def test_vocabulary_is_at_most_what_was_asked_for(tokenizer):
+    assert len(tokenizer) <= 120
+    assert len(train_wordpiece(lambda: TEXTS, 40, lowercase=True, max_tokens=16)) == 40
+
+
+def test_encoding_is_the_tokenizers_own_truncation(tokenizer):
+    encode = Encoding(tokenizer, 7)
+    texts = [*TEXTS, "", "the " * 50]
+    got = encode(texts)
+    wanted = tokenizer(texts, truncation=True, max_length=7)["input_ids"]
+    assert got.ids_N.tolist() == [i for ids in wanted for i in ids]
+    assert got.lengths_B.tolist() == [len(ids) for ids in wanted]
+    assert got.truncated == sum(len(tokenizer(t)["input_ids"]) > 7 for t in texts)
+    assert len(encode([]).ids_N) == 0
+
+
+def test_a_tokenizer_saved_while_cutting_and_padding_does_neither_here(tokenizer, tmp_path):
+    tokenizer.save_pretrained(tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    loaded.backend_tokenizer.enable_truncation(3)
+    loaded.backend_tokenizer.enable_padding(length=30)
+    assert Encoding(loaded, 7)(TEXTS).ids_N.tolist() == Encoding(tokenizer, 7)(TEXTS).ids_N.tolist()
+
+
+def test_tokenizer_without_mask_token_is_refused(tokenizer):
+    bare = PreTrainedTokenizerFast(tokenizer_object=tokenizer._tokenizer)
+    with pytest.raises(SpeechkdError, match="no mask token"):
+        Encoding(bare, 16)
+
+
+def test_no_room_for_text_is_refused(tokenizer):
+    with pytest.raises(SpeechkdError, match="no room"):
+        Encoding(tokenizer, 2)

@@ -1,0 +1,82 @@
+import numpy as np
+import torch
+from scipy import stats
+
+from pipeline.corpus.vectors import Vectors, controlled, normal, without_vectors
+from pipeline.distillation.objectives import TeacherStatistics
+
+WIDTH = 5
+
+
+def made_up(stored=200, clips=120):
+    source = torch.Generator().manual_seed(0)
+    stored_SE = torch.randn(stored, WIDTH, generator=source).half()
+    place_C = torch.randperm(stored, generator=source)[:clips]
+    wide = stored_SE.double()
+    return Vectors(
+        stored_SE, place_C, TeacherStatistics(3 + wide.mean(0), 7 * wide.std(0, correction=0))
+    )
+
+
+def test_a_clip_has_its_own_vector():
+    vectors = made_up()
+    some = torch.tensor([7, 0, 119, 7])
+    assert vectors.of(some).equal(vectors.stored_SE[vectors.place_C[some]])
+
+
+def test_shuffled_is_one_cycle_through_the_clips():
+    vectors = made_up()
+    shuffled = controlled(vectors, "shuffled", seed=4)
+    assert sorted(shuffled.place_C.tolist()) == sorted(vectors.place_C.tolist())
+    follows = dict(zip(vectors.place_C.tolist(), shuffled.place_C.tolist(), strict=True))
+    here, steps = int(vectors.place_C[0]), 0
+    while steps == 0 or here != int(vectors.place_C[0]):
+        here, steps = follows[here], steps + 1
+    assert steps == 120
+    assert not shuffled.place_C.equal(controlled(vectors, "shuffled", seed=5).place_C)
+
+
+def test_random_has_the_teachers_mean_and_spread_and_repeats():
+    vectors = made_up(stored=20_000, clips=20_000)
+    random = controlled(vectors, "random", seed=4)
+    every = torch.arange(20_000)
+    found = random.of(every)
+    assert found.dtype == vectors.stored_SE.dtype
+    np.testing.assert_allclose(found.double().mean(0), random.statistics.mean_E, atol=0.2)
+    np.testing.assert_allclose(found.double().std(0), random.statistics.std_E, rtol=0.02)
+    assert random.of(torch.tensor([9, 3])).equal(found[[9, 3]])
+    assert not controlled(vectors, "random", seed=5).of(every).equal(found)
+
+
+def test_noise_is_normal_and_without_any_pattern():
+    noise = normal(torch.arange(4000), 50, seed=2**63 - 7)
+    assert noise.isfinite().all()
+    flat = noise.flatten().numpy()
+    assert stats.kstest(flat, "norm").pvalue > 0.01
+    for other in (
+        normal(torch.arange(4000), 50, seed=2**63 - 8).flatten().numpy(),
+        np.roll(flat, 1),
+        np.roll(flat, 50),
+    ):
+        assert abs(np.corrcoef(flat, other)[0, 1]) < 0.01
+
+
+def test_mixing_is_splitmix64():
+    from pipeline.corpus.vectors import _mixed
+
+    def reference(number):
+        mask = 2**64 - 1
+        z = number * 0x9E3779B97F4A7C15 & mask
+        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & mask
+        z = (z ^ z >> 27) * 0x94D049BB133111EB & mask
+        return z ^ z >> 31
+
+    numbers = [0, 1, 2, 12345, 2**62 + 99]
+    found = [int(x) % 2**64 for x in _mixed(torch.tensor(numbers))]
+    assert found == [reference(n) for n in numbers]
+    # the generator of Vigna's splitmix64.c with state 0 gives this first
+    assert found[1] == 0xE220A8397B1DCDAF
+
+
+def test_without_vectors_there_is_nothing():
+    assert without_vectors(torch.arange(9)).of(torch.tensor([1, 8])).shape == (2, 0)

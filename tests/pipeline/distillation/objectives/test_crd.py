@@ -1,0 +1,156 @@
+"""CRD against Eqs. 4 and 5 written out with exponentials, pair by pair."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional
+
+from pipeline.distillation.objectives.crd import CHUNK, negative_sum
+from tests.helpers.kd_batches import make_batch, make_objective
+
+
+def naive(batch, temperature, bias_of):
+    """−log φ⁺ − Σ log(1 − φ⁻) with φ = e^{u} / (e^{u} + e^{−bias}), averaged over tokens."""
+    teachers = [
+        (v, int(r), int(g))
+        for v, r, g in zip(batch.teacher_BE, batch.row_B, batch.recording_B, strict=True)
+    ]
+    extra = []
+    if batch.negative_KE is not None:
+        extra = [
+            (v, int(r), int(g))
+            for v, r, g in zip(
+                batch.negative_KE, batch.negative_row_K, batch.negative_recording_K, strict=True
+            )
+        ]
+    total = 0.0
+    for state_D, clip in zip(batch.states_ND, batch.clip_N, strict=True):
+        own, row, recording = teachers[clip]
+        negatives = [
+            v
+            for v, r, g in teachers + extra
+            if r != row and not (g == recording and recording >= 0)
+        ]
+        bias = bias_of(len(negatives))
+
+        def phi(vector, state_D=state_D, bias=bias):
+            u = float(functional.cosine_similarity(state_D, vector, dim=0)) / temperature
+            return math.exp(u) / (math.exp(u) + math.exp(-bias))
+
+        total -= math.log(phi(own)) + sum(math.log(1 - phi(v)) for v in negatives)
+    return total / len(batch.clip_N)
+
+
+@pytest.mark.parametrize("negatives", [0, 7])
+def test_paper_bias_is_equations_4_and_5(negatives):
+    batch = make_batch(negatives=negatives)
+    got = make_objective("crd", crd_bias="paper", temperature=0.3)(batch)
+    wanted = naive(batch, 0.3, lambda count: math.log(1000 / count))
+    assert float(got) == pytest.approx(wanted, rel=1e-10)
+
+
+@pytest.mark.parametrize("negatives", [0, 7])
+def test_calibrated_bias_is_the_prior_over_the_mean_of_chance_pairs(negatives):
+    batch = make_batch(negatives=negatives)
+    scores = [
+        math.exp(float(functional.cosine_similarity(s, t, dim=0)) / 0.3)
+        for s, clip in zip(batch.states_ND, batch.clip_N, strict=True)
+        for b, t in enumerate(batch.teacher_BE)
+        if b != clip
+    ]
+    log_mean = math.log(sum(scores) / len(scores))
+    got = make_objective("crd", temperature=0.3)(batch)
+    wanted = naive(batch, 0.3, lambda count: -math.log(count) - log_mean)
+    assert float(got) == pytest.approx(wanted, rel=1e-6)
+
+
+def test_calibration_is_that_of_the_first_training_batch_and_is_saved():
+    first, second = make_batch(seed=0), make_batch(seed=1)
+    objective = make_objective("crd", temperature=0.3)
+    objective.eval()
+    objective(second)
+    assert objective.log_mean.isnan().all(), "evaluating must not calibrate"
+    objective.train()
+    objective(first)
+    kept = objective.log_mean.clone()
+    objective(second)
+    assert objective.log_mean.equal(kept)
+    assert "log_mean" in objective.state_dict()
+
+
+def test_clips_of_one_recording_and_repeated_clips_are_no_negatives():
+    batch = make_batch(negatives=4)
+    batch = replace(
+        batch,
+        recording_B=torch.tensor([7, 7, 8, -1, -1]),
+        row_B=torch.tensor([0, 1, 2, 3, 3]),
+        negative_row_K=torch.tensor([2, 50, 51, 52]),
+        negative_recording_K=torch.tensor([8, 7, -1, 9]),
+    )
+    got = make_objective("crd", crd_bias="paper", temperature=0.3)(batch)
+    wanted = naive(batch, 0.3, lambda count: math.log(1000 / count))
+    assert float(got) == pytest.approx(wanted, rel=1e-10)
+    assert batch.rivals_BB().tolist()[0] == [False, False, True, True, True]
+    assert batch.rivals_BB().tolist()[3] == [True, True, True, False, False]
+
+
+def test_symmetric_adds_the_teachers_choice_among_clip_means():
+    batch = make_batch()
+    one_way = make_objective("crd", crd_bias="paper", temperature=0.3)(batch)
+    both = make_objective("crd", crd_bias="paper", temperature=0.3, crd_symmetric=True)(batch)
+    unit_ND = functional.normalize(batch.states_ND, dim=-1)
+    mean_BD = torch.stack([unit_ND[batch.clip_N == b].mean(0) for b in range(5)])
+    turned = replace(
+        batch,
+        states_ND=batch.teacher_BE,
+        teacher_BE=mean_BD,
+        clip_N=torch.arange(5),
+        weight_N=torch.ones(5),
+    )
+    wanted = naive(turned, 0.3, lambda count: math.log(1000 / count))
+    assert float(both - one_way) == pytest.approx(wanted, rel=1e-10)
+
+
+@pytest.mark.parametrize("count", [1, 5, CHUNK + 3])
+def test_sum_over_extra_negatives_and_its_gradient(count):
+    generator = torch.Generator().manual_seed(0)
+    student_NE = torch.randn(9, 4, generator=generator, dtype=torch.float64, requires_grad=True)
+    bias_N = torch.randn(9, generator=generator, dtype=torch.float64, requires_grad=True)
+    teacher_KE = torch.randn(count, 4, generator=generator, dtype=torch.float64)
+    rival_BK = torch.rand(3, count, generator=generator) < 0.7
+    clip_N = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2])
+    weight_N = torch.rand(9, generator=generator, dtype=torch.float64)
+
+    def plain():
+        logit_NK = student_NE @ teacher_KE.T + bias_N[:, None]
+        return (functional.softplus(logit_NK) * rival_BK[clip_N]).sum(1)
+
+    def ours():
+        return negative_sum(student_NE, bias_N, teacher_KE, rival_BK, clip_N)
+
+    torch.testing.assert_close(ours(), plain(), rtol=1e-12, atol=1e-12)
+    for ours_gradient, plain_gradient in zip(
+        torch.autograd.grad((ours() * weight_N).sum(), [student_NE, bias_N]),
+        torch.autograd.grad((plain() * weight_N).sum(), [student_NE, bias_N]),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours_gradient, plain_gradient, rtol=1e-10, atol=1e-12)
+
+
+def test_a_batch_of_one_clip_has_no_negatives_and_stays_finite():
+    batch = make_batch(lengths=(4,))
+    for bias in ("calibrated", "paper", "learned"):
+        loss = make_objective("crd", crd_bias=bias)(batch)
+        assert loss.isfinite()
+
+
+def test_learned_bias_is_trained_and_the_others_are_not():
+    assert make_objective("crd", crd_bias="learned").learned.requires_grad
+    assert not make_objective("crd").learned.requires_grad
+
+
+def test_paper_bias_warns():
+    assert "WARNING" in make_objective("crd", crd_bias="paper").notices()[0]
+    assert make_objective("crd").notices() == []

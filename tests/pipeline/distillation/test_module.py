@@ -1,0 +1,181 @@
+"""A whole step, packed, against the usual padded one written out with Hugging Face alone."""
+
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional
+from transformers import AutoModelForMaskedLM
+
+from pipeline.corpus.batches import Batches
+from pipeline.corpus.corpus import read_corpus
+from pipeline.corpus.masking import Masking
+from pipeline.corpus.tokenization import train_wordpiece
+from pipeline.distillation.module import Distillation, View
+from pipeline.distillation.objectives import OBJECTIVES, Options
+from pipeline.models.student import Student
+from tests.helpers.caches import make_cache
+from tests.pipeline.models.test_packing import CONFIGS
+
+
+@pytest.fixture(scope="module")
+def corpus_and_tokenizer(tmp_path_factory):
+    cache = make_cache(tmp_path_factory.mktemp("step") / "cache", [60])
+    texts = cache.samples().texts
+    tokenizer = train_wordpiece(lambda: texts, 99, lowercase=True, max_tokens=16)
+    corpus = read_corpus(cache, tokenizer, max_tokens=16, held_out_share=0.1, seed=0)
+    return corpus, tokenizer
+
+
+def make(corpus_and_tokenizer, kind, kd, view=None, gamma=3.0):
+    corpus, tokenizer = corpus_and_tokenizer
+    torch.manual_seed(0)
+    config = deepcopy(CONFIGS[kind])
+    student = Student(AutoModelForMaskedLM.from_config(config))
+    options = Options(nst_pattern="vector")
+    objectives = {name: OBJECTIVES[name](32, 8, corpus.vectors.statistics, options) for name in kd}
+    module = Distillation(student, objectives, dict.fromkeys(kd, gamma), view or View())
+    masking = Masking.of(tokenizer, 0.15, torch.device("cpu"))
+    return module.eval(), Batches(corpus, masking, 12, seed=1).epoch(0)(1)
+
+
+def padded(packed, values_N, fill):
+    values_BL = torch.full(packed.grid_BL.shape, fill, dtype=values_N.dtype)
+    values_BL[packed.valid_BL] = values_N
+    return values_BL
+
+
+def the_usual_way(module, batch, corpus, pad_id):
+    """Padded forward, labels of -100, the head on every position; nst by its cosine."""
+    model = module.student.model
+    model.set_attn_implementation("sdpa")
+    labels_N = torch.full_like(batch.shown_N, -100)
+    labels_N[batch.chosen_K] = batch.packed.ids_N[batch.chosen_K]
+    mask_BL = batch.packed.valid_BL.long()
+    out = model(
+        input_ids=padded(batch.packed, batch.shown_N, pad_id),
+        attention_mask=mask_BL,
+        labels=padded(batch.packed, labels_N, -100),
+        output_hidden_states=True,
+    )
+    hidden_BLD = out.hidden_states[-1]
+    objective = module.objectives["nst"]
+    projected_BLE = objective.projection(hidden_BLD)
+    teacher_BE = corpus.vectors.of(batch.clip_B)
+    cosine_BL = functional.cosine_similarity(projected_BLE, teacher_BE[:, None], dim=-1)
+    kd = (2 * (1 - cosine_BL**2) * mask_BL).sum() / mask_BL.sum()
+    return out.loss, kd
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_losses_and_gradients_of_a_packed_step_are_those_of_the_padded_one(
+    corpus_and_tokenizer, kind
+):
+    corpus, _ = corpus_and_tokenizer
+    module, batch = make(corpus_and_tokenizer, kind, ["nst"])
+    losses = module(batch)
+    losses["loss"].backward()
+
+    reference, _ = make(corpus_and_tokenizer, kind, ["nst"])
+    mlm, kd = the_usual_way(reference, batch, corpus, reference.student.model.config.pad_token_id)
+    (mlm + 3 * kd).backward()
+
+    torch.testing.assert_close(losses["loss/mlm"], mlm, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(losses["loss/nst"], kd, atol=1e-5, rtol=1e-5)
+    wanted = {n: p.grad for n, p in reference.named_parameters() if p.grad is not None}
+    got = {n: p.grad for n, p in module.named_parameters() if p.grad is not None}
+    assert got.keys() == wanted.keys()
+    for name, gradient in got.items():
+        torch.testing.assert_close(gradient, wanted[name], atol=1e-5, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("kd", [[], ["nst"], ["crd"], ["infonce", "l1", "cosine"]])
+def test_loss_is_mlm_plus_the_weighted_objectives(corpus_and_tokenizer, kd):
+    module, batch = make(corpus_and_tokenizer, "bert", kd)
+    losses = module(batch)
+    assert set(losses) >= {"loss", "loss/mlm", *(f"loss/{name}" for name in kd)}
+    wanted = losses["loss/mlm"] + 3 * sum(losses[f"loss/{name}"] for name in kd)
+    torch.testing.assert_close(losses["loss"], wanted)
+    if kd:
+        torch.testing.assert_close(
+            losses["loss/kd"], sum(losses[f"loss/{name}"] for name in kd), msg="raw"
+        )
+
+
+def kd_gradient(module, batch, corpus):
+    """Gradient of the objective alone, at the student's word embeddings."""
+    losses = module(batch)
+    (gradient,) = torch.autograd.grad(
+        losses["loss/kd"], [module.student.encoder.get_input_embeddings().weight]
+    )
+    return losses["loss/kd"], gradient
+
+
+def test_clean_pass_shows_the_objectives_no_mask(corpus_and_tokenizer):
+    corpus, tokenizer = corpus_and_tokenizer
+    for sees, expected in (("masked", True), ("clean", False)):
+        module, batch = make(corpus_and_tokenizer, "bert", ["nst"], View(sees=sees))
+        _, gradient = kd_gradient(module, batch, corpus)
+        assert bool(gradient[tokenizer.mask_token_id].any()) == expected
+
+
+@pytest.mark.parametrize("tokens", ["all", "mean"])
+def test_special_tokens_count_only_if_asked(corpus_and_tokenizer, tokens):
+    for special in (True, False):
+        module, batch = make(
+            corpus_and_tokenizer, "bert", ["cosine"], View(tokens, special=special)
+        )
+        hidden_ND = torch.randn(len(batch.clip_N), 32)
+        plain = module.objectives["cosine"](module.pairs(hidden_ND, batch))
+        noisy_ND = torch.where(batch.special_N[:, None], 9 * torch.randn_like(hidden_ND), hidden_ND)
+        noisy = module.objectives["cosine"](module.pairs(noisy_ND, batch))
+        assert torch.equal(plain, noisy) != special
+
+
+def test_cls_and_mean_give_one_vector_a_clip(corpus_and_tokenizer):
+    module, batch = make(corpus_and_tokenizer, "bert", ["cosine"])
+    hidden_ND = torch.randn(len(batch.clip_N), 32)
+    packed = batch.packed
+    for tokens in ("cls", "mean"):
+        module.view = View(tokens)
+        pairs = module.pairs(hidden_ND, batch)
+        assert pairs.clip_N.tolist() == list(range(12))
+        for clip in range(12):
+            mine_LD = hidden_ND[packed.sequence_N == clip]
+            wanted_D = mine_LD[0] if tokens == "cls" else mine_LD.mean(0)
+            torch.testing.assert_close(pairs.states_ND[clip], wanted_D)
+
+
+def test_measured_ratio_is_that_of_gradients_at_the_hidden_states(corpus_and_tokenizer):
+    module, batch = make(corpus_and_tokenizer, "bert", ["l1"])
+    plain, measured = module(batch), module(batch, measure=True)
+    torch.testing.assert_close(plain["loss"], measured["loss"])
+    hidden_ND = module.student(batch.packed.with_ids(batch.shown_N)).detach().requires_grad_()
+    logits = module.student.masked_lm_logits(hidden_ND[batch.chosen_K])
+    mlm = functional.cross_entropy(logits, batch.packed.ids_N[batch.chosen_K])
+    kd = 3 * module.objectives["l1"](module.pairs(hidden_ND, batch))
+    for name, loss in (("mlm", mlm), ("kd", kd)):
+        (gradient,) = torch.autograd.grad(loss, hidden_ND)
+        torch.testing.assert_close(measured[f"gradient/{name}"], gradient.norm())
+    assert "gradient/mlm" not in plain
+
+
+def test_measured_cosine_and_its_baseline(corpus_and_tokenizer):
+    """A student at its teacher scores 1; the mean vector's score does not depend on the student."""
+    corpus, _ = corpus_and_tokenizer
+    module, batch = make(corpus_and_tokenizer, "bert", ["cosine"])
+    objective = module.objectives["cosine"]
+    objective.projection = torch.nn.Identity()
+    teacher_BE = objective.teacher(corpus.vectors.of(batch.clip_B))
+    pairs = module.pairs(teacher_BE[batch.clip_N], batch)
+    from pipeline.distillation.module import nearness
+
+    got = nearness("cosine", objective, pairs.states_ND, pairs)
+    assert float(got["cosine/cosine"]) == pytest.approx(1, abs=1e-5)
+    assert float(got["cosine/cosine_mean_vector"]) < 0.6
+    collapsed = replace(pairs, states_ND=torch.ones_like(pairs.states_ND))
+    flat = nearness("cosine", objective, collapsed.states_ND, collapsed)
+    assert float(flat["spread/cosine"]) == pytest.approx(0, abs=1e-5)
+    assert float(got["spread/cosine"]) == pytest.approx(1, abs=1e-5)
+    torch.testing.assert_close(got["cosine/cosine_mean_vector"], flat["cosine/cosine_mean_vector"])

@@ -1,0 +1,101 @@
+"""The log-mel against Hugging Face's own `WhisperFeatureExtractor`."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.extraction.mel import LONGEST_WAVE, LogMel
+from pipeline.foundation.units import CLIP_SAMPLES, SAMPLE_RATE_HZ
+
+transformers = pytest.importorskip("transformers")
+MEL = {n: LogMel(n) for n in (80, 128)}
+REFERENCE = {n: transformers.WhisperFeatureExtractor(feature_size=n) for n in (80, 128)}
+
+
+def reference(wave_S: np.ndarray, n_mels: int = 80) -> np.ndarray:
+    return REFERENCE[n_mels](wave_S, sampling_rate=SAMPLE_RATE_HZ)["input_features"][0]
+
+
+def worst_difference(wave_S: np.ndarray, n_mels: int = 80) -> float:
+    mel_MF = MEL[n_mels](torch.from_numpy(wave_S.astype(np.float32))[None])[0].numpy()
+    assert mel_MF.shape == (n_mels, 3000)
+    return float(np.abs(mel_MF - reference(wave_S, n_mels)).max())
+
+
+def chirp(samples: int) -> np.ndarray:
+    time = np.arange(samples) / SAMPLE_RATE_HZ
+    return 0.7 * np.sin(2 * np.pi * (50 + 250 * time) * time)
+
+
+def noise(samples: int, level: float = 0.1) -> np.ndarray:
+    return np.random.default_rng(samples).standard_normal(samples) * level
+
+
+@pytest.mark.parametrize("n_mels", [80, 128])
+@pytest.mark.parametrize(
+    "wave_S",
+    [
+        np.zeros(CLIP_SAMPLES),
+        np.zeros(1),
+        noise(CLIP_SAMPLES),
+        noise(CLIP_SAMPLES, 1e-6),
+        chirp(CLIP_SAMPLES),
+        chirp(12_345),
+        np.full(40_000, 0.5),
+        np.sign(chirp(80_000)),
+        np.eye(1, 5_000, 4_999)[0],
+        noise(LONGEST_WAVE),
+    ],
+    ids=[
+        "silence",
+        "silence of one sample",
+        "noise of 15 s",
+        "faint noise",
+        "chirp of 15 s",
+        "short chirp",
+        "constant",
+        "full-scale square wave",
+        "click at the very end",
+        "longest possible",
+    ],
+)
+def test_equals_hugging_face(wave_S, n_mels):
+    assert worst_difference(wave_S, n_mels) < 1e-4
+
+
+@pytest.mark.parametrize(
+    "samples", [1, 2, 159, 160, 161, 199, 200, 201, 202, 399, 400, 401, 16_000, 239_999, 240_000]
+)
+def test_equals_hugging_face_at_every_awkward_length(samples):
+    assert worst_difference(noise(samples)) < 1e-4
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 60_000), st.floats(1e-7, 1.0), st.integers(0, 2**31))
+def test_equals_hugging_face_for_random_lengths_and_levels(samples, level, seed):
+    wave_S = np.random.default_rng(seed).uniform(-level, level, samples)
+    assert worst_difference(wave_S) < 1e-4
+
+
+def test_a_clip_does_not_depend_on_the_clips_beside_it():
+    quiet_S, loud_S = noise(30_000, 1e-3), chirp(CLIP_SAMPLES)
+    batch_BS = torch.zeros(3, CLIP_SAMPLES)
+    batch_BS[0, :30_000] = torch.from_numpy(quiet_S)
+    batch_BS[1] = torch.from_numpy(loud_S)
+    mel_BMF = MEL[80](batch_BS).numpy()
+    assert np.abs(mel_BMF[0] - reference(quiet_S)).max() < 1e-4
+    assert np.abs(mel_BMF[1] - reference(loud_S)).max() < 1e-4
+    assert np.all(mel_BMF[2] == -1.5)  # silence: (log10(1e-10) + 4) / 4
+
+
+def test_fewer_frames_are_the_first_of_all_frames():
+    wave_BS = torch.from_numpy(chirp(CLIP_SAMPLES)).float()[None]
+    assert torch.equal(MEL[80](wave_BS, frames=1500), MEL[80](wave_BS)[..., :1500])
+
+
+@pytest.mark.parametrize("samples", [0, LONGEST_WAVE + 1])
+def test_impossible_lengths_are_refused(samples):
+    with pytest.raises(ValueError, match=r"samples; 1 to"):
+        MEL[80](torch.zeros(1, samples))

@@ -1,0 +1,126 @@
+from copy import deepcopy
+
+import pytest
+import torch
+import torch._dynamo
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForMaskedLM
+
+from pipeline.models.compiled import Shape, _Filled, compiled, fill, missing_for_compiling
+from pipeline.models.packing import Band, Bands, encode_packed, pack
+from pipeline.models.student import Student
+from tests.pipeline.models.test_packing import CONFIGS
+
+SHAPE = Shape(sequences=5, tokens=64, longest=20)
+MISSING = missing_for_compiling("cpu")
+
+
+def make_student(kind):
+    torch.manual_seed(0)
+    return Student(AutoModelForMaskedLM.from_config(deepcopy(CONFIGS[kind]))).eval()
+
+
+def make_packed(lengths):
+    source = torch.Generator().manual_seed(1)
+    return pack(torch.randint(5, 99, (sum(lengths),), generator=source), torch.tensor(lengths))
+
+
+def filled_forward(student, packed):
+    ids_N, offset_N, source_G, place_N, valid_BL = fill(packed, SHAPE)
+    band = Band(SHAPE.sequences + 1, SHAPE.longest, valid_BL)
+    hidden_ND = encode_packed(
+        student.encoder, _Filled(ids_N, offset_N, Bands((band,), source_G, place_N))
+    )
+    return hidden_ND[: len(packed.ids_N)]
+
+
+def states_and_gradients(student, forward, packed):
+    student.zero_grad()
+    hidden_ND = forward(packed)
+    weight_ND = torch.randn(hidden_ND.shape, generator=torch.Generator().manual_seed(2))
+    (hidden_ND * weight_ND).sum().backward()
+    found = {n: p.grad.clone() for n, p in student.named_parameters() if p.grad is not None}
+    return hidden_ND.detach(), found
+
+
+def assert_same(student, forward, packed):
+    hidden_ND, gradients = states_and_gradients(student, student, packed)
+    filled_ND, filled_gradients = states_and_gradients(student, forward, packed)
+    torch.testing.assert_close(filled_ND, hidden_ND, atol=1e-5, rtol=1e-5)
+    assert filled_gradients.keys() == gradients.keys()
+    for name, gradient in gradients.items():
+        scale = float(gradient.abs().max())
+        torch.testing.assert_close(
+            filled_gradients[name], gradient, atol=1e-5 * max(scale, 1), rtol=1e-4, msg=name
+        )
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("lengths", [[3, 5, 20, 1, 7], [1], [20, 20, 20, 2, 2], [4, 4]])
+def test_filling_up_changes_neither_states_nor_gradients(kind, lengths):
+    student = make_student(kind)
+    assert_same(student, lambda packed: filled_forward(student, packed), make_packed(lengths))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=5).filter(lambda x: sum(x) <= 64))
+def test_every_batch_has_the_same_shape(lengths):
+    packed = make_packed(lengths)
+    assert SHAPE.holds(packed)
+    shapes = [tuple(tensor.shape) for tensor in fill(packed, SHAPE)]
+    assert shapes == [(64,), (64,), (120,), (64,), (6, 20)]
+
+
+@pytest.mark.parametrize("lengths", [[1] * 6, [20, 20, 20, 5], [21]])
+def test_what_does_not_fit_is_known(lengths):
+    assert not SHAPE.holds(make_packed(lengths))
+
+
+@pytest.mark.parametrize(
+    ("device", "variable", "names"), [("cpu", "CXX", "g++"), ("cuda", "CC", "gcc or clang")]
+)
+def test_what_compiling_lacks_is_told(device, variable, names, monkeypatch, tmp_path):
+    (tmp_path / "Python.h").touch()
+    for name in ("g++", "clang", "mycc"):
+        (tmp_path / name).touch(mode=0o755)
+    monkeypatch.setattr("sysconfig.get_config_var", {"INCLUDEPY": str(tmp_path)}.__getitem__)
+    monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert missing_for_compiling(device) == ""
+    monkeypatch.setenv(variable, "mycc -m64")
+    assert missing_for_compiling(device) == ""
+    monkeypatch.setenv(variable, "nocc -m64")
+    assert missing_for_compiling(device) == "the compiler nocc -m64"
+    monkeypatch.delenv(variable)
+    monkeypatch.setenv("PATH", "")
+    assert missing_for_compiling(device) == f"the compiler {names}"
+    (tmp_path / "Python.h").unlink()
+    assert missing_for_compiling(device) == f"the compiler {names} and {tmp_path}/Python.h"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(MISSING != "", reason=f"needs {MISSING}")
+@pytest.mark.parametrize("kind", ["bert", "modernbert"])
+def test_compiled_once_for_all_batches(kind):
+    student = make_student(kind)
+    fast = compiled(student.encoder, SHAPE)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    for lengths in ([3, 5, 20, 1, 7], [20, 1, 2, 3, 4], [20, 20, 20, 2, 2], [4, 4]):
+        assert_same(student, fast, make_packed(lengths))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    assert_same(student, fast, make_packed([21, 3]))  # does not fit, and works all the same
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_compiled_on_a_gpu(kind):
+    student = make_student(kind).cuda()
+    fast = compiled(student.encoder, SHAPE)
+    for lengths in ([3, 5, 20, 1, 7], [4, 4]):
+        packed = make_packed(lengths)
+        on_gpu = pack(packed.ids_N.cuda(), packed.lengths_B.cuda())
+        with torch.no_grad():
+            torch.testing.assert_close(fast(on_gpu), student(on_gpu), atol=1e-4, rtol=1e-4)

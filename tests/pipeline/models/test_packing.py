@@ -1,0 +1,131 @@
+from copy import deepcopy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import (
+    AutoModelForMaskedLM,
+    BertConfig,
+    DistilBertConfig,
+    ModernBertConfig,
+    RobertaConfig,
+)
+
+from pipeline.models.packing import BAND_TOKENS, pack
+from pipeline.models.student import Student
+
+SMALL = {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+CONFIGS = {
+    "bert": BertConfig(intermediate_size=64, **SMALL),
+    "roberta": RobertaConfig(intermediate_size=64, pad_token_id=1, **SMALL),
+    "distilbert": DistilBertConfig(vocab_size=99, dim=32, n_layers=2, n_heads=4, hidden_dim=64),
+    # four layers, so that global and local attention (three tokens to each side) both occur
+    "modernbert": ModernBertConfig(
+        intermediate_size=64,
+        **{**SMALL, "num_hidden_layers": 4},
+        pad_token_id=0,
+        bos_token_id=2,
+        eos_token_id=3,
+        cls_token_id=2,
+        sep_token_id=3,
+        local_attention=6,
+    ),
+}
+
+
+def make_batch(lengths, pad_id):
+    lengths_B = torch.tensor(lengths)
+    ids_N = torch.randint(
+        5, 99, (int(lengths_B.sum()),), generator=torch.Generator().manual_seed(1)
+    )
+    packed = pack(ids_N, lengths_B)
+    padded_BL = torch.full(packed.grid_BL.shape, pad_id)
+    padded_BL[packed.valid_BL] = ids_N
+    return packed, padded_BL
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("lengths", [[1], [5, 17, 1, 30], [8, 8, 8]])
+def test_packed_equals_hugging_faces_padded_forward(kind, lengths):
+    torch.manual_seed(0)
+    model = AutoModelForMaskedLM.from_config(deepcopy(CONFIGS[kind])).eval()
+    packed, padded_BL = make_batch(lengths, model.config.pad_token_id)
+    mask = packed.valid_BL.long()
+    with torch.no_grad():
+        hidden = model.base_model(input_ids=padded_BL, attention_mask=mask).last_hidden_state
+        logits = model(input_ids=padded_BL, attention_mask=mask).logits
+        student = Student(model)
+        states_ND = student(packed)
+        torch.testing.assert_close(states_ND, hidden[packed.valid_BL], atol=1e-5, rtol=1e-5)
+        chosen = torch.tensor([0, len(states_ND) - 1])
+        torch.testing.assert_close(
+            student.masked_lm_logits(states_ND[chosen]),
+            logits[packed.valid_BL][chosen],
+            atol=1e-5,
+            rtol=1e-5,
+        )
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_gradients_equal_hugging_faces_padded_ones(kind):
+    def gradients(loss_of):
+        torch.manual_seed(0)
+        model = AutoModelForMaskedLM.from_config(deepcopy(CONFIGS[kind])).eval()
+        packed, padded_BL = make_batch([4, 9, 2], model.config.pad_token_id)
+        targets = packed.ids_N.roll(1)
+        torch.nn.functional.cross_entropy(loss_of(model, packed, padded_BL), targets).backward()
+        return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+    padded = gradients(
+        lambda model, packed, padded_BL: model(
+            input_ids=padded_BL, attention_mask=packed.valid_BL.long()
+        ).logits[packed.valid_BL]
+    )
+
+    def through_student(model, packed, _):
+        student = Student(model)
+        return student.masked_lm_logits(student(packed))
+
+    ours = gradients(through_student)
+    assert ours.keys() == padded.keys()
+    for name, gradient in ours.items():
+        torch.testing.assert_close(gradient, padded[name], atol=1e-5, rtol=1e-4, msg=name)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=8))
+def test_packing_puts_each_token_where_it_says(lengths):
+    ids_N = torch.arange(sum(lengths))
+    packed = pack(ids_N, torch.tensor(lengths))
+    for b, sequence in enumerate(ids_N.split(lengths)):
+        assert packed.ids_N[packed.grid_BL[b, : lengths[b]]].equal(sequence)
+        assert packed.valid_BL[b].sum() == lengths[b]
+    assert packed.grid_BL[packed.sequence_N, packed.offset_N].equal(ids_N)
+    assert packed.starts_B.equal(torch.tensor(lengths).cumsum(0) - torch.tensor(lengths))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=8))
+def test_bands_hold_each_token_once_among_its_own(lengths):
+    packed = pack(torch.arange(sum(lengths)), torch.tensor(lengths))
+    bands = packed.bands
+    assert bands.source_G[bands.place_N].equal(torch.arange(sum(lengths)))
+    assert sum(int(band.valid_BL.sum()) for band in bands.bands) == sum(lengths)
+    held = torch.cat([band.valid_BL.flatten() for band in bands.bands])
+    assert held[bands.place_N].all()
+    start = 0
+    for band in bands.bands:
+        grid = bands.source_G[start : start + band.valid_BL.numel()].view(band.valid_BL.shape)
+        start += grid.numel()
+        for row, valid in zip(grid, band.valid_BL, strict=True):
+            assert len(set(packed.sequence_N[row[valid]].tolist())) == 1
+            assert lengths[packed.sequence_N[row[0]]] == int(valid.sum())
+            assert int(valid.sum()) > band.longest - BAND_TOKENS
+    assert start == len(bands.source_G)
+
+
+@pytest.mark.parametrize("lengths", [[3], [4, 0], [2, 3]])
+def test_lengths_that_do_not_fit_are_refused(lengths):
+    with pytest.raises(ValueError, match="lengths add up to"):
+        pack(torch.arange(4), torch.tensor(lengths))

@@ -1,0 +1,52 @@
+import io
+
+import matplotlib.image
+import pytest
+
+from pipeline.reports import figures
+from pipeline.reports.comparison import Difference
+
+
+def size(png):
+    return matplotlib.image.imread(io.BytesIO(png)).shape[:2]
+
+
+def test_a_control_has_its_objectives_colour_and_a_broken_line():
+    looks = figures.looks(
+        {
+            "none": ("none", False),
+            "crd": ("crd", False),
+            "mixed": ("crd", True),
+            "MiniLM": (None, False),
+        }
+    )
+    assert looks["crd"].colour == looks["mixed"].colour
+    assert (looks["crd"].line, looks["mixed"].line) == ("-", "--")
+    assert len({looks[name].colour for name in ("none", "crd", "MiniLM")}) == 3
+
+
+def test_pictures_grow_with_what_they_hold():
+    one = figures.confusions({"a": [[1, 0], [0, 1]]}, ("x", "y"))
+    many = figures.confusions({str(i): [[1, 0], [0, 1]] for i in range(5)}, ("x", "y"))
+    assert size(many)[0] > 1.5 * size(one)[0]
+    look = figures.looks({"a$b": ("crd", False)})["a$b"]
+    few = {"t": [("a$b", Difference(0.1, 0.0, 0.2, 1, 100), look)]}
+    assert size(figures.gains(few, "none"))[0] > 0
+
+
+@pytest.mark.parametrize("kinds", [(), ("no", "yes")])
+def test_planes_share_one_scale(kinds):
+    points = {"a": ([[0.0, 0.0], [1.0, 1.0]], [0.0, 1.0], 0.5), "b": ([[0.0, 1.0]], [1.0], 0.2)}
+    assert size(figures.planes(points, kinds))[1] > 600
+
+
+def test_losses_of_cells_that_were_cut_at_other_steps_are_drawn():
+    records = [
+        {
+            "task": "t",
+            "checkpoint": {"label": "a"},
+            "curve": [{"step": i, "loss": 1.0} for i in range(n)],
+        }
+        for n in (2, 3)
+    ]
+    assert size(figures.losses(records, figures.looks({"a": (None, False)})))[0] > 0

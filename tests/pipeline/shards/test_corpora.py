@@ -1,0 +1,163 @@
+import os
+
+import pytest
+
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.shards.corpora import open_corpus
+from pipeline.shards.recording_table import Columns
+from pipeline.shards.recordings import Refusal
+
+
+def put(path, text=""):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def said(corpus):
+    return [(entry.key, entry.text) for entry in corpus.read()]
+
+
+def test_folder_of_recordings_with_a_text_beside_each(tmp_path):
+    put(tmp_path / "b" / "vid_1.0_2.5.wav")
+    put(tmp_path / "b" / "vid_1.0_2.5.txt", "\ufeffhello\n")
+    put(tmp_path / "a.FLAC")
+    put(tmp_path / "notes.md")
+    corpus = open_corpus(tmp_path)
+    assert corpus.layout == "folder"
+    refused, entry = corpus.read()
+    assert isinstance(refused, Refusal)
+    assert (refused.key, refused.reason) == ("a", "missing text")
+    assert (entry.key, entry.text, entry.recording) == (
+        "b/vid_1.0_2.5",
+        "hello\n",
+        "b/vid_1.0_2.5",
+    )
+
+
+def test_folder_text_of_another_encoding_or_endless_is_refused_by_name(tmp_path):
+    for name, content in (("a", b"caf\xe9"), ("b", b"x" * 1_000_001), ("c", b"fine")):
+        put(tmp_path / f"{name}.wav")
+        (tmp_path / f"{name}.txt").write_bytes(content)
+    os.mkfifo(tmp_path / "d.fifo")
+    a, b, c = open_corpus(tmp_path).read()
+    assert (a.key, a.reason) == ("a", "unusable text")
+    assert (b.key, b.reason) == ("b", "unusable text")
+    assert c.text == "fine"
+
+
+def test_librispeech(tmp_path):
+    chapter = tmp_path / "test-other" / "84" / "121123"
+    put(chapter / "84-121123.trans.txt", "84-121123-0000 GO DO\n84-121123-0001 YOU HEAR\n")
+    put(chapter / "84-121123-0000.flac")
+    put(chapter / "84-121123-0001.opus")
+    corpus = open_corpus(tmp_path)
+    assert corpus.layout == "librispeech"
+    first, second = corpus.read()
+    assert (first.key, first.text, first.speaker) == ("84-121123-0000", "GO DO", "84")
+    assert first.recording == second.recording == "84-121123"
+    assert first.path == chapter / "84-121123-0000.flac"
+    assert second.path.suffix == ".opus"
+    assert second.where.endswith("84-121123.trans.txt, line 2")
+
+
+def test_ljspeech(tmp_path):
+    text = 'LJ001-0001|In 1455, "so"|In fourteen fifty-five, "so"\nLJ001-0002|Only|\nx|y|z|w\n'
+    put(tmp_path / "metadata.csv", text)
+    put(tmp_path / "wavs" / "LJ001-0001.wav")
+    for source in (tmp_path, tmp_path / "metadata.csv"):
+        corpus = open_corpus(source)
+        assert corpus.layout == "ljspeech"
+        first, second, refused = corpus.read()
+        assert first.text == 'In fourteen fifty-five, "so"'
+        assert (first.recording, first.path) == ("LJ001", tmp_path / "wavs" / "LJ001-0001.wav")
+        assert second.text == "Only"
+        assert refused.reason == "malformed row"
+
+
+def test_common_voice(tmp_path):
+    header = "client_id\tpath\tsentence_id\tsentence\tup_votes\n"
+    put(tmp_path / "validated.tsv", header + 'abc\tcv_1.mp3\tx9\t"Quite, he said.\t2\n')
+    put(tmp_path / "test.tsv", header + "d\tcv_2.mp3\tx8\tOther\t2\n")
+    put(tmp_path / "clips" / "cv_1.mp3")
+    corpus = open_corpus(tmp_path)
+    assert corpus.layout == "commonvoice"
+    assert "validated.tsv" in corpus.description
+    (entry,) = corpus.read()
+    assert (entry.key, entry.speaker, entry.text) == ("cv_1", "abc", '"Quite, he said.')
+    assert entry.path == tmp_path / "clips" / "cv_1.mp3"
+    (other,) = open_corpus(tmp_path / "test.tsv").read()
+    assert other.key == "cv_2"
+
+
+def test_common_voice_without_its_usual_table_asks_which(tmp_path):
+    put(tmp_path / "train.tsv", "client_id\tpath\tsentence\n")
+    (tmp_path / "clips").mkdir()
+    with pytest.raises(SpeechkdError, match=r"no validated\.tsv .*train\.tsv.*Name the table"):
+        open_corpus(tmp_path)
+
+
+def test_table_alone_in_a_folder(tmp_path):
+    put(tmp_path / "list.jsonl", '{"path": "a.wav", "text": "x"}\n')
+    put(tmp_path / "a.wav")
+    corpus = open_corpus(tmp_path)
+    assert (corpus.layout, said(corpus)) == ("table", [("a", "x")])
+    assert "path from 'path'" in corpus.description
+    put(tmp_path / "other.csv", "path,text\n")
+    with pytest.raises(SpeechkdError, match=r"list\.jsonl, other\.csv\. Name the one"):
+        open_corpus(tmp_path)
+
+
+def test_hugging_face_audio_folder(tmp_path):
+    put(tmp_path / "metadata.csv", "file_name,transcription\ndata/a.mp3,x\n")
+    put(tmp_path / "data" / "a.mp3")
+    corpus = open_corpus(tmp_path)
+    assert (corpus.layout, said(corpus)) == ("table", [("data/a", "x")])
+
+
+def test_audio_kept_away_from_the_table(tmp_path):
+    table = put(tmp_path / "lists" / "l.tsv", "path\ttext\na.wav\tx\n")
+    (entry,) = open_corpus(table, audio_folder=tmp_path / "audio").read()
+    assert (entry.key, entry.path) == ("a", tmp_path / "audio" / "a.wav")
+
+
+def test_reading_twice_gives_the_same(tmp_path):
+    for name in "cab":
+        put(tmp_path / f"{name}.wav")
+        put(tmp_path / f"{name}.txt", name)
+    corpus = open_corpus(tmp_path)
+    assert said(corpus) == said(corpus) == [("a", "a"), ("b", "b"), ("c", "c")]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ([], "no recording in this folder or below it"),
+        (["a.txt", "b/c.md"], "no recording in this folder or below it"),
+        (["b/a.wav"], r"recordings without transcripts .*a\.wav.*Put a \.txt"),
+    ],
+)
+def test_folders_with_nothing_to_use(tmp_path, files, message):
+    for name in files:
+        put(tmp_path / name)
+    with pytest.raises(SpeechkdError, match=message):
+        open_corpus(tmp_path)
+
+
+def test_arguments_that_cannot_be(tmp_path):
+    wav = put(tmp_path / "a.wav")
+    put(tmp_path / "a.txt", "x")
+    with pytest.raises(SpeechkdError, match="no such file or folder"):
+        open_corpus(tmp_path / "none")
+    with pytest.raises(SpeechkdError, match=r"a\.wav is not a table that can be read"):
+        open_corpus(wav)
+    with pytest.raises(SpeechkdError, match="has no columns to name"):
+        open_corpus(tmp_path, columns=Columns(text="x"))
+    with pytest.raises(SpeechkdError, match="takes no --audio-folder"):
+        open_corpus(tmp_path, audio_folder=tmp_path)
+    with pytest.raises(SpeechkdError, match="is not a folder, as the librispeech layout"):
+        open_corpus(wav, "librispeech")
+    with pytest.raises(SpeechkdError, match="ljspeech layout has it beside wavs"):
+        open_corpus(tmp_path, "ljspeech")
+    with pytest.raises(SpeechkdError, match="tables in it: none"):
+        open_corpus(tmp_path, "table")

@@ -1,0 +1,80 @@
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from pipeline.tasks.mosei.clips import Clip
+from pipeline.tasks.mosei.questions import (
+    SENTIMENT_CLASSES,
+    TASKS,
+    raw_labels,
+    targets,
+    trained_task,
+)
+from pipeline.tasks.mosei.tables import read_table
+from tests.helpers.mosei import REAL_DATA, needs_real_data
+
+NAN = math.nan
+CLIPS = [
+    Clip("v", str(i), "train", "x", value, emotions)
+    for i, (value, emotions) in enumerate(
+        [
+            (-2.1, (0.0, 0, 0, 0, 0, 0)),
+            (0.0, (1 / 3, 0, 0, 0, 0, 1)),
+            (0.3, (NAN,) * 6),
+            (NAN, (1, 1, 1, 1, 1, NAN)),
+        ]
+    )
+]
+
+
+@pytest.mark.parametrize(
+    ("task", "chosen", "labels"),
+    [
+        ("sentiment7", [0, 1, 2], [0, 3, 4]),
+        ("sentiment5", [0, 1, 2], [0, 2, 3]),
+        ("sentiment3", [0, 1, 2], [0, 1, 2]),
+        ("sentiment2", [0, 2], [0, 1]),
+        ("sentiment2-with-neutral", [0, 1, 2], [0, 0, 1]),
+        ("sentiment", [0, 1, 2], pytest.approx([-2.1, 0, 0.3])),
+        ("happiness", [0, 1, 3], [0, 1, 1]),
+        ("fear", [0, 1], [0, 1]),
+        ("emotions", [0, 1], [[0] * 6, [1, 0, 0, 0, 0, 1]]),
+    ],
+)
+def test_targets(task, chosen, labels):
+    found, values = targets(CLIPS, TASKS[task])
+    assert found == chosen
+    assert values.tolist() == labels
+    assert len(raw_labels([CLIPS[i] for i in found], TASKS[task])) == len(found)
+
+
+def test_no_clips_make_no_targets():
+    for task in TASKS.values():
+        chosen, labels = targets([], task)
+        assert chosen == []
+        assert len(labels) == 0
+
+
+def test_only_mult_trains_one_regression_for_every_sentiment_figure():
+    assert {trained_task(name, "mult") for name in SENTIMENT_CLASSES} == {"sentiment"}
+    assert [trained_task(name, "paper") for name in SENTIMENT_CLASSES] == [*SENTIMENT_CLASSES]
+    assert trained_task("fear", "mult") == "fear"
+
+
+def test_decisions():
+    scores = np.array([[0.1, 2.0, -1.0], [3.0, 2.0, -1.0]])
+    assert TASKS["sentiment3"].decide(scores).tolist() == [1, 0]
+    assert TASKS["emotions"].decide(scores).tolist() == [[1, 1, 0], [1, 1, 0]]
+    assert TASKS["sentiment"].decide(scores[:, :1]).tolist() == [0.1, 3.0]
+
+
+@needs_real_data
+def test_the_real_test_split_has_its_known_class_counts():
+    """MMSA's 4,659 test rows are the csd's 4,662 less three: two of class +1 and one of +2."""
+    test = read_table(REAL_DATA / "MOSEI-label.csv").of("test")
+    _, labels = targets(test, TASKS["sentiment7"])
+    assert [Counter(labels.tolist())[c] for c in range(7)] == [156, 489, 705, 1025, 1510, 664, 110]
+    counts = {name: len(targets(test, TASKS[name])[0]) for name in SENTIMENT_CLASSES}
+    assert counts == {**dict.fromkeys(SENTIMENT_CLASSES, 4659), "sentiment2": 1350 + 2284}
