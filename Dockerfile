@@ -20,7 +20,7 @@ RUN apt-get update \
 WORKDIR /opt/speechkd
 COPY pyproject.toml constraints.txt Makefile README.md LICENSE ./
 # The packages are empty yet: a change of the code leaves this layer, and torch in it, as it is.
-RUN mkdir -p pipeline stages \
+RUN mkdir -p pipeline stages && touch pipeline/__init__.py stages/__init__.py \
     && make install sbom VENV=/opt/venv SBOM=/opt/venv/sbom.json \
        TORCH="$TORCH" TORCH_BACKEND="$TORCH_BACKEND" \
     && rm -rf /root/.cache
