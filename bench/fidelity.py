@@ -29,26 +29,26 @@ WAYS = {
 }
 
 
-def cosines(vectors_ND: np.ndarray, exact_ND: np.ndarray) -> np.ndarray:
+def cosines(vectors_NE: np.ndarray, exact_NE: np.ndarray) -> np.ndarray:
     """Cosine of each row with its row of the other."""
-    lengths_N = np.linalg.norm(vectors_ND, axis=1) * np.linalg.norm(exact_ND, axis=1)
-    return (vectors_ND * exact_ND).sum(axis=1) / lengths_N
+    lengths_N = np.linalg.norm(vectors_NE, axis=1) * np.linalg.norm(exact_NE, axis=1)
+    return (vectors_NE * exact_NE).sum(axis=1) / lengths_N
 
 
-def compare(vectors_ND: np.ndarray, exact_ND: np.ndarray) -> dict[str, float]:
+def compare(vectors_NE: np.ndarray, exact_NE: np.ndarray) -> dict[str, float]:
     """Cosines as they are and centred; share of rows whose nearest exact row is their own."""
-    mean_D = exact_ND.mean(axis=0)
-    centred_ND, centred_exact_ND = vectors_ND - mean_D, exact_ND - mean_D
-    plain_N, centred_N = cosines(vectors_ND, exact_ND), cosines(centred_ND, centred_exact_ND)
-    shifted_N = cosines(vectors_ND - vectors_ND.mean(axis=0), centred_exact_ND)
-    distances_NN = np.linalg.norm(vectors_ND[:, None] - exact_ND[None], axis=2)
+    mean_E = exact_NE.mean(axis=0)
+    centred_NE, centred_exact_NE = vectors_NE - mean_E, exact_NE - mean_E
+    plain_N, centred_N = cosines(vectors_NE, exact_NE), cosines(centred_NE, centred_exact_NE)
+    shifted_N = cosines(vectors_NE - vectors_NE.mean(axis=0), centred_exact_NE)
+    distances_NN = np.linalg.norm(vectors_NE[:, None] - exact_NE[None], axis=2)
     return {
         "cosine_mean": float(plain_N.mean()),
         "cosine_min": float(plain_N.min()),
         "centred_mean": float(centred_N.mean()),
         "centred_min": float(centred_N.min()),
         "own_centre_mean": float(shifted_N.mean()),
-        "nearest_is_own": float((distances_NN.argmin(axis=1) == np.arange(len(exact_ND))).mean()),
+        "nearest_is_own": float((distances_NN.argmin(axis=1) == np.arange(len(exact_NE))).mean()),
     }
 
 
@@ -75,7 +75,7 @@ def main() -> None:
         teacher = load_teacher(options.teacher, device=options.device, **changes)
         parts = [teacher.encode(b.waves_BS, b.lengths_B).cpu().numpy() for b in batches]
         found[name] = np.concatenate(parts).astype(np.float64)
-    rows = {name: compare(vectors_ND, found["exact"]) for name, vectors_ND in found.items()}
+    rows = {name: compare(vectors_NE, found["exact"]) for name, vectors_NE in found.items()}
     print(f"{len(found['exact'])} clips of {options.manifest}, {options.teacher}")
     print(
         "| way | cosine, mean | least | centred, mean | least | own centre | nearest is its own |"

@@ -41,7 +41,7 @@ def timed(call: Callable[[], Any], repeats: int = 1) -> tuple[float, Any]:
     return statistics.median(seconds), result
 
 
-def shard_result(index: int, rows: int, vectors_ND: np.ndarray) -> ShardResult:
+def shard_result(index: int, rows: int, vectors_NE: np.ndarray) -> ShardResult:
     samples = [
         {
             "position": position,
@@ -53,7 +53,7 @@ def shard_result(index: int, rows: int, vectors_ND: np.ndarray) -> ShardResult:
         }
         for position in range(rows)
     ]
-    return ShardResult(vectors_ND, samples, [], digest_of(index), 10_240)
+    return ShardResult(vectors_NE, samples, [], digest_of(index), 10_240)
 
 
 def must(holds: bool, what: str) -> None:
@@ -85,7 +85,7 @@ def measure(
 
     seconds["create"], _ = timed(lambda: created(f"{out}/empty-{shards}-{os.getpid()}"))
     cache = created(location)
-    vectors_ND = np.random.default_rng(0).standard_normal((rows, WIDTH)).astype(np.float32)
+    vectors_NE = np.random.default_rng(0).standard_normal((rows, WIDTH)).astype(np.float32)
     done = cache.finished()
     start = time.perf_counter()
     # nobody would miss this cache after a power cut, so its files need not be forced to the disk
@@ -95,7 +95,7 @@ def measure(
     ):
         for index in range(shards):
             if index not in done:
-                cache.write_shard(index, shard_result(index, rows, vectors_ND), {})
+                cache.write_shard(index, shard_result(index, rows, vectors_NE), {})
                 meter.advance(1)
     if len(done) < shards:
         seconds["fill (no fsync)"] = time.perf_counter() - start

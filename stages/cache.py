@@ -184,13 +184,13 @@ def _print_page(cache: "TeacherCache") -> None:
     row("vectors", f"{identity.d_model} × {identity.dtype}, encoder in {identity.precision}")
     row("pooling", f"{identity.pooling}, {identity.context_seconds} s of context")
     if statistics.count:
-        norm = float(np.linalg.norm(statistics.mean_D))
-        spread = float(np.sqrt((statistics.std_D**2).sum()))
+        norm = float(np.linalg.norm(statistics.mean_E))
+        spread = float(np.sqrt((statistics.std_E**2).sum()))
         row(
             "statistics",
             f"length of the mean vector {norm:.3g}, spread around it {spread:.3g}, "
-            f"standard deviation a dimension {statistics.std_D.min():.2g} to "
-            f"{statistics.std_D.max():.2g}",
+            f"standard deviation a dimension {statistics.std_E.min():.2g} to "
+            f"{statistics.std_E.max():.2g}",
         )
     row("size", f"{cache.folder.size() / 1e6:,.1f} MB")
     row("manifest", f"{cache.manifest.location}, sha256 {identity.manifest_sha256[:16]}…")

@@ -65,8 +65,8 @@ def copy_shards(caches: Sequence[TeacherCache], target: TeacherCache) -> Iterato
 
 
 def _result(cache: TeacherCache, shard: int, receipt: dict[str, Any]) -> ShardResult:
-    block_RD = cache.block(shard)
-    if vectors_sha256(block_RD) != receipt["vectors_sha256"]:
+    block_RE = cache.block(shard)
+    if vectors_sha256(block_RE) != receipt["vectors_sha256"]:
         raise SpeechkdError(
             f"{cache.location}: the vectors of shard {shard} are not those of its receipt. "
             "`speechkd cache verify` lists all damage."
@@ -76,7 +76,7 @@ def _result(cache: TeacherCache, shard: int, receipt: dict[str, Any]) -> ShardRe
         {"position": sample["row"] - first_row, **sample} for sample in cache.shard_samples(shard)
     ]
     return ShardResult(
-        vectors_ND=block_RD[: receipt["samples"]].astype(np.float32),
+        vectors_NE=block_RE[: receipt["samples"]].astype(np.float32),
         samples=samples,
         refused=receipt["refused"],
         input_sha256=receipt["input_sha256"],

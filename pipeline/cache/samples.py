@@ -56,9 +56,9 @@ def keys_sha256(keys: Iterator[str] | Sequence[str]) -> str:
     return hashlib.sha256("".join(f"{key}\n" for key in keys).encode()).hexdigest()
 
 
-def vectors_sha256(block_RD: NDArray[np.floating[Any]]) -> str:
+def vectors_sha256(block_RE: NDArray[np.floating[Any]]) -> str:
     """Digest of vectors as stored: little-endian, row by row."""
-    stored = block_RD.astype(block_RD.dtype.newbyteorder("<"), copy=False)
+    stored = block_RE.astype(block_RE.dtype.newbyteorder("<"), copy=False)
     return hashlib.sha256(np.ascontiguousarray(stored).tobytes()).hexdigest()
 
 

@@ -44,14 +44,14 @@ class ShardResult:
     """What stage one made of one tar shard.
 
     Attributes:
-        vectors_ND: float32, one row a sample of the tar, in its order; NaN where refused.
+        vectors_NE: float32, one row a sample of the tar, in its order; NaN where refused.
         samples: for each sample kept: position, key, text, duration_s, speaker, recording.
         refused: for each sample refused: position, key, reason, detail.
         input_sha256: digest of the tar as it was read.
         input_bytes: size of the tar as it was read.
     """
 
-    vectors_ND: NDArray[np.float32]
+    vectors_NE: NDArray[np.float32]
     samples: list[dict[str, Any]]
     refused: list[dict[str, Any]]
     input_sha256: str
@@ -200,15 +200,15 @@ class TeacherCache:
         """
         count = self.manifest.shards[shard].samples
         positions = [s["position"] for s in (*result.samples, *result.refused)]
-        if sorted(positions) != list(range(count)) or len(result.vectors_ND) != count:
+        if sorted(positions) != list(range(count)) or len(result.vectors_NE) != count:
             raise ValueError(f"shard {shard}: {len(positions)} of {count} samples accounted for")
         rows = self.rows_of(shard)
-        block_RD = np.full((len(rows), self.identity.d_model), np.nan, self.identity.dtype)
+        block_RE = np.full((len(rows), self.identity.d_model), np.nan, self.identity.dtype)
         kept = [s["position"] for s in result.samples]
         with np.errstate(over="ignore"):  # an overflow shows as infinity, checked next
-            block_RD[kept] = result.vectors_ND[kept]
-        if not np.isfinite(block_RD[kept]).all():
-            raise ValueError(f"shard {shard}: a kept vector is not finite as {block_RD.dtype}")
+            block_RE[kept] = result.vectors_NE[kept]
+        if not np.isfinite(block_RE[kept]).all():
+            raise ValueError(f"shard {shard}: a kept vector is not finite as {block_RE.dtype}")
 
         lines = sample_lines(result.samples, rows.start)
         receipt = {
@@ -222,14 +222,14 @@ class TeacherCache:
             "refused": result.refused,
             "keys_sha256": keys_sha256(s["key"] for s in result.samples),
             "samples_sha256": hashlib.sha256(lines).hexdigest(),
-            "vectors_sha256": vectors_sha256(block_RD),
-            "statistics": ShardStatistics.of(block_RD[kept].astype(np.float64)).record(),
+            "vectors_sha256": vectors_sha256(block_RE),
+            "statistics": ShardStatistics.of(block_RE[kept].astype(np.float64)).record(),
             "settings_sha256": self.settings_sha256,
             "versions": dict(versions),
         }
         self._receipts.remove(shard)  # its word would be about to break
         for _ in range(WRITE_ATTEMPTS):
-            self._embedding[rows.start : rows.stop] = block_RD
+            self._embedding[rows.start : rows.stop] = block_RE
             for name in self.object_names(shard):
                 self.folder.sync(name)
             self.folder.write(self.samples_name(shard), lines)
@@ -237,7 +237,7 @@ class TeacherCache:
             # Another task may be writing the same shard, with other last bits if it has other
             # hardware. Whoever writes the last receipt reads back after it, so that what is
             # stored in the end is what that receipt says.
-            same = self.block(shard).tobytes() == block_RD.tobytes()
+            same = self.block(shard).tobytes() == block_RE.tobytes()
             if same and self.folder.read(self.samples_name(shard)) == lines:
                 return
         raise SpeechkdError(

@@ -130,18 +130,18 @@ def _vectors_damage(
 ) -> Iterator[str]:
     shape = (cache.identity.rows_per_object, cache.identity.d_model)
     try:
-        block_RD = vectors_in(objects, shape, cache.identity.dtype)
+        block_RE = vectors_in(objects, shape, cache.identity.dtype)
     except ValueError as error:
         yield f"the vectors cannot be read ({error})"
         return
-    if vectors_sha256(block_RD) != receipt["vectors_sha256"]:
+    if vectors_sha256(block_RE) != receipt["vectors_sha256"]:
         yield "the vectors are not those of the receipt: changed, or rows swapped"
     first_row = cache.rows_of(shard).start
-    kept_KD = block_RD[[sample["row"] - first_row for sample in samples]]
-    finite_K = np.isfinite(kept_KD).all(axis=1)
+    kept_KE = block_RE[[sample["row"] - first_row for sample in samples]]
+    finite_K = np.isfinite(kept_KE).all(axis=1)
     if not finite_K.all():
         yield f"the vector of {samples[int(finite_K.argmin())]['key']} has NaN or infinity"
-    yield from _statistics_damage(cache, shard, kept_KD.astype(np.float64))
+    yield from _statistics_damage(cache, shard, kept_KE.astype(np.float64))
 
 
 def _duplicates(keys: list[str], shard: int, seen: dict[bytes, int]) -> Iterator[str]:
@@ -155,13 +155,13 @@ def _duplicates(keys: list[str], shard: int, seen: dict[bytes, int]) -> Iterator
         yield f"duplicate key {twice} within the shard"
 
 
-def _statistics_damage(cache: TeacherCache, shard: int, kept_KD: Any) -> Iterator[str]:
+def _statistics_damage(cache: TeacherCache, shard: int, kept_KE: Any) -> Iterator[str]:
     try:
         stored = cache.shard_statistics(shard)
     except SpeechkdError as error:
         yield str(error)
         return
-    if not stored.close_to(ShardStatistics.of(kept_KD)):
+    if not stored.close_to(ShardStatistics.of(kept_KE)):
         yield "the stored mean or variance is not that of the vectors"
 
 

@@ -152,22 +152,22 @@ class Prepared:
             )
 
         def kept(shard: int) -> NDArray[Any]:
-            receipt, block_RD = receipts[shard], cache.block(shard)
-            if vectors_sha256(block_RD) != receipt["vectors_sha256"]:
+            receipt, block_RE = receipts[shard], cache.block(shard)
+            if vectors_sha256(block_RE) != receipt["vectors_sha256"]:
                 raise SpeechkdError(
                     f"{cache.location}: the vectors of shard {shard} are not those of its receipt. "
                     "`speechkd cache verify` lists all damage."
                 )
             refused = {r["position"] for r in receipt["refused"]}
-            return block_RD[[p for p in range(receipt["samples"]) if p not in refused]]
+            return block_RE[[p for p in range(receipt["samples"]) if p not in refused]]
 
         with Meter("putting vectors in one piece", cache.written, "clips") as meter:
             for vectors_SE in ahead(kept, receipts, READ_AHEAD):
                 writer.append("vectors", vectors_SE)
                 meter.advance(len(vectors_SE))
         statistics = cache.statistics()
-        writer.append("mean", statistics.mean_D)
-        writer.append("std", statistics.std_D)
+        writer.append("mean", statistics.mean_E)
+        writer.append("std", statistics.std_E)
         writer.close({})
 
 

@@ -188,12 +188,12 @@ def _lines(path: Path) -> list[Any]:
 
 
 def _vectors(path: Path) -> dict[str, Any]:
-    vectors_ND = np.load(path)
+    vectors_NE = np.load(path)
     return {
-        "shape": list(vectors_ND.shape),
-        "dtype": str(vectors_ND.dtype),
-        "sha256": _digest(vectors_ND.tobytes()),
-        "first values": [[float(value) for value in row[:4]] for row in vectors_ND],
+        "shape": list(vectors_NE.shape),
+        "dtype": str(vectors_NE.dtype),
+        "sha256": _digest(vectors_NE.tobytes()),
+        "first values": [[float(value) for value in row[:4]] for row in vectors_NE],
     }
 
 

@@ -115,7 +115,7 @@ class TestSeededFaults:
         write_shard = TeacherCache.write_shard
 
         def write(cache, shard, result, versions):
-            result = replace(result, vectors_ND=fault(result.vectors_ND))
+            result = replace(result, vectors_NE=fault(result.vectors_NE))
             write_shard(cache, shard, result, versions)
 
         monkeypatch.setattr(TeacherCache, "write_shard", write)
@@ -127,8 +127,8 @@ class TestSeededFaults:
         self.refused(known, text_only, heard=heard)
 
     def test_a_teacher_that_is_noise(self, corpus, known, text_only, tmp_path, monkeypatch):
-        def noise(vectors_ND):
-            return np.random.default_rng(0).normal(size=vectors_ND.shape).astype(np.float32)
+        def noise(vectors_NE):
+            return np.random.default_rng(0).normal(size=vectors_NE.shape).astype(np.float32)
 
         heard = self.heard_wrongly(corpus, tmp_path, monkeypatch, noise)
         self.refused(known, text_only, heard=heard)

@@ -159,7 +159,7 @@ def with_statistics(cache, change) -> None:
 def test_wrong_statistics_are_found(corpus_and_cache, capsys):
     _, cache = corpus_and_cache
     true = TeacherCache.open(cache).shard_statistics(1)
-    wrong = replace(true, mean_D=true.mean_D + np.eye(len(true.mean_D))[5] / 2)
+    wrong = replace(true, mean_E=true.mean_E + np.eye(len(true.mean_E))[5] / 2)
     with_statistics(cache, lambda _: wrong.record())
     assert "stored mean or variance" in damages(cache, capsys)
 
@@ -235,7 +235,7 @@ def test_export_gives_rows_in_manifest_order_without_refused_ones(made, tmp_path
     write_manifest(manifest, [line(bad, 3, "0.tar"), read_manifest(manifest).shards[1]])
     cache = extract(manifest, tmp_path / "cache", max_refused=1.0)
     export(ExportSettings(cache=str(tmp_path / "cache"), out=tmp_path / "out"))
-    vectors_ND = np.load(tmp_path / "out" / "embedding.npy")
+    vectors_NE = np.load(tmp_path / "out" / "embedding.npy")
     lines = (tmp_path / "out" / "samples.jsonl").read_text().splitlines()
     records = [json.loads(text) for text in lines]
     assert [(r["row"], r["key"], r["shard"]) for r in records] == [
@@ -245,8 +245,8 @@ def test_export_gives_rows_in_manifest_order_without_refused_ones(made, tmp_path
         (3, "clip-1-1", "1.tar"),
     ]
     assert set(records[0]) == {"row", "key", "text", "duration_s", "shard"}
-    assert vectors_ND.dtype == np.float16
-    assert np.array_equal(vectors_ND, cache.vectors())
+    assert vectors_NE.dtype == np.float16
+    assert np.array_equal(vectors_NE, cache.vectors())
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
     export(ExportSettings(cache=str(tmp_path / "cache"), out=tmp_path / "out"))
     assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()} == before
@@ -326,11 +326,11 @@ def test_the_statistics_of_a_merged_cache_are_those_of_all_vectors(made, tmp_pat
     locations = [str(made / "cache"), str(tmp_path / "second")]
     merge(MergeSettings(caches=locations, out=str(tmp_path / "all")))
     merged = TeacherCache.open(tmp_path / "all")
-    vectors_ND = merged.vectors().astype(np.float64)
+    vectors_NE = merged.vectors().astype(np.float64)
     statistics = merged.statistics()
-    assert statistics.count == len(vectors_ND) == 16
-    assert np.allclose(statistics.mean_D, vectors_ND.mean(axis=0))
-    assert np.allclose(statistics.std_D, vectors_ND.std(axis=0))
+    assert statistics.count == len(vectors_NE) == 16
+    assert np.allclose(statistics.mean_E, vectors_NE.mean(axis=0))
+    assert np.allclose(statistics.std_E, vectors_NE.std(axis=0))
 
 
 def test_caches_of_different_settings_do_not_merge(made, tmp_path):

@@ -136,9 +136,9 @@ def test_vectors_are_those_of_hugging_face(corpus, teacher, tmp_path, dtype):
     cache = extract(corpus, tmp_path / "c", teacher, dtype=dtype, context="30s")
     model = transformers.WhisperModel.from_pretrained(teacher).eval()
     features = transformers.WhisperFeatureExtractor()
-    samples, vectors_ND = cache.samples(), cache.vectors()
+    samples, vectors_NE = cache.samples(), cache.vectors()
     assert len(samples) == sum(COUNTS)
-    for seed, (key, vector_D) in enumerate(zip(samples.keys, vectors_ND, strict=True)):
+    for seed, (key, vector_D) in enumerate(zip(samples.keys, vectors_NE, strict=True)):
         wave_S = speechlike(4_000 + 97 * (seed % 13), seed)
         mel = features(wave_S, sampling_rate=16_000, return_tensors="pt")["input_features"]
         with torch.inference_mode():
@@ -323,9 +323,9 @@ def test_rows_and_refusals_add_up_and_say_why(bad_corpus, teacher, tmp_path, cap
     ]
     assert "7 rows written, 2 samples refused, of 9" in capsys.readouterr().out
     rows = cache.rows_of(1)
-    block_RD = cache.block(1)
-    assert np.isfinite(block_RD[0]).all()
-    assert np.isnan(block_RD[1 : len(rows)]).all()
+    block_RE = cache.block(1)
+    assert np.isfinite(block_RE[0]).all()
+    assert np.isnan(block_RE[1 : len(rows)]).all()
 
     cache_stage.info(cache_stage.InfoSettings(cache=str(tmp_path / "c"), refused=True))
     listed = [json.loads(text) for text in capsys.readouterr().out.splitlines()]

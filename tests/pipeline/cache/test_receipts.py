@@ -74,8 +74,8 @@ def test_statistics_are_exact_and_stay_out_of_what_is_kept(tmp_path):
     cache = make_cache(tmp_path / "c", [5, 6], WIDTH, dtype="float16")
     vectors = cache.block(1)[:6].astype(np.float64)
     stored = cache.shard_statistics(1)
-    np.testing.assert_array_equal(stored.mean_D, vectors.mean(axis=0))
-    np.testing.assert_array_equal(stored.m2_D, ((vectors - vectors.mean(axis=0)) ** 2).sum(axis=0))
+    np.testing.assert_array_equal(stored.mean_E, vectors.mean(axis=0))
+    np.testing.assert_array_equal(stored.m2_E, ((vectors - vectors.mean(axis=0)) ** 2).sum(axis=0))
     assert all("statistics" not in receipt for receipt in cache.receipts().values())
 
 

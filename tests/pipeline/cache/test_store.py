@@ -26,7 +26,7 @@ def test_what_goes_in_comes_out_in_manifest_order(tmp_path):
     samples = opened.samples()
     assert samples.keys == [s["key"] for r in results for s in r.samples]
     assert samples.texts == [s["text"] for r in results for s in r.samples]
-    expected = np.concatenate([results[0].vectors_ND[[0, 2, 3]], results[1].vectors_ND])
+    expected = np.concatenate([results[0].vectors_NE[[0, 2, 3]], results[1].vectors_NE])
     np.testing.assert_array_equal(opened.vectors(), expected)
     assert opened.unfinished() == []
 
@@ -37,7 +37,7 @@ def test_plain_zarr_reads_it_and_unwritten_rows_are_nan(tmp_path):
     cache.write_shard(0, result, {})
     embedding = zarr.open_group(tmp_path / "c", mode="r")["embedding"]
     assert embedding.shape == (512, WIDTH)
-    np.testing.assert_array_equal(embedding[:2], result.vectors_ND[:2])
+    np.testing.assert_array_equal(embedding[:2], result.vectors_NE[:2])
     assert np.isnan(embedding[2:]).all()
 
 
@@ -59,8 +59,8 @@ def test_statistics_equal_numpys_over_all_vectors(tmp_path_factory, sizes, dtype
     cache = make_cache(tmp_path_factory.mktemp("c") / "c", sizes, WIDTH, dtype=dtype)
     statistics, vectors = cache.statistics(), cache.vectors().astype(np.float64)
     assert statistics.count == len(vectors) == sum(sizes)
-    np.testing.assert_allclose(statistics.mean_D, vectors.mean(axis=0), atol=1e-12)
-    np.testing.assert_allclose(statistics.std_D, vectors.std(axis=0), atol=1e-12)
+    np.testing.assert_allclose(statistics.mean_E, vectors.mean(axis=0), atol=1e-12)
+    np.testing.assert_allclose(statistics.std_E, vectors.std(axis=0), atol=1e-12)
 
 
 def test_a_shard_of_refusals_only_counts_for_nothing(tmp_path):
@@ -68,7 +68,7 @@ def test_a_shard_of_refusals_only_counts_for_nothing(tmp_path):
     cache.write_shard(0, shard_result(2, WIDTH, 0, refused=(0, 1)), {})
     cache.write_shard(1, shard_result(3, WIDTH, 1), {})
     assert cache.statistics().count == len(cache.samples()) == len(cache.vectors()) == 3
-    np.testing.assert_allclose(cache.statistics().mean_D, cache.vectors().mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(cache.statistics().mean_E, cache.vectors().mean(axis=0), atol=1e-6)
 
 
 def test_a_shard_is_done_only_by_a_whole_receipt_of_the_same_settings(tmp_path):
@@ -96,7 +96,7 @@ def test_a_vector_that_float16_cannot_hold_is_refused(tmp_path):
     identity16 = identity(dtype="float16")
     cache = TeacherCache.create_or_open(tmp_path / "c", manifest([1]), identity16, {})
     result = shard_result(1, WIDTH, 0)
-    result.vectors_ND[0, 0] = 1e6
+    result.vectors_NE[0, 0] = 1e6
     with pytest.raises(ValueError, match="not finite as float16"):
         cache.write_shard(0, result, {})
 
@@ -188,8 +188,8 @@ def as_format_1(cache: TeacherCache) -> TeacherCache:
     group, folder = zarr.open_group(cache.location, mode="r+"), cache.folder
     statistics = [cache.shard_statistics(shard) for shard in range(len(cache.manifest))]
     for name, values in (
-        ("statistics_mean", [s.mean_D for s in statistics]),
-        ("statistics_m2", [s.m2_D for s in statistics]),
+        ("statistics_mean", [s.mean_E for s in statistics]),
+        ("statistics_m2", [s.m2_E for s in statistics]),
     ):
         shape = (len(values), cache.identity.d_model)
         array = group.create_array(
@@ -211,8 +211,8 @@ def test_a_cache_of_format_1_is_read_as_it_was(tmp_path):
     vectors, statistics = second.vectors(), second.statistics()
     first = as_format_1(second)
     np.testing.assert_array_equal(first.vectors(), vectors)
-    np.testing.assert_array_equal(first.statistics().mean_D, statistics.mean_D)
-    np.testing.assert_array_equal(first.statistics().std_D, statistics.std_D)
+    np.testing.assert_array_equal(first.statistics().mean_E, statistics.mean_E)
+    np.testing.assert_array_equal(first.statistics().std_E, statistics.std_E)
     assert first.unfinished() == []
     assert "statistics_m2/c/1/0" in set(first.object_names(1))
 

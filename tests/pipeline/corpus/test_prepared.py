@@ -41,8 +41,8 @@ def test_vectors_are_the_caches_own_at_their_places(cache):
     np.testing.assert_array_equal(store.mapped("vectors"), cache.vectors())
     assert tokens.mapped("places").tolist() == list(range(360))
     statistics = cache.statistics()
-    assert store.mapped("mean").tolist() == statistics.mean_D.tolist()
-    assert store.mapped("std").tolist() == statistics.std_D.tolist()
+    assert store.mapped("mean").tolist() == statistics.mean_E.tolist()
+    assert store.mapped("std").tolist() == statistics.std_E.tolist()
 
 
 def test_refused_samples_and_empty_texts_leave_no_gap(tmp_path):
@@ -57,7 +57,7 @@ def test_refused_samples_and_empty_texts_leave_no_gap(tmp_path):
     found = vectors.mapped("vectors")[tokens.mapped("places")]
     rows = tokens.mapped("rows").tolist()
     assert rows == [1, 2, 4, 5, 256, 257, 259, 260]
-    wanted = [*first.vectors_ND[[1, 2, 4, 5]], *second.vectors_ND[[0, 1, 3, 4]]]
+    wanted = [*first.vectors_NE[[1, 2, 4, 5]], *second.vectors_NE[[0, 1, 3, 4]]]
     np.testing.assert_array_equal(found, np.array(wanted))
 
 
