@@ -1,10 +1,10 @@
-"""Rows of a text table: CSV, TSV or JSON lines, UTF-8, with a line number each for messages."""
+"""Rows of a table: CSV, TSV, JSON lines, JSON or Parquet, each row with its place for messages."""
 
 import codecs
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,15 @@ from pipeline.foundation.untrusted import check_size, parse_json
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 MAX_CELL_CHARACTERS = 1_000_000
 MAX_LINE_CHARACTERS = 16 * MAX_CELL_CHARACTERS
+PARQUET_ROWS = 256  # read at once
+
+Placed = tuple[str, Mapping[str, Any]]
+"""A row and its place in the file, for messages."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table; where `fault` says what is wrong with it, it has no cells."""
+    """One row of a text table; a row with a `fault` (what is wrong with it) has no cells."""
 
     line: int
     cells: dict[str, str]
@@ -33,7 +37,7 @@ def column_names(path: Path) -> list[str]:
         SpeechkdError: the file is missing, empty, not UTF-8, or not a table of its kind.
     """
     if _is_json(path):
-        for row in read_rows(path):
+        for row in text_rows(path):
             if row.fault:
                 raise SpeechkdError(f"{path}, line {row.line}: {row.fault}.")
             return list(row.cells)
@@ -44,8 +48,8 @@ def column_names(path: Path) -> list[str]:
     raise SpeechkdError(f"{path} is empty; its first line must name the columns.")
 
 
-def read_rows(path: Path) -> Iterator[Row]:
-    """Yield the rows of a table in order; blank lines are passed over.
+def text_rows(path: Path) -> Iterator[Row]:
+    """Yield the rows of a text table in order, broken ones with their fault; skip blank lines.
 
     CSV follows RFC 4180, with a comma, semicolon, tab or bar as the header shows. TSV has no
     quoting, as in Common Voice, except that a cell which only a quoting writer can have made
@@ -63,6 +67,29 @@ def read_rows(path: Path) -> Iterator[Row]:
         yield from _csv_rows(path)
 
 
+def read_rows(path: Path) -> tuple[list[str], Iterator[Placed]]:
+    """Column names of a table, and its rows, each with its place in the file for messages.
+
+    Args:
+        path: CSV, TSV or JSON lines as `text_rows` reads them, Parquet, or JSON (a list of
+            objects, or an object of objects, whose keys become the column `id`).
+
+    Raises:
+        SpeechkdError: the file is missing or is no such table, or a row is broken.
+    """
+    kind = path.suffix.lower()
+    if path.is_file():
+        check_size(str(path), path.stat().st_size)
+    if kind == ".parquet":
+        return _parquet_rows(path)
+    if kind == ".json":
+        return _json_object_rows(path)
+    rows = [(f"line {row.line}", _sound(row, path)) for row in text_rows(path)]
+    if kind in (".jsonl", ".ndjson"):  # a field that is unknown may be left out of an object
+        return list(dict.fromkeys(name for _, row in rows for name in row)), iter(rows)
+    return column_names(path), iter(rows)
+
+
 def read_text(path: Path) -> str:
     """Whole text of a UTF-8 file, a byte order mark left out.
 
@@ -72,6 +99,26 @@ def read_text(path: Path) -> str:
     if path.is_file():
         check_size(str(path), path.stat().st_size)
     return "".join(_lines(path))
+
+
+def pyarrow_for(path: Path) -> tuple[Any, Any]:
+    """`pyarrow` and `pyarrow.parquet`, which only Parquet tables need.
+
+    Args:
+        path: the table, for the message.
+
+    Raises:
+        SpeechkdError: pyarrow is not installed.
+    """
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise SpeechkdError(
+            f"{path}: Parquet needs pyarrow, which is not installed. `pip install pyarrow`, or "
+            "use CSV or JSON lines."
+        ) from None
+    return pyarrow, parquet
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -205,3 +252,51 @@ def _unquoted(cell: str) -> str:
     if quoted and '""' in inner and '"' not in inner.replace('""', ""):
         return inner.replace('""', '"')
     return cell
+
+
+def _sound(row: Row, path: Path) -> dict[str, str]:
+    if row.fault:
+        raise SpeechkdError(
+            f"{path}, line {row.line}: {row.fault}. A text with a comma or a line break needs "
+            "quotes in a CSV."
+        )
+    return row.cells
+
+
+def _json_object_rows(path: Path) -> tuple[list[str], Iterator[Placed]]:
+    try:
+        content = parse_json(read_text(path))
+    except ValueError as error:
+        raise SpeechkdError(f"{path}: not JSON ({error}).") from None
+    if isinstance(content, dict):
+        content = [
+            {"id": key, **row} if isinstance(row, dict) else row for key, row in content.items()
+        ]
+    if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
+        raise SpeechkdError(f"{path}: expected a list of objects, or an object of objects.")
+    columns = dict.fromkeys(key for row in content for key in row)
+    return list(columns), _numbered(content)
+
+
+def _parquet_rows(path: Path) -> tuple[list[str], Iterator[Placed]]:
+    arrow, parquet = pyarrow_for(path)
+    try:
+        rows: list[Mapping[str, Any]] = []
+        size = 0
+        with parquet.ParquetFile(path) as file:
+            names = list(file.schema_arrow.names)
+            for batch in file.iter_batches(PARQUET_ROWS):
+                for column in batch.columns:  # a small file can unfold to any size
+                    if isinstance(column, arrow.DictionaryArray):
+                        check_size(str(path), PARQUET_ROWS * column.dictionary.nbytes)
+                        column = column.dictionary_decode()
+                    size += column.nbytes
+                check_size(str(path), size)
+                rows += batch.to_pylist()
+    except (OSError, ValueError, TypeError, arrow.ArrowException) as error:
+        raise SpeechkdError(f"{path} cannot be read as Parquet: {str(error)[:200]}") from None
+    return names, _numbered(rows)
+
+
+def _numbered(rows: Iterable[Mapping[str, Any]]) -> Iterator[Placed]:
+    return ((f"row {number}", row) for number, row in enumerate(rows, start=1))

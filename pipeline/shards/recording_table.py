@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.foundation.tables import Row, column_names, read_rows
+from pipeline.foundation.tables import Row, column_names, text_rows
 from pipeline.foundation.units import Seconds
 from pipeline.shards.recordings import Entry, Refusal, key_of_path
 
@@ -70,7 +70,7 @@ def choose_columns(table: Path, columns: Columns) -> dict[str, str]:
 
 def table_entries(table: Path, taken: dict[str, str], folder: Path) -> Iterator[Entry | Refusal]:
     """Yield an entry or a refusal for each row; relative paths start at `folder`."""
-    for row in read_rows(table):
+    for row in text_rows(table):
         yield _entry(row, taken, folder, f"{table}, line {row.line}")
 
 

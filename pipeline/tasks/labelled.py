@@ -12,10 +12,11 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.tables import read_rows
 from pipeline.tasks.metrics import Array
 from pipeline.tasks.mosei.clips import SPLITS, Clip, made_split
 from pipeline.tasks.mosei.questions import TASKS, Task
-from pipeline.tasks.mosei.tables import SPLIT_NAMES, read_rows
+from pipeline.tasks.mosei.tables import SPLIT_NAMES
 
 MOST_CLASSES = 100
 
@@ -70,7 +71,7 @@ def read_labelled(
     """Read a table of labelled texts.
 
     Args:
-        path: as `pipeline.tasks.mosei.tables.read_rows` reads it.
+        path: as `pipeline.foundation.tables.read_rows` reads it.
         columns: which column is what.
         kind: whether the label is a class or a number.
         split_seed: seed of the split, where one is made.

@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.foundation.tables import read_rows
+from pipeline.foundation.tables import text_rows
 from pipeline.shards.corpora import open_corpus
 from pipeline.shards.decoding import ClipError, read_clip
 from pipeline.tasks.mosei.reading import read_mosei
@@ -23,7 +23,7 @@ def test_a_quote_that_is_not_closed_swallows_no_rows(tmp_path, rows, line):
     path = tmp_path / "t.csv"
     path.write_text(f"path,text\n{rows}", encoding="utf-8")
     with pytest.raises(SpeechkdError, match=f"begins on line {line} cannot be read"):
-        list(read_rows(path))
+        list(text_rows(path))
 
 
 def test_an_open_quote_swallows_no_rows_of_a_label_file_either(tmp_path):

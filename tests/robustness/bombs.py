@@ -141,10 +141,10 @@ def _extract(folder: Path) -> str:
 
 def _read_table(name: str) -> Callable[[Path], str]:
     def read(folder: Path) -> str:
-        from pipeline.foundation.tables import column_names, read_rows
+        from pipeline.foundation.tables import column_names, text_rows
 
         column_names(folder / name)
-        return f"{sum(1 for _ in read_rows(folder / name)):,} rows"
+        return f"{sum(1 for _ in text_rows(folder / name)):,} rows"
 
     return read
 

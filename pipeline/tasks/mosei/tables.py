@@ -5,14 +5,14 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.foundation import tables
 from pipeline.foundation.atomic import replaced, write_text
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.foundation.untrusted import check_size, parse_json
+from pipeline.foundation.tables import pyarrow_for, read_rows, read_text
+from pipeline.foundation.untrusted import parse_json
 from pipeline.tasks.mosei.clips import EMOTIONS, SPLITS, UNKNOWN, Clip, Corpus, tidy
 
 NAMES: dict[str, tuple[str, ...]] = {
@@ -44,10 +44,6 @@ NUMBERED_SPLITS = {"0": "train", "1": "valid", "2": "test", "3": ""}
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 MAX_SOURCE_CHARACTERS = 4_000_000
-PARQUET_ROWS = 256  # read at once
-
-Placed = tuple[str, Mapping[str, Any]]
-"""A row and its place in the file, as messages tell it."""
 
 
 def read_table(path: Path) -> Corpus:
@@ -77,38 +73,6 @@ def read_table(path: Path) -> Corpus:
     return tidy(clips, str(path))
 
 
-def read_rows(path: Path) -> tuple[list[str], Iterator[Placed]]:
-    """Column names of a table, and its rows with the place of each, for messages.
-
-    Args:
-        path: CSV, TSV or JSON lines as `pipeline.foundation.tables` reads them, Parquet, or a
-            JSON list of objects or object of objects, whose keys become the column `id`.
-
-    Raises:
-        SpeechkdError: it is missing or not of its form; the line is named.
-    """
-    kind = path.suffix.lower()
-    if path.is_file():
-        check_size(str(path), path.stat().st_size)
-    if kind == ".parquet":
-        return _parquet_rows(path)
-    if kind == ".json":
-        return _json_object_rows(path)
-    rows = [(f"line {row.line}", _sound(row, path)) for row in tables.read_rows(path)]
-    if kind in (".jsonl", ".ndjson"):  # a field that is unknown may be left out of an object
-        return list(dict.fromkeys(name for _, row in rows for name in row)), iter(rows)
-    return tables.column_names(path), iter(rows)
-
-
-def _sound(row: tables.Row, path: Path) -> dict[str, str]:
-    if row.fault:
-        raise SpeechkdError(
-            f"{path}, line {row.line}: {row.fault}. A text with a comma or a line break needs "
-            "quotes in a CSV."
-        )
-    return row.cells
-
-
 def write_table(corpus: Corpus, path: Path) -> None:
     """Write the tidy table as CSV, TSV, JSON lines or Parquet, by the path's suffix."""
     kind = path.suffix.lower()
@@ -118,7 +82,7 @@ def write_table(corpus: Corpus, path: Path) -> None:
     if kind == ".jsonl":
         write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
     elif kind == ".parquet":
-        arrow, parquet = _pyarrow(path)
+        arrow, parquet = pyarrow_for(path)
         with replaced(path) as temporary:
             parquet.write_table(arrow.Table.from_pylist(rows), temporary)
     else:
@@ -147,7 +111,7 @@ def read_folds(path: Path) -> dict[str, str]:
         lists = _assigned_lists(path)
     elif kind == ".json":
         try:
-            lists = parse_json(tables.read_text(path))
+            lists = parse_json(read_text(path))
         except ValueError as error:
             raise SpeechkdError(f"{path}: not JSON ({error}).") from None
     else:
@@ -199,7 +163,7 @@ def _assigned_lists(path: Path) -> dict[str, Any]:
     """The literal lists that a Python file assigns to names, without running it."""
     lists = {}
     try:
-        source = tables.read_text(path)
+        source = read_text(path)
         if len(source) > MAX_SOURCE_CHARACTERS:
             raise SpeechkdError(f"{path} has {len(source):,} characters; a list of folds is short.")
         for node in ast.parse(source).body:
@@ -210,57 +174,6 @@ def _assigned_lists(path: Path) -> dict[str, Any]:
             f"{path}: expected nothing but lists of video ids, as in cmu_mosei_std_folds.py."
         ) from None
     return lists
-
-
-def _json_object_rows(path: Path) -> tuple[list[str], Iterator[Placed]]:
-    try:
-        content = parse_json(tables.read_text(path))
-    except ValueError as error:
-        raise SpeechkdError(f"{path}: not JSON ({error}).") from None
-    if isinstance(content, dict):
-        content = [
-            {"id": key, **row} if isinstance(row, dict) else row for key, row in content.items()
-        ]
-    if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
-        raise SpeechkdError(f"{path}: expected a list of objects, or an object of objects.")
-    columns = dict.fromkeys(key for row in content for key in row)
-    return list(columns), _numbered(content)
-
-
-def _parquet_rows(path: Path) -> tuple[list[str], Iterator[Placed]]:
-    arrow, parquet = _pyarrow(path)
-    try:
-        rows: list[Mapping[str, Any]] = []
-        size = 0
-        with parquet.ParquetFile(path) as file:
-            names = list(file.schema_arrow.names)
-            for batch in file.iter_batches(PARQUET_ROWS):
-                for column in batch.columns:  # a small file can unfold to any size
-                    if isinstance(column, arrow.DictionaryArray):
-                        check_size(str(path), PARQUET_ROWS * column.dictionary.nbytes)
-                        column = column.dictionary_decode()
-                    size += column.nbytes
-                check_size(str(path), size)
-                rows += batch.to_pylist()
-    except (OSError, ValueError, TypeError, arrow.ArrowException) as error:
-        raise SpeechkdError(f"{path} cannot be read as Parquet: {str(error)[:200]}") from None
-    return names, _numbered(rows)
-
-
-def _numbered(rows: Iterable[Mapping[str, Any]]) -> Iterator[Placed]:
-    return ((f"row {number}", row) for number, row in enumerate(rows, start=1))
-
-
-def _pyarrow(path: Path) -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise SpeechkdError(
-            f"{path}: Parquet needs pyarrow, which is not installed. `pip install pyarrow`, or "
-            "use CSV or JSON lines."
-        ) from None
-    return pyarrow, parquet
 
 
 def _clip(row: Mapping[str, Any], place: Mapping[str, str], where: str) -> Clip:

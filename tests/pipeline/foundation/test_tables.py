@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.foundation.tables import column_names, read_rows
+from pipeline.foundation.tables import column_names, read_rows, text_rows
 
 cells = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).map(str.strip)
 
 
 def rows_of(path):
-    return [row.cells for row in read_rows(path)]
+    return [row.cells for row in text_rows(path)]
 
 
 @given(rows=st.lists(st.tuples(cells, cells), min_size=1), delimiter=st.sampled_from(",;\t|"))
@@ -28,7 +28,7 @@ def test_csv_as_python_writes_it_comes_back(tmp_path_factory, rows, delimiter):
 def test_line_break_in_a_quoted_cell_and_line_numbers(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text('path,text\na.wav,"two\nlines"\n\nb.wav,one\n', encoding="utf-8")
-    found = list(read_rows(path))
+    found = list(text_rows(path))
     assert [row.cells["text"] for row in found] == ["two\nlines", "one"]
     assert found[1].line == 5
 
@@ -66,7 +66,7 @@ def test_json_lines(tmp_path):
     path = tmp_path / "t.jsonl"
     lines = [json.dumps({"path": "a", "n": 1.5, "none": None}), "", "[1]", "{", '{"path": "b"}']
     path.write_text("\n".join(lines), encoding="utf-8")
-    found = list(read_rows(path))
+    found = list(text_rows(path))
     assert found[0].cells == {"path": "a", "n": "1.5", "none": ""}
     assert [bool(row.fault) for row in found] == [False, True, True, False]
     assert [row.line for row in found] == [1, 3, 4, 5]
@@ -76,7 +76,7 @@ def test_json_lines(tmp_path):
 def test_row_of_the_wrong_width_is_a_fault(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("path,text\na.wav,one,two\nb.wav\nc.wav,three\n", encoding="utf-8")
-    found = list(read_rows(path))
+    found = list(text_rows(path))
     assert [row.fault for row in found] == [
         "3 cells where the header has 2",
         "1 cells where the header has 2",
@@ -88,7 +88,7 @@ def test_other_encodings_are_named_with_the_remedy(tmp_path):
     path = tmp_path / "t.csv"
     path.write_bytes("path,text\na.wav,fine\nb.wav,café\n".encode("latin-1"))
     with pytest.raises(SpeechkdError, match=r"t\.csv, line 3: not UTF-8 text \(byte 0xe9\).*iconv"):
-        list(read_rows(path))
+        list(text_rows(path))
     path.write_bytes("path,text\na.wav,x\n".encode("utf-16"))
     with pytest.raises(SpeechkdError, match="not UTF-8"):
         column_names(path)
@@ -110,16 +110,43 @@ def test_a_quote_that_is_never_closed_is_an_error_with_its_line(tmp_path):
     with pytest.raises(
         SpeechkdError, match=r"t\.csv: the row that begins on line 2 .*field larger"
     ):
-        list(read_rows(path))
+        list(text_rows(path))
 
 
 def test_utf_16_is_known_and_two_columns_of_one_name_are_refused(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("text,label\na,1\n", encoding="utf-16")
     with pytest.raises(SpeechkdError, match="iconv -f UTF-16 -t UTF-8"):
-        list(read_rows(path))
+        list(text_rows(path))
     for name, mark in (("t.csv", ","), ("t.tsv", "\t")):
         path = tmp_path / name
         path.write_text(f"text{mark}label{mark} label\na{mark}1{mark}2\n")
         with pytest.raises(SpeechkdError, match="two columns called label"):
-            list(read_rows(path))
+            list(text_rows(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "place"),
+    [
+        ("t.csv", "id,text\na,one\nb,two\n", "line 3"),
+        ("t.jsonl", '{"id": "a", "text": "one"}\n{"text": "two", "id": "b"}\n', "line 2"),
+        ("t.json", '[{"id": "a", "text": "one"}, {"id": "b", "text": "two"}]', "row 2"),
+        ("t.json", '{"a": {"text": "one"}, "b": {"text": "two"}}', "row 2"),
+    ],
+)
+def test_every_kind_of_table_gives_the_same_rows(tmp_path, name, text, place):
+    (tmp_path / name).write_text(text)
+    columns, rows = read_rows(tmp_path / name)
+    assert columns == ["id", "text"]
+    rows = list(rows)
+    assert [dict(row) for _, row in rows] == [
+        {"id": "a", "text": "one"},
+        {"id": "b", "text": "two"},
+    ]
+    assert rows[1][0] == place
+
+
+def test_a_broken_row_is_an_error_with_its_line(tmp_path):
+    (tmp_path / "t.csv").write_text("id,text\na,one,more\n")
+    with pytest.raises(SpeechkdError, match=r"t\.csv, line 2: 3 cells where the header has 2"):
+        read_rows(tmp_path / "t.csv")
