@@ -5,7 +5,7 @@ Clips are packed end to end as in stage two and pooled one by one.
 Shapes: N tokens, B clips of a batch, D width, O outputs of the head, n texts.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -15,8 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from pipeline.models.first_tokens import encode_first_tokens
-from pipeline.models.packing import Packed, encode_packed, pack
+from pipeline.models.packing import (
+    Packed,
+    batches_by_length,
+    encode_first_tokens,
+    encode_packed,
+    pack,
+)
 from pipeline.tasks.metrics import Array
 from pipeline.tasks.mosei.questions import Kind
 
@@ -115,20 +120,6 @@ def score(
     placed = np.empty_like(scores)
     placed[order] = scores
     return placed
-
-
-def batches_by_length(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
-    """Places in batches of neighbours in length, each of at most `tokens` tokens or one text."""
-    batch: list[int] = []
-    held = 0
-    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batch and held + lengths[place] > tokens:
-            yield batch
-            batch, held = [], 0
-        batch.append(place)
-        held += lengths[place]
-    if batch:
-        yield batch
 
 
 def mean_states(hidden_ND: Tensor, packed: Packed) -> Tensor:

@@ -9,13 +9,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from pipeline.finetuning.classifier import (
-    JUDGED_TOKENS_PER_BATCH,
-    batches_by_length,
-    mean_states,
-    pack_rows,
-)
-from pipeline.models.packing import encode_packed
+from pipeline.finetuning.classifier import JUDGED_TOKENS_PER_BATCH, mean_states, pack_rows
+from pipeline.models.packing import batches_by_length, encode_packed
 from pipeline.tasks.metrics import Array
 
 

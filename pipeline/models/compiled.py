@@ -1,6 +1,6 @@
-"""One shape for every batch: tokens filled up to a fixed count, so that compiled code fits always.
+"""One shape for every batch, so that an encoder is compiled once: batches are padded up to it.
 
-Shapes: B sequences, N tokens, L the longest sequence, G places of the grid.
+Shapes: B sequences, N tokens, L tokens of the longest sequence, G places of the grid.
 """
 
 import os
@@ -24,11 +24,11 @@ COMPILER_PACKAGES = "install them (Debian and Ubuntu: g++ python3-dev)"
 
 @dataclass(frozen=True)
 class Shape:
-    """The largest that any batch of a run is.
+    """The largest size that a batch of a run has.
 
     Attributes:
-        sequences: of a batch.
-        tokens: of a batch, all sequences together.
+        sequences: sequences per batch.
+        tokens: tokens per batch, all sequences together.
         longest: tokens of the longest sequence.
     """
 
@@ -47,26 +47,30 @@ class Shape:
 
 
 @dataclass
-class _Filled:
-    """What an encoder's forward needs of a batch; stands in for `Packed`."""
+class _Padded:
+    """What an encoder's forward reads of a batch; stands in for `Packed`."""
 
     ids_N: Tensor
     offset_N: Tensor
     bands: Bands
 
 
-def fill(packed: Packed, shape: Shape) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Ids, offsets and the grid of a batch, filled up to a shape.
+def pad_to_shape(packed: Packed, shape: Shape) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Pad a batch to a shape.
 
-    One more sequence than the shape has takes the filling: all filling tokens look at its single
-    place, nobody looks at them, and no gradient comes back from them.
+    The padding belongs to one sequence more than the shape has. All padding tokens attend to its
+    single place, no token attends to them, and no gradient comes back from them.
+
+    Returns:
+        Token ids, their offsets, the source of each place of the grid, the place of each token,
+        and which places of the grid hold a token.
     """
     count, spare = len(packed.ids_N), shape.tokens - len(packed.ids_N)
     sequences, longest = packed.grid_BL.shape
     below, beside = shape.sequences + 1 - sequences, shape.longest - longest
     grid_BL = functional.pad(packed.grid_BL, (0, beside, 0, below))
     valid_BL = functional.pad(packed.valid_BL, (0, beside, 0, below))
-    # rows without a sequence show one token to themselves: a softmax over nothing is not a number
+    # a row without a sequence attends to one token: a softmax over nothing is not a number
     grid_BL[sequences:, 0] = min(count, shape.tokens - 1)
     valid_BL[sequences:, 0] = True
     place_N = packed.sequence_N * shape.longest + packed.offset_N
@@ -80,10 +84,13 @@ def fill(packed: Packed, shape: Shape) -> tuple[Tensor, Tensor, Tensor, Tensor, 
 
 
 def missing_for_compiling(device_type: str) -> str:
-    """What `torch.compile` needs on a `cpu` or for a `cuda` device and is not here; else empty.
+    """What `torch.compile` lacks on this machine for a `cpu` or a `cuda` device, in words.
 
-    Inductor writes C++ for a CPU, Triton a launcher in C for each of its GPU kernels; both are
-    built on the spot and include Python.h.
+    Inductor writes C++ for a CPU; Triton writes a launcher in C for each of its GPU kernels. Both
+    are built on the spot and include Python.h.
+
+    Returns:
+        Names of the missing things; empty if nothing is missing.
     """
     compilers = {
         "cpu": [os.environ.get("CXX") or "g++"],
@@ -99,28 +106,29 @@ def missing_for_compiling(device_type: str) -> str:
 
 
 def compiled(encoder: PreTrainedModel, shape: Shape) -> Callable[[Packed], Tensor]:
-    """The encoder's forward, compiled once for a shape.
+    """Compile an encoder's forward pass once, for one shape.
 
     Args:
-        encoder: set to packed attention.
-        shape: the largest that any batch is.
+        encoder: an encoder set to packed attention.
+        shape: the largest size that a batch has.
 
     Returns:
-        From a packed batch to hidden states `[N, D]`; a batch that does not fit is run uncompiled.
+        A function from a packed batch to hidden states `[N, D]`. It runs a batch that does not fit
+        the shape uncompiled.
     """
 
     def forward(
         ids_N: Tensor, offset_N: Tensor, source_G: Tensor, place_N: Tensor, valid_BL: Tensor
     ) -> Tensor:
         band = Band(shape.sequences + 1, shape.longest, valid_BL)
-        filled = _Filled(ids_N, offset_N, Bands((band,), source_G, place_N))
-        return encode_packed(encoder, cast(Packed, filled))
+        padded = _Padded(ids_N, offset_N, Bands((band,), source_G, place_N))
+        return encode_packed(encoder, cast(Packed, padded))
 
-    fast: Callable[..., Tensor] = torch.compile(forward, dynamic=False, fullgraph=True)
+    compiled_forward: Callable[..., Tensor] = torch.compile(forward, dynamic=False, fullgraph=True)
 
     def run(packed: Packed) -> Tensor:
         if not shape.holds(packed):
             return encode_packed(encoder, packed)
-        return fast(*fill(packed, shape))[: len(packed.ids_N)]
+        return compiled_forward(*pad_to_shape(packed, shape))[: len(packed.ids_N)]
 
     return run

@@ -7,7 +7,7 @@ many, and counting them as right flatters a model.
 Shapes: N tokens in all, K masked positions, V vocabulary.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.untrusted import parse_json, read_text_file
 from pipeline.models.loading import panics_told
-from pipeline.models.packing import pack
+from pipeline.models.packing import batches_by_length, pack
 from pipeline.models.student import Student
 
 TOKENS_PER_BATCH = 8192
@@ -129,7 +129,8 @@ def log_likelihoods(
                 "tokenizer's own."
             )
     sums = np.zeros(len(texts), np.float64)
-    for batch in _batches([len(r) * len(p) for r, p in zip(rows, places, strict=True)]):
+    tokens = [len(row) * len(place) for row, place in zip(rows, places, strict=True)]
+    for batch in batches_by_length(tokens, TOKENS_PER_BATCH):
         copies = [np.repeat(rows[i][None], len(places[i]), 0) for i in batch]
         lengths = np.concatenate([np.full(len(places[i]), len(rows[i])) for i in batch])
         inside = np.concatenate([places[i] for i in batch])
@@ -145,19 +146,6 @@ def log_likelihoods(
         np.add.at(sums, owner_K, found_K.double().cpu().numpy())
         advance(len(batch))
     return [float(total) for total in sums]
-
-
-def _batches(tokens: Sequence[int]) -> Iterator[list[int]]:
-    batch: list[int] = []
-    held = 0
-    for i, count in enumerate(tokens):
-        if batch and held + count > TOKENS_PER_BATCH:
-            yield batch
-            batch, held = [], 0
-        batch.append(i)
-        held += count
-    if batch:
-        yield batch
 
 
 def judge_pairs(pairs: Sequence[Pair], good: Sequence[float], bad: Sequence[float]) -> Scores:

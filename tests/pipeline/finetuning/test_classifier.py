@@ -3,11 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch.nn import functional
 
-from pipeline.finetuning.classifier import Judge, batches_by_length, loss_of, score
+from pipeline.finetuning.classifier import Judge, loss_of, score
 from pipeline.models.packing import pack
 from tests.helpers import cells
 from tests.helpers.cells import RECIPE, data_for
@@ -72,12 +70,3 @@ def test_losses():
     torch.testing.assert_close(
         loss_of("value", "l1", scores[:, :1], values), functional.l1_loss(scores[:, 0], values)
     )
-
-
-@settings(deadline=None)
-@given(st.lists(st.integers(1, 128), max_size=80), st.integers(1, 300))
-def test_batches_by_length_hold_each_text_once(lengths, tokens):
-    batches = list(batches_by_length(lengths, tokens))
-    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
-    for batch in batches:
-        assert len(batch) == 1 or sum(lengths[i] for i in batch) <= tokens

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForMaskedLM
 
-from pipeline.models.compiled import Shape, _Filled, compiled, fill, missing_for_compiling
+from pipeline.models.compiled import Shape, _Padded, compiled, missing_for_compiling, pad_to_shape
 from pipeline.models.packing import Band, Bands, encode_packed, pack
 from pipeline.models.student import Student
 from tests.pipeline.models.test_packing import CONFIGS
@@ -26,11 +26,11 @@ def make_packed(lengths):
     return pack(torch.randint(5, 99, (sum(lengths),), generator=source), torch.tensor(lengths))
 
 
-def filled_forward(student, packed):
-    ids_N, offset_N, source_G, place_N, valid_BL = fill(packed, SHAPE)
+def padded_forward(student, packed):
+    ids_N, offset_N, source_G, place_N, valid_BL = pad_to_shape(packed, SHAPE)
     band = Band(SHAPE.sequences + 1, SHAPE.longest, valid_BL)
     hidden_ND = encode_packed(
-        student.encoder, _Filled(ids_N, offset_N, Bands((band,), source_G, place_N))
+        student.encoder, _Padded(ids_N, offset_N, Bands((band,), source_G, place_N))
     )
     return hidden_ND[: len(packed.ids_N)]
 
@@ -46,21 +46,21 @@ def states_and_gradients(student, forward, packed):
 
 def assert_same(student, forward, packed):
     hidden_ND, gradients = states_and_gradients(student, student, packed)
-    filled_ND, filled_gradients = states_and_gradients(student, forward, packed)
-    torch.testing.assert_close(filled_ND, hidden_ND, atol=1e-5, rtol=1e-5)
-    assert filled_gradients.keys() == gradients.keys()
+    padded_ND, padded_gradients = states_and_gradients(student, forward, packed)
+    torch.testing.assert_close(padded_ND, hidden_ND, atol=1e-5, rtol=1e-5)
+    assert padded_gradients.keys() == gradients.keys()
     for name, gradient in gradients.items():
         scale = float(gradient.abs().max())
         torch.testing.assert_close(
-            filled_gradients[name], gradient, atol=1e-5 * max(scale, 1), rtol=1e-4, msg=name
+            padded_gradients[name], gradient, atol=1e-5 * max(scale, 1), rtol=1e-4, msg=name
         )
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
 @pytest.mark.parametrize("lengths", [[3, 5, 20, 1, 7], [1], [20, 20, 20, 2, 2], [4, 4]])
-def test_filling_up_changes_neither_states_nor_gradients(kind, lengths):
+def test_padding_to_a_shape_changes_neither_states_nor_gradients(kind, lengths):
     student = make_student(kind)
-    assert_same(student, lambda packed: filled_forward(student, packed), make_packed(lengths))
+    assert_same(student, lambda packed: padded_forward(student, packed), make_packed(lengths))
 
 
 @settings(max_examples=50, deadline=None)
@@ -68,7 +68,7 @@ def test_filling_up_changes_neither_states_nor_gradients(kind, lengths):
 def test_every_batch_has_the_same_shape(lengths):
     packed = make_packed(lengths)
     assert SHAPE.holds(packed)
-    shapes = [tuple(tensor.shape) for tensor in fill(packed, SHAPE)]
+    shapes = [tuple(tensor.shape) for tensor in pad_to_shape(packed, SHAPE)]
     assert shapes == [(64,), (64,), (120,), (64,), (6, 20)]
 
 

@@ -5,14 +5,26 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import (
+    AutoModel,
     AutoModelForMaskedLM,
     BertConfig,
     DistilBertConfig,
+    ElectraConfig,
+    MobileBertConfig,
     ModernBertConfig,
     RobertaConfig,
+    XLMRobertaConfig,
 )
 
-from pipeline.models.packing import BAND_TOKENS, pack
+from pipeline.models.packing import (
+    BAND_TOKENS,
+    batches_by_length,
+    encode_first_tokens,
+    encode_packed,
+    pack,
+    to_device,
+    use_packed_attention,
+)
 from pipeline.models.student import Student
 
 SMALL = {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -32,6 +44,17 @@ CONFIGS = {
         local_attention=6,
     ),
 }
+
+LIKE_BERT = {
+    "electra": ElectraConfig(intermediate_size=64, embedding_size=16, **SMALL),
+    "xlm-roberta": XLMRobertaConfig(intermediate_size=64, pad_token_id=1, **SMALL),
+}
+OTHERS = {
+    "mobilebert": MobileBertConfig(
+        intermediate_size=64, embedding_size=16, intra_bottleneck_size=32, **SMALL
+    ),
+}
+SKIPPING = ("bert", "roberta", *LIKE_BERT)
 
 
 def make_batch(lengths, pad_id):
@@ -129,3 +152,59 @@ def test_bands_hold_each_token_once_among_its_own(lengths):
 def test_lengths_that_do_not_fit_are_refused(lengths):
     with pytest.raises(ValueError, match="lengths add up to"):
         pack(torch.arange(4), torch.tensor(lengths))
+
+
+def build_encoder(kind):
+    torch.manual_seed(0)
+    config = (CONFIGS | LIKE_BERT | OTHERS)[kind]
+    encoder = AutoModel.from_config(deepcopy(config)).eval().double()
+    use_packed_attention(encoder)
+    return encoder
+
+
+@pytest.mark.parametrize("kind", [*CONFIGS, *LIKE_BERT, *OTHERS])
+@pytest.mark.parametrize("lengths", [[1], [5, 17, 1, 30]])
+def test_states_and_gradients_are_those_of_the_whole_encoder(kind, lengths):
+    def states_and_gradients(encode):
+        encoder = build_encoder(kind)
+        packed, _ = make_batch(lengths, encoder.config.pad_token_id)
+        states_BD = encode(encoder, packed)
+        states_BD.square().sum().backward()
+        return states_BD, {n: p.grad for n, p in encoder.named_parameters() if p.grad is not None}
+
+    first_BD, gradients = states_and_gradients(encode_first_tokens)
+    whole_BD, expected = states_and_gradients(
+        lambda encoder, packed: encode_packed(encoder, packed)[packed.starts_B]
+    )
+    torch.testing.assert_close(first_BD, whole_BD, atol=1e-12, rtol=1e-9)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(gradients[name], gradient, atol=1e-11, rtol=1e-8, msg=name)
+
+
+@pytest.mark.parametrize("kind", SKIPPING)
+def test_the_last_dense_part_sees_the_first_tokens_only(kind):
+    encoder = build_encoder(kind)
+    packed, _ = make_batch([5, 17, 1, 30], encoder.config.pad_token_id)
+    seen = []
+    for layer in encoder.encoder.layer:
+        layer.intermediate.register_forward_hook(lambda _, x, __: seen.append(x[0].shape[1]))
+    encode_first_tokens(encoder, packed)
+    assert seen == [53, 4]
+    encode_packed(encoder, packed)
+    assert seen[2:] == [53, 53], "the encoder is left as it was"
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 128), max_size=80), st.integers(1, 300))
+def test_batches_by_length_hold_each_text_once(lengths, tokens):
+    batches = list(batches_by_length(lengths, tokens))
+    order = [i for batch in batches for i in batch]
+    assert sorted(order) == list(range(len(lengths)))
+    assert [lengths[i] for i in order] == sorted(lengths), "neighbours are of like length"
+    for batch in batches:
+        assert len(batch) == 1 or sum(lengths[i] for i in batch) <= tokens
+
+
+def test_a_tensor_that_is_where_it_shall_be_is_not_copied():
+    tensor = torch.ones(3)
+    assert to_device(tensor, torch.device("cpu")) is tensor
