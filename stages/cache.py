@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +126,6 @@ def merge(settings: MergeSettings) -> None:
 
     Example: speechkd cache merge site-a site-b --out all
     """
-    from pipeline.cache.layout import FORMAT_VERSION
     from pipeline.cache.merging import copy_shards, merged_manifest
     from pipeline.cache.store import TeacherCache
     from pipeline.foundation.progress import Meter
@@ -134,8 +133,7 @@ def merge(settings: MergeSettings) -> None:
 
     caches = [TeacherCache.open(location) for location in settings.caches]
     manifest = merged_manifest(caches)
-    identity = replace(caches[0].identity, format_version=FORMAT_VERSION)
-    target = TeacherCache.create_or_open(settings.out, manifest, identity, versions())
+    target = TeacherCache.create_or_open(settings.out, manifest, caches[0].identity, versions())
     done = len(target.receipts())
     with Meter("merging", len(manifest), "shards", done=done) as meter:
         for _ in copy_shards(caches, target):

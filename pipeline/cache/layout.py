@@ -1,4 +1,4 @@
-"""How a teacher cache lies in storage: what identifies it, its arrays, its manifest."""
+"""How a teacher cache lies in storage: its identity, its array, its manifest."""
 
 import json
 import shutil
@@ -19,7 +19,6 @@ from pipeline.foundation.untrusted import has_control, parse_json
 from pipeline.shards.manifest import Manifest
 
 FORMAT_VERSION = 2
-READABLE_FORMATS = (1, FORMAT_VERSION)
 Shape = tuple[int, int]
 ROWS_PER_OBJECT = 256
 MAX_WIDTH = 2**16
@@ -29,7 +28,7 @@ MAX_METADATA_BYTES = 2**26  # attributes may hold the versions of many libraries
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """What the vectors of a cache depend on, beside the audio itself."""
+    """Everything on which the vectors of a cache depend, except the audio itself."""
 
     format_version: int = FORMAT_VERSION
     teacher: str
@@ -59,28 +58,28 @@ class Identity:
 
 
 def first_rows(manifest: Manifest, rows_per_object: int) -> list[int]:
-    """First row of each shard, and the number of rows in all at the end."""
-    found = [0]
+    """First row of each shard, and at the end the number of all rows."""
+    first = [0]
     for shard in manifest:
         objects = -(-shard.samples // rows_per_object)
-        found.append(found[-1] + objects * rows_per_object)
-    return found
+        first.append(first[-1] + objects * rows_per_object)
+    return first
 
 
 def of_manifest(identity: Identity, manifest: Manifest) -> Identity:
-    """The identity of a cache of this manifest."""
+    """The same identity for a cache of this manifest."""
     return replace(identity, manifest_sha256=manifest.sha256)
 
 
 def is_cache(folder: Folder) -> bool:
-    """Whether a teacher cache is here, whole or still without vectors."""
+    """Whether the folder holds a teacher cache, with or without vectors so far."""
     return b'"speechkd"' in (folder.read("zarr.json") or b"")
 
 
 def create(
     folder: Folder, manifest: Manifest, identity: Identity, versions: Mapping[str, str]
 ) -> None:
-    """Make a cache without vectors; several tasks may do so at once.
+    """Create a cache without vectors; several array tasks may do so at once.
 
     Raises:
         SpeechkdError: the folder holds something else, or cannot be made.
@@ -120,7 +119,7 @@ def _write_layout(
     group = zarr.open_group(folder.zarr_store(), mode="a")
     lines = "".join(json.dumps(asdict(shard)) + "\n" for shard in manifest)
     folder.write("manifest.jsonl", lines.encode())
-    with suppress(zarr.errors.ContainsArrayError):  # another task may be creating it as well
+    with suppress(zarr.errors.ContainsArrayError):  # another array task may be creating it too
         group.create_array(
             "embedding",
             shape=(first_rows(manifest, identity.rows_per_object)[-1], identity.d_model),
@@ -139,16 +138,16 @@ def _write_layout(
 
 
 def open_group(folder: Folder) -> zarr.Group:
-    """The Zarr group of a cache, whose arrays `array` opens.
+    """Open the Zarr group of a cache; `array` opens an array of it.
 
     Raises:
-        ValueError: its metadata, or its folders, are not as this module writes them.
+        ValueError: the metadata or the folders are not as this module writes them.
     """
     for name in ("embedding", "embedding/c", "samples", "receipts"):
         if folder.path is not None and (folder.path / name).is_symlink():
             raise ValueError(f"{name} is a link, which could lead what is written anywhere")
     _metadata(folder, "zarr.json", "group")
-    # not the copies of the arrays' metadata that a group may hold: `array` checks theirs
+    # without the copies of the arrays' metadata that a group may hold: `array` checks the arrays'
     return zarr.open_group(folder.zarr_store(), mode="r+", use_consolidated=False)
 
 
@@ -156,24 +155,23 @@ def _metadata(folder: Folder, name: str, kind: str) -> dict[str, Any]:
     content = folder.read(name) or b""
     if len(content) > MAX_METADATA_BYTES:
         raise ValueError(f"{name} has {len(content):,} bytes")
-    found: Any = parse_json(content)
-    if not isinstance(found, dict) or (found.get("zarr_format"), found.get("node_type")) != (
-        3,
-        kind,
+    metadata: Any = parse_json(content)
+    if not isinstance(metadata, dict) or (
+        (metadata.get("zarr_format"), metadata.get("node_type")) != (3, kind)
     ):
         raise ValueError(f"{name} is no {kind} of Zarr format 3")
-    return found
+    return metadata
 
 
 def array(
     folder: Folder, group: zarr.Group, name: str, shape: Shape, chunk: Shape, dtype: str
 ) -> Any:
-    """An array of a cache; it is read by Zarr only if it is what this module would have made.
+    """Open an array of a cache, if it is exactly as this module creates it.
 
-    Zarr's metadata may name any codec and claim any size. A cache needs plain bytes.
+    Zarr's metadata may name any codec and claim any size, while a cache needs plain bytes only.
 
     Raises:
-        ValueError: it is not.
+        ValueError: the array is different.
     """
     metadata = _metadata(folder, f"{name}/zarr.json", "array")
     wanted = {
@@ -187,8 +185,8 @@ def array(
     for key, value in wanted.items():
         if metadata.get(key, [] if key == "storage_transformers" else None) != value:
             raise ValueError(f"{name}: {key} is {str(metadata.get(key))[:200]}, not {value}")
-    found = group[name]
-    if not isinstance(found, zarr.Array):
+    opened = group[name]
+    if not isinstance(opened, zarr.Array):
         raise ValueError(f"{name} is not an array")
     # Not a stored property: without it an object that is all NaN would be deleted, not written.
-    return found.with_config({"write_empty_chunks": True})
+    return opened.with_config({"write_empty_chunks": True})

@@ -1,4 +1,4 @@
-"""Caches of the same settings, made in different places, joined into one."""
+"""Merging: caches of the same settings, made in different places, become one."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
@@ -11,22 +11,20 @@ from pipeline.cache.store import ShardResult, TeacherCache
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.shards.manifest import Manifest, Shard
 
-MAY_DIFFER = ("manifest_sha256", "format_version")  # the rest of the identity may not
-
 
 def merged_manifest(caches: Sequence[TeacherCache]) -> Manifest:
-    """The shards of all caches, each tar once, in the order in which they first come.
+    """The shards of all caches, each tar once, in the order of their first appearance.
 
-    Caches of one manifest give that manifest; otherwise urls are made absolute, since they were
-    relative to different places.
+    If all caches have one manifest, it is returned. Otherwise urls become absolute, because they
+    were relative to different places.
 
     Raises:
-        SpeechkdError: the caches differ in more than their manifest; each value is shown.
+        SpeechkdError: the caches differ in more than their manifest; the message shows each value.
     """
     first = asdict(caches[0].identity)
     for other in caches[1:]:
         second = asdict(other.identity)
-        differing = [n for n in first if first[n] != second[n] and n not in MAY_DIFFER]
+        differing = [n for n in first if first[n] != second[n] and n != "manifest_sha256"]
         if differing:
             table = "; ".join(f"{n}: {first[n]!r} and {second[n]!r}" for n in differing)
             raise SpeechkdError(
@@ -44,9 +42,10 @@ def merged_manifest(caches: Sequence[TeacherCache]) -> Manifest:
 
 
 def copy_shards(caches: Sequence[TeacherCache], target: TeacherCache) -> Iterator[int]:
-    """Copy finished shards into `target`, and yield the number of each as it is done.
+    """Copy finished shards into `target`, and yield the number of each when it is copied.
 
-    A shard that several caches have is taken from the first; one that `target` has is kept.
+    A shard that several caches have comes from the first of them. A shard that `target` has
+    already is left as it is.
 
     Raises:
         SpeechkdError: a shard does not match its receipt.

@@ -1,4 +1,4 @@
-"""Receipts: the proof that shards are done, a JSON file each, `receipts/000000.json`."""
+"""Receipts prove that shards are done: one JSON file per shard, `receipts/000000.json`."""
 
 import json
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
@@ -25,51 +25,49 @@ REFUSAL_FIELDS: dict[str, tuple[type, ...]] = {
     "detail": TEXT,
 }
 
-AT_ONCE = 1000  # read together; bounds what their statistics take of the memory
+AT_ONCE = 1000  # receipts read together; bounds the memory that their statistics take
 
 
 class Receipts:
     """The receipts of a cache.
 
     Args:
-        folder: the cache's.
-        shards: number of shards that the cache has.
-        settings_sha256: what a receipt must carry to be one of this cache.
-        d_model: width of the statistics in them; None where there are none (format 1).
+        folder: of the cache.
+        shards: number of shards in the cache's manifest.
+        settings_sha256: digest that marks a receipt as this cache's.
+        d_model: width of the statistics in a receipt.
     """
 
-    def __init__(
-        self, folder: Folder, shards: int, settings_sha256: str, d_model: int | None
-    ) -> None:
+    def __init__(self, folder: Folder, shards: int, settings_sha256: str, d_model: int) -> None:
         self._folder, self._shards, self._d_model = folder, shards, d_model
         self._settings_sha256 = settings_sha256
         self._known: dict[str, tuple[Hashable | None, dict[str, Any]]] = {}
 
     def finished(self) -> dict[int, float]:
-        """Shards that have a receipt, and when it was written, in seconds since 1970.
+        """When each shard's receipt was written, in seconds since 1970.
 
-        From one listing, whatever the number of shards; `read` also reads them, and leaves out
-        what is torn or of other settings.
+        One listing tells it, whatever the number of shards. The receipts are not read: `read`
+        does so, and leaves out those that are torn or of other settings.
         """
-        found = {}
+        written_at = {}
         for name, listed in self._folder.files("receipts").items():
             number = name.removesuffix(".json")
             if number.isdecimal() and int(number) < self._shards:
-                found[int(number)] = listed.modified
-        return found
+                written_at[int(number)] = listed.modified
+        return written_at
 
     def read(self, shards: Iterable[int] | None = None) -> dict[int, dict[str, Any]]:
-        """Receipts by shard; a torn one, or one of other settings, is none.
+        """Receipts by shard, without torn ones and without those of other settings.
 
-        Without the statistics, which take most of their bytes. What has been read is not read
-        again while the listing shows it unchanged.
+        The statistics, which take most of a receipt's bytes, are left out. A receipt is not read
+        again while the listing shows that it has not changed.
 
         Args:
-            shards: whose receipts to look for; all by default.
+            shards: the shards whose receipts to read; all by default.
         """
         if shards is not None:
-            found = {r["shard"]: _light(r) for r in self._valid(list(map(_name, shards)))}
-            return dict(sorted(found.items()))
+            receipts = {r["shard"]: _light(r) for r in self._valid(list(map(_name, shards)))}
+            return dict(sorted(receipts.items()))
         listed = self._folder.files("receipts")
         known = {
             name: (stamp, receipt)
@@ -80,14 +78,14 @@ class Receipts:
             name = _name(receipt["shard"])
             known[name] = (listed[name].stamp, _light(receipt))
         self._known = known
-        found = {receipt["shard"]: receipt for _, receipt in known.values()}
-        return dict(sorted(found.items()))
+        receipts = {receipt["shard"]: receipt for _, receipt in known.values()}
+        return dict(sorted(receipts.items()))
 
     def statistics(self) -> Iterator[tuple[int, ShardStatistics]]:
-        """Number of vectors and their statistics for each finished shard, in the shards' order.
+        """Number of vectors and their statistics per finished shard, in the shards' order.
 
         Raises:
-            SpeechkdError: those of a shard are damaged.
+            SpeechkdError: the statistics of a shard are damaged.
         """
         for receipt in self._valid(list(map(_name, sorted(self.finished())))):
             yield receipt["written"], self._statistics_in(receipt["shard"], receipt)
@@ -101,19 +99,19 @@ class Receipts:
         return self._statistics_in(shard, next(self._valid([_name(shard)]), {}))
 
     def write(self, shard: int, receipt: Mapping[str, Any]) -> None:
-        """Write a receipt: from now on the shard is done."""
+        """Write a receipt. From then on the shard is done."""
         self._folder.write(f"receipts/{_name(shard)}", json.dumps(receipt, indent=1).encode())
 
     def remove(self, shard: int) -> None:
-        """Remove a receipt, if it is there: the shard is not done."""
+        """Remove a receipt, if there is one. From then on the shard is not done."""
         self._folder.remove(f"receipts/{_name(shard)}")
 
     def _valid(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Those receipts of these names that are valid, in their order."""
+        """The valid ones among the receipts of these names, in their order."""
         for first in range(0, len(names), AT_ONCE):
-            some = names[first : first + AT_ONCE]
-            contents = self._folder.read_many([f"receipts/{name}" for name in some])
-            for name in some:
+            part = names[first : first + AT_ONCE]
+            contents = self._folder.read_many([f"receipts/{name}" for name in part])
+            for name in part:
                 receipt = self._parsed(name, contents.get(f"receipts/{name}", b""))
                 if receipt is not None:
                     yield receipt
@@ -130,7 +128,7 @@ class Receipts:
                 and 0 <= shard < self._shards
                 and receipt["settings_sha256"] == self._settings_sha256
                 and receipt["samples"] == receipt["written"] + len(receipt["refused"])
-                and (self._d_model is None or "statistics" in receipt)
+                and "statistics" in receipt
             )
         except (ValueError, KeyError, TypeError):
             return None
@@ -138,7 +136,7 @@ class Receipts:
 
     def _statistics_in(self, shard: int, receipt: Mapping[str, Any]) -> ShardStatistics:
         try:
-            return ShardStatistics.from_record(receipt["statistics"], self._d_model or 0)
+            return ShardStatistics.from_record(receipt["statistics"], self._d_model)
         except (ValueError, KeyError, TypeError) as error:
             raise SpeechkdError(
                 f"{self._folder.location}/receipts/{_name(shard)} has damaged statistics "

@@ -1,4 +1,4 @@
-"""What the stored files of one tar shard hold: samples as JSON lines, vectors as plain bytes."""
+"""What the files of one shard hold: samples as JSON lines, vectors as plain bytes."""
 
 import hashlib
 import json
@@ -14,14 +14,14 @@ OPTIONAL_TEXT = (str, type(None))
 
 
 def parse_samples(content: bytes, rows: range) -> list[dict[str, Any]]:
-    """The samples that a shard's file lists, in order.
+    """Read the samples of a shard from its file, in order.
 
     Args:
         content: of the file.
-        rows: that the shard owns.
+        rows: those that the shard owns.
 
     Raises:
-        ValueError: it is damaged, or somebody else's.
+        ValueError: the file is damaged, or another program's.
     """
     # not splitlines: a text may hold one of Unicode's other line breaks
     lines = content.decode().rstrip("\n").split("\n")
@@ -33,15 +33,15 @@ def parse_samples(content: bytes, rows: range) -> list[dict[str, Any]]:
 def vectors_in(
     objects: Sequence[bytes], object_shape: tuple[int, int], dtype: str
 ) -> NDArray[np.floating[Any]]:
-    """Vectors `[rows, d_model]` that lie in storage objects, one after the other.
+    """Read vectors `[rows, d_model]` from storage objects that follow each other.
 
     Args:
         objects: their contents: plain little-endian bytes, row by row.
-        object_shape: rows and width of one.
+        object_shape: rows and width of one object.
         dtype: of the vectors.
 
     Raises:
-        ValueError: an object has not the bytes for that.
+        ValueError: an object has another number of bytes.
     """
     stored = np.dtype(dtype).newbyteorder("<")
     size = object_shape[0] * object_shape[1] * stored.itemsize
@@ -63,7 +63,7 @@ def vectors_sha256(block_RE: NDArray[np.floating[Any]]) -> str:
 
 
 def sample_lines(samples: Sequence[Mapping[str, Any]], first_row: int) -> bytes:
-    """What `parse_samples` reads, of samples with their positions in a shard."""
+    """The file that `parse_samples` reads, from samples with their positions in a shard."""
     lines = []
     for sample in samples:
         record = {
@@ -79,10 +79,10 @@ def sample_lines(samples: Sequence[Mapping[str, Any]], first_row: int) -> bytes:
 
 
 def _check_samples(records: Sequence[Any], rows: range) -> None:
-    """Check that records are samples of these rows: they may be anybody's.
+    """Check that records are samples of these rows, because any program may have written them.
 
     Raises:
-        ValueError: they are not.
+        ValueError: one is not.
     """
     for record in records:
         if (

@@ -1,4 +1,4 @@
-"""Every way in which a teacher cache can be damaged, looked for."""
+"""Look for every way in which a teacher cache can be damaged."""
 
 import hashlib
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ from pipeline.foundation.workers import ahead
 
 READ_BYTES = 2**20
 SHARDS_AT_ONCE = 4
-"""Checked by threads, for what takes the time in object storage is to wait for an answer."""
+"""Shards checked by threads at a time, because in object storage most of the time is waiting."""
 
 
 @dataclass(frozen=True)
 class Damage:
-    """One thing that is wrong: where, and what."""
+    """One damage: where it is, and what it is."""
 
     where: str
     what: str
@@ -32,7 +32,7 @@ class Damage:
 
 @dataclass(frozen=True)
 class Checked:
-    """A shard has been checked; for a progress bar."""
+    """A shard whose check is complete, for a progress bar."""
 
     shard: int
     tar_skipped: str = ""
@@ -44,11 +44,11 @@ def verify(cache: TeacherCache, *, tars: bool) -> Iterator[Damage | Checked]:
 
     Args:
         cache: the cache to check.
-        tars: also hash the tars, where they can still be found.
+        tars: also hash the tars that can still be found.
 
     Yields:
-        each damage, and a `Checked` at the end of each shard, in order. Memory is that of a few
-        shards and of 16 bytes a key.
+        each damage, and a `Checked` at the end of each shard, in order. Memory holds a few shards
+        and 16 bytes per key.
     """
     receipts = cache.receipts()
     foreign = cache.finished().keys() - receipts.keys()
@@ -61,16 +61,16 @@ def verify(cache: TeacherCache, *, tars: bool) -> Iterator[Damage | Checked]:
         what = "its receipt is torn or of another run" if shard in foreign else "not done"
         return _Findings([f"{what}; run `speechkd extract-teacher` again"])
 
-    for shard, found in enumerate(ahead(check, range(len(cache.manifest)), SHARDS_AT_ONCE)):
+    for shard, findings in enumerate(ahead(check, range(len(cache.manifest)), SHARDS_AT_ONCE)):
         where = f"shard {shard} ({cache.manifest.shards[shard].url})"
-        for what in (*found.damages, *_duplicates(found.keys, shard, seen)):
+        for what in (*findings.damages, *_duplicates(findings.keys, shard, seen)):
             yield Damage(where, what)
-        yield Checked(shard, found.tar_skipped)
+        yield Checked(shard, findings.tar_skipped)
 
 
 @dataclass
 class _Findings:
-    """What one shard shows by itself."""
+    """The damages that one shard shows by itself, and its keys."""
 
     damages: list[str]
     keys: list[str] = field(default_factory=list)
@@ -78,24 +78,24 @@ class _Findings:
 
 
 def _check(cache: TeacherCache, shard: int, receipt: dict[str, Any], *, tars: bool) -> _Findings:
-    """Check one shard; everything it stores is fetched at once."""
-    found = _Findings([])
+    """Check one shard; everything that it stores is fetched at once."""
+    findings = _Findings([])
     listed = cache.manifest.shards[shard]
     if receipt["input_bytes"] >= listed.bytes and receipt["input_sha256"] != listed.sha256:
-        found.damages.append("its receipt is of another tar than the manifest's")
+        findings.damages.append("its receipt is of another tar than the manifest's")
     names, listing = list(cache.object_names(shard)), cache.samples_name(shard)
     stored = cache.folder.read_many([*names, listing])
     missing = [name for name in names if name not in stored]
-    found.damages += [f"storage object {name} is missing" for name in missing]
-    samples = _samples(cache, shard, receipt, stored.get(listing), found)
+    findings.damages += [f"storage object {name} is missing" for name in missing]
+    samples = _samples(cache, shard, receipt, stored.get(listing), findings)
     if samples is not None and not missing:
         objects = [stored[name] for name in names if name.startswith("embedding/")]
-        found.damages += _vectors_damage(cache, shard, receipt, samples, objects)
-    found.tar_skipped = "not asked for"
+        findings.damages += _vectors_damage(cache, shard, receipt, samples, objects)
+    findings.tar_skipped = "not asked for"
     if tars:
-        found.tar_skipped, changed = _tar_damage(cache, shard)
-        found.damages += [changed] if changed else []
-    return found
+        findings.tar_skipped, changed = _tar_damage(cache, shard)
+        findings.damages += [changed] if changed else []
+    return findings
 
 
 def _samples(
@@ -103,21 +103,21 @@ def _samples(
     shard: int,
     receipt: dict[str, Any],
     content: bytes | None,
-    found: _Findings,
+    findings: _Findings,
 ) -> list[dict[str, Any]] | None:
-    """The samples, or None where they cannot be read; their keys and damages go to `found`."""
+    """The samples, or None if they cannot be read; keys and damages go to `findings`."""
     try:
         if content is None:
             raise ValueError(f"{cache.samples_name(shard)} is missing")
         samples = parse_samples(content, cache.rows_of(shard))
     except ValueError as error:
-        found.damages.append(f"samples cannot be read ({error})")
+        findings.damages.append(f"samples cannot be read ({error})")
         return None
-    found.keys = [sample["key"] for sample in samples]
+    findings.keys = [sample["key"] for sample in samples]
     if hashlib.sha256(content).hexdigest() != receipt["samples_sha256"]:
-        found.damages.append("the samples file is not the one the receipt vouches for")
-    if keys_sha256(found.keys) != receipt["keys_sha256"] or len(samples) != receipt["written"]:
-        found.damages.append("the keys are not those of the receipt")
+        findings.damages.append("the samples file is not the one the receipt vouches for")
+    if keys_sha256(findings.keys) != receipt["keys_sha256"] or len(samples) != receipt["written"]:
+        findings.damages.append("the keys are not those of the receipt")
     return samples
 
 
@@ -137,11 +137,11 @@ def _vectors_damage(
     if vectors_sha256(block_RE) != receipt["vectors_sha256"]:
         yield "the vectors are not those of the receipt: changed, or rows swapped"
     first_row = cache.rows_of(shard).start
-    kept_KE = block_RE[[sample["row"] - first_row for sample in samples]]
-    finite_K = np.isfinite(kept_KE).all(axis=1)
+    vectors_KE = block_RE[[sample["row"] - first_row for sample in samples]]
+    finite_K = np.isfinite(vectors_KE).all(axis=1)
     if not finite_K.all():
         yield f"the vector of {samples[int(finite_K.argmin())]['key']} has NaN or infinity"
-    yield from _statistics_damage(cache, shard, kept_KE.astype(np.float64))
+    yield from _statistics_damage(cache, shard, vectors_KE.astype(np.float64))
 
 
 def _duplicates(keys: list[str], shard: int, seen: dict[bytes, int]) -> Iterator[str]:
@@ -155,13 +155,13 @@ def _duplicates(keys: list[str], shard: int, seen: dict[bytes, int]) -> Iterator
         yield f"duplicate key {twice} within the shard"
 
 
-def _statistics_damage(cache: TeacherCache, shard: int, kept_KE: Any) -> Iterator[str]:
+def _statistics_damage(cache: TeacherCache, shard: int, vectors_KE: Any) -> Iterator[str]:
     try:
         stored = cache.shard_statistics(shard)
     except SpeechkdError as error:
         yield str(error)
         return
-    if not stored.close_to(ShardStatistics.of(kept_KE)):
+    if not stored.close_to(ShardStatistics.of(vectors_KE)):
         yield "the stored mean or variance is not that of the vectors"
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from pipeline.cache.heard import heard
-from pipeline.cache.store import TeacherCache
+from pipeline.cache.store import TeacherCache, vectors_by_key
 from pipeline.cluster.shares import array_task, share, stop_on_sigterm
 from pipeline.finetuning.cell import (
     Examples,
@@ -188,7 +187,7 @@ def _teacher(grid: Grid, location: str) -> tuple[list[str], list[str], Array, fl
     question = grid.questions[0]
     ids = [grid.ids[i] for i in question.places["test"]]
     cache = TeacherCache.open(location)
-    places, vectors_nD = heard(cache, ids)
+    places, vectors_nD = vectors_by_key(cache, ids)
     if len(places) < 2:
         key = next((r["key"] for shard in cache.receipts() for r in cache.shard_samples(shard)), "")
         raise SpeechkdError(

@@ -27,6 +27,7 @@ from pipeline.tasks.mosei.reading import read_mosei
 from pipeline.tasks.mosei.tables import read_folds
 from pipeline.tasks.mosei.transcripts import read_transcript
 from tests.fuzz import seeds
+from tests.helpers.caches import samples_of, vectors_of
 from tests.helpers.tars import line
 
 SUFFIXES = ("csv", "tsv", "jsonl", "json", "py", "txt", "parquet")
@@ -144,7 +145,7 @@ def open_cache(content: bytes, folder: Path) -> str:
     found = TeacherCache.open(cache)
     damage = [str(event) for event in verify(found, tars=False)]
     found.statistics()
-    assert len(found.samples()) == len(found.vectors())
+    assert len(samples_of(found)) == len(vectors_of(found))
     return "damaged" if len(damage) > 1 else "read"
 
 
@@ -153,7 +154,7 @@ def read_receipts(content: bytes, folder: Path) -> str:
     cache = _with_file(content, folder, seeds.CACHE_FILES[3:5])
     found = _opened(cache)
     done = found.receipts()
-    found.samples()
+    samples_of(found)
     shards = folder / "shards"
     shutil.rmtree(shards, ignore_errors=True)
     (shards / "receipts").mkdir(parents=True)

@@ -1,6 +1,7 @@
 """Small made-up corpora for tests: teacher caches without audio or a teacher."""
 
 import hashlib
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,44 @@ def make_cache(
     return cache
 
 
+@dataclass(frozen=True)
+class Samples:
+    """The samples of a cache in manifest order, refused ones left out, as columns."""
+
+    rows: np.ndarray = field(repr=False)
+    keys: list[str] = field(repr=False)
+    texts: list[str] = field(repr=False)
+    durations_s: np.ndarray = field(repr=False)
+    speakers: list[str | None] = field(repr=False)
+    recordings: list[str | None] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def samples_of(cache: TeacherCache) -> Samples:
+    """Keys, texts, durations and rows of everything written, in manifest order."""
+    records = [record for shard in cache.receipts() for record in cache.shard_samples(shard)]
+    return Samples(
+        rows=np.array([r["row"] for r in records], dtype=np.int64),
+        keys=[r["key"] for r in records],
+        texts=[r["text"] for r in records],
+        durations_s=np.array([r["duration_s"] for r in records], dtype=np.float32),
+        speakers=[r["speaker"] for r in records],
+        recordings=[r["recording"] for r in records],
+    )
+
+
+def vectors_of(cache: TeacherCache) -> np.ndarray:
+    """Vectors `[n, d_model]` of everything written, in the order of `samples_of`."""
+    blocks = [np.empty((0, cache.identity.d_model), cache.identity.dtype)]
+    for shard in cache.receipts():
+        rows = np.array([r["row"] for r in cache.shard_samples(shard)], dtype=np.int64)
+        blocks.append(cache.block(shard)[rows - cache.rows_of(shard).start])
+    return np.concatenate(blocks)
+
+
 def wordpiece(cache: TeacherCache):
     """A tokenizer of 200 pieces trained on a cache's texts."""
-    texts = cache.samples().texts
+    texts = samples_of(cache).texts
     return train_wordpiece(lambda: texts, 200, lowercase=True, max_tokens=32)

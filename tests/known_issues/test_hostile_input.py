@@ -18,7 +18,7 @@ from pipeline.shards.recordings import Refusal
 from pipeline.tasks.mosei.tables import read_folds
 from pipeline.tasks.mosei.unpickler import read_pickle
 from stages.shard import _make_sample
-from tests.helpers.caches import make_cache
+from tests.helpers.caches import make_cache, vectors_of
 from tests.helpers.encoders import save_encoder
 
 
@@ -88,7 +88,7 @@ def test_a_storage_object_that_is_cut_off(tmp_path):
     path = tmp_path / "c" / "embedding" / "c" / "0" / "0"
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(SpeechkdError, match="shard 0 are damaged"):
-        TeacherCache.open(cache.location).vectors()
+        vectors_of(TeacherCache.open(cache.location))
 
 
 def test_a_path_too_long_for_the_system_is_one_refused_row(tmp_path):

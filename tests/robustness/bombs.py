@@ -22,6 +22,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.helpers.caches import vectors_of
+
 GIGABYTE = 2**30
 ADDRESS_SPACE = 16 * GIGABYTE
 ROOT = Path(__file__).parent.parent.parent
@@ -257,7 +259,7 @@ def _open_cache(folder: Path) -> str:
     from pipeline.cache.store import TeacherCache
 
     cache = TeacherCache.open(folder / "c")
-    return f"{cache.vectors().shape}, {cache.statistics().count}"
+    return f"{vectors_of(cache).shape}, {cache.statistics().count}"
 
 
 def _pickle(content: bytes) -> Callable[[Path], None]:

@@ -21,7 +21,7 @@ from stages.finetune_mosei import MoseiSettings
 from stages.finetune_mosei import run as finetune
 from stages.shard import ShardSettings
 from stages.shard import run as shard
-from tests.helpers.caches import identity, manifest, shard_result
+from tests.helpers.caches import identity, manifest, samples_of, shard_result, vectors_of
 from tests.helpers.encoders import save_encoder
 from tests.helpers.whispers import save_random_whisper
 
@@ -83,8 +83,8 @@ def test_sound_at_the_edge_through_shard_and_teacher(tmp_path):
     refused = [json.loads(line) for line in (tmp_path / "out" / "refused.jsonl").open()]
     assert reasons(refused) == expected(1)
     cache = teacher_vectors(tmp_path, "out")
-    assert len(cache.samples()) == read_manifest(tmp_path / "out" / "manifest.jsonl").samples
-    assert np.isfinite(cache.vectors()).all()
+    assert len(samples_of(cache)) == read_manifest(tmp_path / "out" / "manifest.jsonl").samples
+    assert np.isfinite(vectors_of(cache)).all()
 
 
 def test_sound_at_the_edge_in_a_tar_of_others(tmp_path):
@@ -99,7 +99,7 @@ def test_sound_at_the_edge_in_a_tar_of_others(tmp_path):
     write_manifest(tmp_path / "out" / "manifest.jsonl", [line(content, len(WAVES))])
     cache = teacher_vectors(tmp_path, "out")
     assert reasons(cache.receipts()[0]["refused"]) == expected(2)
-    assert np.isfinite(cache.vectors()).all()
+    assert np.isfinite(vectors_of(cache)).all()
 
 
 TEXTS = {
@@ -142,7 +142,7 @@ def run_distill(cache, out, **changes):
 
 
 def test_texts_at_the_edge_are_kept_and_trained_on(odd_texts, tmp_path):
-    assert TeacherCache.open(odd_texts).samples().texts[: len(TEXTS)] == list(TEXTS.values())
+    assert samples_of(TeacherCache.open(odd_texts)).texts[: len(TEXTS)] == list(TEXTS.values())
     losses = run_distill(odd_texts, tmp_path / "run")
     assert losses
     assert np.isfinite(losses).all()

@@ -14,6 +14,7 @@ from pipeline.foundation.errors import SpeechkdError
 from pipeline.shards.manifest import Shard, write_manifest
 from stages.cache import ExportSettings, InfoSettings, VerifySettings, export, info, verify
 from stages.extract_teacher import ExtractSettings, run
+from tests.helpers.caches import samples_of
 from tests.helpers.tars import audio, sample
 
 GOOD = [*sample("good")]
@@ -82,7 +83,7 @@ def test_a_name_is_a_key_and_never_a_path(tmp_path, key, capsys):
     inside.mkdir()
     corpus(inside, [*clip("good"), *clip(key)], 2)
     cache = extracted(inside)
-    assert cache.samples().keys == ["good", key]
+    assert samples_of(cache).keys == ["good", key]
     info(InfoSettings(cache=str(inside / "cache")))
     verify(VerifySettings(cache=str(inside / "cache")))
     export(ExportSettings(cache=str(inside / "cache"), out=inside / "out"))
@@ -99,7 +100,7 @@ def test_a_name_is_a_key_and_never_a_path(tmp_path, key, capsys):
 def test_a_name_that_commands_a_terminal_is_refused(tmp_path, key, capsys):
     corpus(tmp_path, [*clip("good"), *clip(key)], 2)
     cache = extracted(tmp_path)
-    assert cache.samples().keys[0] == "good"
+    assert samples_of(cache).keys[0] == "good"
     for refusal in cache.receipts()[0]["refused"]:
         assert refusal["reason"] == "unusable key"
     info(InfoSettings(cache=str(tmp_path / "cache")))
@@ -110,7 +111,7 @@ def test_links_devices_and_pipes_are_passed_over(tmp_path):
     kinds = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE)
     odd = [member(f"{n}.flac", kind=kind, linkname="/etc/passwd") for n, kind in enumerate(kinds)]
     corpus(tmp_path, [*odd, *clip("good"), member("d", kind=tarfile.DIRTYPE)], 1)
-    assert extracted(tmp_path).samples().keys == ["good"]
+    assert samples_of(extracted(tmp_path)).keys == ["good"]
 
 
 @pytest.mark.parametrize("suffix", ["pyd", "pkl", "pickle", "pth", "pt", "npy", "npz", "joblib"])
@@ -119,7 +120,7 @@ def test_a_pickled_member_refuses_its_sample_and_is_not_read(tmp_path, suffix):
     bomb = pickle.dumps(Canary(ran))
     corpus(tmp_path, [*clip("bad"), member(f"bad.{suffix}", bomb), *clip("good")], 2)
     cache = extracted(tmp_path)
-    assert cache.samples().keys == ["good"]
+    assert samples_of(cache).keys == ["good"]
     assert cache.receipts()[0]["refused"][0]["reason"] == "pickled member"
     assert not ran.exists()
 
@@ -140,8 +141,8 @@ ODD = {
 def test_an_odd_sample_leaves_the_others(tmp_path, members):
     corpus(tmp_path, members, 2)
     cache = extracted(tmp_path)
-    assert "good" in cache.samples().keys
-    assert len(cache.samples()) + len(cache.receipts()[0]["refused"]) == 2
+    assert "good" in samples_of(cache).keys
+    assert len(samples_of(cache)) + len(cache.receipts()[0]["refused"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -175,5 +176,5 @@ TEXTS = {
 def test_a_text_is_kept_as_it_is(tmp_path, text, monkeypatch):
     monkeypatch.chdir(tmp_path)
     corpus(tmp_path, clip("a", text), 1)
-    assert extracted(tmp_path).samples().texts == [text]
+    assert samples_of(extracted(tmp_path)).texts == [text]
     assert not (tmp_path / "ran").exists()

@@ -23,6 +23,7 @@ from stages.cache import (
     verify,
 )
 from stages.extract_teacher import ExtractSettings, run
+from tests.helpers.caches import samples_of, vectors_of
 from tests.helpers.tars import line, sample, tar_bytes, write_corpus
 
 COUNTS = [3, 2, 4]
@@ -246,7 +247,7 @@ def test_export_gives_rows_in_manifest_order_without_refused_ones(made, tmp_path
     ]
     assert set(records[0]) == {"row", "key", "text", "duration_s", "shard"}
     assert vectors_NE.dtype == np.float16
-    assert np.array_equal(vectors_NE, cache.vectors())
+    assert np.array_equal(vectors_NE, vectors_of(cache))
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
     export(ExportSettings(cache=str(tmp_path / "cache"), out=tmp_path / "out"))
     assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()} == before
@@ -313,8 +314,9 @@ def test_caches_of_two_corpora_merge_one_behind_the_other(made, tmp_path):
     merge(MergeSettings(caches=locations, out=str(tmp_path / "all")))
     merged = TeacherCache.open(tmp_path / "all")
     assert not merged.unfinished()
-    assert np.array_equal(merged.vectors(), np.concatenate([first.vectors(), second.vectors()]))
-    assert merged.samples().keys == first.samples().keys + second.samples().keys
+    both_NE = np.concatenate([vectors_of(first), vectors_of(second)])
+    assert np.array_equal(vectors_of(merged), both_NE)
+    assert samples_of(merged).keys == samples_of(first).keys + samples_of(second).keys
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "all").rglob("*")}
     merge(MergeSettings(caches=locations, out=str(tmp_path / "all")))
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "all").rglob("*")} == before
@@ -326,7 +328,7 @@ def test_the_statistics_of_a_merged_cache_are_those_of_all_vectors(made, tmp_pat
     locations = [str(made / "cache"), str(tmp_path / "second")]
     merge(MergeSettings(caches=locations, out=str(tmp_path / "all")))
     merged = TeacherCache.open(tmp_path / "all")
-    vectors_NE = merged.vectors().astype(np.float64)
+    vectors_NE = vectors_of(merged).astype(np.float64)
     statistics = merged.statistics()
     assert statistics.count == len(vectors_NE) == 16
     assert np.allclose(statistics.mean_E, vectors_NE.mean(axis=0))

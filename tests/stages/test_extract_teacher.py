@@ -20,6 +20,7 @@ from pipeline.foundation.errors import SpeechkdError
 from pipeline.shards.manifest import read_manifest, write_manifest
 from stages import cache as cache_stage
 from stages.extract_teacher import ExtractSettings, run
+from tests.helpers.caches import samples_of, vectors_of
 from tests.helpers.tars import line, sample, tar_bytes, write_corpus
 from tests.helpers.whispers import save_random_whisper, speechlike
 
@@ -136,7 +137,7 @@ def test_vectors_are_those_of_hugging_face(corpus, teacher, tmp_path, dtype):
     cache = extract(corpus, tmp_path / "c", teacher, dtype=dtype, context="30s")
     model = transformers.WhisperModel.from_pretrained(teacher).eval()
     features = transformers.WhisperFeatureExtractor()
-    samples, vectors_NE = cache.samples(), cache.vectors()
+    samples, vectors_NE = samples_of(cache), vectors_of(cache)
     assert len(samples) == sum(COUNTS)
     for seed, (key, vector_D) in enumerate(zip(samples.keys, vectors_NE, strict=True)):
         wave_S = speechlike(4_000 + 97 * (seed % 13), seed)
@@ -148,7 +149,7 @@ def test_vectors_are_those_of_hugging_face(corpus, teacher, tmp_path, dtype):
 
 
 def test_keys_texts_and_durations_are_kept_in_order(corpus, teacher, tmp_path):
-    samples = extract(corpus, tmp_path / "c", teacher).samples()
+    samples = samples_of(extract(corpus, tmp_path / "c", teacher))
     expected = [f"clip-{n}-{place}" for n, count in enumerate(COUNTS) for place in range(count)]
     assert samples.keys == expected
     assert samples.texts == [f"this is clip {key}" for key in expected]

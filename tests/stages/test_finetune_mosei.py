@@ -15,7 +15,7 @@ from pipeline.reports.projections import read_projection
 from pipeline.reports.sections import sections
 from pipeline.reports.tables import tables
 from stages.finetune_mosei import MoseiSettings, run
-from tests.helpers.caches import identity, manifest, shard_result
+from tests.helpers.caches import identity, manifest, shard_result, vectors_of
 from tests.helpers.encoders import save_encoder
 from tests.helpers.mosei import sentences, write_mmsa
 
@@ -83,9 +83,9 @@ def test_the_teachers_vectors_of_the_test_clips_stand_beside_the_encoders(here, 
     assert "has 9 of the 12 test clips of sentiment3" in capsys.readouterr().err
     (folder,) = read_folders([tmp_path / "r"])
     points, raw, share = read_projection(folder.teacher)
-    reference = PCA(2).fit(cache.vectors()[1:10])
+    reference = PCA(2).fit(vectors_of(cache)[1:10])
     np.testing.assert_allclose(
-        np.abs(points), np.abs(reference.transform(cache.vectors()[1:10])), atol=1e-4
+        np.abs(points), np.abs(reference.transform(vectors_of(cache)[1:10])), atol=1e-4
     )
     assert share == pytest.approx(reference.explained_variance_ratio_.sum(), abs=1e-4)
     _, of_texts, _ = read_projection(folder.projections["a"])

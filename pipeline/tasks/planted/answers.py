@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.cache.heard import heard
-from pipeline.cache.store import TeacherCache
+from pipeline.cache.store import TeacherCache, vectors_by_key
 from pipeline.tasks.metrics import Array
 from pipeline.tasks.planted.linear_probe import probe
 
@@ -70,7 +69,7 @@ def probed(
 
 def teacher_vectors(cache: TeacherCache, clips: Sequence[Mapping[str, str]]) -> tuple[Array, Array]:
     """The cached vector of each clip, and the mean over all clips of its word, `[C, E]` both."""
-    clip_CE = heard(cache, [clip["key"] for clip in clips])[1].astype(np.float64)
+    clip_CE = vectors_by_key(cache, [clip["key"] for clip in clips])[1].astype(np.float64)
     word_C = np.array([clip["word"] for clip in clips])
     mean_CE = np.stack([clip_CE[word_C == word].mean(0) for word in word_C])
     return clip_CE, mean_CE

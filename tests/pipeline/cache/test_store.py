@@ -1,5 +1,5 @@
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -7,11 +7,16 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.cache.store import TeacherCache
+from pipeline.cache.store import TeacherCache, vectors_by_key
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.foundation.settings import digest
-from stages.cache import MergeSettings, merge
-from tests.helpers.caches import identity, make_cache, manifest, shard_result
+from tests.helpers.caches import (
+    identity,
+    make_cache,
+    manifest,
+    samples_of,
+    shard_result,
+    vectors_of,
+)
 
 WIDTH = 8
 
@@ -23,11 +28,11 @@ def test_what_goes_in_comes_out_in_manifest_order(tmp_path):
         cache.write_shard(shard, results[shard], {})
 
     opened = TeacherCache.open(tmp_path / "c")
-    samples = opened.samples()
+    samples = samples_of(opened)
     assert samples.keys == [s["key"] for r in results for s in r.samples]
     assert samples.texts == [s["text"] for r in results for s in r.samples]
     expected = np.concatenate([results[0].vectors_NE[[0, 2, 3]], results[1].vectors_NE])
-    np.testing.assert_array_equal(opened.vectors(), expected)
+    np.testing.assert_array_equal(vectors_of(opened), expected)
     assert opened.unfinished() == []
 
 
@@ -57,7 +62,7 @@ def test_shards_share_no_storage_object(tmp_path):
 )
 def test_statistics_equal_numpys_over_all_vectors(tmp_path_factory, sizes, dtype):
     cache = make_cache(tmp_path_factory.mktemp("c") / "c", sizes, WIDTH, dtype=dtype)
-    statistics, vectors = cache.statistics(), cache.vectors().astype(np.float64)
+    statistics, vectors = cache.statistics(), vectors_of(cache).astype(np.float64)
     assert statistics.count == len(vectors) == sum(sizes)
     np.testing.assert_allclose(statistics.mean_E, vectors.mean(axis=0), atol=1e-12)
     np.testing.assert_allclose(statistics.std_E, vectors.std(axis=0), atol=1e-12)
@@ -67,8 +72,8 @@ def test_a_shard_of_refusals_only_counts_for_nothing(tmp_path):
     cache = TeacherCache.create_or_open(tmp_path / "c", manifest([2, 3]), identity(), {})
     cache.write_shard(0, shard_result(2, WIDTH, 0, refused=(0, 1)), {})
     cache.write_shard(1, shard_result(3, WIDTH, 1), {})
-    assert cache.statistics().count == len(cache.samples()) == len(cache.vectors()) == 3
-    np.testing.assert_allclose(cache.statistics().mean_E, cache.vectors().mean(axis=0), atol=1e-6)
+    assert cache.statistics().count == len(samples_of(cache)) == len(vectors_of(cache)) == 3
+    np.testing.assert_allclose(cache.statistics().mean_E, vectors_of(cache).mean(axis=0), atol=1e-6)
 
 
 def test_a_shard_is_done_only_by_a_whole_receipt_of_the_same_settings(tmp_path):
@@ -80,7 +85,7 @@ def test_a_shard_is_done_only_by_a_whole_receipt_of_the_same_settings(tmp_path):
     (receipts / "000001.json").write_text(json.dumps({**other, "settings_sha256": "f" * 64}))
     (receipts / "000002.json").unlink()
     assert cache.unfinished() == [0, 1, 2]
-    assert len(cache.samples()) == 2
+    assert len(samples_of(cache)) == 2
 
 
 def test_a_result_must_account_for_every_sample(tmp_path):
@@ -149,7 +154,7 @@ def test_texts_with_unusual_line_breaks_come_back(tmp_path):
     for sample, text in zip(result.samples, ["a\u2028b\x85c", "d\r\ne\x0bf"], strict=True):
         sample["text"] = text
     cache.write_shard(0, result, {})
-    assert cache.samples().texts == ["a\u2028b\x85c", "d\r\ne\x0bf"]
+    assert samples_of(cache).texts == ["a\u2028b\x85c", "d\r\ne\x0bf"]
 
 
 @pytest.mark.parametrize("moment", ["samples", "receipts"])
@@ -180,57 +185,53 @@ def test_two_writers_with_other_last_bits_leave_what_the_last_receipt_says(
     assert first.digest() == alone.digest()
 
 
-# --- caches of format 1 -----------------------------------------------------------------------
-
-
-def as_format_1(cache: TeacherCache) -> TeacherCache:
-    """The cache as the first format had it: statistics in arrays, none in receipts."""
-    group, folder = zarr.open_group(cache.location, mode="r+"), cache.folder
-    statistics = [cache.shard_statistics(shard) for shard in range(len(cache.manifest))]
-    for name, values in (
-        ("statistics_mean", [s.mean_E for s in statistics]),
-        ("statistics_m2", [s.m2_E for s in statistics]),
-    ):
-        shape = (len(values), cache.identity.d_model)
-        array = group.create_array(
-            name, shape=shape, chunks=(1, shape[1]), dtype="float64", compressors=None
-        )
-        array[:] = np.stack(values)
-    first = replace(cache.identity, format_version=1)
-    group.attrs["speechkd"] = {**dict(group.attrs)["speechkd"], "identity": asdict(first)}
-    for name in folder.files("receipts"):
-        receipt = json.loads(folder.read(f"receipts/{name}"))
-        del receipt["statistics"]
-        receipt["settings_sha256"] = digest(asdict(first))
-        folder.write(f"receipts/{name}", json.dumps(receipt).encode())
-    return TeacherCache.open(cache.location)
-
-
-def test_a_cache_of_format_1_is_read_as_it_was(tmp_path):
-    second = make_cache(tmp_path / "c", [3, 5], WIDTH)
-    vectors, statistics = second.vectors(), second.statistics()
-    first = as_format_1(second)
-    np.testing.assert_array_equal(first.vectors(), vectors)
-    np.testing.assert_array_equal(first.statistics().mean_E, statistics.mean_E)
-    np.testing.assert_array_equal(first.statistics().std_E, statistics.std_E)
-    assert first.unfinished() == []
-    assert "statistics_m2/c/1/0" in set(first.object_names(1))
-
-
-def test_a_cache_of_format_1_is_not_added_to_but_merged_into_a_new_one(tmp_path):
-    second = make_cache(tmp_path / "c", [3, 5], WIDTH)
-    before = second.digest()
-    as_format_1(second)
-    with pytest.raises(SpeechkdError, match=r"cache merge .*c --out NEW"):
-        TeacherCache.create_or_open(tmp_path / "c", second.manifest, second.identity, {})
-    merge(MergeSettings(caches=[str(tmp_path / "c")], out=str(tmp_path / "new")))
-    assert TeacherCache.open(tmp_path / "new").digest() == before
-
-
-def test_an_unknown_format_is_refused(tmp_path):
+@pytest.mark.parametrize("version", [1, 3])
+def test_a_cache_of_another_format_is_refused(tmp_path, version):
     cache = make_cache(tmp_path / "c", [3], WIDTH)
     group = zarr.open_group(cache.location, mode="r+")
-    record = {**asdict(cache.identity), "format_version": 3}
+    record = {**asdict(cache.identity), "format_version": version}
     group.attrs["speechkd"] = {**dict(group.attrs)["speechkd"], "identity": record}
-    with pytest.raises(SpeechkdError, match="format 3; this version of speechkd reads formats 1"):
+    refusal = rf"format {version}; this version of speechkd reads format 2\..* extract-teacher"
+    with pytest.raises(SpeechkdError, match=refusal):
         TeacherCache.open(cache.location)
+    with pytest.raises(SpeechkdError, match=refusal):
+        TeacherCache.create_or_open(cache.location, cache.manifest, cache.identity, {})
+
+
+# --- vectors by the keys of samples -----------------------------------------------------------
+
+
+@pytest.fixture
+def three_shards(tmp_path):
+    return make_cache(tmp_path / "cache", [3, 4, 2])
+
+
+def test_each_clip_gets_its_own_vector_in_the_order_asked_for(three_shards):
+    place = {key: row for row, key in enumerate(samples_of(three_shards).keys)}
+    names = ["clip-2-1", "unknown", "clip-0-0", "clip-2-0", "", "clip-1-3"]
+    places, vectors_nE = vectors_by_key(three_shards, names)
+    assert places == [0, 2, 3, 5]
+    wanted = vectors_of(three_shards)[[place[names[i]] for i in places]]
+    assert vectors_nE.dtype == np.float32
+    np.testing.assert_array_equal(vectors_nE, wanted)
+
+
+def test_shards_without_a_wanted_clip_are_not_read(three_shards, monkeypatch):
+    read = []
+    block = type(three_shards).block
+    monkeypatch.setattr(
+        type(three_shards), "block", lambda self, shard: read.append(shard) or block(self, shard)
+    )
+    vectors_by_key(three_shards, ["clip-1-0"])
+    assert read == [1]
+
+
+def test_no_clip_found_and_refused_clips(tmp_path):
+    cache = TeacherCache.create_or_open(tmp_path / "cache", manifest([4]), identity(), {})
+    cache.write_shard(0, shard_result(4, 8, 0, refused=(1,)), {})
+    places, vectors_nE = vectors_by_key(cache, ["clip-0-1", "x"])
+    assert places == []
+    assert vectors_nE.shape == (0, 8)
+    places, vectors_nE = vectors_by_key(cache, ["clip-0-1", "clip-0-2"])
+    assert places == [1]
+    np.testing.assert_array_equal(vectors_nE[0], vectors_of(cache)[1])

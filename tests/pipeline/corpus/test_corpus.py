@@ -14,7 +14,7 @@ from pipeline.corpus.corpus import (
 )
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.memory import Room
-from tests.helpers.caches import make_cache, wordpiece
+from tests.helpers.caches import make_cache, samples_of, vectors_of, wordpiece
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def read(cache, tokenizer, **changes):
 
 def test_every_clip_has_its_own_text_and_vector(cache, tokenizer):
     corpus = read(cache, tokenizer)
-    samples, vectors = cache.samples(), cache.vectors()
+    samples, vectors = samples_of(cache), vectors_of(cache)
     assert len(corpus) == len(samples) == 360
     np.testing.assert_array_equal(corpus.row_C, samples.rows)
     np.testing.assert_array_equal(corpus.vectors.of(torch.arange(360)), vectors)
@@ -47,14 +47,14 @@ def test_every_clip_has_its_own_text_and_vector(cache, tokenizer):
 
 
 def test_same_recording_same_number(cache, tokenizer):
-    corpus, names = read(cache, tokenizer), cache.samples().recordings
+    corpus, names = read(cache, tokenizer), samples_of(cache).recordings
     numbers = corpus.recording_C.tolist()
     assert len(set(zip(names, numbers, strict=True))) == len(set(names)) == len(set(numbers))
 
 
 def test_long_texts_are_cut_and_counted(cache, tokenizer):
     corpus = read(cache, tokenizer, max_tokens=8)
-    lengths = [len(tokenizer(text)["input_ids"]) for text in cache.samples().texts]
+    lengths = [len(tokenizer(text)["input_ids"]) for text in samples_of(cache).texts]
     assert corpus.truncated == sum(n > 8 for n in lengths) > 0
     assert corpus.lengths_C.tolist() == [min(n, 8) for n in lengths]
     packed = corpus.tokens_of(torch.arange(len(corpus)))

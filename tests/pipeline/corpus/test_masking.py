@@ -3,7 +3,7 @@ import torch
 
 from pipeline.corpus.masking import Masking
 from pipeline.foundation.seeds import generator
-from tests.helpers.caches import make_cache, wordpiece
+from tests.helpers.caches import make_cache, samples_of, wordpiece
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def tokenizer(cache):
 def test_masks_are_berts(cache, tokenizer):
     """15 % of ordinary tokens exactly; of these 80 % masked, 10 % replaced, 10 % left."""
     masking = Masking.of(tokenizer, 0.15, torch.device("cpu"))
-    texts = [tokenizer(text)["input_ids"] for text in cache.samples().texts]
+    texts = [tokenizer(text)["input_ids"] for text in samples_of(cache).texts]
     ids_N = torch.tensor([i for ids in texts for i in ids]).repeat(20)
     chosen_K, shown_N = masking.choose(ids_N, generator(0, "test"))
     special_N = torch.isin(ids_N, torch.tensor(tokenizer.all_special_ids))

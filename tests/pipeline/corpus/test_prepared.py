@@ -12,7 +12,15 @@ from pipeline.cache.store import TeacherCache
 from pipeline.corpus.arrays import ArrayWriter
 from pipeline.corpus.prepared import Prepared, numbered
 from pipeline.foundation.errors import SpeechkdError
-from tests.helpers.caches import identity, make_cache, manifest, shard_result, wordpiece
+from tests.helpers.caches import (
+    identity,
+    make_cache,
+    manifest,
+    samples_of,
+    shard_result,
+    vectors_of,
+    wordpiece,
+)
 
 
 @pytest.fixture
@@ -29,7 +37,7 @@ def texts_of(store):
 def test_tokens_are_the_tokenizers_own(cache):
     tokenizer = wordpiece(cache)
     store = Prepared(cache).tokens(tokenizer, 32)
-    samples = cache.samples()
+    samples = samples_of(cache)
     assert texts_of(store) == [tokenizer(text)["input_ids"] for text in samples.texts]
     assert store.mapped("rows").tolist() == samples.rows.tolist()
     assert store.mapped("ids").dtype == torch.uint16
@@ -38,7 +46,7 @@ def test_tokens_are_the_tokenizers_own(cache):
 def test_vectors_are_the_caches_own_at_their_places(cache):
     ready = Prepared(cache)
     store, tokens = ready.vectors(), ready.tokens(wordpiece(cache), 32)
-    np.testing.assert_array_equal(store.mapped("vectors"), cache.vectors())
+    np.testing.assert_array_equal(store.mapped("vectors"), vectors_of(cache))
     assert tokens.mapped("places").tolist() == list(range(360))
     statistics = cache.statistics()
     assert store.mapped("mean").tolist() == statistics.mean_E.tolist()
@@ -113,7 +121,7 @@ def test_two_processes_at_once(cache):
         p.name.split("-")[0] for p in (cache.folder.path.parent / "cache.prepared").iterdir()
     )
     assert left == [".tokens", ".vectors", "tokens", "vectors"], "a lock and a folder of each"
-    np.testing.assert_array_equal(Prepared(cache).vectors().mapped("vectors"), cache.vectors())
+    np.testing.assert_array_equal(Prepared(cache).vectors().mapped("vectors"), vectors_of(cache))
 
 
 def killed_at_piece(location, last):
@@ -140,9 +148,9 @@ def test_killed_at_any_piece_the_next_process_makes_it_whole(cache):
     folder = cache.folder.path.parent / "cache.prepared"
     assert not list(folder.glob("*.partial"))
     ready = Prepared(cache)
-    np.testing.assert_array_equal(ready.vectors().mapped("vectors"), cache.vectors())
+    np.testing.assert_array_equal(ready.vectors().mapped("vectors"), vectors_of(cache))
     tokenizer = wordpiece(cache)
-    wanted = [tokenizer(text)["input_ids"] for text in cache.samples().texts]
+    wanted = [tokenizer(text)["input_ids"] for text in samples_of(cache).texts]
     assert texts_of(ready.tokens(tokenizer, 32)) == wanted
 
 

@@ -15,14 +15,14 @@ from pipeline.corpus.tokenization import train_wordpiece
 from pipeline.distillation.module import Distillation, View
 from pipeline.distillation.objectives import OBJECTIVES, Options
 from pipeline.models.student import Student
-from tests.helpers.caches import make_cache
+from tests.helpers.caches import make_cache, samples_of
 from tests.pipeline.models.test_packing import CONFIGS
 
 
 @pytest.fixture(scope="module")
 def corpus_and_tokenizer(tmp_path_factory):
     cache = make_cache(tmp_path_factory.mktemp("step") / "cache", [60])
-    texts = cache.samples().texts
+    texts = samples_of(cache).texts
     tokenizer = train_wordpiece(lambda: texts, 99, lowercase=True, max_tokens=16)
     corpus = read_corpus(cache, tokenizer, max_tokens=16, held_out_share=0.1, seed=0)
     return corpus, tokenizer

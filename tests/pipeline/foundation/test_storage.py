@@ -21,6 +21,7 @@ from stages.cache import VerifySettings, verify
 from stages.distill import DistillSettings
 from stages.distill import run as distill
 from stages.extract_teacher import ExtractSettings, run
+from tests.helpers.caches import samples_of, vectors_of
 from tests.helpers.hub import Hub
 from tests.helpers.tars import write_corpus
 
@@ -191,8 +192,8 @@ def test_tars_and_cache_in_s3_give_what_a_disk_gives(s3, tmp_path):
     remote = TeacherCache.open(f"s3://{BUCKET}/cache")
     local = TeacherCache.open(tmp_path / "cache")
     assert remote.digest() == local.digest()
-    assert np.array_equal(remote.vectors(), local.vectors())
-    assert remote.samples().keys == local.samples().keys
+    assert np.array_equal(vectors_of(remote), vectors_of(local))
+    assert samples_of(remote).keys == samples_of(local).keys
     verify(VerifySettings(cache=f"s3://{BUCKET}/cache"))
     group = zarr.open_group(f"s3://{BUCKET}/cache", mode="r")
     assert np.isfinite(group["embedding"][:3]).all()
