@@ -14,27 +14,24 @@ TORCH_BACKEND ?= $(if $(shell nvidia-smi -L 2>/dev/null),default,cpu)
 BIN := $(VENV)/bin
 export UV_HTTP_TIMEOUT ?= 180
 
-.PHONY: help demo test test-slow lint install sbom licences clean
+.PHONY: help install demo test test-slow lint sbom licences clean
 
-help:
-	@echo "make demo       install, then the whole pipeline on a small corpus it makes itself"
-	@echo "make test       install, then the tests"
-	@echo "make test-slow  install, then the slow tests"
-	@echo "make lint       install, then ruff, mypy, hadolint and shellcheck"
-	@echo "make sbom       install, then a bill of materials (CycloneDX) in $(SBOM)"
-	@echo "make licences   install every extra, then docs/licences.md anew"
-	@echo "make clean      remove the virtual environment and the demo's output"
+help:  ## list these targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target what; do \
+	  printf 'make %-10s %s\n' "$$target" "$$what"; done
 
-demo: $(VENV)/.demo
+install: $(VENV)/.demo  ## install into .venv; the command is then .venv/bin/speechkd
+
+demo: $(VENV)/.demo  ## install, then run the whole pipeline on a small corpus that it makes itself
 	$(BIN)/speechkd demo --out $(OUT)
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev  ## install, then run the fast tests
 	$(BIN)/pytest
 
-test-slow: $(VENV)/.dev
+test-slow: $(VENV)/.dev  ## install, then run the slow tests
 	$(BIN)/pytest -m slow
 
-lint: $(VENV)/.dev
+lint: $(VENV)/.dev  ## install, then run ruff, mypy, hadolint and shellcheck
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -42,18 +39,18 @@ lint: $(VENV)/.dev
 	$(BIN)/hadolint Dockerfile
 	[ ! -x $(BIN)/shellcheck ] || $(BIN)/shellcheck stages/*.sbatch .ci/run .ci/build-image
 
-install: $(VENV)/.demo
-
-sbom: $(VENV)/.demo $(VENV)-tools/.sbom
+sbom: $(VENV)/.demo $(VENV)-tools/.sbom  ## install, then write a bill of materials (CycloneDX) to sbom.json
 	$(VENV)-tools/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
 	  --output-format JSON --output-file $(SBOM) $(BIN)/python
 
-licences: $(VENV)/.dev
+licences: $(VENV)/.dev  ## install every extra, then write docs/licences.md anew
 	$(BIN)/pip install -q -c constraints.txt -e ".[demo,dev,bench,cloud,fuzz]"
 	$(BIN)/python .ci/licences
 
-clean:
-	rm -rf $(VENV) $(VENV)-tools $(OUT)
+clean:  ## remove what these targets and the tools leave: environments, demo, caches
+	rm -rf $(VENV) $(VENV)-tools $(OUT) $(SBOM) build dist *.egg-info
+	rm -rf .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	find pipeline stages tests bench data_manifests -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
