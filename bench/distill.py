@@ -44,9 +44,9 @@ from pipeline.corpus.vectors import Vectors
 from pipeline.distillation.costs import flops_per_token, peak_flops
 from pipeline.distillation.module import Distillation, View
 from pipeline.distillation.objectives import OBJECTIVES, Options, TeacherStatistics
+from pipeline.foundation.devices import device_named
 from pipeline.foundation.provenance import git_commit, hardware
 from pipeline.models.student import build_student
-from pipeline.training import processes
 from pipeline.training.checkpoint import Progress
 from pipeline.training.loop import Plan, Task, make_optimizer, train
 
@@ -271,7 +271,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="a file in bench/results/ by default")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    device = processes.device("auto")
+    device = device_named("auto")
     gpu = device.type == "cuda"
     given.clips = given.clips or (256 if gpu else 32)
     given.steps = given.steps or (50 if gpu else 4)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.foundation.errors import told
+from pipeline.foundation.errors import explanation
 from pipeline.foundation.untrusted import shown
 from stages import (
     cache,
@@ -90,7 +90,7 @@ def main() -> None:
     except KeyboardInterrupt:  # before or after a command, which says more itself
         sys.exit(130)
     except Exception as error:
-        message = told(error)
+        message = explanation(error)
         if message is None:
             raise
         sys.stderr.write(f"error: {shown(message)}\n")

@@ -23,10 +23,11 @@ def run(settings: DistillSettings) -> None:
 
     Example: speechkd distill cache --out runs/crd --kd crd
     """
+    from pipeline.foundation.devices import device_named
     from pipeline.training import processes
     from pipeline.training.run_folder import RunFolder
 
-    device = processes.device(settings.device)
+    device = device_named(settings.device)
     processes.join(device.type)
     with RunFolder(settings.out) as folder, processes.deterministic(settings.deterministic):
         _distill(settings, folder, device)

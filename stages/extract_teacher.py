@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from pipeline.extraction.settings import (
     ExtractSettings,
     batch_size_on,
-    devices_named,
     precision_on,
     workers_for,
 )
@@ -34,10 +33,12 @@ def run(settings: ExtractSettings) -> None:
     Example: speechkd extract-teacher shards/manifest.jsonl --cache caches/mine
     """
     from pipeline.cache.store import TeacherCache
-    from pipeline.cluster.shares import array_task, stop_on_sigterm
+    from pipeline.cluster.shares import array_task
     from pipeline.extraction.plan import check_tars, print_plan, work_of
+    from pipeline.foundation.devices import devices_named
     from pipeline.foundation.progress import say
     from pipeline.foundation.provenance import versions
+    from pipeline.foundation.signals import stop_at_once
     from pipeline.shards.manifest import read_manifest
 
     manifest = read_manifest(settings.manifest)
@@ -64,7 +65,7 @@ def run(settings: ExtractSettings) -> None:
         "batch_size": batch_size_on(settings, devices[0]),
         "workers": workers_for(settings, devices, sum(item.shard.samples for item in work)),
     }
-    with stop_on_sigterm("the shards in hand are dropped; the same command carries on"):
+    with stop_at_once("the shards in hand are dropped; the same command carries on"):
         if len(devices) == 1:
             events = extract(work, teacher, cache, versions(), **options)
         else:

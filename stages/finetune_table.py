@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline.finetuning.settings import DATA, FinetuneSettings, parse_seeds
+from pipeline.finetuning.settings import DATA, FinetuneSettings
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.seeds import parse_seeds
 from pipeline.foundation.settings import setting
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 import typer
 
 from pipeline.foundation.errors import KEPT, SpeechkdError
-from pipeline.foundation.settings import Settings
+from pipeline.foundation.settings import Settings, flag_name
 
 ORIGINS = {"paper": "The paper's.", "assumed": "Assumed: the paper is silent.", "ours": ""}
 
@@ -27,8 +27,10 @@ def register(
     """Make `run` a command of `group`, with one option for each field of `settings`."""
     hints = get_type_hints(settings)
     parameters = [_parameter(f, hints[f.name]) for f in fields(settings)]
+    renamed = [_renamed(f) for f in fields(settings) if f.metadata["formerly"]]
 
     def invoke(**values: Any) -> None:
+        values = {name: value for name, value in values.items() if name in hints}
         for name, hint in hints.items():
             if _listed_choices(hint):  # `--task a,b` is `--task a --task b`
                 values[name] = [item for given in values[name] for item in given.split(",")]
@@ -43,8 +45,8 @@ def register(
                 f"it took. {KEPT}"
             ) from error
 
-    invoke.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    invoke.__annotations__ = {p.name: p.annotation for p in parameters}
+    invoke.__signature__ = inspect.Signature([*parameters, *renamed])  # type: ignore[attr-defined]
+    invoke.__annotations__ = {p.name: p.annotation for p in (*parameters, *renamed)}
     group.command(name, help=_flowing(inspect.cleandoc(run.__doc__ or "")))(invoke)
 
 
@@ -119,3 +121,17 @@ def _parameter(f: "Field[Any]", hint: Any) -> inspect.Parameter:
     return inspect.Parameter(
         f.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, info]
     )
+
+
+def _renamed(f: "Field[Any]") -> inspect.Parameter:
+    """The option's old name: hidden, and refused with the new one."""
+    old, new = f.metadata["formerly"], flag_name(f)
+
+    def refuse(value: str | None) -> None:
+        if value is not None:
+            raise typer.BadParameter(f"this option is called {new} now.")
+
+    info = typer.Option(old, hidden=True, callback=refuse)
+    name = "formerly_" + old.strip("-").replace("-", "_")
+    hint = Annotated[str | None, info]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)

@@ -42,27 +42,25 @@ def run(settings: BlimpSettings) -> None:
     """
     from dataclasses import asdict
 
-    import torch
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from pipeline.foundation.atomic import write_json
+    from pipeline.foundation.devices import device_named
     from pipeline.foundation.progress import Meter
     from pipeline.foundation.provenance import record
     from pipeline.models.encoders import check_labels, load_masked_lm
     from pipeline.tasks.minimal_pairs import judge_pairs, log_likelihoods, read_pairs
 
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise SpeechkdError("--device cuda: PyTorch sees no GPU here; use --device cpu.")
-    cuda = settings.device != "cpu" and torch.cuda.is_available()
+    device = device_named(settings.device)
     pairs = read_pairs(settings.data, settings.limit)
     texts = [pair.good for pair in pairs] + [pair.bad for pair in pairs]
     found, encoders = {}, {}
     check_labels(settings.checkpoint)
     for given in dict.fromkeys(settings.checkpoint):
         described, student, tokenizer = load_masked_lm(given)
-        student.to("cuda" if cuda else "cpu")
+        student.to(device)
         with Meter(described.label, len(texts), "sentences") as meter:
             values = log_likelihoods(student, tokenizer, texts, meter.advance)
         encoders[described.label] = described.record()

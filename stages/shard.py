@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.settings import Settings, setting
 from pipeline.foundation.units import SAMPLE_RATE_HZ
+from pipeline.foundation.untrusted import is_unicode
 from pipeline.shards.corpora import Corpus, Layout, open_corpus
 from pipeline.shards.recording_table import Columns
-from pipeline.shards.recordings import MAX_TEXT_BYTES, Entry, Refusal, is_unicode, key_fault
+from pipeline.shards.recordings import MAX_TEXT_BYTES, Entry, Refusal, key_fault
 
 if TYPE_CHECKING:
     from pipeline.foundation.progress import Meter

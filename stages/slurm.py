@@ -13,8 +13,9 @@ from pipeline.cluster.settings import (
     ShareSettings,
     StatusSettings,
 )
-from pipeline.finetuning.settings import FinetuneSettings, parse_seeds
+from pipeline.finetuning.settings import FinetuneSettings
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.seeds import parse_seeds
 from pipeline.foundation.settings import Settings
 from stages.distill import DistillSettings
 from stages.extract_teacher import ExtractSettings

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.cluster.slurm import Resources
-from pipeline.finetuning.settings import parse_seeds
+from pipeline.foundation.seeds import parse_seeds
 from pipeline.foundation.settings import Settings, setting
 
 ELEMENT, GRID, PLACE = "One element", "The students", "Where it runs"

@@ -2,16 +2,10 @@
 
 import heapq
 import os
-import signal
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import FrameType
 
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.foundation.progress import say
-
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
 
 
 @dataclass(frozen=True)
@@ -125,30 +119,6 @@ def share(sizes: Sequence[int], task: ArrayTask) -> list[int]:
         if owner == task.index:
             mine.append(item)
     return sorted(mine)
-
-
-@contextmanager
-def stop_on_sigterm(consequence: str) -> Iterator[None]:
-    """Within it, SIGTERM and SIGUSR2 unwind the program and end it with status 143.
-
-    SIGUSR2 is the warning that job scripts ask their scheduler for before time is up.
-
-    Args:
-        consequence: what stopping means for the work, said to the user.
-    """
-
-    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        for other in STOP_SIGNALS:  # a scheduler often sends one several times
-            signal.signal(other, signal.SIG_IGN)
-        say(f"received {signal.Signals(number).name}: {consequence}")
-        raise SystemExit(128 + signal.SIGTERM)
-
-    before = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _without_flag(environment: Mapping[str, str]) -> ArrayTask:

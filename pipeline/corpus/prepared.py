@@ -26,10 +26,11 @@ from pipeline.cache.samples import vectors_sha256
 from pipeline.cache.store import TeacherCache
 from pipeline.corpus.arrays import ArrayStore, ArrayWriter
 from pipeline.corpus.tokenization import Encoding, train_wordpiece
+from pipeline.foundation.atomic import made_once
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.foundation.made_once import made_once
 from pipeline.foundation.progress import Meter
 from pipeline.foundation.settings import digest
+from pipeline.foundation.storage import user_cache
 from pipeline.foundation.workers import ahead
 
 READ_AHEAD = 4
@@ -176,8 +177,7 @@ def _usual_folder(cache: TeacherCache) -> Path:
         beside = cache.folder.path.with_name(f"{cache.folder.path.name}.prepared")
         if os.access(beside if beside.is_dir() else beside.parent, os.W_OK):
             return beside
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return home / "speechkd" / "prepared"
+    return user_cache() / "prepared"
 
 
 def _identity(tokenizer: PreTrainedTokenizerBase) -> list[Any]:

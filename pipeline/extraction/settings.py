@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.settings import Settings, setting
 
 if TYPE_CHECKING:
@@ -85,30 +84,6 @@ class ExtractSettings(Settings):
         "cannot be mixed with a real one.",
         panel=SPEED,
     )
-
-
-def devices_named(text: str) -> "list[torch.device]":
-    """The devices that `--devices` names.
-
-    Raises:
-        SpeechkdError: one of them is not here.
-    """
-    import torch
-
-    gpus = torch.cuda.device_count()
-    if text == "auto":
-        return [torch.device("cuda:0" if gpus else "cpu")]
-    if text == "all":
-        text = ",".join(map(str, range(gpus))) or "cpu"
-    names = [f"cuda:{part}" if part.isdecimal() else part for part in text.split(",")]
-    for name in names:
-        known = name == "cpu" or (name.startswith("cuda:") and name[5:].isdecimal())
-        if not known or (name != "cpu" and int(name[5:]) >= gpus):
-            raise SpeechkdError(
-                f"--devices {text}: there is no device {name!r} here ({gpus} GPUs found). Give "
-                "cpu, all, or GPU numbers such as 0,1."
-            )
-    return [torch.device(name) for name in names]
 
 
 def precision_on(settings: ExtractSettings, device: "torch.device") -> str:

@@ -6,7 +6,6 @@ it. Weights are read from safetensors only; nothing is ever unpickled.
 """
 
 import hashlib
-import os
 import re
 import struct
 from dataclasses import fields
@@ -18,8 +17,9 @@ import torch
 
 from pipeline.extraction.whisper import EncoderShape
 from pipeline.foundation.atomic import replaced, write_json
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import SpeechkdError, first_line
 from pipeline.foundation.progress import say
+from pipeline.foundation.storage import user_cache
 from pipeline.foundation.untrusted import has_control, parse_json, read_text_file
 
 OFFLINE = "offline:tiny.en"
@@ -183,17 +183,12 @@ def _download(name: str) -> Path:
     try:
         return snapshot(local_only=False)
     except Exception as error:  # the hub raises a dozen unrelated kinds, network errors included
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
+        reason = first_line(error)[:200]
         raise SpeechkdError(
             f"the teacher {name} is not on this machine and cannot be fetched from Hugging Face "
             f"({type(error).__name__}: {reason}). Where there is a network, `hf download "
             f"{repository}` and give the folder it prints as --teacher; or use --teacher {OFFLINE}."
         ) from None
-
-
-def user_cache() -> Path:
-    """The folder for files that can be made again: `$XDG_CACHE_HOME` or `~/.cache`, /speechkd."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "speechkd"
 
 
 def _offline_folder(name: str) -> Path:

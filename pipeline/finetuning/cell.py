@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.finetuning.classifier import Judge, Recipe, autocast, loss_of, pack_rows, score
+from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.models.loading import panics_told
-from pipeline.tasks.metrics import Array
 from pipeline.tasks.mosei.questions import Task
 from pipeline.training.optimizer import linear_schedule, parameter_groups
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from pipeline.foundation.arrays import Array
 from pipeline.models.packing import (
     Packed,
     batches_by_length,
@@ -22,7 +23,6 @@ from pipeline.models.packing import (
     encode_packed,
     pack,
 )
-from pipeline.tasks.metrics import Array
 from pipeline.tasks.mosei.questions import Kind
 
 JUDGED_TOKENS_PER_BATCH = 4096

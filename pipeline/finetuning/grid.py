@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from pipeline.cache.store import TeacherCache, vectors_by_key
-from pipeline.cluster.shares import array_task, share, stop_on_sigterm
+from pipeline.cluster.shares import array_task, share
 from pipeline.finetuning.cell import (
     Examples,
     Outcome,
@@ -29,12 +29,14 @@ from pipeline.finetuning.results import (
 )
 from pipeline.finetuning.settings import FinetuneSettings
 from pipeline.finetuning.text_vectors import plane, vectors
+from pipeline.foundation.arrays import Array
+from pipeline.foundation.devices import device_named
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.progress import Meter, duration, say
 from pipeline.foundation.provenance import record as provenance
+from pipeline.foundation.signals import stop_at_once
 from pipeline.models.encoders import Pretrained, check_labels, load_pretrained
 from pipeline.reports.tables import print_summary
-from pipeline.tasks.metrics import Array
 from pipeline.tasks.mosei.questions import Task
 
 
@@ -302,8 +304,8 @@ def finetune(settings: FinetuneSettings, grid: Grid) -> None:
     results.ask((c.checkpoint.label, c.question.task.name, c.seed) for c in whole)
     if teacher:
         results.add_projection(TEACHER, *teacher)
-    with stop_on_sigterm("finished cells stay; the same command runs the others"):
-        run_cells(grid, todo, results, device_of(settings))
+    with stop_at_once("finished cells stay; the same command runs the others"):
+        run_cells(grid, todo, results, device_named(settings.device))
     print_summary(results.records())
 
 
@@ -311,17 +313,5 @@ def recipe_of(settings: FinetuneSettings) -> Recipe:
     """The recipe that the settings describe."""
     chosen = {f.name: getattr(settings, f.name) for f in fields(Recipe)}
     if settings.precision == "auto":
-        chosen["precision"] = "bf16" if device_of(settings).type == "cuda" else "fp32"
+        chosen["precision"] = "bf16" if device_named(settings.device).type == "cuda" else "fp32"
     return Recipe(**chosen)
-
-
-def device_of(settings: FinetuneSettings) -> torch.device:
-    """Where the settings want to train.
-
-    Raises:
-        SpeechkdError: a GPU is wanted and there is none.
-    """
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise SpeechkdError("--device cuda: PyTorch sees no GPU here; use --device cpu.")
-    wanted = settings.device != "cpu" and torch.cuda.is_available()
-    return torch.device("cuda", torch.cuda.current_device()) if wanted else torch.device("cpu")

@@ -6,19 +6,17 @@ processes may write at once and a kill tears nothing.
 """
 
 import csv
-import fcntl
 import io
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.foundation.atomic import remove_leftovers, write_json, write_text
+from pipeline.foundation.arrays import Array
+from pipeline.foundation.atomic import locked, remove_leftovers, write_json, write_text
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.foundation.untrusted import parse_json, read_text_file
-from pipeline.tasks.metrics import Array
+from pipeline.foundation.untrusted import file_part, parse_json, read_text_file
 from pipeline.tasks.mosei.questions import Task
 
 FORMAT = 1
@@ -134,11 +132,6 @@ def cell_name(label: str, weights_sha256: str, task: str, seed: int) -> str:
 def projection_name(label: str, weights_sha256: str, task: str) -> str:
     """Name of an encoder's file for a task, fit to be a file name."""
     return f"{file_part(label)}-{weights_sha256[:8]}-{file_part(task)}"
-
-
-def file_part(text: str) -> str:
-    """Text of any origin as part of a file name, in the folder that is meant and no other."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[-60:] or "x"
 
 
 def prediction_table(
@@ -269,6 +262,5 @@ def _short(value: Any) -> str:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(folder / ".lock"):
         yield

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pipeline.cluster.shares import array_task
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.seeds import parse_seeds
 from pipeline.foundation.settings import Settings, setting
 
 GRID, RECIPE, MACHINE, DATA = "The grid", "The recipe", "The machine", "The data"
@@ -129,25 +130,3 @@ class FinetuneSettings(Settings):
             raise SpeechkdError("--checkpoint is empty; name at least one encoder.")
         parse_seeds(self.seeds)
         array_task(self.array_task)
-
-
-MOST_SEEDS = 10_000
-
-
-def parse_seeds(text: str) -> list[int]:
-    """Seeds from a text such as `0-4`, `7` or `0,2,5-7`; each once, in that order.
-
-    Raises:
-        SpeechkdError: it is not of that form.
-    """
-    seeds: dict[int, None] = {}
-    for part in text.split(","):
-        low, dash, high = part.strip().partition("-")
-        if not (low.isdecimal() and (high.isdecimal() if dash else not high)):
-            raise SpeechkdError(f"--seeds is {text!r}; write 0-4, or 0,1,2, or both with commas.")
-        if int(high or low) - int(low) >= MOST_SEEDS:
-            raise SpeechkdError(f"--seeds {text!r} is over {MOST_SEEDS:,} seeds; name fewer.")
-        seeds.update(dict.fromkeys(range(int(low), int(high or low) + 1)))
-    if not seeds:
-        raise SpeechkdError(f"--seeds is {text!r}, which is no seed at all; write 0-4, or 0,1,2.")
-    return list(seeds)

@@ -10,8 +10,8 @@ import torch
 from transformers import PreTrainedModel
 
 from pipeline.finetuning.classifier import JUDGED_TOKENS_PER_BATCH, mean_states, pack_rows
+from pipeline.foundation.arrays import Array
 from pipeline.models.packing import batches_by_length, encode_packed
-from pipeline.tasks.metrics import Array
 
 
 @torch.inference_mode()

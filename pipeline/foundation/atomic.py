@@ -1,16 +1,23 @@
-"""Files that are either whole or absent: temporary name, fsync, rename, fsync of the folder."""
+"""Files and folders that are either whole or absent, and locks.
 
+A temporary name, fsync, rename, fsync of the folder above.
+"""
+
+import fcntl
+import functools
 import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import Any
 
-from pipeline.foundation.errors import KEPT, SpeechkdError
+from pipeline.foundation.errors import KEPT, SpeechkdError, first_line
+from pipeline.foundation.progress import say
 
 ABANDONED_SECONDS = 3600
 
@@ -37,6 +44,110 @@ def replaced(path: Path) -> Iterator[Path]:
     sync(path.parent)
 
 
+@contextmanager
+def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Yield an empty folder beside `path`; on success it becomes `path`, on failure it goes.
+
+    Its files reach the disk before the rename does. What a killed process leaves is called
+    `.NAME.….partial`; `remove_leftovers` removes it.
+
+    Args:
+        path: the folder to make.
+        replace: take the place of a folder that is there. Without it such a folder is kept.
+
+    Raises:
+        OSError: the folder cannot be made, or another process has made `path` meanwhile.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial"))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        for part in (*temporary.rglob("*"), temporary):
+            sync(part)
+        if replace and path.exists():
+            shutil.rmtree(path)
+        temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sync(path.parent)
+
+
+def made_once(folder: Path, fill: Callable[[Path], None], what: str) -> Path:
+    """Return a folder that all processes share, made by `fill` if it is not there yet.
+
+    One process makes it, the others wait. Where the file system has no locks, several may make
+    it; the first is kept, because all make the same. What a killed process leaves does not count,
+    and the next maker removes it.
+
+    Args:
+        folder: where it is or shall be; what it is made from must be part of its name.
+        fill: writes the files into the empty folder that it is given.
+        what: names it in the message to those who wait.
+    """
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    waiting = f"{what}: another process makes it; waiting"
+    with locked(folder.with_name(f".{folder.name}.lock"), waiting=waiting) as alone:
+        if folder.is_dir():
+            return folder
+        if alone:
+            leftovers = f".{escape(folder.name)}.*.partial"
+            remove_leftovers(folder.parent, leftovers, older_than_seconds=0)
+        try:
+            with new_folder(folder) as temporary:
+                fill(temporary)
+        except BaseException:
+            if not folder.is_dir():  # otherwise another process was first
+                raise
+    return folder
+
+
+@contextmanager
+def locked(path: Path, *, busy: str = "", waiting: str = "") -> Iterator[bool]:
+    """Be alone with `path` while the block runs; yield whether this file system has locks.
+
+    Where it has none, that is said once and the work goes on.
+
+    Args:
+        path: a folder that exists, or a file, which is made if it is not there.
+        busy: the error's text if another process is there. Without it, wait for that process.
+        waiting: what to say before waiting; nothing by default.
+
+    Raises:
+        SpeechkdError: another process is there and `busy` is given.
+    """
+    mode = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
+    handle = os.open(path, mode, 0o644)
+    try:
+        yield _lock(handle, path, busy, waiting)
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, path: Path, busy: str, waiting: str) -> bool:
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if busy:
+                raise SpeechkdError(busy) from None
+            if waiting:
+                say(waiting)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError:
+        _warn_without_locks(path if path.is_dir() else path.parent)
+        return False
+    return True
+
+
+@functools.cache
+def _warn_without_locks(folder: Path) -> None:
+    say(f"{folder}: this file system has no locks; run one command at a time on it")
+
+
 def sync(path: Path) -> None:
     """Force a file's or a folder's content to the disk."""
     handle = os.open(path, os.O_RDONLY)
@@ -57,9 +168,8 @@ def explained_write_errors(path: Path) -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
         raise SpeechkdError(
-            f"{path} cannot be written: {reason}. Make room or mend the disk. {KEPT}"
+            f"{path} cannot be written: {first_line(error)}. Make room or mend the disk. {KEPT}"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""What a user is meant to read when something fails: what was got, where, and what to do next."""
+"""What a user reads when something fails: what was got, where, and what to do next."""
 
 KEPT = "What is finished is kept; the same command carries on."
 
@@ -7,7 +7,7 @@ NETWORK_PACKAGES = {
     *("adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "fsspec", "gcsfs", "google"),
     *("httpx", "huggingface_hub", "requests", "s3fs", "urllib3"),
 }
-# So it reads where memory, or room for a thread or a library, cannot be had.
+# How libraries word it when memory runs out, or room for a thread or a library.
 NO_MEMORY = (
     *("alloc", "out of memory", "can't start new thread", "failed to map segment"),
     "unable to open shared memory",
@@ -19,32 +19,59 @@ class SpeechkdError(Exception):
 
     The message says what was got, where (file, shard, key, setting), what was wanted, and
     what to do next. The command line prints it without a traceback and exits with status 1.
+    Three kinds have classes of their own, because code must tell them apart.
     """
 
 
-def told(error: BaseException) -> str | None:
-    """What to tell a user of an error, or None for one that only a defect can raise.
+class NotThere(SpeechkdError):  # noqa: N818
+    """What was named does not exist: a file, a folder, a cache, a run. It may come later."""
 
-    Beside `SpeechkdError` these are what the machine may do anywhere: disks, networks, memory.
+
+class Damaged(SpeechkdError):  # noqa: N818
+    """What was named exists, but it is torn, forged or not what it should be."""
+
+
+class Unreachable(SpeechkdError):  # noqa: N818
+    """Whether it exists is not known: network, credentials or permissions are in the way."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or the kind of the error if it has no message."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of a device or of the machine.
+
+    torch has a class for a GPU's memory. On a CPU, and for threads and libraries, a plain
+    RuntimeError or ImportError comes, which only its words tell apart.
+    """
+    return isinstance(error, MemoryError) or (
+        isinstance(error, (RuntimeError, ImportError))
+        and any(words in str(error).lower() for words in NO_MEMORY)
+    )
+
+
+def explanation(error: BaseException) -> str | None:
+    """What to tell a user about an error, or None for one that only a defect can raise.
+
+    Besides `SpeechkdError` these are the errors of the machine: disks, networks, memory.
     """
     if isinstance(error, SpeechkdError):
         return str(error)
     text = str(error).strip()
-    if isinstance(error, MemoryError) or (
-        isinstance(error, (RuntimeError, ImportError))
-        and any(sign in text.lower() for sign in NO_MEMORY)
-    ):
-        reason = f" ({text.splitlines()[0]})" if text else ""
+    if is_out_of_memory(error):
+        reason = f" ({first_line(error)})" if text else ""
         return (
-            f"out of memory{reason}. Give the job more memory, or lower --batch, --batch-size, "
-            f"--workers or --jobs. {KEPT}"
+            f"out of memory{reason}. Give the job more memory, or lower --batch-size or "
+            f"--workers. {KEPT}"
         )
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return (
             f"{where}{error.strerror or text or type(error).__name__}. Check the path (is it the "
-            "file or folder that is meant?), its permissions and the room on the disk, and of "
-            f"object storage the network and the credentials. {KEPT}"
+            "file or folder that is meant?), its permissions and the room on the disk. For object "
+            f"storage check the network and the credentials. {KEPT}"
         )
     if any(kind.__module__.partition(".")[0] in NETWORK_PACKAGES for kind in type(error).__mro__):
         return (

@@ -43,6 +43,19 @@ def details_to(path: Path) -> Iterator[TextIO]:
             _details.pop()
 
 
+@contextmanager
+def silenced(silent: bool) -> Iterator[None]:
+    """While the block runs, neither lines nor meters are shown, if `silent`.
+
+    Of several processes that do one piece of work, one speaks for all.
+    """
+    before, console.quiet = console.quiet, silent or console.quiet
+    try:
+        yield
+    finally:
+        console.quiet = before
+
+
 def _show(message: str) -> None:
     console.print(shown(message), markup=False)
 

@@ -10,11 +10,12 @@ import json
 import math
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from pipeline.foundation.errors import SpeechkdError
 
 Origin = Literal["paper", "assumed", "ours"]
+Part = TypeVar("Part")
 
 
 def setting(
@@ -28,6 +29,9 @@ def setting(
     maximum: float | None = None,
     argument: bool = False,
     flag: str | None = None,
+    formerly: str = "",
+    operational: bool = False,
+    idle_without: str = "",
 ) -> Any:
     """Declare a field of a `Settings` class.
 
@@ -41,7 +45,10 @@ def setting(
         minimum: smallest value allowed.
         maximum: largest value allowed.
         argument: positional on the command line instead of an option.
-        flag: name of the option, where it is not the field's own name.
+        flag: name of the option, if it is not the field's own name.
+        formerly: the option's old name, which is refused with a word on the new one.
+        operational: the result does not depend on it, so it may change between two sittings.
+        idle_without: what must be chosen for the setting to have any effect.
     """
     metadata = {
         "help": help,
@@ -53,6 +60,9 @@ def setting(
         "argument": argument,
         "required": default is MISSING,
         "flag": flag,
+        "formerly": formerly,
+        "operational": operational,
+        "idle_without": idle_without,
     }
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
@@ -93,21 +103,19 @@ class Settings:
         }
 
     @classmethod
-    def from_record(cls, record: dict[str, Any], where: str) -> Self:
-        """Rebuild settings from `record`; a key that is not a setting is an error."""
-        names = {f.name for f in fields(cls)}
-        unknown = sorted(set(record) - names)
-        if unknown:
-            raise SpeechkdError(
-                f"{where}: unknown setting {', '.join(unknown)}; known ones are "
-                f"{', '.join(sorted(names))}. Correct the name or remove it."
-            )
-        hints = get_type_hints(cls)
-        values = {
-            name: Path(value) if Path in (hints[name], *get_args(hints[name])) and value else value
-            for name, value in record.items()
-        }
-        return cls(**values)
+    def operational(cls) -> set[str]:
+        """Names of the settings that the result does not depend on."""
+        return {f.name for f in fields(cls) if f.metadata["operational"]}
+
+    def part(self, kind: type[Part], **others: Any) -> Part:
+        """A smaller dataclass, filled from the settings of the same names.
+
+        Args:
+            kind: the dataclass.
+            others: its other fields, and those that are not to be as set.
+        """
+        names = {f.name for f in fields(kind)} - set(others)  # type: ignore[arg-type]
+        return kind(**{name: getattr(self, name) for name in names}, **others)
 
 
 def digest(content: Any) -> str:

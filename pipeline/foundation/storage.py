@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,6 +37,11 @@ LASTING = (
     TypeError,
     ValueError,
 )
+
+
+def user_cache() -> Path:
+    """The folder for files that can be made again: `$XDG_CACHE_HOME` or `~/.cache`, /speechkd."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "speechkd"
 
 
 def scheme_of(location: str) -> str:

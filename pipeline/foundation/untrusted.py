@@ -90,3 +90,17 @@ def shown(text: str) -> str:
         if len(value) >= _SHORTEST_SECRET and value in text and _SECRET_NAME.search(name.upper()):
             text = text.replace(value, "***")
     return _QUERY.sub(r"\1***", _USER.sub(r"\1***@", text)) if ":/" in text else text
+
+
+def is_unicode(text: str) -> bool:
+    """Whether `text` can be written as UTF-8: it holds no lone surrogate, as JSON may."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def file_part(text: str) -> str:
+    """Text of any origin as part of a file name, in the folder that is meant and no other."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[-60:] or "x"

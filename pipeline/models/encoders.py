@@ -10,9 +10,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from pipeline.finetuning.results import file_part
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.foundation.untrusted import parse_json, read_text_file
+from pipeline.foundation.untrusted import file_part, parse_json, read_text_file
 from pipeline.models.student import Student, load_encoder, load_student
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.tasks.metrics import Array
 
 DRAWS = 10_000
 LEVEL = 0.95

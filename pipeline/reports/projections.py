@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.reports import figures
-from pipeline.tasks.metrics import Array
 
 
 def read_projection(path: Path) -> tuple[Array, list[str], float]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.finetuning.results import file_part
 from pipeline.foundation.progress import duration
+from pipeline.foundation.untrusted import file_part
 from pipeline.reports import figures, projections
 from pipeline.reports.cells import Folder
 from pipeline.reports.columns import Column, Record, Stat, figure_at

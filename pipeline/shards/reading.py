@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.units import CLIP_SAMPLES, CLIP_SECONDS, SAMPLE_RATE_HZ, Seconds
-from pipeline.foundation.untrusted import has_control, parse_json
+from pipeline.foundation.untrusted import has_control, is_unicode, parse_json
 from pipeline.shards.decoding import resample
 from pipeline.shards.manifest import Shard
 from pipeline.shards.tar import MAX_MEMBERS, TarReader, TarSample
@@ -222,7 +222,7 @@ def _judge(sample: TarSample, position: int, seen: set[str]) -> Clip | Refusal:
 
 
 def _check_key(key: str) -> None:
-    if not _is_unicode(key):
+    if not is_unicode(key):
         raise RefusedError("not UTF-8", "the name in the tar")
     if len(key.encode()) > MAX_KEY_BYTES:
         raise RefusedError("unusable key", f"its name in the tar is over {MAX_KEY_BYTES:,} bytes")
@@ -277,7 +277,7 @@ def _description(sample: TarSample) -> dict[str, Any]:
     for name in ("speaker", "recording"):
         value = record.get(name)
         found[name] = None if value is None else str(value)
-    if not all(value is None or _is_unicode(value) for value in found.values()):
+    if not all(value is None or is_unicode(value) for value in found.values()):
         raise RefusedError("not UTF-8", "a lone surrogate in the .json")
     return found
 
@@ -289,14 +289,6 @@ def _utf8(content: bytes, suffix: str) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise RefusedError("not UTF-8", f".{suffix}: {error.reason}") from None
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _printable(key: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.foundation.units import Seconds
+from pipeline.foundation.untrusted import is_unicode
 
 AUDIO_SUFFIXES = (
     *(".flac", ".wav", ".mp3", ".ogg", ".oga", ".opus"),
@@ -62,15 +63,6 @@ def key_fault(key: str) -> str:
 def is_file(path: Path) -> bool:
     """Whether there is such a file; a path too long to be one, which `Path` raises for, is none."""
     return os.path.isfile(path)  # noqa: PTH113
-
-
-def is_unicode(text: str) -> bool:
-    """Whether `text` can be written as UTF-8: it holds no lone surrogate, as JSON may."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def key_of_path(path: str) -> str:

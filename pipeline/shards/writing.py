@@ -5,17 +5,16 @@ behind the last receipt and ends with the same bytes as one that was never inter
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Self
 
-from pipeline.foundation.atomic import remove_leftovers, replaced, write_json, write_text
+from pipeline.foundation.atomic import locked, remove_leftovers, replaced, write_json, write_text
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.foundation.locking import hold
 from pipeline.foundation.progress import say
 from pipeline.foundation.units import Seconds
 from pipeline.foundation.untrusted import parse_json, read_text_file
@@ -82,24 +81,22 @@ class ShardFolder:
             raise SpeechkdError(
                 f"--out {path} cannot be made: {error.strerror}; choose another folder."
             ) from None
-        self._handle = hold(
-            path,
+        busy = (
             f"--out {path}: another `speechkd shard` is writing there; wait for it, or choose "
-            "another folder.",
+            "another folder."
         )
-        try:
+        with ExitStack() as stack:
+            stack.enter_context(locked(path, busy=busy))
             self._claim(identity)
             self._sweep()
             self.tally = self._finished_tally()
-        except BaseException:
-            os.close(self._handle)
-            raise
+            self._lock = stack.pop_all()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._handle)
+        self._lock.close()
 
     @property
     def complete(self) -> bool:

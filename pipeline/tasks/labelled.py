@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.tables import read_rows
-from pipeline.tasks.metrics import Array
 from pipeline.tasks.mosei.clips import SPLITS, Clip, made_split
 from pipeline.tasks.mosei.questions import TASKS, Task
 from pipeline.tasks.mosei.tables import SPLIT_NAMES

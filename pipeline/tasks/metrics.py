@@ -7,12 +7,12 @@ report can print what it shows.
 Shapes: n clips, C classes, F flags (one yes-or-no question each).
 """
 
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array: TypeAlias = NDArray[Any]
+from pipeline.foundation.arrays import Array
+
 Scheme = Literal["paper", "mult"]
 
 DEFINITIONS: dict[str, str] = {

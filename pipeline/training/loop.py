@@ -1,21 +1,20 @@
 """The step loop: schedule, precision, processes, checkpoints, logging. Knows nothing of speech."""
 
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.foundation.errors import SpeechkdError
-from pipeline.foundation.progress import Meter, say
+from pipeline.foundation.errors import SpeechkdError, first_line, is_out_of_memory
+from pipeline.foundation.progress import Meter
 from pipeline.foundation.seeds import derive
+from pipeline.foundation.signals import Stopped, stop_after_step
 from pipeline.training import processes
 from pipeline.training.checkpoint import Checkpoints, Progress
 from pipeline.training.log import TrainingLog
@@ -127,7 +126,7 @@ def train(
     saved_at = started
     module.train()
     with (
-        stop_signals() as stopped,
+        stop_after_step() as stopped,
         Meter("distilling", plan.last_step, "steps", done=progress.step) as meter,
         explained_memory_errors(),
     ):
@@ -183,7 +182,7 @@ def train(
     return "finished"
 
 
-def _ended(plan: Plan, progress: Progress, stopped: "Stopped") -> Outcome | None:
+def _ended(plan: Plan, progress: Progress, stopped: Stopped) -> Outcome | None:
     if progress.step >= plan.total_steps:
         return "finished"
     if plan.max_steps and progress.step >= plan.max_steps:
@@ -231,47 +230,17 @@ def seed_dropout(seed: int, step: int) -> None:
     torch.manual_seed(derive(seed, "dropout", step, processes.rank()))
 
 
-Stopped = Callable[[], Literal["terminated", "interrupted"] | None]
-
-
-@contextmanager
-def stop_signals() -> Iterator[Stopped]:
-    """Within, SIGTERM, SIGUSR2 and one Ctrl-C are only remembered; the value tells of the first."""
-    seen: list[int] = []
-
-    def remember(number: int, _: FrameType | None) -> None:
-        if not seen:
-            say(f"{signal.Signals(number).name}: saving after this step, then stopping")
-        elif number == signal.SIGINT:
-            raise KeyboardInterrupt
-        seen.append(number)
-
-    def stopped() -> Literal["terminated", "interrupted"] | None:
-        if not seen:
-            return None
-        return "interrupted" if seen[0] == signal.SIGINT else "terminated"
-
-    numbers = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
-    previous = {n: signal.signal(n, remember) for n in numbers}
-    try:
-        yield stopped
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
 @contextmanager
 def explained_memory_errors() -> Iterator[None]:
     """Turn running out of memory into one line that says which setting to lower."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if isinstance(error, RuntimeError) and "alloc" not in reason and "memory" not in reason:
-            raise  # on a CPU torch reports it as a plain RuntimeError of its allocator
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise SpeechkdError(
             "out of memory in a training step. Lower --batch first; then --crd-negatives, "
-            f"--max-tokens, or take a smaller --student. ({reason})"
+            f"--max-tokens, or take a smaller --student. ({first_line(error)})"
         ) from error
 
 

@@ -10,8 +10,6 @@ import torch
 from torch import Tensor, distributed
 from torch.distributed.nn import functional as differentiable
 
-from pipeline.foundation.errors import SpeechkdError
-
 
 def join(device: str) -> None:
     """Join the group that torchrun's variables describe, if there is one."""
@@ -40,26 +38,6 @@ def count() -> int:
 def rank() -> int:
     """Which of them this is, from 0."""
     return distributed.get_rank() if distributed.is_initialized() else 0
-
-
-def device(wanted: str) -> torch.device:
-    """The device of this process: `cpu`, `cuda`, or for `auto` the latter where there is one.
-
-    Raises:
-        SpeechkdError: CUDA was asked for and there is none.
-    """
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted == "cuda":
-        if not torch.cuda.is_available():
-            raise SpeechkdError(
-                "--device cuda: torch finds no CUDA device. Use --device cpu, or install the "
-                "CUDA build of torch for this driver."
-            )
-        chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.cuda.set_device(chosen)
-        return chosen
-    return torch.device(wanted)
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """The folder of a distillation run: its record, its checkpoints, and the student it ends in."""
 
 import json
-import os
 import shutil
 from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -12,7 +12,6 @@ from transformers.utils import logging as transformers_logging
 
 from pipeline.foundation import atomic
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.foundation.locking import hold
 from pipeline.foundation.untrusted import parse_json, read_text_file
 from pipeline.models.student import Student, load_tokenizer
 
@@ -29,7 +28,8 @@ class RunFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        self._handle: int | None = None
+        self._lock = ExitStack()
+        self._locked = False
         self.path = path
         self.record_file = path / "run.json"
         self.checkpoints = path / "checkpoints"
@@ -57,9 +57,8 @@ class RunFolder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
+        self._lock.close()
+        self._locked = False
 
     def claim(self) -> None:
         """Make the folder, be alone in it, and remove what a killed run left half-written.
@@ -67,9 +66,9 @@ class RunFolder:
         Raises:
             SpeechkdError: another process is at work there, or was since `prepare`.
         """
-        if self._handle is None:
+        if not self._locked:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock()
+            self._take_lock()
             if self.record_file.exists():
                 raise SpeechkdError(
                     f"{self.path}: another `speechkd distill` has begun a run there meanwhile; "
@@ -78,12 +77,13 @@ class RunFolder:
         atomic.remove_leftovers(self.path, older_than_seconds=0)
         atomic.remove_leftovers(self.checkpoints, older_than_seconds=0)
 
-    def _lock(self) -> None:
-        self._handle = hold(
-            self.path,
+    def _take_lock(self) -> None:
+        busy = (
             f"{self.path}: another `speechkd distill` is writing there; wait for it, or name "
-            "another --out.",
+            "another --out."
         )
+        self._lock.enter_context(atomic.locked(self.path, busy=busy))
+        self._locked = True
 
     def prepare(
         self, identity: Mapping[str, Any], resume: Resume, free: Collection[str] = ()
@@ -102,7 +102,7 @@ class RunFolder:
                 is at work there.
         """
         if self.path.is_dir():
-            self._lock()
+            self._take_lock()
         found = self.record()
         if found is None:
             if self.path.exists() and any(

@@ -120,7 +120,7 @@ def test_absurd_numbers_are_refused(arguments):
 
 
 def test_a_range_of_seeds_that_cannot_be_meant_is_refused_at_once():
-    from pipeline.finetuning.settings import parse_seeds
+    from pipeline.foundation.seeds import parse_seeds
 
     with pytest.raises(SpeechkdError, match="over 10,000 seeds"):
         parse_seeds("0-99999999999")

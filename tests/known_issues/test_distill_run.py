@@ -1,12 +1,10 @@
 """Runs of `speechkd distill` that once ended in a traceback, or could not be carried on."""
 
 import json
-import signal
 
 import pytest
 
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.training.loop import stop_signals
 from stages.distill import DistillSettings, run
 from tests.helpers.caches import make_cache
 
@@ -36,15 +34,6 @@ def test_a_setting_that_became_free_does_not_bar_an_old_run(cache, tmp_path, cap
     run(settings(cache, tmp_path / "run"))
     with pytest.raises(SpeechkdError, match="seed: there 0, now 1"):
         run(settings(cache, tmp_path / "run", seed=1))
-
-
-def test_one_ctrl_c_asks_to_save_and_a_second_does_not_wait():
-    with stop_signals() as stopped:
-        assert not stopped()
-        signal.raise_signal(signal.SIGINT)
-        assert stopped() == "interrupted"
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
 
 
 def test_a_model_file_that_was_cut_off_is_named(cache, tmp_path):

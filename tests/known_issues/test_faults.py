@@ -10,8 +10,8 @@ import torch
 from pipeline.cache.export import export
 from pipeline.finetuning.results import Results
 from pipeline.foundation import atomic
+from pipeline.foundation.atomic import locked
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.foundation.locking import hold
 from pipeline.models.student import load_tokenizer
 from pipeline.training.checkpoint import Checkpoints, Progress
 from pipeline.training.run_folder import RunFolder
@@ -56,12 +56,13 @@ def test_a_run_that_another_process_began_meanwhile_is_not_begun_again(tmp_path)
             slow.claim()
 
 
-def test_a_lock_ends_with_its_handle(tmp_path):
-    os.close(hold(tmp_path, "busy"))
-    handle = hold(tmp_path, "busy")
-    with pytest.raises(SpeechkdError, match="busy"):
-        hold(tmp_path, "busy")
-    os.close(handle)
+def test_a_lock_ends_with_its_block(tmp_path):
+    with locked(tmp_path, busy="busy") as first:
+        assert first
+        with pytest.raises(SpeechkdError, match="busy"), locked(tmp_path, busy="busy"):
+            pass
+    with locked(tmp_path, busy="busy"):
+        pass
 
 
 def test_a_tokenizer_that_was_kept_is_saved_as_it_was(tmp_path):

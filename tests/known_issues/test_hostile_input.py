@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from pipeline.cache.store import TeacherCache
-from pipeline.finetuning.results import file_part
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.untrusted import file_part
 from pipeline.models.student import load_encoder
 from pipeline.reports.page import Section
 from pipeline.shards.corpora import open_corpus

@@ -2,14 +2,14 @@ import re
 import subprocess
 import sys
 import time
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
 import pytest
 import typer
 from click.testing import CliRunner
 
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.foundation.settings import Settings
+from pipeline.foundation.settings import Settings, setting
 from stages import cli
 from stages.doctor import DoctorSettings
 from stages.options import register
@@ -142,3 +142,20 @@ def test_lists_take_commas_and_repetition():
     result = CliRunner().invoke(command, ["--task", "z"])
     assert isinstance(result.exception, SpeechkdError)
     assert "a, b, c" in str(result.exception)
+
+
+def test_an_options_old_name_is_refused_with_the_new_one(capsys):
+    @dataclass(frozen=True, kw_only=True)
+    class Baking(Settings):
+        oven_heat: int = setting(180, help="Heat.", formerly="--heat")
+
+    app, baked = typer.Typer(add_completion=False), []
+    register(app, "bake", Baking, baked.append)
+    command = typer.main.get_command(app)
+    assert CliRunner().invoke(command, ["--oven-heat", "200"]).exit_code == 0
+    assert baked == [Baking(oven_heat=200)]
+    refused = CliRunner().invoke(command, ["--heat", "200"])
+    assert refused.exit_code == 2
+    assert "--oven-heat" in refused.output
+    assert baked == [Baking(oven_heat=200)]
+    assert "--heat " not in CliRunner().invoke(command, ["--help"]).output

@@ -8,8 +8,8 @@ from sklearn.decomposition import PCA
 from pipeline.cache.store import TeacherCache
 from pipeline.finetuning import grid
 from pipeline.finetuning.cell import train_cell
-from pipeline.finetuning.settings import parse_seeds
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.seeds import parse_seeds
 from pipeline.reports.cells import read_folders, read_results
 from pipeline.reports.projections import read_projection
 from pipeline.reports.sections import sections

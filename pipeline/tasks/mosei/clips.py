@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.shards.recordings import is_unicode
+from pipeline.foundation.untrusted import is_unicode
 
 SPLITS = ("train", "valid", "test")
 EMOTIONS = ("happiness", "sadness", "anger", "surprise", "disgust", "fear")

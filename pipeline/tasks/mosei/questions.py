@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.tasks.metrics import Array, judge_classes, judge_flags, judge_values, sign_ceil
+from pipeline.foundation.arrays import Array
+from pipeline.tasks.metrics import judge_classes, judge_flags, judge_values, sign_ceil
 from pipeline.tasks.mosei.clips import EMOTIONS, Clip
 
 Kind = Literal["classes", "value", "flags"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.cache.store import TeacherCache, vectors_by_key
-from pipeline.tasks.metrics import Array
+from pipeline.foundation.arrays import Array
 from pipeline.tasks.planted.linear_probe import probe
 
 DRAWS = 4_000

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.tasks.metrics import Array
+from pipeline.foundation.arrays import Array
 
 INVERSE_PENALTY = 0.1
 """scikit-learn's C of the logistic regression; fixed, since nothing is to be tuned on a test."""

@@ -1,13 +1,10 @@
 """Shares of the work: every item once, evenly, and each scheduler's variables understood."""
 
-import os
-import signal
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.cluster.shares import ArrayTask, array_task, share, stop_on_sigterm
+from pipeline.cluster.shares import ArrayTask, array_task, share
 from pipeline.foundation.errors import SpeechkdError
 
 
@@ -135,24 +132,3 @@ def test_auto_without_a_scheduler_is_refused():
 def test_a_variable_that_is_no_number_is_refused():
     with pytest.raises(SpeechkdError, match="SLURM_ARRAY_TASK_ID is 'x'"):
         place({"SLURM_ARRAY_TASK_ID": "x"})
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
-def test_a_stop_unwinds_once_and_gives_its_status(capsys, number):
-    before = signal.getsignal(number)
-    unwound = []
-
-    def be_stopped():
-        with stop_on_sigterm("the shard in hand is dropped"):
-            try:
-                os.kill(os.getpid(), number)
-            finally:
-                os.kill(os.getpid(), signal.SIGTERM)  # a second one must not stop the unwinding
-                unwound.append(True)
-
-    with pytest.raises(SystemExit) as stopped:
-        be_stopped()
-    assert unwound
-    assert stopped.value.code == 143
-    assert f"{number.name}: the shard in hand is dropped" in capsys.readouterr().err
-    assert signal.getsignal(number) is before

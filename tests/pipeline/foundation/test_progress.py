@@ -70,3 +70,16 @@ def test_details_go_to_a_file_and_meters_stay_on_the_screen(clock, capsys, tmp_p
     assert shown.count("reading: 10/10 clips") == 4
     assert shown.endswith("after\n")
     assert (tmp_path / "log").read_text() == "first\nsecond\n"
+
+
+def test_who_is_silenced_says_nothing_and_afterwards_speaks_again(clock, capsys):
+    with progress.silenced(True), Meter("reading", 10, "clips") as meter:
+        progress.say("hello")
+        with progress.silenced(False):  # an inner block does not give the word back
+            progress.say("hello")
+        clock.now += 100
+        meter.advance(10)
+    assert capsys.readouterr().err == ""
+    with progress.silenced(False):
+        progress.say("hello")
+    assert capsys.readouterr().err == "hello\n"

@@ -1,14 +1,11 @@
 """The parts of the step loop; the loop itself is tested through the stage."""
 
-import os
-import signal
-
 import pytest
 import torch
 from torch import nn
 
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.training.loop import explained_memory_errors, seed_dropout, stop_signals
+from pipeline.training.loop import explained_memory_errors, seed_dropout
 
 
 def ask_for_too_much():
@@ -31,17 +28,6 @@ def test_other_failures_pass_unchanged():
         explained_memory_errors(),
     ):
         torch.ones(2, 3) @ torch.ones(2, 3)
-
-
-def test_signals_are_remembered_within_and_only_within(capsys):
-    before = signal.getsignal(signal.SIGUSR2)
-    with stop_signals() as stopped:
-        assert not stopped()
-        os.kill(os.getpid(), signal.SIGUSR2)
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stopped() == "terminated"
-    assert signal.getsignal(signal.SIGUSR2) is before
-    assert capsys.readouterr().err.count("saving after this step") == 1
 
 
 def test_dropout_is_a_function_of_seed_and_step():

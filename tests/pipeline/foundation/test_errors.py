@@ -1,0 +1,71 @@
+"""What a user is told about an error, and which errors mean that memory ran out."""
+
+import pytest
+import torch
+
+from pipeline.foundation.errors import (
+    Damaged,
+    NotThere,
+    SpeechkdError,
+    Unreachable,
+    explanation,
+    first_line,
+    is_out_of_memory,
+)
+
+
+@pytest.mark.parametrize("kind", [NotThere, Damaged, Unreachable])
+def test_each_kind_is_an_error_of_ours_and_keeps_its_message(kind):
+    assert issubclass(kind, SpeechkdError)
+    assert explanation(kind("cache x is torn")) == "cache x is torn"
+    others = {NotThere, Damaged, Unreachable} - {kind}
+    assert not any(issubclass(kind, other) for other in others)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("one\ntwo"), "one"),
+        (ValueError("\n  one  \ntwo"), "one  "),
+        (ValueError(""), "ValueError"),
+        (ValueError("  \n "), "ValueError"),
+        (KeyError("name"), "'name'"),
+    ],
+)
+def test_the_first_line_of_an_error(error, line):
+    assert first_line(error) == line
+
+
+def too_much_on_the_cpu():
+    try:
+        torch.empty(2**60)
+    except RuntimeError as error:
+        return error
+    pytest.fail("2**60 floats were had")
+
+
+@pytest.mark.parametrize(
+    ("error", "is_one"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+        (RuntimeError("can't start new thread"), True),
+        (ImportError("x.so: failed to map segment from shared object"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (ValueError("out of memory"), False),
+        (SpeechkdError("out of memory"), False),
+    ],
+)
+def test_which_errors_are_of_memory(error, is_one):
+    assert is_out_of_memory(error) is is_one
+
+
+def test_what_torch_raises_without_memory_is_known():
+    error = too_much_on_the_cpu()
+    assert is_out_of_memory(error)
+    assert "--batch-size" in explanation(error)
+
+
+def test_a_defect_is_not_explained_away():
+    assert explanation(KeyError("x")) is None
+    assert explanation(RuntimeError("shapes cannot be multiplied")) is None
