@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import BertTokenizer, PreTrainedTokenizerBase
 
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.models.loading import panics_told
+from pipeline.models.loading import panics_as_errors
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 LETTERS_AT_MOST = 1000
@@ -124,5 +124,5 @@ class Encoding:
         backend = self.tokenizer.backend_tokenizer
         backend.no_truncation()
         backend.no_padding()
-        with panics_told(self.tokenizer.name_or_path or "the tokenizer"):
+        with panics_as_errors(self.tokenizer.name_or_path or "the tokenizer"):
             return [e.ids for e in backend.encode_batch_fast(texts, add_special_tokens=False)]

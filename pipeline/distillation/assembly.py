@@ -17,7 +17,8 @@ from pipeline.distillation.settings import DistillSettings
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.progress import say
 from pipeline.models.compiled import COMPILER_PACKAGES, missing_for_compiling
-from pipeline.models.student import Student, build_student, check_kind, load_student, load_tokenizer
+from pipeline.models.loading import load_tokenizer
+from pipeline.models.student import Student, build_student, check_kind, load_student
 from pipeline.training import processes
 from pipeline.training.loop import Plan, Task
 from pipeline.training.run_folder import RunFolder

@@ -60,7 +60,7 @@ def read_encoder(folder: Path) -> tuple[EncoderShape, Tensors]:
     Raises:
         SpeechkdError: no `config.json`, not a Whisper, no safetensors, or no encoder in them.
     """
-    shape = _read_shape(folder / "config.json")
+    shape = _encoder_shape(folder / "config.json")
     tensors: Tensors = {}
     for file in _weight_files(folder):
         tensors.update(_read_safetensors(file))
@@ -72,7 +72,10 @@ def read_encoder(folder: Path) -> tuple[EncoderShape, Tensors]:
 
 
 def tensors_sha256(tensors: Tensors) -> str:
-    """Digest of tensors by name, shape and float32 value, whatever file they came from."""
+    """Digest of tensors by name, shape and float32 value, whatever file they came from.
+
+    `pipeline.models.encoders.weights_sha256` is another digest on purpose: see there.
+    """
     digest = hashlib.sha256()
     for name in sorted(tensors):
         value = tensors[name].detach().to("cpu", torch.float32).contiguous()
@@ -81,7 +84,7 @@ def tensors_sha256(tensors: Tensors) -> str:
     return digest.hexdigest()
 
 
-def _read_shape(path: Path) -> EncoderShape:
+def _encoder_shape(path: Path) -> EncoderShape:
     try:
         config = parse_json(read_text_file(path))
     except (OSError, ValueError) as error:

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from pipeline.finetuning.classifier import Judge, Recipe, autocast, loss_of, pack_rows, score
 from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.models.loading import panics_told
+from pipeline.models.loading import panics_as_errors
 from pipeline.tasks.mosei.questions import Task
 from pipeline.training.optimizer import linear_schedule, parameter_groups
 
@@ -81,7 +81,7 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_token
     Raises:
         SpeechkdError: a text gives no token at all.
     """
-    with panics_told("the texts"):
+    with panics_as_errors("the texts"):
         ids: list[list[int]] = tokenizer(list(texts), verbose=False)["input_ids"]
     long = [i for i, row in enumerate(ids) if len(row) > max_tokens]
     if long:

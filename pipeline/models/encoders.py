@@ -1,4 +1,4 @@
-"""Encoders to be judged: a distill run, a local folder or a hub id, and what a table calls them."""
+"""Load an encoder from a distill run, a local folder or the hub, with what is known about it."""
 
 import hashlib
 from collections.abc import Iterable
@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging
 
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.untrusted import file_part, parse_json, read_text_file
@@ -17,16 +16,16 @@ from pipeline.models.student import Student, load_encoder, load_student
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Where an encoder came from.
+    """What is known about an encoder.
 
     Attributes:
         label: its name in tables, unique in a results folder.
-        source: the folder or hub id as given.
-        objective: the distillation objective of a run (`none` for masked-LM only); None for an
-            encoder that is not from a run.
-        control: `real`, `shuffled` or `random` teacher vectors; None where that does not apply.
-        pretraining_seed: the run's seed; None where unknown.
-        parameters: trainable numbers in the encoder.
+        source: the folder or hub id that the user wrote.
+        objective: the distillation objective of a run, `none` for masked-LM training alone; None if
+            the encoder is not from a run.
+        control: `real`, `shuffled` or `random` teacher vectors; None if it had no teacher.
+        pretraining_seed: the run's seed; None if unknown.
+        parameters: how many numbers the encoder's weights have.
         weights_sha256: digest of the encoder's weights.
     """
 
@@ -43,68 +42,76 @@ class Pretrained:
         return asdict(self)
 
 
-def label_of(given: str) -> str:
-    """What a table calls the encoder that a user gave as `PATH` or `LABEL=PATH`."""
-    label, _, source = given.rpartition("=")
+def label_of(checkpoint: str) -> str:
+    """What tables call the encoder that a user wrote as `PATH` or `NAME=PATH`."""
+    label, _, source = checkpoint.rpartition("=")
     folder = Path(source)
     return label or (folder.resolve().name if folder.exists() else source)
 
 
-def load_pretrained(given: str) -> tuple[Pretrained, PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load an encoder, its tokenizer, and what is known of it.
+def load_pretrained(
+    checkpoint: str,
+) -> tuple[Pretrained, PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load an encoder, its tokenizer, and what is known about it.
 
     Args:
-        given: `PATH` or `LABEL=PATH`; the path is a run folder of `speechkd distill` (its
+        checkpoint: `PATH` or `NAME=PATH`. The path is a run folder of `speechkd distill` (its
             `student/` is used), a Hugging Face encoder folder, or a hub id.
 
     Raises:
-        SpeechkdError: nothing there can be loaded.
+        SpeechkdError: nothing of that name can be loaded.
     """
-    name, run = _found(given)
+    name, run = _source_and_run(checkpoint)
     encoder, tokenizer = load_encoder(name)
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None  # masked-LM checkpoints have none, and it would be drawn at random
-    return _described(given, run, encoder), encoder, tokenizer
+    return _describe(checkpoint, run, encoder), encoder, tokenizer
 
 
 def check_labels(checkpoints: Iterable[str]) -> None:
-    """Refuse two checkpoints, as given by a user, that tables or files could not tell apart.
+    """Check that tables and files can tell all checkpoints apart.
 
     Raises:
-        SpeechkdError: two have one label, or labels that differ in odd characters alone.
+        SpeechkdError: two have the same label, or labels that differ only in characters that no
+            file name has.
     """
     by_label: dict[str, str] = {}
-    for given in dict.fromkeys(checkpoints):
-        label = label_of(given)
-        other = by_label.setdefault(file_part(label), given)
-        if other != given:
+    for checkpoint in dict.fromkeys(checkpoints):
+        label = label_of(checkpoint)
+        other = by_label.setdefault(file_part(label), checkpoint)
+        if other != checkpoint:
             raise SpeechkdError(
-                f"--checkpoint {other} and {given} are both called {label} in tables and files; "
-                f"name one LABEL=PATH, for instance {label}-2={given.rpartition('=')[2]}."
+                f"--checkpoint {other} and {checkpoint} are both called {label} in tables and "
+                f"files; write one as NAME=PATH, for instance "
+                f"{label}-2={checkpoint.rpartition('=')[2]}."
             )
 
 
-def load_masked_lm(given: str) -> tuple[Pretrained, Student, PreTrainedTokenizerBase]:
-    """Load an encoder with its masked-LM head, its tokenizer, and what is known of it.
+def load_masked_lm(checkpoint: str) -> tuple[Pretrained, Student, PreTrainedTokenizerBase]:
+    """Load an encoder with its masked-LM head, its tokenizer, and what is known about it.
+
+    Args:
+        checkpoint: as for `load_pretrained`.
 
     Raises:
-        SpeechkdError: nothing there can be loaded, or it has no masked-LM head or mask token.
+        SpeechkdError: nothing of that name can be loaded, or it has no masked-LM head or no mask
+            token.
     """
-    name, run = _found(given)
+    name, run = _source_and_run(checkpoint)
     student, tokenizer = load_student(name, head=True)
     if tokenizer.mask_token_id is None:
         raise SpeechkdError(f"{name}: the tokenizer has no mask token, so it is no masked LM.")
-    return _described(given, run, student.encoder), student, tokenizer
+    return _describe(checkpoint, run, student.encoder), student, tokenizer
 
 
-def _found(given: str) -> tuple[str, dict[str, Any]]:
-    """What to load, and the settings of the run that it came from."""
-    source = given.rpartition("=")[2]
+def _source_and_run(checkpoint: str) -> tuple[str, dict[str, Any]]:
+    """The folder or hub id to load, and the settings of the run that wrote it, if one did."""
+    source = checkpoint.rpartition("=")[2]
     if not source:
-        raise SpeechkdError(f"--checkpoint {given!r} names no encoder; write LABEL=PATH or PATH.")
+        raise SpeechkdError(
+            f"--checkpoint {checkpoint!r} names no encoder; write NAME=PATH or PATH."
+        )
     folder = Path(source)
-    logging.set_verbosity_error()  # a head that is left out is no news
-    logging.disable_progress_bar()
     run: dict[str, Any] = {}
     name = source
     if (folder / "run.json").is_file():
@@ -120,11 +127,11 @@ def _found(given: str) -> tuple[str, dict[str, Any]]:
     return name, run
 
 
-def _described(given: str, run: dict[str, Any], encoder: PreTrainedModel) -> Pretrained:
+def _describe(checkpoint: str, run: dict[str, Any], encoder: PreTrainedModel) -> Pretrained:
     objective = run.get("kd")
     return Pretrained(
-        label=label_of(given),
-        source=given.rpartition("=")[2],
+        label=label_of(checkpoint),
+        source=checkpoint.rpartition("=")[2],
         objective=objective,
         control=run.get("control") if objective not in (None, "none") else None,
         pretraining_seed=run.get("seed"),
@@ -134,7 +141,12 @@ def _described(given: str, run: dict[str, Any], encoder: PreTrainedModel) -> Pre
 
 
 def weights_sha256(encoder: PreTrainedModel) -> str:
-    """Digest of the names, types and values of all weights."""
+    """Digest of the names, types and values of all of an encoder's weights.
+
+    A cache's `teacher_sha256` (`pipeline.extraction.weights`) is another digest on purpose: it
+    ignores the type, because a teacher may be stored in float16 or float32. Results folders and
+    caches hold both kinds, so neither can become the other.
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(encoder.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -149,6 +161,6 @@ def _run_settings(path: Path) -> dict[str, Any]:
         return dict(settings)
     except (KeyError, TypeError, ValueError) as error:
         raise SpeechkdError(
-            f"{path} is not the record of a distill run ({error!r}); name its student/ folder "
-            "instead to use the encoder without it."
+            f"{path} is not the record of a distill run ({error!r}); to use the encoder without "
+            "it, name its student/ folder."
         ) from None

@@ -1,7 +1,7 @@
-"""A folder in Hugging Face's format from somebody else: what it claims is bounded before loading.
+"""Load models and tokenizers that somebody else made; what they claim is bounded before loading.
 
-Weights are read from safetensors and no code of the folder is ever run (`trust_remote_code` is
-off everywhere), but a configuration of a hundred bytes can ask for terabytes, and a tokenizer of a
+Weights are read from safetensors only, and no code of a folder is ever run (`trust_remote_code` is
+off everywhere). But a configuration of a hundred bytes can ask for terabytes, and a tokenizer of a
 few lines can make a short text endless.
 """
 
@@ -14,38 +14,39 @@ from typing import Any
 import torch
 from huggingface_hub import HfApi, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.untrusted import parse_json
 
 MAX_NUMBER = 2**24
-"""Of anything that a configuration counts: tokens, widths, positions."""
+"""The most of anything that a configuration counts: tokens, widths, positions."""
 MAX_LAYERS = 1024
 MAX_CONFIG_BYTES = 2**24
 MAX_TOKENIZER_BYTES = 2**28
-"""The largest vocabularies in use take 35 MB."""
+"""The largest vocabularies in use have files of 35 MB."""
 MAX_GROWTH = 64
-"""How many times longer a tokenizer's rules may make a text."""
+"""How many times as long a tokenizer's rules may make a text."""
 SPARE_PARAMETERS = 10_000_000
-"""Parameters that a model may have beyond those in its files: a head drawn anew."""
+"""Parameters that a model may have beyond those in its files: a new head."""
 OWN_ATTENTION = ("eager", "sdpa", "flash_attention_2")
 """Other names may stand for code that transformers would fetch from the hub and run."""
 
 
 def load_model(kind: Any, name: str, *, head: bool = False) -> Any:
-    """Load a model from a folder or by hub id: `kind.from_pretrained`, from safetensors only.
+    """Load a model by `kind.from_pretrained`, from safetensors only.
 
     Args:
-        kind: `AutoModel`, or one of its kind.
-        name: the folder or hub id.
-        head: the weights must hold the head of that kind, too.
+        kind: `AutoModel`, or another class of that family.
+        name: a folder or a hub id.
+        head: whether the weights must hold the head of that kind, too.
 
     Raises:
-        SpeechkdError: nothing there can be loaded, it claims too much, or layers of the encoder
-            (or the head) are missing from its weights and would be drawn at random.
+        SpeechkdError: nothing can be loaded, the configuration claims too much, or the weights
+            lack layers of the encoder (or the head), which would be drawn at random.
     """
-    with _told(name):
+    with _loading(name):
         _need(name, "config.json")
         if Path(name).is_dir():
             check_model_folder(Path(name))
@@ -70,30 +71,38 @@ def load_model(kind: Any, name: str, *, head: bool = False) -> Any:
             raise SpeechkdError(
                 f"{name}: its weights have no {kind.__name__.removeprefix('AutoModelFor')} head "
                 f"({min(loaded['missing_keys'])} is not there), and one drawn at random would "
-                "judge nothing. Name a checkpoint that was saved with its head."
+                "score nothing. Name a checkpoint that was saved with its head."
             )
         return model
 
 
-def load_from(kind: Any, name: str) -> Any:
-    """Load a tokenizer from a folder or by hub id: `kind.from_pretrained`.
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """Load a tokenizer.
+
+    Args:
+        name: a folder or a hub id.
 
     Raises:
-        SpeechkdError: nothing there can be loaded, or it is a bomb.
+        SpeechkdError: nothing can be loaded, or the tokenizer makes short texts endless.
     """
-    with _told(name):
+    with _loading(name):
         _need(name, "tokenizer_config.json")
         if Path(name).is_dir():
             check_model_folder(Path(name))
-        return kind.from_pretrained(name, trust_remote_code=False)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            name, trust_remote_code=False
+        )
+    for option in ("is_local", "local_files_only"):  # saved with it, they would change its digest
+        tokenizer.init_kwargs.pop(option, None)
+    return tokenizer
 
 
 @contextmanager
-def panics_told(what: str) -> Iterator[None]:
-    """Make a panic of the tokenizers' library, which is no `Exception`, one that is told.
+def panics_as_errors(what: str) -> Iterator[None]:
+    """Turn a panic of the tokenizers' library, which is no `Exception`, into an error.
 
     Raises:
-        SpeechkdError: the library gave up, for instance on an expression that takes for ever.
+        SpeechkdError: the library gave up, for instance on an endless regular expression.
     """
     try:
         yield
@@ -107,9 +116,17 @@ def panics_told(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def _told(name: str) -> Iterator[None]:
+def _loading(name: str) -> Iterator[None]:
+    """Turn whatever transformers raises into one error, and keep its notices off the screen.
+
+    transformers reports each weight that a model leaves out, such as a head, and draws a progress
+    bar per file. Missing weights are checked here instead; its settings are put back afterwards.
+    """
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
-        with panics_told(name):
+        with panics_as_errors(name):
             yield
     except (SpeechkdError, MemoryError):
         raise
@@ -119,6 +136,10 @@ def _told(name: str) -> Iterator[None]:
             f"{name} cannot be loaded as a Hugging Face encoder with safetensors weights: {reason}."
             " Name an existing local folder, or a hub id while online."
         ) from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _need(name: str, file: str) -> None:
@@ -132,16 +153,16 @@ def _need(name: str, file: str) -> None:
 
 
 def _ask_hub(name: str) -> None:
-    """Ask the hub once for a name: loading would try for half a minute before it gives up."""
+    """Ask the hub once for a name; loading would try for half a minute before it gives up."""
     try:
         HfApi().model_info(name, timeout=10)
     except RepositoryNotFoundError:
         raise SpeechkdError(
-            f"{name} is no folder here, and the hub has no such model that may be read. Correct "
-            "the name; for a private one log in with `hf auth login`."
+            f"{name} is no folder here, and the hub has no such model that you may read. Correct "
+            "the name; for a private model log in with `hf auth login`."
         ) from None
     except HfHubHTTPError:
-        return  # it answers, so loading may work or tells why not
+        return  # the hub answers, so loading may work, or says why it does not
     except Exception as error:  # what the network library raises changes with its version
         raise SpeechkdError(
             f"{name} is no folder here, and the hub cannot be reached ({error}). Name an existing "
@@ -150,10 +171,11 @@ def _ask_hub(name: str) -> None:
 
 
 def check_model_folder(folder: Path) -> None:
-    """Refuse a folder whose configuration does not fit its weights, or whose tokenizer is a bomb.
+    """Check the configuration and the tokenizer of a folder before anything is loaded from it.
 
     Raises:
-        SpeechkdError: so it is; what, and where.
+        SpeechkdError: the configuration has numbers that no model has or names code, or the
+            tokenizer makes short texts endless.
     """
     if (folder / "config.json").is_file():
         check_config(folder / "config.json")
@@ -162,10 +184,10 @@ def check_model_folder(folder: Path) -> None:
 
 
 def check_config(path: Path) -> None:
-    """Refuse a configuration with numbers that no model has, or one that names code.
+    """Check that a configuration has no absurd numbers and names no code.
 
     Raises:
-        SpeechkdError: it is no JSON object, or is such a one.
+        SpeechkdError: it is no JSON object, has numbers that no model has, or names code.
     """
     _check_claims(_object(path, MAX_CONFIG_BYTES), str(path))
 
@@ -175,7 +197,7 @@ def _check_claims(config: dict[str, Any], where: str) -> None:
         if "_implementation" in name and value not in (None, *OWN_ATTENTION):
             raise SpeechkdError(
                 f"{where}: {name} is {value!r}, which may be code from the hub; such a model is "
-                "refused. Remove the entry if the model works without."
+                "refused. Remove the entry if the model works without it."
             )
         if not isinstance(value, int | float) or not math.isfinite(value):
             continue
@@ -185,21 +207,21 @@ def _check_claims(config: dict[str, Any], where: str) -> None:
 
 
 def check_parameters(folder: Path, model: Any) -> None:
-    """Refuse a model that is far larger than its weights: the rest would be made up.
+    """Check that a model is not far larger than its weights; the rest would be made up.
 
     Args:
-        folder: where its safetensors are.
+        folder: the folder that holds its safetensors.
         model: the model on PyTorch's meta device, where it takes no memory.
 
     Raises:
-        SpeechkdError: so it is.
+        SpeechkdError: the model has far more parameters than its files have bytes.
     """
     stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     if parameters > stored + SPARE_PARAMETERS:
         raise SpeechkdError(
             f"{folder}: config.json describes {parameters:,} parameters, and the safetensors "
-            f"beside it have {stored:,} bytes. They are not of one model."
+            f"beside it have {stored:,} bytes. They do not belong to one model."
         )
 
 
@@ -208,16 +230,16 @@ def _object(path: Path, most: int) -> dict[str, Any]:
     if size > most:
         raise SpeechkdError(f"{path} has {size:,} bytes; at most {most:,} are read.")
     try:
-        found = parse_json(path.read_bytes())
+        content = parse_json(path.read_bytes())
     except ValueError as error:
         raise SpeechkdError(f"{path} is not JSON ({error}).") from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise SpeechkdError(f"{path} is not a JSON object.")
-    return found
+    return content
 
 
 def _leaves(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Every plain value of a configuration, with the name it stands under."""
+    """Every plain value of a configuration, with the name that it has there."""
     parts: list[tuple[str, Any]] = list(config.items())
     while parts:
         name, value = parts.pop()
@@ -236,28 +258,28 @@ def _check_tokenizer(path: Path) -> None:
         growth *= _growth(rule)
         if growth > MAX_GROWTH:
             raise SpeechkdError(
-                f"{path}: its normalizer can make a text over {MAX_GROWTH} times longer; such a "
+                f"{path}: its normalizer can make a text over {MAX_GROWTH} times as long; such a "
                 "tokenizer is refused."
             )
 
 
 def _rules(part: Any) -> Iterator[dict[str, Any]]:
-    """The rules of a normalizer, those in sequences one by one."""
+    """The rules of a normalizer; a sequence of rules gives each of them."""
     parts = [part]
     while parts:
-        found = parts.pop()
-        if isinstance(found, list):
-            parts += found
-        elif isinstance(found, dict):
-            parts.append(found.get("normalizers"))
-            yield found
+        rule = parts.pop()
+        if isinstance(rule, list):
+            parts += rule
+        elif isinstance(rule, dict):
+            parts.append(rule.get("normalizers"))
+            yield rule
 
 
 def _growth(rule: dict[str, Any]) -> float:
-    """How many times longer one rule can make a text, at most."""
+    """How many times as long one rule can make a text, at most."""
     pattern, content = rule.get("pattern"), rule.get("content", rule.get("prepend"))
     if not isinstance(content, str):
         return 1.0
     replaced = pattern.get("String") if isinstance(pattern, dict) else None
-    # an expression can match every letter, and the gap before it
+    # a regular expression can match every letter, and the gap before it
     return max(1.0, len(content) / len(replaced) if replaced else 2 * len(content))

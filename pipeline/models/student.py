@@ -1,7 +1,7 @@
 """Text-only students: any Hugging Face masked-LM encoder, run on packed sequences.
 
-The masked-LM head sees masked positions only. The model is Hugging Face's own, so what is trained
-here loads anywhere without conversion.
+The masked-LM head sees masked positions only. The model is Hugging Face's own, so a trained
+student loads anywhere without conversion.
 
 Shapes: N tokens in all, D width, K chosen positions, V vocabulary.
 """
@@ -15,7 +15,6 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForMaskedLM,
-    AutoTokenizer,
     BertConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -24,7 +23,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.untrusted import parse_json, read_text_file
-from pipeline.models.loading import check_config, load_from, load_model
+from pipeline.models.loading import check_config, load_model, load_tokenizer
 from pipeline.models.packing import Packed, encode_packed, first_position, use_packed_attention
 
 PRESETS: dict[str, dict[str, int]] = {
@@ -36,8 +35,8 @@ PRESETS: dict[str, dict[str, int]] = {
 """BERT's own family of sizes (Devlin et al. 2018; Turc et al. 2019); `bert-base` is the paper's."""
 
 
-class _GivenStates(nn.Module):
-    """Stands in for the encoder of a masked-LM model: hands over states computed elsewhere."""
+class _ComputedStates(nn.Module):
+    """Stands in for the encoder of a masked-LM model; passes on states computed elsewhere."""
 
     def forward(self, *_: Any, inputs_embeds: Tensor, **__: Any) -> BaseModelOutput:
         return BaseModelOutput(last_hidden_state=inputs_embeds)
@@ -57,7 +56,7 @@ class Student(nn.Module):
         self.encoder: PreTrainedModel = model.base_model
         use_packed_attention(self.encoder)
         head = copy.copy(model)
-        head._modules = {**model._modules, model.base_model_prefix: _GivenStates()}
+        head._modules = {**model._modules, model.base_model_prefix: _ComputedStates()}
         self._head = (head,)  # in a tuple, so that its parameters are not registered twice
 
     @property
@@ -70,16 +69,16 @@ class Student(nn.Module):
         return encode_packed(self.encoder, packed)
 
     def check_fits(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> None:
-        """Check that the model has an embedding for every token and every place.
+        """Check that the model has an embedding for every token and every position.
 
         Raises:
-            SpeechkdError: it has not.
+            SpeechkdError: it lacks one.
         """
         _check_vocabulary(self.encoder, tokenizer)
         places = getattr(self.model.config, "max_position_embeddings", None)
         if places is not None and max_tokens + first_position(self.encoder) > places:
             raise SpeechkdError(
-                f"--max-tokens {max_tokens} is more than the model's {places} positions. Lower it."
+                f"--max-tokens {max_tokens} exceeds the model's {places} positions. Lower it."
             )
 
     def masked_lm_logits(self, hidden_KD: Tensor) -> Tensor:
@@ -93,7 +92,7 @@ def _check_vocabulary(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
     wanted = max(tokenizer.get_vocab().values(), default=-1) + 1
     if wanted > embedded:
         raise SpeechkdError(
-            f"the tokenizer has {wanted:,} tokens and the model embeds {embedded:,}. Name the "
+            f"the tokenizer has {wanted:,} tokens, but the model embeds {embedded:,}. Name the "
             "model's own tokenizer."
         )
 
@@ -101,14 +100,14 @@ def _check_vocabulary(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
 def build_student(
     kind: str, tokenizer: PreTrainedTokenizerBase, max_tokens: int, *, dropout: float = 0.1
 ) -> Student:
-    """A student with fresh weights; seed torch beforehand.
+    """A student with fresh weights, drawn from torch's global generator: seed it beforehand.
 
     Args:
-        kind: one of the `PRESETS`, or a path to a Hugging Face `config.json`, which keeps its own
-            dropout and only takes its vocabulary from the tokenizer.
+        kind: one of the `PRESETS`, or the path of a Hugging Face `config.json`, which keeps its own
+            dropout and takes only its vocabulary from the tokenizer.
         tokenizer: decides the vocabulary.
-        max_tokens: longest sequence.
-        dropout: of hidden states and attention, for a preset.
+        max_tokens: tokens of the longest sequence.
+        dropout: dropout of hidden states and attention, for a preset.
 
     Raises:
         SpeechkdError: there is no such preset, or the file is no configuration.
@@ -132,10 +131,10 @@ def build_student(
 
 
 def check_kind(kind: str) -> None:
-    """Check that `build_student` can make this kind, before anything long is done for it.
+    """Check that `build_student` can build this kind, before any long work is done for it.
 
     Raises:
-        SpeechkdError: it cannot.
+        SpeechkdError: there is no such preset, or the file is no configuration.
     """
     if kind not in PRESETS:
         _configuration(Path(kind))
@@ -151,7 +150,7 @@ def _configuration(file: Path) -> Any:
         return AutoConfig.for_model(**parse_json(read_text_file(file)))
     except SpeechkdError:
         raise
-    except Exception as error:  # transformers has a kind of its own for each field
+    except Exception as error:  # transformers raises a different kind for each field
         raise SpeechkdError(
             f"{file} is no Hugging Face model configuration ({error}). It needs a model_type that "
             "transformers knows, such as bert."
@@ -159,17 +158,20 @@ def _configuration(file: Path) -> Any:
 
 
 def load_student(name: str, *, head: bool = False) -> tuple[Student, PreTrainedTokenizerBase]:
-    """Load a masked-LM encoder and its tokenizer, from a folder or by hub id.
+    """Load a masked-LM encoder and its tokenizer.
 
     Args:
-        name: the folder or hub id.
-        head: refuse weights without a masked-LM head, which to go on training may be a new one.
+        name: a folder or a hub id.
+        head: refuse weights without a masked-LM head; without this, training starts a new head.
+
+    Raises:
+        SpeechkdError: nothing of that name can be loaded, or the head is missing.
     """
     return Student(load_model(AutoModelForMaskedLM, name, head=head)), load_tokenizer(name)
 
 
 def load_encoder(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load an encoder without head and its tokenizer, set to packed attention.
+    """Load an encoder without a head, set to packed attention, and its tokenizer.
 
     Raises:
         SpeechkdError: nothing of that name can be loaded; the message says why.
@@ -179,11 +181,3 @@ def load_encoder(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     tokenizer = load_tokenizer(name)
     _check_vocabulary(encoder, tokenizer)
     return encoder, tokenizer
-
-
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """Load a tokenizer from a folder or by hub id."""
-    tokenizer = load_from(AutoTokenizer, name)
-    for how in ("is_local", "local_files_only"):  # else saved with it: resumed runs would differ
-        tokenizer.init_kwargs.pop(how, None)
-    return tokenizer

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.untrusted import parse_json, read_text_file
-from pipeline.models.loading import panics_told
+from pipeline.models.loading import panics_as_errors
 from pipeline.models.packing import batches_by_length, pack
 from pipeline.models.student import Student
 
@@ -118,7 +118,7 @@ def log_likelihoods(
     student.eval()
     device = next(student.parameters()).device
     longest = int(getattr(student.model.config, "max_position_embeddings", 10**9))
-    with panics_told("the texts"):
+    with panics_as_errors("the texts"):
         encoded = tokenizer(list(texts), return_special_tokens_mask=True, verbose=False)
     rows = [np.asarray(ids, np.int64) for ids in encoded["input_ids"]]
     places = [np.flatnonzero(np.asarray(m) == 0) for m in encoded["special_tokens_mask"]]

@@ -13,7 +13,8 @@ from transformers.utils import logging as transformers_logging
 from pipeline.foundation import atomic
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.untrusted import parse_json, read_text_file
-from pipeline.models.student import Student, load_tokenizer
+from pipeline.models.loading import load_tokenizer
+from pipeline.models.student import Student
 
 Resume = Literal["auto", "never", "always"]
 

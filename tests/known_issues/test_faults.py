@@ -12,7 +12,7 @@ from pipeline.finetuning.results import Results
 from pipeline.foundation import atomic
 from pipeline.foundation.atomic import locked
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.models.student import load_tokenizer
+from pipeline.models.loading import load_tokenizer
 from pipeline.training.checkpoint import Checkpoints, Progress
 from pipeline.training.run_folder import RunFolder
 from stages import cli

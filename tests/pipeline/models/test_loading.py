@@ -1,11 +1,15 @@
+import io
+from logging import StreamHandler
 from unittest.mock import MagicMock
 
 import pytest
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from transformers import AutoConfig, AutoModel
+from transformers.utils import logging
 
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.models.loading import load_model
+from pipeline.models.loading import load_model, load_tokenizer
+from tests.helpers.encoders import save_encoder
 
 ANSWER = MagicMock()
 
@@ -42,3 +46,22 @@ def test_a_hub_that_only_hesitates_is_no_hindrance(monkeypatch):
     monkeypatch.setattr(AutoConfig, "from_pretrained", load)
     with pytest.raises(SpeechkdError, match="what loading says"):
         load_model(AutoModel, "no-such/model")
+
+
+def test_loading_is_silent_and_leaves_the_library_as_talkative_as_it_was(tmp_path, capfd):
+    folder = str(save_encoder(tmp_path / "encoder", ["one two three"]))
+    notices = io.StringIO()
+    handler = StreamHandler(notices)
+    logging.add_handler(handler)
+    logging.set_verbosity_info()
+    capfd.readouterr()
+    try:
+        load_model(AutoModel, folder)  # leaves the head out, and has a pooler of its own
+        load_tokenizer(folder)
+        assert logging.get_verbosity() == logging.INFO
+        assert logging.is_progress_bar_enabled()
+    finally:
+        logging.set_verbosity_warning()
+        logging.remove_handler(handler)
+    said = capfd.readouterr()
+    assert (said.out, said.err, notices.getvalue()) == ("", "", "")
