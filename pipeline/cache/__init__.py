@@ -1,4 +1,3 @@
-"""What stage one leaves and stage two reads: rows, receipts, statistics.
-
-Imports `foundation`, `shards`.
+"""What stage one leaves and stage two reads: rows, receipts, statistics;
+imports `foundation`, `shards`.
 """

@@ -1,1 +1,1 @@
-"""Shares of a job array, and Slurm. Imports `foundation`, `cache`."""
+"""Shares of a job array, and Slurm; imports `foundation`, `cache`."""

@@ -1,4 +1,3 @@
-"""The cache as training reads it: tokens, vectors, masks, batches.
-
-Imports `foundation`, `cache`, `models`.
+"""The cache as training reads it: tokens, vectors, masks, batches;
+imports `foundation`, `cache`, `models`.
 """

@@ -1,4 +1,3 @@
-"""Stage two: a student and its objectives become a run.
-
-Imports `foundation`, `cache`, `corpus`, `models`, `training`.
+"""Stage two: a student and its objectives become a run;
+imports `foundation`, `cache`, `corpus`, `models`, `training`.
 """

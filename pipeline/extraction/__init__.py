@@ -1,4 +1,3 @@
-"""Stage one: the frozen speech encoder over the shards.
-
-Imports `foundation`, `shards`, `cache`, `cluster`.
+"""Stage one: the frozen speech encoder over the shards;
+imports `foundation`, `shards`, `cache`, `cluster`.
 """

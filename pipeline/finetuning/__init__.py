@@ -1,4 +1,3 @@
-"""Encoders × tasks × seeds become a results folder.
-
-Imports `foundation`, `cache`, `cluster`, `models`, `tasks`, `training`.
+"""Encoders × tasks × seeds become a results folder;
+imports `foundation`, `cache`, `cluster`, `models`, `tasks`, `training`.
 """

@@ -1,4 +1,3 @@
-"""What every room stands on: errors, settings, whole-or-absent files, storage, progress.
-
-Imports no room.
+"""What every room stands on: errors, settings, whole-or-absent files, storage, progress;
+imports no room.
 """

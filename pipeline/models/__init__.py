@@ -1,1 +1,1 @@
-"""Encoders on packed sequences: loading, students, compiling. Imports `foundation`."""
+"""Encoders on packed sequences: loading them, students, compiling; imports `foundation`."""

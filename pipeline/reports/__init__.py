@@ -1,4 +1,3 @@
-"""Results become tables, intervals, pictures and a page.
-
-Imports `foundation`, `tasks`, `finetuning`.
+"""Results become tables, intervals, pictures and a page;
+imports `foundation`, `tasks`, `finetuning`.
 """

@@ -1,4 +1,3 @@
-"""Recordings to tars to clips: manifest, one decoder, one list of refusals.
-
-Imports `foundation`.
+"""Recordings to tars to clips, by one decoder and with one list of refusals;
+imports `foundation`.
 """

@@ -1,4 +1,3 @@
-"""The general half of a run: step loop, checkpoints, processes, log.
-
-Imports `foundation`, `models`.
+"""The general half of a run: step loop, checkpoints, processes, log, record;
+imports `foundation`, `models`.
 """
