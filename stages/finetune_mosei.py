@@ -5,29 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.finetuning.settings import DATA, GRID, FinetuneSettings
-from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.seeds import parse_seeds
 from pipeline.foundation.settings import setting
+from pipeline.tasks.mosei.names import SENTIMENT_CLASSES, TaskName
 
 if TYPE_CHECKING:
-    from pipeline.finetuning.grid import Grid
-    from pipeline.tasks.mosei.clips import Corpus
-
-TaskName = Literal[
-    "sentiment7",
-    "sentiment5",
-    "sentiment3",
-    "sentiment2",
-    "sentiment2-with-neutral",
-    "sentiment",
-    "happiness",
-    "sadness",
-    "anger",
-    "surprise",
-    "disgust",
-    "fear",
-    "emotions",
-]
+    from pipeline.tasks.mosei.clips import MoseiClips
+    from pipeline.tasks.task import Question
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +26,7 @@ class MoseiSettings(FinetuneSettings):
         panel=DATA,
     )
     task: list[TaskName] = setting(
-        [
-            "sentiment7",
-            "sentiment5",
-            "sentiment3",
-            "sentiment2",
-            "sentiment2-with-neutral",
-            "sentiment",
-        ],
+        [*SENTIMENT_CLASSES, "sentiment"],
         help="What to fine-tune for; the default is the paper's Tables 1 and 2.",
         panel=GRID,
     )
@@ -86,6 +63,28 @@ class MoseiSettings(FinetuneSettings):
     )
     split_seed: int = setting(0, help="Seed of a made split.", minimum=0, panel=DATA)
 
+    def read(self) -> "MoseiClips":
+        """The clips of the data, with their texts and folds."""
+        from pipeline.tasks.mosei.reading import read_mosei
+
+        return read_mosei(
+            self.data,
+            text=self.text,
+            folds=self.folds,
+            allow_pickle=self.allow_pickle,
+            own_split=self.split == "given",
+        )
+
+    def ask(self, corpus: "MoseiClips") -> "tuple[MoseiClips, list[Question]]":
+        """The clips in the split that was asked for, and each task with their labels."""
+        from pipeline.tasks.mosei.questions import questions, trained_tasks, with_made_split
+
+        tasks = trained_tasks(self.task, self.scheme)
+        if self.split == "made":
+            corpus = with_made_split(corpus, tasks, self.split_seed)
+        needed = ["train", "test"] + (["valid"] if self.selection == "best-valid" else [])
+        return corpus, questions(corpus, tasks, needed)
+
 
 def run(settings: MoseiSettings) -> None:
     """Fine-tune encoders on CMU-MOSEI and write results and predictions.
@@ -97,67 +96,22 @@ def run(settings: MoseiSettings) -> None:
     Example: speechkd finetune mosei --data label.csv --checkpoint runs/none
     --checkpoint runs/crd --task sentiment7,sentiment --seeds 0-4 --out results
     """
-    from pipeline.finetuning.grid import finetune
+    from pipeline.finetuning.grid import Grid, finetune, recipe_of
     from pipeline.foundation.progress import say
-    from pipeline.tasks.mosei.reading import read_mosei
 
-    corpus = read_mosei(
-        settings.data,
-        text=settings.text,
-        folds=settings.folds,
-        allow_pickle=settings.allow_pickle,
-        own_split=settings.split == "given",
-    )
+    corpus = settings.read()
     for what, count in corpus.notes.items():
         say(f"{settings.data.name}: {what}: {count:,}")
-    finetune(settings, mosei_grid(settings, corpus))
-
-
-def mosei_grid(settings: MoseiSettings, corpus: "Corpus") -> "Grid":
-    """What is asked of each encoder."""
-    from pipeline.finetuning.grid import Grid, Question, recipe_of
-    from pipeline.tasks.mosei.clips import SPLITS, Corpus, made_split
-    from pipeline.tasks.mosei.questions import TASKS, raw_labels, targets, trained_task
-
-    names = dict.fromkeys(trained_task(name, settings.scheme) for name in settings.task)
-    tasks = [TASKS[name] for name in names]
-    if settings.split == "made":
-        held = set.intersection(*(set(targets(corpus.clips, task)[0]) for task in tasks))
-        clips = [clip for i, clip in enumerate(corpus.clips) if i in held]
-        corpus = Corpus(made_split(clips, settings.split_seed), corpus.source, corpus.notes)
-    clips = corpus.clips
-    questions = []
-    for task in tasks:
-        places, labels = {}, {}
-        for split in SPLITS:
-            inside = [i for i, clip in enumerate(clips) if clip.split == split]
-            chosen, labels[split] = targets([clips[i] for i in inside], task)
-            places[split] = [inside[i] for i in chosen]
-        question = Question(
-            task, places, labels, raw_labels([clips[i] for i in places["test"]], task)
-        )
-        _check_counts(question.counts, task.name, settings)
-        questions.append(question)
+    corpus, asked = settings.ask(corpus)
     made = settings.split == "made"
     split = {"origin": settings.split, "seed": settings.split_seed if made else None}
-    return Grid(
-        ids=[clip.id for clip in clips],
-        groups=[clip.video_id for clip in clips],
-        texts=[clip.text for clip in clips],
-        questions=questions,
+    grid = Grid(
+        ids=[clip.id for clip in corpus.clips],
+        groups=[clip.video_id for clip in corpus.clips],
+        texts=[clip.text for clip in corpus.clips],
+        questions=asked,
         seeds=parse_seeds(settings.seeds),
         recipe=recipe_of(settings),
         data={"name": "mosei", "sha256": corpus.sha256, "split": split},
     )
-
-
-def _check_counts(counts: dict[str, int], task: str, settings: MoseiSettings) -> None:
-    needed = ["train", "test"] + (["valid"] if settings.selection == "best-valid" else [])
-    empty = [split for split in needed if not counts[split]]
-    if empty:
-        held = ", ".join(f"{split} {n:,}" for split, n in counts.items())
-        raise SpeechkdError(
-            f"{settings.data}: task {task} has no labelled clip in {' and '.join(empty)} "
-            f"(clips with that label: {held}). Leave the task out, give data that has its labels, "
-            "name the folds with --folds, or let --split made divide the clips that have them."
-        )
+    finetune(settings, grid)

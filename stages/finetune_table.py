@@ -8,6 +8,7 @@ from pipeline.finetuning.settings import DATA, FinetuneSettings
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.seeds import parse_seeds
 from pipeline.foundation.settings import setting
+from pipeline.tasks.mosei.names import TASK_NAMES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,39 +47,34 @@ def run(settings: TableSettings) -> None:
     Example: speechkd finetune table sarcasm_data.json --text-column utterance --label-column
     sarcasm --id-column id --group-column speaker --checkpoint runs/crd --out results
     """
-    from pipeline.finetuning.grid import Grid, Question, finetune, recipe_of
+    from pipeline.finetuning.grid import Grid, finetune, recipe_of
     from pipeline.foundation.progress import say
-    from pipeline.tasks.labelled import Columns, read_labelled
-    from pipeline.tasks.mosei.clips import SPLITS
+    from pipeline.tasks.labelled import LabelColumns, read_labelled
 
-    columns = Columns(
+    columns = LabelColumns(
         settings.text_column,
         settings.label_column,
         settings.id_column,
         settings.group_column,
         settings.split_column,
     )
-    found = read_labelled(settings.data, columns, settings.kind, settings.split_seed)
-    if found.skipped:
-        say(f"{settings.data.name}: {found.skipped:,} rows without text or label, left out")
-    places = {split: found.places(split) for split in SPLITS}
-    if settings.selection == "best-valid" and not places["valid"]:
-        raise SpeechkdError(f"{settings.data}: --selection best-valid needs rows in split valid.")
-    question = Question(
-        found.task,
-        places,
-        {split: found.labels[rows] for split, rows in places.items()},
-        [found.raw[i] for i in places["test"]],
+    table = read_labelled(
+        settings.data, columns, settings.kind, settings.split_seed, reserved=TASK_NAMES
     )
+    if table.skipped:
+        say(f"{settings.data.name}: {table.skipped:,} rows without text or label, left out")
+    question = table.question
+    if settings.selection == "best-valid" and not question.counts["valid"]:
+        raise SpeechkdError(f"{settings.data}: --selection best-valid needs rows in split valid.")
     made = not settings.split_column
     split = {"origin": "made" if made else "given", "seed": settings.split_seed if made else None}
     grid = Grid(
-        ids=[clip.clip_id for clip in found.clips],
-        groups=[clip.video_id for clip in found.clips],
-        texts=[clip.text for clip in found.clips],
+        ids=[row.id for row in table.rows],
+        groups=[row.group for row in table.rows],
+        texts=[row.text for row in table.rows],
         questions=[question],
         seeds=parse_seeds(settings.seeds),
         recipe=recipe_of(settings),
-        data={"name": settings.data.name, "sha256": found.sha256, "split": split},
+        data={"name": settings.data.name, "sha256": table.sha256, "split": split},
     )
     finetune(settings, grid)

@@ -19,7 +19,7 @@ from pipeline.foundation.seeds import parse_seeds
 from pipeline.foundation.settings import Settings
 from stages.distill import DistillSettings
 from stages.extract_teacher import ExtractSettings
-from stages.finetune_mosei import MoseiSettings, mosei_grid
+from stages.finetune_mosei import MoseiSettings
 from stages.finetune_table import TableSettings
 from stages.options import parse
 
@@ -231,17 +231,8 @@ def _tasks(settings: FinetuneSettings) -> tuple[str, ...]:
     """
     match settings:
         case MoseiSettings():
-            from pipeline.tasks.mosei.reading import read_mosei
-
-            corpus = read_mosei(
-                settings.data,
-                text=settings.text,
-                folds=settings.folds,
-                allow_pickle=settings.allow_pickle,
-                own_split=settings.split == "given",
-            )
-            grid = mosei_grid(settings, corpus)
-            return tuple(question.task.name for question in grid.questions)
+            _, questions = settings.ask(settings.read())
+            return tuple(question.task.name for question in questions)
         case TableSettings():
             if not settings.data.is_file():
                 raise SpeechkdError(f"{settings.data}: there is no such table.")

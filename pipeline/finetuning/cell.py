@@ -22,7 +22,7 @@ from pipeline.finetuning.classifier import Judge, Recipe, autocast, loss_of, pac
 from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.models.loading import panics_as_errors
-from pipeline.tasks.mosei.questions import Task
+from pipeline.tasks.task import Task
 from pipeline.training.optimizer import linear_schedule, parameter_groups
 
 CURVE_POINTS_PER_EPOCH = 10
@@ -224,7 +224,7 @@ def _judged(task: Task, recipe: Recipe, labels: Array, scores_nO: Array) -> dict
     loss = loss_of(
         task.kind, recipe.regression_loss, torch.from_numpy(scores_nO), torch.as_tensor(labels)
     )
-    return {"valid_loss": float(loss), "valid_score": headline(task.judge(labels, scores_nO))}
+    return {"valid_loss": float(loss), "valid_score": headline(task.score(labels, scores_nO))}
 
 
 def headline(metrics: dict[str, Any]) -> float:

@@ -23,7 +23,7 @@ from pipeline.models.packing import (
     encode_packed,
     pack,
 )
-from pipeline.tasks.mosei.questions import Kind
+from pipeline.tasks.task import Kind
 
 JUDGED_TOKENS_PER_BATCH = 4096
 

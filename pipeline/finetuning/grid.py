@@ -37,29 +37,7 @@ from pipeline.foundation.provenance import record as provenance
 from pipeline.foundation.signals import stop_at_once
 from pipeline.models.encoders import Pretrained, check_labels, load_pretrained
 from pipeline.reports.tables import print_summary
-from pipeline.tasks.mosei.questions import Task
-
-
-@dataclass(frozen=True)
-class Question:
-    """A task with its labels.
-
-    Attributes:
-        task: what is asked.
-        places: for `train`, `valid` and `test`, which texts of the grid are in it.
-        labels: the labels of those texts.
-        raw: the test texts' labels before they became classes, as text.
-    """
-
-    task: Task
-    places: Mapping[str, Sequence[int]]
-    labels: Mapping[str, Array]
-    raw: Sequence[str]
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Clips a split."""
-        return {split: len(places) for split, places in self.places.items()}
+from pipeline.tasks.task import Question
 
 
 @dataclass(frozen=True)
@@ -217,7 +195,7 @@ def _write(
 ) -> None:
     question, task = cell.question, cell.question.task
     labels = question.labels
-    metrics = task.judge(labels["test"], outcome.test_scores_nO)
+    metrics = task.score(labels["test"], outcome.test_scores_nO)
     test = question.places["test"]
     record = {
         "checkpoint": cell.checkpoint.record(),
@@ -230,7 +208,7 @@ def _write(
         "splits": question.counts,
         "truncated_texts": tokens.truncated,
         "metrics": metrics,
-        "valid_metrics": task.judge(labels["valid"], outcome.valid_scores_nO)
+        "valid_metrics": task.score(labels["valid"], outcome.valid_scores_nO)
         if len(labels["valid"])
         else None,
         "epochs": outcome.epochs,

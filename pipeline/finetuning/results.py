@@ -17,7 +17,7 @@ from pipeline.foundation.arrays import Array
 from pipeline.foundation.atomic import locked, remove_leftovers, write_json, write_text
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.untrusted import file_part, parse_json, read_text_file
-from pipeline.tasks.mosei.questions import Task
+from pipeline.tasks.task import Task
 
 FORMAT = 1
 RESULTS = "results.json"

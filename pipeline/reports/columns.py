@@ -7,7 +7,8 @@ from typing import Any
 
 from pipeline.reports.published import COLUMNS
 from pipeline.tasks.metrics import DEFINITIONS
-from pipeline.tasks.mosei.questions import SENTIMENT_CLASSES, TASKS
+from pipeline.tasks.mosei.names import SENTIMENT_CLASSES
+from pipeline.tasks.mosei.questions import TASKS
 
 Record = dict[str, Any]
 AVERAGE = "average"

@@ -18,7 +18,7 @@ from pipeline.reports.gains import Gains, gains_of
 from pipeline.reports.page import Section
 from pipeline.reports.tables import CONSTANT, ordered, row_name, split_origin, tables
 from pipeline.tasks.metrics import DEFINITIONS
-from pipeline.tasks.mosei.questions import SENTIMENT_CLASSES
+from pipeline.tasks.mosei.names import SENTIMENT_CLASSES
 
 NEARLY_ALL = 0.995
 MISSING_TOLD = 5

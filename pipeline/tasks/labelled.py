@@ -1,11 +1,11 @@
-"""Any table of texts with a label each → one question for fine-tuning."""
+"""Any table of texts with one label each → one question for fine-tuning."""
 
 import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,23 +14,22 @@ import numpy as np
 from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.tables import read_rows
-from pipeline.tasks.mosei.clips import SPLITS, Clip, made_split
-from pipeline.tasks.mosei.questions import TASKS, Task
-from pipeline.tasks.mosei.tables import SPLIT_NAMES
+from pipeline.tasks.splits import SPLIT_NAMES, SPLITS, made_split
+from pipeline.tasks.task import Question, Task
 
 MOST_CLASSES = 100
 
 
 @dataclass(frozen=True)
-class Columns:
+class LabelColumns:
     """Names of a table's columns; an empty one is not used.
 
     Attributes:
-        text: what is read.
-        label: what is to be told.
-        id: a name for each row; else its number.
-        group: rows that must stay in one split together; else each row by itself.
-        split: the given split; else one is made.
+        text: the text.
+        label: the label to be predicted.
+        id: a name for each row; without it a row is named by its number.
+        group: rows that must stay in one split together; without it each row is by itself.
+        split: the table's own split; without it one is made.
     """
 
     text: str
@@ -41,32 +40,65 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """Texts and labels in their splits.
+class LabelledText:
+    """One row of a table.
 
     Attributes:
-        task: the question.
-        clips: id, group, split and text of each row.
-        raw: the label of each row, as text.
+        id: its name, unique in the table.
+        group: what it must stay in one split with, such as its speaker.
+        split: `train`, `valid` or `test`.
+        text: its text.
+        label: its label, as text.
+    """
+
+    id: str
+    group: str
+    split: str
+    text: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A table's texts and labels in their splits.
+
+    Attributes:
+        task: what is asked.
+        rows: the rows with text and label.
         labels: the label of each row, as the task has it.
-        skipped: rows without text or label.
-        sha256: digest of all of it.
+        skipped: number of rows without text or label.
     """
 
     task: Task
-    clips: tuple[Clip, ...]
-    raw: tuple[str, ...]
+    rows: tuple[LabelledText, ...]
     labels: Array
     skipped: int
-    sha256: str
 
-    def places(self, split: str) -> list[int]:
-        """The rows of a split."""
-        return [i for i, clip in enumerate(self.clips) if clip.split == split]
+    @property
+    def question(self) -> Question:
+        """The task with the labels of each split."""
+        places = {
+            split: [i for i, row in enumerate(self.rows) if row.split == split] for split in SPLITS
+        }
+        labels = {split: self.labels[rows] for split, rows in places.items()}
+        return Question(self.task, places, labels, [self.rows[i].label for i in places["test"]])
+
+    @property
+    def sha256(self) -> str:
+        """Digest of ids, groups, splits, texts and labels: the table's identity in results."""
+        digest = hashlib.sha256()
+        for row in self.rows:
+            content = [f"{row.group}[{row.id}]", row.split, row.text, row.label]
+            digest.update(json.dumps(content).encode() + b"\n")
+        return digest.hexdigest()
 
 
 def read_labelled(
-    path: Path, columns: Columns, kind: Literal["classes", "value"], split_seed: int
+    path: Path,
+    columns: LabelColumns,
+    kind: Literal["classes", "value"],
+    split_seed: int,
+    reserved: Collection[str] = (),
 ) -> Labelled:
     """Read a table of labelled texts.
 
@@ -75,54 +107,54 @@ def read_labelled(
         columns: which column is what.
         kind: whether the label is a class or a number.
         split_seed: seed of the split, where one is made.
+        reserved: names that the task must not have, because other tasks have them. The task is
+            called as the label's column, with ` (table)` behind where that name is reserved.
 
     Raises:
         SpeechkdError: a column or a value is missing or wrong, or a group is in two splits.
     """
-    names, rows = read_rows(path)
+    names, table = read_rows(path)
     missing = [c for c in vars(columns).values() if c and c not in names]
     if missing:
         raise SpeechkdError(
             f"{path} has no column {', '.join(missing)}; it has {', '.join(names)}. Name them with "
             "--text-column, --label-column, --id-column, --group-column and --split-column."
         )
-    clips, raw, skipped = [], [], 0
-    for number, (at, row) in enumerate(rows, start=1):
-        text, label = _told(row.get(columns.text)), _told(row.get(columns.label))
+    rows, skipped = [], 0
+    for number, (place, cells) in enumerate(table, start=1):
+        text, label = _cell(cells.get(columns.text)), _cell(cells.get(columns.label))
         if not text.strip() or not label.strip():
             skipped += 1
             continue
-        name = _told(row.get(columns.id)) if columns.id else str(number)
-        group = _told(row.get(columns.group)) if columns.group else name
-        split = _split(row, columns, f"{path}, {at}")
-        clips.append(Clip(group, name, split, " ".join(text.split()), 0.0))
-        raw.append(label.strip())
-    if not clips:
+        name = _cell(cells.get(columns.id)) if columns.id else str(number)
+        group = _cell(cells.get(columns.group)) if columns.group else name
+        split = _split(cells, columns, f"{path}, {place}")
+        rows.append(LabelledText(name, group, split, " ".join(text.split()), label.strip()))
+    if not rows:
         raise SpeechkdError(f"{path} has no row with both {columns.text} and {columns.label}.")
-    _check(clips, path, columns)
+    _check(rows, path, columns)
     if not columns.split:
-        clips = list(made_split(clips, split_seed))
-    task, labels = _task(raw, kind, columns, path)
-    digest = hashlib.sha256()
-    for clip, label in zip(clips, raw, strict=True):
-        digest.update(json.dumps([clip.id, clip.split, clip.text, label]).encode() + b"\n")
-    found = Labelled(task, tuple(clips), tuple(raw), labels, skipped, digest.hexdigest())
+        splits = made_split([row.group for row in rows], split_seed)
+        rows = [replace(row, split=split) for row, split in zip(rows, splits, strict=True)]
+    name = columns.label if columns.label not in reserved else f"{columns.label} (table)"
+    task, labels = _task(name, [row.label for row in rows], kind, path)
     for split in ("train", "test"):
-        if not found.places(split):
+        if not any(row.split == split for row in rows):
             raise SpeechkdError(f"{path}: no row is in the split {split}.")
-    return found
+    return Labelled(task, tuple(rows), labels, skipped)
 
 
-def _told(value: Any) -> str:
+def _cell(value: Any) -> str:
+    """A cell as text, whatever the table's form keeps it as."""
     if value is None:
         return ""
     return json.dumps(value) if isinstance(value, bool | int | float) else str(value)
 
 
-def _split(row: Mapping[str, Any], columns: Columns, where: str) -> str:
+def _split(cells: Mapping[str, Any], columns: LabelColumns, where: str) -> str:
     if not columns.split:
         return ""
-    name = _told(row.get(columns.split)).strip().lower()
+    name = _cell(cells.get(columns.split)).strip().lower()
     if SPLIT_NAMES.get(name, "") not in SPLITS:
         raise SpeechkdError(
             f"{where}, column {columns.split}: split {name!r} is none of {', '.join(SPLITS)}."
@@ -130,39 +162,38 @@ def _split(row: Mapping[str, Any], columns: Columns, where: str) -> str:
     return SPLIT_NAMES[name]
 
 
-def _check(clips: list[Clip], path: Path, columns: Columns) -> None:
-    twice = [name for name, n in Counter(clip.clip_id for clip in clips).items() if n > 1]
+def _check(rows: Sequence[LabelledText], path: Path, columns: LabelColumns) -> None:
+    twice = [name for name, n in Counter(row.id for row in rows).items() if n > 1]
     if twice:
         raise SpeechkdError(f"{path}: {columns.id or 'row'} {twice[0]} stands there twice.")
-    home: dict[str, str] = {}
-    for clip in clips:
-        if home.setdefault(clip.video_id, clip.split) != clip.split:
+    split_of: dict[str, str] = {}
+    for row in rows:
+        if split_of.setdefault(row.group, row.split) != row.split:
             raise SpeechkdError(
-                f"{path}: {columns.group} {clip.video_id} is both in {home[clip.video_id]} and in "
-                f"{clip.split}; what is met in training must not be in the test."
+                f"{path}: {columns.group} {row.group} is both in {split_of[row.group]} and in "
+                f"{row.split}; what is met in training must not be in the test."
             )
 
 
 def _task(
-    raw: list[str], kind: Literal["classes", "value"], columns: Columns, path: Path
+    name: str, labels: Sequence[str], kind: Literal["classes", "value"], path: Path
 ) -> tuple[Task, Array]:
-    name = columns.label if columns.label not in TASKS else f"{columns.label} (table)"
+    """The task that these labels make, and the labels as it has them."""
     if kind == "value":
         try:
-            values = [float(label) for label in raw]
+            values = [float(label) for label in labels]
         except ValueError as error:
             raise SpeechkdError(f"{path}, column {name}: {error}; or use --kind classes.") from None
         if not all(map(math.isfinite, values)):
             raise SpeechkdError(f"{path}, column {name}: not all values are finite numbers.")
         return Task(name, "value", (name,), f"{name}, regression"), np.array(values, np.float32)
-    classes = sorted(set(raw))
+    classes = sorted(set(labels))
     if not 2 <= len(classes) <= MOST_CLASSES:
         raise SpeechkdError(
             f"{path}, column {name}: {len(classes)} different values; classes are 2 to "
             f"{MOST_CLASSES}. Is it a number (--kind value)?"
         )
-    definition = f"{name}: one of {', '.join(classes)}"
     return (
-        Task(name, "classes", tuple(classes), definition),
-        np.array([classes.index(label) for label in raw], np.int64),
+        Task(name, "classes", tuple(classes), f"{name}: one of {', '.join(classes)}"),
+        np.array([classes.index(label) for label in labels], np.int64),
     )

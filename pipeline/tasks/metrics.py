@@ -1,19 +1,17 @@
 """Every metric of the downstream tasks, each under a name with one written definition.
 
 Sentiment is a number in [-3, 3]; published accuracies turn it into classes in ways that
-disagree. The functions here are those ways, and `DEFINITIONS` says each in words, so that a
-report can print what it shows.
+disagree (`pipeline.tasks.mosei.schemes`). `DEFINITIONS` says each in words, so that a report can
+print what it shows.
 
 Shapes: n clips, C classes, F flags (one yes-or-no question each).
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from pipeline.foundation.arrays import Array
-
-Scheme = Literal["paper", "mult"]
 
 DEFINITIONS: dict[str, str] = {
     "accuracy": "share of test clips whose class is predicted right",
@@ -49,26 +47,6 @@ DEFINITIONS: dict[str, str] = {
 """What each name means, for tables and reports."""
 
 
-def sign_ceil(values_n: Array, limit: int) -> Array:
-    """Classes by sign and ceiling, as CMU's SDK defines them: `sign(y) * min(ceil(|y|), limit)`.
-
-    Args:
-        values_n: sentiment values.
-        limit: largest class: 3 for seven classes, 2 for five, 1 for three.
-
-    Returns:
-        Integers from `-limit` to `limit`.
-    """
-    values_n = np.asarray(values_n)
-    classes_n = np.sign(values_n) * np.minimum(np.ceil(np.abs(values_n)), limit)
-    return np.asarray(classes_n, np.int64)
-
-
-def rounded(values_n: Array, limit: int) -> Array:
-    """Classes by clipping and rounding half to even, as MulT and MMSA define them."""
-    return np.asarray(np.rint(np.clip(np.asarray(values_n), -limit, limit)), np.int64)
-
-
 def confusion(labels_n: Array, predictions_n: Array, classes: int) -> Array:
     """Counts `[C, C]`; row = true class, column = predicted class, both 0 … C - 1."""
     flat = np.asarray(labels_n, np.int64) * classes + np.asarray(predictions_n, np.int64)
@@ -76,7 +54,7 @@ def confusion(labels_n: Array, predictions_n: Array, classes: int) -> Array:
     return np.reshape(counts, (classes, classes))
 
 
-def judge_classes(labels_n: Array, predictions_n: Array, classes: int) -> dict[str, Any]:
+def score_classes(labels_n: Array, predictions_n: Array, classes: int) -> dict[str, Any]:
     """All metrics of a classification, as plain JSON values.
 
     Args:
@@ -92,7 +70,7 @@ def judge_classes(labels_n: Array, predictions_n: Array, classes: int) -> dict[s
         ValueError: there is no label.
     """
     if len(labels_n) == 0:
-        raise ValueError("no labels to judge by")
+        raise ValueError("no labels to score against")
     counts = confusion(labels_n, predictions_n, classes)
     total = counts.sum()
     right, support, guessed = counts.diagonal(), counts.sum(1), counts.sum(0)
@@ -120,52 +98,18 @@ def pearson(labels_n: Array, predictions_n: Array) -> float | None:
     return float(np.clip((a @ b) / scale, -1, 1)) if scale > 0 else None
 
 
-def judge_values(labels_n: Array, predictions_n: Array) -> dict[str, Any]:
-    """All metrics of a regression of sentiment, and what each class scheme makes of it.
-
-    Returns:
-        `mae`, `pearson`, `constant_mae`, and under `derived` a `judge_classes` result for each
-        `scheme/task` of `derived_classes` that has at least one test clip.
-    """
+def score_values(labels_n: Array, predictions_n: Array) -> dict[str, Any]:
+    """All metrics of a regression: `mae`, `pearson` and `constant_mae`; see `DEFINITIONS`."""
     labels_n = np.asarray(labels_n, np.float64)
     predictions_n = np.asarray(predictions_n, np.float64)
-    derived = {
-        name: judge_classes(labels, predictions, classes)
-        for name, (labels, predictions, classes) in derived_classes(labels_n, predictions_n).items()
-        if len(labels)
-    }
     return {
         "mae": float(np.abs(predictions_n - labels_n).mean()),
         "pearson": pearson(labels_n, predictions_n),
         "constant_mae": float(np.abs(np.median(labels_n) - labels_n).mean()),
-        "derived": derived,
     }
 
 
-def derived_classes(labels_n: Array, predictions_n: Array) -> dict[str, tuple[Array, Array, int]]:
-    """Labels, predictions and class count that each scheme derives from a regressor's output.
-
-    Under `paper` a regressor all but never emits class 0, which is y = 0 exactly: that is a
-    property of the scheme, and the reason why it goes with one classifier a row.
-    """
-    made: dict[str, tuple[Array, Array, int]] = {}
-    for scheme, to_class in (("paper", sign_ceil), ("mult", rounded)):
-        for classes in (7, 5, 3):
-            limit = classes // 2
-            made[f"{scheme}/sentiment{classes}"] = (
-                to_class(labels_n, limit) + limit,
-                to_class(predictions_n, limit) + limit,
-                classes,
-            )
-        polar = labels_n != 0
-        positive, said_positive = labels_n > 0, predictions_n > 0
-        made[f"{scheme}/sentiment2"] = (positive[polar], said_positive[polar], 2)
-        made[f"{scheme}/sentiment2-with-neutral"] = (positive, said_positive, 2)
-    made["mult/sentiment2-nonnegative"] = (labels_n >= 0, predictions_n >= 0, 2)
-    return made
-
-
-def judge_flags(labels_nF: Array, predictions_nF: Array, names: tuple[str, ...]) -> dict[str, Any]:
+def score_flags(labels_nF: Array, predictions_nF: Array, names: tuple[str, ...]) -> dict[str, Any]:
     """Metrics of several yes-or-no questions and the unweighted means over them.
 
     Args:
@@ -174,11 +118,11 @@ def judge_flags(labels_nF: Array, predictions_nF: Array, names: tuple[str, ...])
         names: name of each flag.
 
     Returns:
-        `flags`: a `judge_classes` result a flag; and the means of `accuracy`,
+        `flags`: a `score_classes` result per flag; and the means of `accuracy`,
         `majority_rate`, `balanced_accuracy` and `weighted_f1`.
     """
     flags = {
-        name: judge_classes(labels_nF[:, i], predictions_nF[:, i], 2)
+        name: score_classes(labels_nF[:, i], predictions_nF[:, i], 2)
         for i, name in enumerate(names)
     }
     means = {

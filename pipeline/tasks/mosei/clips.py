@@ -9,18 +9,16 @@ from dataclasses import dataclass, field, replace
 
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.untrusted import is_unicode
+from pipeline.tasks.splits import SPLITS
 
-SPLITS = ("train", "valid", "test")
 EMOTIONS = ("happiness", "sadness", "anger", "surprise", "disgust", "fear")
 """In the order of the label file's columns, after sentiment."""
 
 UNKNOWN = math.nan
-MADE_SHARES = {"train": 0.7, "valid": 0.1, "test": 0.2}
-"""Shares of the clips in a split that this project makes itself."""
 
 
 @dataclass(frozen=True)
-class Clip:
+class MoseiClip:
     """One labelled clip.
 
     Attributes:
@@ -50,7 +48,7 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Corpus:
+class MoseiClips:
     """Clips in the order of their source, and what was done to them on the way.
 
     Attributes:
@@ -59,11 +57,11 @@ class Corpus:
         notes: what was clamped, dropped or left unmatched, and how often.
     """
 
-    clips: tuple[Clip, ...]
+    clips: tuple[MoseiClip, ...]
     source: str
     notes: Mapping[str, int] = field(default_factory=dict)
 
-    def of(self, split: str) -> tuple[Clip, ...]:
+    def of(self, split: str) -> tuple[MoseiClip, ...]:
         """The clips of one split."""
         return tuple(clip for clip in self.clips if clip.split == split)
 
@@ -83,7 +81,9 @@ class Corpus:
         return digest.hexdigest()
 
 
-def tidy(clips: Iterable[Clip], source: str, notes: Mapping[str, int] | None = None) -> Corpus:
+def tidy(
+    clips: Iterable[MoseiClip], source: str, notes: Mapping[str, int] | None = None
+) -> MoseiClips:
     """Check clips and bring them into range.
 
     Values beyond the scale are clamped (known faults of the label files: emotions over 3,
@@ -94,7 +94,7 @@ def tidy(clips: Iterable[Clip], source: str, notes: Mapping[str, int] | None = N
         SpeechkdError: no clip is left, or two clips have one id.
     """
     counted: Counter[str] = Counter(notes or {})
-    kept: list[Clip] = []
+    kept: list[MoseiClip] = []
     for clip in clips:
         if not clip.text.strip():
             counted["clips without text, left out"] += 1
@@ -110,10 +110,10 @@ def tidy(clips: Iterable[Clip], source: str, notes: Mapping[str, int] | None = N
             + "; is it CMU-MOSEI in one of the layouts of docs/mosei.md?"
         )
     _check_ids(kept, source)
-    return Corpus(tuple(kept), source, {key: n for key, n in counted.items() if n})
+    return MoseiClips(tuple(kept), source, {key: n for key, n in counted.items() if n})
 
 
-def _clamped(clip: Clip, counted: Counter[str]) -> Clip:
+def _clamped(clip: MoseiClip, counted: Counter[str]) -> MoseiClip:
     def within(value: float, low: float, high: float, what: str) -> float:
         if math.isnan(value) or low <= value <= high:
             return value
@@ -139,7 +139,7 @@ def _clamped(clip: Clip, counted: Counter[str]) -> Clip:
     )
 
 
-def _check_ids(clips: Sequence[Clip], source: str) -> None:
+def _check_ids(clips: Sequence[MoseiClip], source: str) -> None:
     twice = [name for name, n in Counter(clip.id for clip in clips).items() if n > 1]
     if twice:
         raise SpeechkdError(
@@ -148,7 +148,7 @@ def _check_ids(clips: Sequence[Clip], source: str) -> None:
         )
 
 
-def check_splits(clips: Sequence[Clip], source: str) -> None:
+def check_splits(clips: Sequence[MoseiClip], source: str) -> None:
     """Refuse splits that must not be trained and tested on.
 
     Raises:
@@ -169,7 +169,7 @@ def check_splits(clips: Sequence[Clip], source: str) -> None:
             )
 
 
-def with_folds(corpus: Corpus, folds: Mapping[str, str], folds_source: str) -> Corpus:
+def with_folds(corpus: MoseiClips, folds: Mapping[str, str], folds_source: str) -> MoseiClips:
     """Give each clip the split that a list of folds names for its video.
 
     Videos that the list does not name end in no fold; both sides' strays are noted.
@@ -190,28 +190,7 @@ def with_folds(corpus: Corpus, folds: Mapping[str, str], folds_source: str) -> C
         "clips of videos in no fold": sum(clip.split == "" for clip in clips),
         "videos in the folds that have no clip": len(set(folds) - videos),
     }
-    return Corpus(clips, corpus.source, {key: n for key, n in notes.items() if n})
-
-
-def made_split(clips: Sequence[Clip], seed: int) -> tuple[Clip, ...]:
-    """Split clips by video into `MADE_SHARES`, the same for the same videos and seed.
-
-    Videos are ordered by a hash of seed and id and dealt out in that order until each split has
-    its share of clips, so the order of rows does not matter.
-    """
-    size = Counter(clip.video_id for clip in clips)
-    order = sorted(size, key=lambda video: hashlib.sha256(f"{seed}:{video}".encode()).digest())
-    home: dict[str, str] = {}
-    dealt = 0
-    for video in order:
-        share, total = 0.0, len(clips)
-        for split, part in MADE_SHARES.items():
-            share += part
-            if dealt < share * total or split == "test":
-                home[video] = split
-                break
-        dealt += size[video]
-    return tuple(replace(clip, split=home[clip.video_id]) for clip in clips)
+    return MoseiClips(clips, corpus.source, {key: n for key, n in notes.items() if n})
 
 
 def _told(notes: Mapping[str, int]) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.untrusted import has_control, parse_json
-from pipeline.tasks.mosei.clips import EMOTIONS, UNKNOWN, Clip
+from pipeline.tasks.mosei.clips import EMOTIONS, UNKNOWN, MoseiClip
 from pipeline.tasks.mosei.tables import NAMES
 from pipeline.tasks.mosei.transcripts import PAUSE, Timed
 
@@ -26,7 +26,7 @@ LABEL_COLUMNS = ("sentiment", *EMOTIONS)
 """The label file's seven columns, in the order of the SDK's documentation."""
 
 
-def read_labels(path: Path, notes: Counter[str]) -> list[Clip]:
+def read_labels(path: Path, notes: Counter[str]) -> list[MoseiClip]:
     """Read `CMU_MOSEI_Labels.csd`: one clip a row, without text and in no fold.
 
     A clip is named by its row number in the video, as the SDK's alignment names it, whatever
@@ -55,7 +55,7 @@ def read_labels(path: Path, notes: Counter[str]) -> list[Clip]:
             for number, (row, (start, end)) in enumerate(zip(features, intervals, strict=True)):
                 values = [_finite(float(row[column]), notes) for column in order]
                 clips.append(
-                    Clip(
+                    MoseiClip(
                         video_id=video,
                         clip_id=str(number),
                         split="",

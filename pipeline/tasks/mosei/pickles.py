@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.tasks.mosei.clips import SPLITS, UNKNOWN, Clip
+from pipeline.tasks.mosei.clips import UNKNOWN, MoseiClip
 from pipeline.tasks.mosei.transcripts import Texts, with_texts
 from pipeline.tasks.mosei.unpickler import read_pickle
+from pipeline.tasks.splits import SPLITS
 
 
-def read_pickled(path: Path, texts: Texts | None, notes: Counter[str]) -> list[Clip]:
+def read_pickled(path: Path, texts: Texts | None, notes: Counter[str]) -> list[MoseiClip]:
     """Read MMSA's pickle (which holds the texts), or MulT's (which holds word vectors only).
 
     Args:
@@ -34,7 +35,7 @@ def read_pickled(path: Path, texts: Texts | None, notes: Counter[str]) -> list[C
             f"{path} is not CMU-MOSEI as MMSA or MulT pickle it: wanted are train, valid and test, "
             f"each with id; there is {keys}."
         )
-    clips: list[Clip] = []
+    clips: list[MoseiClip] = []
     for split in SPLITS:
         part = content[split]
         try:
@@ -55,7 +56,7 @@ def read_pickled(path: Path, texts: Texts | None, notes: Counter[str]) -> list[C
     return clips
 
 
-def _mmsa(part: dict[str, Any], split: str, path: Path) -> list[Clip]:
+def _mmsa(part: dict[str, Any], split: str, path: Path) -> list[MoseiClip]:
     labels = part.get("regression_labels", part.get("labels"))
     ids, texts = list(part["id"]), list(part["raw_text"])
     if labels is None or not len(labels) == len(ids) == len(texts):
@@ -65,11 +66,11 @@ def _mmsa(part: dict[str, Any], split: str, path: Path) -> list[Clip]:
         video, separator, clip = _text(name).rpartition("$_$")
         if not separator:
             raise SpeechkdError(f"{path}, {split}: id {name!r} is not video$_$clip.")
-        clips.append(Clip(video, clip, split, _text(text), _numbers(label)[0]))
+        clips.append(MoseiClip(video, clip, split, _text(text), _numbers(label)[0]))
     return clips
 
 
-def _mult(part: dict[str, Any], split: str, path: Path) -> list[Clip]:
+def _mult(part: dict[str, Any], split: str, path: Path) -> list[MoseiClip]:
     clips = []
     seen: Counter[str] = Counter()
     for name, label in zip(part["id"], part["labels"], strict=True):
@@ -79,7 +80,7 @@ def _mult(part: dict[str, Any], split: str, path: Path) -> list[Clip]:
         try:
             video, start, end = parts
             emotions = tuple(values[1:7]) if len(values) >= 7 else (UNKNOWN,) * 6
-            clip = Clip(
+            clip = MoseiClip(
                 video, str(seen[video]), split, "", values[0], emotions, float(start), float(end)
             )
         except (ValueError, IndexError):

@@ -1,59 +1,18 @@
 """What is asked of a text: the tasks of the paper's Tables 1 to 3, and their targets."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from pipeline.foundation.arrays import Array
-from pipeline.tasks.metrics import judge_classes, judge_flags, judge_values, sign_ceil
-from pipeline.tasks.mosei.clips import EMOTIONS, Clip
-
-Kind = Literal["classes", "value", "flags"]
-
-
-@dataclass(frozen=True)
-class Task:
-    """One question, for which one head is trained.
-
-    Attributes:
-        name: name on the command line and in results.
-        kind: `classes` (one of several: softmax), `value` (a number: regression) or `flags`
-            (several yes-or-no questions: one sigmoid each).
-        outputs: what each output of the head stands for.
-        definition: the convention behind the targets, in words; printed in reports.
-    """
-
-    name: str
-    kind: Kind
-    outputs: tuple[str, ...]
-    definition: str
-
-    def judge(self, labels: Array, scores_nO: Array) -> dict[str, Any]:
-        """Every metric of this task, from true labels and the head's outputs.
-
-        Args:
-            labels: classes `[n]`, values `[n]` or flags `[n, F]`, by kind.
-            scores_nO: outputs of the head: logits, or the value itself.
-        """
-        predictions = self.decide(scores_nO)
-        if self.kind == "classes":
-            return judge_classes(labels, predictions, len(self.outputs))
-        if self.kind == "flags":
-            return judge_flags(labels, predictions, self.outputs)
-        if self.name == "sentiment":
-            return judge_values(labels, predictions)
-        return {k: v for k, v in judge_values(labels, predictions).items() if k != "derived"}
-
-    def decide(self, scores_nO: Array) -> Array:
-        """Predictions from the head's outputs: the largest logit, the value, or logit > 0."""
-        if self.kind == "classes":
-            return np.asarray(scores_nO.argmax(1), np.int64)
-        if self.kind == "flags":
-            return np.asarray(scores_nO > 0, np.int64)
-        return np.asarray(scores_nO[:, 0])
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.tasks.mosei.clips import EMOTIONS, MoseiClip, MoseiClips
+from pipeline.tasks.mosei.names import SENTIMENT_CLASSES
+from pipeline.tasks.mosei.schemes import score_derived, sign_ceil
+from pipeline.tasks.splits import SPLITS, made_split
+from pipeline.tasks.task import Question, Task
 
 
 def _sentiment(classes: int) -> Task:
@@ -90,7 +49,7 @@ TASKS: dict[str, Task] = {
             ("not positive", "positive"),
             "y <= 0 against y > 0: neutral counts as not positive",
         ),
-        Task("sentiment", "value", ("sentiment",), "y in [-3, 3], regression"),
+        Task("sentiment", "value", ("sentiment",), "y in [-3, 3], regression", score_derived),
         *(_emotion(name) for name in EMOTIONS),
         Task(
             "emotions", "flags", EMOTIONS, "each emotion > 0 against = 0, one head of six sigmoids"
@@ -98,15 +57,6 @@ TASKS: dict[str, Task] = {
     )
 }
 """Every task by name."""
-
-SENTIMENT_CLASSES = (
-    "sentiment7",
-    "sentiment5",
-    "sentiment3",
-    "sentiment2",
-    "sentiment2-with-neutral",
-)
-"""The columns of the paper's Table 1, in its order."""
 
 
 def trained_task(name: str, scheme: str) -> str:
@@ -116,7 +66,60 @@ def trained_task(name: str, scheme: str) -> str:
     return "sentiment" if scheme == "mult" and name in SENTIMENT_CLASSES else name
 
 
-def targets(clips: Sequence[Clip], task: Task) -> tuple[list[int], Array]:
+def trained_tasks(names: Iterable[str], scheme: str) -> list[Task]:
+    """The tasks to train for the tasks that are asked for, each once."""
+    return [TASKS[name] for name in dict.fromkeys(trained_task(name, scheme) for name in names)]
+
+
+def with_made_split(corpus: MoseiClips, tasks: Sequence[Task], seed: int) -> MoseiClips:
+    """The clips that have the labels of all the tasks, in a split made by video."""
+    labelled = set.intersection(*(set(targets(corpus.clips, task)[0]) for task in tasks))
+    clips = [clip for i, clip in enumerate(corpus.clips) if i in labelled]
+    splits = made_split([clip.video_id for clip in clips], seed)
+    clips = [replace(clip, split=split) for clip, split in zip(clips, splits, strict=True)]
+    return replace(corpus, clips=tuple(clips))
+
+
+def questions(
+    corpus: MoseiClips, tasks: Sequence[Task], needed: Sequence[str] = ("train", "test")
+) -> list[Question]:
+    """Each task with the labels of the corpus's clips.
+
+    Args:
+        corpus: clips in their splits; the places of a question count its clips.
+        tasks: some of `TASKS`.
+        needed: splits that must have at least one clip with the labels of each task.
+
+    Raises:
+        SpeechkdError: one of them has none.
+    """
+    asked = []
+    for task in tasks:
+        places, labels = {}, {}
+        for split in SPLITS:
+            inside = [i for i, clip in enumerate(corpus.clips) if clip.split == split]
+            chosen, labels[split] = targets([corpus.clips[i] for i in inside], task)
+            places[split] = [inside[i] for i in chosen]
+        raw = raw_labels([corpus.clips[i] for i in places["test"]], task)
+        question = Question(task, places, labels, raw)
+        _check_counts(question, needed, corpus.source)
+        asked.append(question)
+    return asked
+
+
+def _check_counts(question: Question, needed: Sequence[str], source: str) -> None:
+    empty = [split for split in needed if not question.counts[split]]
+    if empty:
+        counts = ", ".join(f"{split} {n:,}" for split, n in question.counts.items())
+        raise SpeechkdError(
+            f"{source}: task {question.task.name} has no labelled clip in {' and '.join(empty)} "
+            f"(clips with that label: {counts}). Leave the task out, give data that has its "
+            "labels, name the folds with --folds, or let --split made divide the clips that have "
+            "them."
+        )
+
+
+def targets(clips: Sequence[MoseiClip], task: Task) -> tuple[list[int], Array]:
     """What the task wants of each clip.
 
     Args:
@@ -153,13 +156,13 @@ def targets(clips: Sequence[Clip], task: Task) -> tuple[list[int], Array]:
     return chosen.tolist(), labels[chosen]
 
 
-def class_counts(clips: Sequence[Clip], task: Task) -> str:
+def class_counts(clips: Sequence[MoseiClip], task: Task) -> str:
     """How many clips each class has, as text: `156, 489, 705, …`."""
     _, labels = targets(clips, task)
     return ", ".join(f"{n:,}" for n in np.bincount(labels, minlength=len(task.outputs)))
 
 
-def raw_labels(clips: Sequence[Clip], task: Task) -> list[str]:
+def raw_labels(clips: Sequence[MoseiClip], task: Task) -> list[str]:
     """The label of each clip before it became a class, as text; empty where the task has none."""
     if task.name == "emotions":
         return [""] * len(clips)

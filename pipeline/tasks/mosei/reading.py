@@ -4,11 +4,20 @@ from collections import Counter
 from pathlib import Path
 
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.tasks.mosei.clips import Clip, Corpus, check_splits, tidy, with_folds
-from pipeline.tasks.mosei.csd import read_labels
+from pipeline.tasks.mosei.clips import MoseiClip, MoseiClips, check_splits, tidy, with_folds
+from pipeline.tasks.mosei.csd import read_labels, read_words
 from pipeline.tasks.mosei.pickles import read_pickled
 from pipeline.tasks.mosei.tables import SUFFIXES, read_folds, read_table
-from pipeline.tasks.mosei.transcripts import open_texts, transcript_folder, with_texts
+from pipeline.tasks.mosei.transcripts import (
+    Texts,
+    Transcript,
+    cut_words,
+    find_row,
+    read_transcript,
+    timed_rows,
+    transcript_folder,
+    with_texts,
+)
 
 
 def read_mosei(
@@ -18,7 +27,7 @@ def read_mosei(
     folds: Path | None = None,
     allow_pickle: bool = False,
     own_split: bool = True,
-) -> Corpus:
+) -> MoseiClips:
     """Read CMU-MOSEI.
 
     Args:
@@ -67,7 +76,41 @@ def read_mosei(
     return corpus
 
 
-def _with_texts(segments: list[Clip], source: Path, notes: Counter[str]) -> list[Clip]:
+def open_texts(path: Path, notes: Counter[str]) -> Texts:
+    """Open a source of texts.
+
+    Args:
+        path: `CMU_MOSEI_TimestampedWords.csd`, the folder of raw transcripts (or one of the
+            folders above it), or a table with texts and times.
+        notes: counts what had to be repaired on the way.
+
+    Raises:
+        SpeechkdError: it is none of these.
+    """
+    if path.suffix.lower() == ".csd":
+        words = read_words(path, notes)
+        return Texts(words.get, cut_words, str(path))
+    if path.suffix.lower() in SUFFIXES:
+        rows = timed_rows(read_table(path).clips)
+        if not rows:
+            raise SpeechkdError(f"{path} has no start and end times (columns start_s, end_s).")
+        return Texts(rows.get, find_row, str(path))
+    folder = transcript_folder(path)
+    if folder is None:
+        raise SpeechkdError(
+            f"{path} is no source of texts. Name CMU_MOSEI_TimestampedWords.csd, the folder with "
+            "one <video>.txt a video (Raw/Transcript/Segmented/Combined), or a table with text, "
+            "start_s and end_s."
+        )
+    files = {file.stem: file for file in folder.glob("*.txt")}
+
+    def read(video: str) -> Transcript | None:
+        return read_transcript(files[video], notes) if video in files else None
+
+    return Texts(read, find_row, str(folder))
+
+
+def _with_texts(segments: list[MoseiClip], source: Path, notes: Counter[str]) -> list[MoseiClip]:
     texts = open_texts(source, notes)
     found = with_texts(segments, texts, notes)
     if not found:

@@ -13,7 +13,8 @@ from pipeline.foundation.atomic import replaced, write_text
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.tables import pyarrow_for, read_rows, read_text
 from pipeline.foundation.untrusted import parse_json
-from pipeline.tasks.mosei.clips import EMOTIONS, SPLITS, UNKNOWN, Clip, Corpus, tidy
+from pipeline.tasks.mosei.clips import EMOTIONS, UNKNOWN, MoseiClip, MoseiClips, tidy
+from pipeline.tasks.splits import SPLIT_NAMES, SPLITS
 
 NAMES: dict[str, tuple[str, ...]] = {
     "video_id": ("video_id", "video", "file"),
@@ -32,13 +33,6 @@ NAMES: dict[str, tuple[str, ...]] = {
 }
 """Each column of the tidy table, and the names it has in files; the first one found counts."""
 
-SPLIT_NAMES = {
-    **{split: split for split in SPLITS},
-    **dict.fromkeys(("val", "dev", "validation"), "valid"),
-    **dict.fromkeys(("", "none"), ""),
-}
-"""Names of splits as files write them."""
-
 NUMBERED_SPLITS = {"0": "train", "1": "valid", "2": "test", "3": ""}
 """Splits as s3prl's `CMU_MOSEI_Labels.csv` numbers them; 3 is in no fold."""
 
@@ -46,7 +40,7 @@ SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 MAX_SOURCE_CHARACTERS = 4_000_000
 
 
-def read_table(path: Path) -> Corpus:
+def read_table(path: Path) -> MoseiClips:
     """Read CMU-MOSEI from a table with one clip a row.
 
     Args:
@@ -73,7 +67,7 @@ def read_table(path: Path) -> Corpus:
     return tidy(clips, str(path))
 
 
-def write_table(corpus: Corpus, path: Path) -> None:
+def write_table(corpus: MoseiClips, path: Path) -> None:
     """Write the tidy table as CSV, TSV, JSON lines or Parquet, by the path's suffix."""
     kind = path.suffix.lower()
     if kind not in SUFFIXES:
@@ -176,7 +170,7 @@ def _assigned_lists(path: Path) -> dict[str, Any]:
     return lists
 
 
-def _clip(row: Mapping[str, Any], place: Mapping[str, str], where: str) -> Clip:
+def _clip(row: Mapping[str, Any], place: Mapping[str, str], where: str) -> MoseiClip:
     def text(key: str) -> str:
         value = row.get(place[key]) if place[key] else None
         return "" if value is None else str(value)
@@ -203,7 +197,7 @@ def _clip(row: Mapping[str, Any], place: Mapping[str, str], where: str) -> Clip:
     for key in ("video_id", "clip_id"):
         if not text(key).strip():
             raise SpeechkdError(f"{where}: column {place[key]} is empty; every clip needs its id.")
-    return Clip(
+    return MoseiClip(
         video_id=text("video_id").strip(),
         clip_id=text("clip_id").strip(),
         split=SPLIT_NAMES[name],
@@ -215,7 +209,7 @@ def _clip(row: Mapping[str, Any], place: Mapping[str, str], where: str) -> Clip:
     )
 
 
-def _row(clip: Clip) -> dict[str, str | float | None]:
+def _row(clip: MoseiClip) -> dict[str, str | float | None]:
     def known(value: float) -> float | None:
         return None if math.isnan(value) else value
 

@@ -15,8 +15,7 @@ from typing import TypeAlias
 
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.untrusted import check_size
-from pipeline.tasks.mosei.clips import Clip
-from pipeline.tasks.mosei.tables import SUFFIXES, read_table
+from pipeline.tasks.mosei.clips import MoseiClip
 
 OVERLAP_SECONDS = 1e-5
 SAME_TIME_SECONDS = 2e-3
@@ -71,9 +70,9 @@ class Texts:
     source: str
 
 
-def with_texts(segments: Iterable[Clip], texts: Texts, notes: Counter[str]) -> list[Clip]:
+def with_texts(segments: Iterable[MoseiClip], texts: Texts, notes: Counter[str]) -> list[MoseiClip]:
     """Give each labelled segment its text; segments without one are left out and counted."""
-    found: list[Clip] = []
+    found: list[MoseiClip] = []
     for segment in segments:
         transcript = texts.of_video(segment.video_id)
         if transcript is None:
@@ -87,43 +86,7 @@ def with_texts(segments: Iterable[Clip], texts: Texts, notes: Counter[str]) -> l
     return found
 
 
-def open_texts(path: Path, notes: Counter[str]) -> Texts:
-    """Open a source of texts.
-
-    Args:
-        path: `CMU_MOSEI_TimestampedWords.csd`, the folder of raw transcripts (or one of the
-            folders above it), or a table with texts and times.
-        notes: counts what had to be repaired on the way.
-
-    Raises:
-        SpeechkdError: it is none of these.
-    """
-    if path.suffix.lower() == ".csd":
-        from pipeline.tasks.mosei.csd import read_words
-
-        words = read_words(path, notes)
-        return Texts(words.get, cut_words, str(path))
-    if path.suffix.lower() in SUFFIXES:
-        rows = timed_rows(read_table(path).clips)
-        if not rows:
-            raise SpeechkdError(f"{path} has no start and end times (columns start_s, end_s).")
-        return Texts(rows.get, find_row, str(path))
-    folder = transcript_folder(path)
-    if folder is None:
-        raise SpeechkdError(
-            f"{path} is no source of texts. Name CMU_MOSEI_TimestampedWords.csd, the folder with "
-            "one <video>.txt a video (Raw/Transcript/Segmented/Combined), or a table with text, "
-            "start_s and end_s."
-        )
-    files = {file.stem: file for file in folder.glob("*.txt")}
-
-    def read(video: str) -> Transcript | None:
-        return read_transcript(files[video], notes) if video in files else None
-
-    return Texts(read, find_row, str(folder))
-
-
-def timed_rows(clips: Iterable[Clip]) -> dict[str, list[Timed]]:
+def timed_rows(clips: Iterable[MoseiClip]) -> dict[str, list[Timed]]:
     """The clips' texts by video, of those whose times are known."""
     rows: dict[str, list[Timed]] = {}
     for clip in clips:

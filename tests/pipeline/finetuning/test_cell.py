@@ -50,7 +50,7 @@ def test_it_learns_what_words_tell(encoder, task, pooling):
     recipe = replace(RECIPE, epochs=6, pooling=pooling)
     data = data_for(tokenizer, task)
     outcome = train_cell(model, TASKS[task], data, recipe, 0)
-    judged = TASKS[task].judge(data["test"].labels, outcome.test_scores_nO)
+    judged = TASKS[task].score(data["test"].labels, outcome.test_scores_nO)
     if task == "sentiment":
         assert judged["mae"] < 0.5 * judged["constant_mae"]
         assert judged["pearson"] > 0.85
@@ -67,7 +67,7 @@ def test_labels_that_texts_do_not_tell_are_not_learnt(encoder):
     rng = np.random.default_rng(0)
     data["train"] = replace(data["train"], labels=rng.permutation(data["train"].labels))
     outcome = train_cell(model, TASKS["sentiment2-with-neutral"], data, RECIPE, 0)
-    judged = TASKS["sentiment2-with-neutral"].judge(data["test"].labels, outcome.test_scores_nO)
+    judged = TASKS["sentiment2-with-neutral"].score(data["test"].labels, outcome.test_scores_nO)
     assert judged["balanced_accuracy"] < 0.7
 
 
@@ -79,7 +79,7 @@ def test_best_valid_gives_the_scores_of_its_epoch(encoder):
     best = train_cell(model, task, data, recipe, 0)
     scores = [epoch["valid_score"] for epoch in best.epochs]
     assert best.chosen_epoch == 1 + scores.index(max(scores))
-    accuracy = task.judge(data["valid"].labels, best.valid_scores_nO)["accuracy"]
+    accuracy = task.score(data["valid"].labels, best.valid_scores_nO)["accuracy"]
     assert accuracy == max(scores)
     last = train_cell(model, task, data, replace(recipe, selection="last"), 0)
     assert last.chosen_epoch == 5

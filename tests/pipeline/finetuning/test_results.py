@@ -141,4 +141,4 @@ def test_every_metric_can_be_made_again_from_the_predictions(task):
     read = np.array([[float(row[c]) for c in columns] for row in rows], np.float32)
     read = read if task.kind == "flags" else read[:, 0]
     read = read if task.kind == "value" else read.astype(np.int64)
-    assert json.dumps(task.judge(read, again)) == json.dumps(task.judge(labels, scores))
+    assert json.dumps(task.score(read, again)) == json.dumps(task.score(labels, scores))

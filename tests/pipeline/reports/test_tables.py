@@ -2,12 +2,14 @@ import csv
 import io
 import statistics
 
+import numpy as np
 import pytest
 
 from pipeline.reports.columns import AVERAGE, Stat
 from pipeline.reports.tables import CONSTANT, tables, to_csv, to_latex, to_markdown
-from pipeline.tasks.metrics import judge_classes, judge_values
-from pipeline.tasks.mosei.questions import SENTIMENT_CLASSES
+from pipeline.tasks.metrics import score_classes
+from pipeline.tasks.mosei.names import SENTIMENT_CLASSES
+from pipeline.tasks.mosei.questions import TASKS
 
 
 def record(label, task, seed, metrics, objective=None):
@@ -26,7 +28,7 @@ def classes(label, seed, right, objective=None):
     """Ten clips of two classes, seven of class 1, of which `right` clips are judged right."""
     labels = [0, 0, 0, 1, 1, 1, 1, 1, 1, 1]
     predictions = [y if i < right else 1 - y for i, y in enumerate(labels)]
-    return record(label, "sentiment2", seed, judge_classes(labels, predictions, 2), objective)
+    return record(label, "sentiment2", seed, score_classes(labels, predictions, 2), objective)
 
 
 def test_mean_and_sigma_over_seeds():
@@ -65,7 +67,7 @@ def test_one_seed_has_no_sigma_and_one_definition_stands_once():
 
 
 def test_one_regression_gives_the_mult_table_and_the_second_table():
-    metrics = judge_values([0.0, 1.0, -2.0], [0.2, 1.4, 0.3])
+    metrics = TASKS["sentiment"].score(np.array([0.0, 1, -2]), np.array([[0.2], [1.4], [0.3]]))
     made = {table.key: table for table in tables([record("m", "sentiment", 0, metrics)])}
     assert set(made) == {"table1-mult", "table2"}
     values = dict(made["table2"].rows)["m"]
@@ -76,7 +78,7 @@ def test_one_regression_gives_the_mult_table_and_the_second_table():
 
 
 def test_undefined_correlations_are_missing_and_not_zero():
-    metrics = judge_values([0.0, 1.0], [0.5, 0.5])
+    metrics = TASKS["sentiment"].score(np.array([0.0, 1]), np.array([[0.5], [0.5]]))
     made = {table.key: table for table in tables([record("m", "sentiment", 0, metrics)])}
     assert "| m | 0.5000 | – |" in to_markdown(made["table2"].grid())
 

@@ -1,17 +1,14 @@
 import math
-from collections import Counter
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.tasks.mosei.clips import MADE_SHARES, Clip, check_splits, made_split, tidy, with_folds
+from pipeline.tasks.mosei.clips import MoseiClip, check_splits, tidy, with_folds
 
 
 def clip(video="v", number=0, split="train", text="so it goes", sentiment=1.0, **more):
-    return Clip(video, str(number), split, text, sentiment, **more)
+    return MoseiClip(video, str(number), split, text, sentiment, **more)
 
 
 def test_values_beyond_the_scale_are_clamped_and_counted():
@@ -62,28 +59,6 @@ def test_folds_are_by_video_and_strays_are_counted():
 def test_folds_of_another_corpus_are_refused():
     with pytest.raises(SpeechkdError, match=r"folds.json names none of the 1 videos in here"):
         with_folds(tidy([clip("a")], "here"), {"z": "train"}, "folds.json")
-
-
-@settings(deadline=None)
-@given(st.lists(st.integers(1, 12), min_size=5, max_size=60), st.integers(0, 99))
-def test_a_made_split_keeps_videos_whole_and_ignores_the_order_of_rows(sizes, seed):
-    clips = [clip(f"video{v}", i) for v, size in enumerate(sizes) for i in range(size)]
-    made = made_split(clips, seed)
-    homes = {(c.video_id, c.split) for c in made}
-    assert len(homes) == len(sizes)
-    backwards = {c.id: c.split for c in made_split(clips[::-1], seed)}
-    assert all(backwards[c.id] == c.split for c in made)
-    counts = Counter(c.split for c in made)
-    reached = 0.0
-    for split, share in MADE_SHARES.items():
-        reached += share
-        up_to = sum(counts[s] for s in list(MADE_SHARES)[: list(MADE_SHARES).index(split) + 1])
-        assert up_to == len(clips) or abs(up_to - reached * len(clips)) <= max(sizes)
-
-
-def test_seeds_make_different_splits():
-    clips = [clip(f"video{v}") for v in range(50)]
-    assert made_split(clips, 0) != made_split(clips, 1)
 
 
 def test_the_digest_changes_with_each_thing_that_matters():

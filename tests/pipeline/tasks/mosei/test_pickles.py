@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.tasks.mosei.clips import SPLITS
 from pipeline.tasks.mosei.reading import read_mosei
 from pipeline.tasks.mosei.unpickler import read_pickle
+from pipeline.tasks.splits import SPLITS
 
 TIDY = "video_id,clip_id,split,text,sentiment,start_s,end_s\n"
 

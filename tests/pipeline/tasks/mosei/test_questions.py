@@ -4,9 +4,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pipeline.tasks.mosei.clips import Clip
+from pipeline.tasks.mosei.clips import MoseiClip
+from pipeline.tasks.mosei.names import SENTIMENT_CLASSES, TASK_NAMES
 from pipeline.tasks.mosei.questions import (
-    SENTIMENT_CLASSES,
     TASKS,
     raw_labels,
     targets,
@@ -17,7 +17,7 @@ from tests.helpers.mosei import REAL_DATA, needs_real_data
 
 NAN = math.nan
 CLIPS = [
-    Clip("v", str(i), "train", "x", value, emotions)
+    MoseiClip("v", str(i), "train", "x", value, emotions)
     for i, (value, emotions) in enumerate(
         [
             (-2.1, (0.0, 0, 0, 0, 0, 0)),
@@ -48,6 +48,11 @@ def test_targets(task, chosen, labels):
     assert found == chosen
     assert values.tolist() == labels
     assert len(raw_labels([CLIPS[i] for i in found], TASKS[task])) == len(found)
+
+
+def test_the_light_names_are_those_of_the_tasks():
+    assert tuple(TASKS) == TASK_NAMES
+    assert all(TASKS[name].kind == "classes" for name in SENTIMENT_CLASSES)
 
 
 def test_no_clips_make_no_targets():

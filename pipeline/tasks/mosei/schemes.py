@@ -1,0 +1,71 @@
+"""Classes of sentiment: the two published ways to make them of a number in [-3, 3].
+
+Shapes: n clips.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from pipeline.foundation.arrays import Array
+from pipeline.tasks.metrics import score_classes
+
+
+def sign_ceil(values_n: Array, limit: int) -> Array:
+    """Classes by sign and ceiling, as CMU's SDK defines them: `sign(y) * min(ceil(|y|), limit)`.
+
+    Args:
+        values_n: sentiment values.
+        limit: largest class: 3 for seven classes, 2 for five, 1 for three.
+
+    Returns:
+        Integers from `-limit` to `limit`.
+    """
+    values_n = np.asarray(values_n)
+    classes_n = np.sign(values_n) * np.minimum(np.ceil(np.abs(values_n)), limit)
+    return np.asarray(classes_n, np.int64)
+
+
+def rounded(values_n: Array, limit: int) -> Array:
+    """Classes by clipping and rounding half to even, as MulT and MMSA define them."""
+    return np.asarray(np.rint(np.clip(np.asarray(values_n), -limit, limit)), np.int64)
+
+
+def score_derived(labels_n: Array, predictions_n: Array) -> dict[str, Any]:
+    """What each class scheme makes of a regression of sentiment.
+
+    Returns:
+        Under `derived` a `score_classes` result for each `scheme/task` of `derived_classes` that
+        has at least one clip.
+    """
+    labels_n = np.asarray(labels_n, np.float64)
+    predictions_n = np.asarray(predictions_n, np.float64)
+    derived = {
+        name: score_classes(labels, predictions, classes)
+        for name, (labels, predictions, classes) in derived_classes(labels_n, predictions_n).items()
+        if len(labels)
+    }
+    return {"derived": derived}
+
+
+def derived_classes(labels_n: Array, predictions_n: Array) -> dict[str, tuple[Array, Array, int]]:
+    """Labels, predictions and class count that each scheme derives from a regressor's output.
+
+    Under `paper` a regressor all but never emits class 0, which is y = 0 exactly. That is a
+    property of the scheme, and the reason why it goes with one classifier per class count.
+    """
+    derived: dict[str, tuple[Array, Array, int]] = {}
+    for scheme, to_class in (("paper", sign_ceil), ("mult", rounded)):
+        for classes in (7, 5, 3):
+            limit = classes // 2
+            derived[f"{scheme}/sentiment{classes}"] = (
+                to_class(labels_n, limit) + limit,
+                to_class(predictions_n, limit) + limit,
+                classes,
+            )
+        polar = labels_n != 0
+        positive, predicted_positive = labels_n > 0, predictions_n > 0
+        derived[f"{scheme}/sentiment2"] = (positive[polar], predicted_positive[polar], 2)
+        derived[f"{scheme}/sentiment2-with-neutral"] = (positive, predicted_positive, 2)
+    derived["mult/sentiment2-nonnegative"] = (labels_n >= 0, predictions_n >= 0, 2)
+    return derived
