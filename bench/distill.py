@@ -37,13 +37,14 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from pipeline.cache.statistics import Statistics
 from pipeline.corpus.batches import Batches
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.masking import Masking
 from pipeline.corpus.vectors import Vectors
 from pipeline.distillation.costs import flops_per_token, peak_flops
 from pipeline.distillation.module import Distillation, View
-from pipeline.distillation.objectives import OBJECTIVES, Options, TeacherStatistics
+from pipeline.distillation.objectives import OBJECTIVES, Context
 from pipeline.foundation.devices import device_named
 from pipeline.foundation.provenance import git_commit, hardware
 from pipeline.models.student import build_student
@@ -76,7 +77,7 @@ def make_corpus(clips: int, teacher_width: int, device: torch.device) -> Corpus:
     stored_SE = torch.from_numpy(rng.standard_normal((clips, teacher_width)).astype(np.float16))
     number_C = torch.arange(clips, device=device)
     wide_SE = stored_SE.double()
-    statistics = TeacherStatistics(wide_SE.mean(0), wide_SE.std(0, correction=0))
+    statistics = Statistics(clips, wide_SE.mean(0).numpy(), wide_SE.std(0, correction=0).numpy())
     return Corpus(
         ids_N=torch.from_numpy(ids.view(np.int16)).to(device),
         starts_C=starts.to(device),
@@ -153,12 +154,8 @@ def ours(setup: Setup, kd: str, negatives: int = 0) -> Speed:
     """Speed of `speechkd distill`'s own loop."""
     torch.manual_seed(0)
     student = build_student(setup.student, setup.tokenizer, MAX_TOKENS)
-    width = setup.corpus.vectors.width
-    objectives = (
-        {}
-        if kd == "none"
-        else {kd: OBJECTIVES[kd](student.width, width, setup.corpus.vectors.statistics, Options())}
-    )
+    context = Context(student.width, setup.corpus.vectors.statistics)
+    objectives = {} if kd == "none" else {kd: OBJECTIVES[kd](context)}
     module = Distillation(student, objectives, dict.fromkeys(objectives, 1.0), View())
     module.to(setup.device)
     batches = Batches(

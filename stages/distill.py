@@ -65,7 +65,7 @@ def _distill(settings: DistillSettings, folder: "RunFolder", device: "torch.devi
     corpus = assembly.make_corpus(settings, cache, tokenizer, device)
     torch.manual_seed(settings.seed)
     student = assembly.make_student(settings, tokenizer)
-    distillation = assembly.make_distillation(settings, student, corpus, cache.identity.d_model)
+    distillation = assembly.make_distillation(settings, student, corpus)
     distillation.to(device)
     batches = assembly.make_batches(settings, corpus, tokenizer, device)
     plan = assembly.make_plan(settings, batches, device)

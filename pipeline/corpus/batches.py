@@ -9,7 +9,7 @@ Shapes: B clips of a batch, N tokens, K chosen or drawn things, E width of the t
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,8 +26,53 @@ TOKENS_ROUNDED_TO = 128
 
 
 @dataclass(frozen=True)
-class Batch:
-    """A share of one batch: the tokens of this process, and the clips of all of them.
+class WholeBatch:
+    """The clips of one batch, the same in every process that takes a share of it.
+
+    Attributes:
+        teacher_BE: the clips' teacher vectors as cached.
+        row_B: their rows in the cache.
+        recording_B: number of the recording a clip was cut from; negative where unknown.
+        corpus_clips: M, how many clips there are to train on.
+        negative_KE: teacher vectors drawn from the whole corpus as extra negatives, or None.
+        negative_row_K: their rows.
+        negative_recording_K: their recordings.
+        processes: how many processes share the batch.
+    """
+
+    teacher_BE: Tensor
+    row_B: Tensor
+    recording_B: Tensor
+    corpus_clips: int
+    negative_KE: Tensor | None = None
+    negative_row_K: Tensor | None = None
+    negative_recording_K: Tensor | None = None
+    processes: int = 1
+
+    def to(self, device: torch.device) -> "WholeBatch":
+        """The same clips on a device."""
+        return _on(device, self)
+
+    def rivals_BB(self) -> Tensor:
+        """Whether clip b' may be a negative of clip b: not the same clip, nor its recording."""
+        return _rivals(self.row_B, self.recording_B, self.row_B, self.recording_B)
+
+    def rivals_BK(self) -> Tensor:
+        """Whether extra negative k may be a negative of clip b."""
+        if self.negative_row_K is None or self.negative_recording_K is None:
+            raise ValueError("the batch carries no extra negatives")
+        return _rivals(self.row_B, self.recording_B, self.negative_row_K, self.negative_recording_K)
+
+
+def _rivals(row_B: Tensor, recording_B: Tensor, row_K: Tensor, recording_K: Tensor) -> Tensor:
+    same_clip = row_B[:, None] == row_K
+    same_recording = (recording_B[:, None] == recording_K) & (recording_B >= 0)[:, None]
+    return ~(same_clip | same_recording)
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """A process's share of one batch: its tokens, and the clips of the whole batch.
 
     Attributes:
         packed: this process's sequences, unmasked.
@@ -38,14 +83,7 @@ class Batch:
         special_N: which tokens are special.
         clip_B: the whole batch's clips in the corpus.
         lengths_B: their tokens.
-        teacher_BE: their teacher vectors.
-        row_B: their rows in the cache.
-        recording_B: their recordings.
-        corpus_clips: how many clips there are to train on.
-        negative_KE: teacher vectors drawn from the whole corpus as extra negatives, or None.
-        negative_row_K: their rows.
-        negative_recording_K: their recordings.
-        processes: how many processes share the batch.
+        whole: their teacher vectors, and what else objectives compare.
     """
 
     packed: Packed
@@ -56,25 +94,23 @@ class Batch:
     special_N: Tensor
     clip_B: Tensor
     lengths_B: Tensor
-    teacher_BE: Tensor
-    row_B: Tensor
-    recording_B: Tensor
-    corpus_clips: int
-    negative_KE: Tensor | None = None
-    negative_row_K: Tensor | None = None
-    negative_recording_K: Tensor | None = None
-    processes: int = 1
+    whole: WholeBatch
 
-    def to(self, device: torch.device) -> "Batch":
+    def to(self, device: torch.device) -> "TokenBatch":
         """The same batch on a device."""
-        if self.clip_B.device == device:
-            return self
-        moved: dict[str, Any] = {
-            f.name: (value.to(device) if isinstance(value, Packed) else sent(value, device))
-            for f in fields(self)
-            if isinstance(value := getattr(self, f.name), Tensor | Packed)
-        }
-        return replace(self, **moved)
+        return self if self.clip_B.device == device else _on(device, self)
+
+
+Moved = TypeVar("Moved", WholeBatch, TokenBatch)
+
+
+def _on(device: torch.device, batch: Moved) -> Moved:
+    moved: dict[str, Any] = {
+        f.name: sent(value, device) if isinstance(value, Tensor) else value.to(device)
+        for f in fields(batch)
+        if isinstance(value := getattr(batch, f.name), Tensor | Packed | WholeBatch)
+    }
+    return replace(batch, **moved)
 
 
 @dataclass(frozen=True)
@@ -112,12 +148,12 @@ class Batches:
         source = generator(self.seed, "order", epoch)
         return train[torch.randperm(len(train), generator=source).to(train.device)]
 
-    def epoch(self, epoch: int) -> Callable[[int], Batch]:
+    def epoch(self, epoch: int) -> Callable[[int], TokenBatch]:
         """The batches of an epoch, by their place in it."""
         order = self.order(epoch)
         size = self.clips_per_batch
 
-        def at(place: int) -> Batch:
+        def at(place: int) -> TokenBatch:
             clip_B = order[place * size : (place + 1) * size]
             return self.make(clip_B, "train", epoch, place)
 
@@ -151,57 +187,60 @@ class Batches:
         parts = list(torch.split(clips, size)) if len(clips) >= self.processes else []
         return parts[:-1] if len(parts) > 1 and len(parts[-1]) < size else parts
 
-    def make(self, clip_B: Tensor, stream: str, epoch: int, step: int) -> Batch:
+    def make(self, clip_B: Tensor, stream: str, epoch: int, step: int) -> TokenBatch:
         """The batch of some clips, its masks and negatives drawn from a stream of their own."""
         device = clip_B.device
-        whole = self.corpus.tokens_of(clip_B)
+        packed = self.corpus.tokens_of(clip_B)
         source = generator(self.seed, f"masks {stream}", epoch, step, device)
-        chosen_K, shown_N = self.masking.choose(whole.ids_N, source)
-        batch = Batch(
-            packed=whole,
+        chosen_K, shown_N = self.masking.choose(packed.ids_N, source)
+        batch = TokenBatch(
+            packed=packed,
             shown_N=shown_N,
             chosen_K=chosen_K,
             chosen_total=len(chosen_K),
-            clip_N=whole.sequence_N,
-            special_N=self.masking.special_V[whole.ids_N],
+            clip_N=packed.sequence_N,
+            special_N=self.masking.special_V[packed.ids_N],
             clip_B=clip_B,
-            lengths_B=whole.lengths_B,
-            teacher_BE=self.corpus.vectors.of(clip_B),
-            row_B=self.corpus.row_C[clip_B],
-            recording_B=self.corpus.recording_C[clip_B],
-            corpus_clips=len(self.corpus.train),
+            lengths_B=packed.lengths_B,
+            whole=self._whole(clip_B, stream, epoch, step),
         )
-        if self.extra_negatives:
-            batch = self._with_negatives(batch, stream, epoch, step)
         return (batch if self.processes == 1 else self._share(batch)).to(self.device)
 
-    def _with_negatives(self, batch: Batch, stream: str, epoch: int, step: int) -> Batch:
-        train = self.corpus.train
+    def _whole(self, clip_B: Tensor, stream: str, epoch: int, step: int) -> WholeBatch:
+        corpus, train = self.corpus, self.corpus.train
+        whole = WholeBatch(
+            teacher_BE=corpus.vectors.of(clip_B),
+            row_B=corpus.row_C[clip_B],
+            recording_B=corpus.recording_C[clip_B],
+            corpus_clips=len(train),
+            processes=self.processes,
+        )
+        if not self.extra_negatives:
+            return whole
         source = generator(self.seed, f"negatives {stream}", epoch, step, train.device)
-        drawn_K = train[
+        negative_K = train[
             torch.randint(
                 len(train), (self.extra_negatives,), generator=source, device=train.device
             )
         ]
         return replace(
-            batch,
-            negative_KE=self.corpus.vectors.of(drawn_K),
-            negative_row_K=self.corpus.row_C[drawn_K],
-            negative_recording_K=self.corpus.recording_C[drawn_K],
+            whole,
+            negative_KE=corpus.vectors.of(negative_K),
+            negative_row_K=corpus.row_C[negative_K],
+            negative_recording_K=corpus.recording_C[negative_K],
         )
 
-    def _share(self, batch: Batch) -> Batch:
+    def _share(self, batch: TokenBatch) -> TokenBatch:
         """The part of a batch that this process computes: every so many-th clip."""
-        whole = batch.packed
-        mine_N = whole.sequence_N % self.processes == self.process
-        mine_B = torch.arange(len(whole.lengths_B), device=mine_N.device) % self.processes
+        packed = batch.packed
+        mine_N = packed.sequence_N % self.processes == self.process
+        mine_B = torch.arange(len(packed.lengths_B), device=mine_N.device) % self.processes
         renumbered_N = mine_N.long().cumsum(0) - 1
         return replace(
             batch,
-            packed=pack(whole.ids_N[mine_N], whole.lengths_B[mine_B == self.process]),
+            packed=pack(packed.ids_N[mine_N], packed.lengths_B[mine_B == self.process]),
             shown_N=batch.shown_N[mine_N],
             chosen_K=renumbered_N[batch.chosen_K[mine_N[batch.chosen_K]]],
             clip_N=batch.clip_N[mine_N],
             special_N=batch.special_N[mine_N],
-            processes=self.processes,
         )

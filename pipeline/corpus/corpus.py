@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from pipeline.cache.statistics import Statistics
 from pipeline.cache.store import TeacherCache
 from pipeline.corpus.arrays import ArrayStore
 from pipeline.corpus.prepared import Prepared
 from pipeline.corpus.vectors import Control, Vectors, controlled, without_vectors
-from pipeline.distillation.objectives.contract import TeacherStatistics
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.memory import Room
 from pipeline.foundation.seeds import generator
@@ -118,13 +118,14 @@ def read_corpus(
     home = ids_N.device
     if with_vectors:
         store_of_vectors = ready.vectors()
-        side = TeacherStatistics(*(store_of_vectors.loaded(name, CPU) for name in ("mean", "std")))
+        mean_E, std_E = (store_of_vectors.loaded(name, CPU).numpy() for name in ("mean", "std"))
+        statistics = Statistics(store_of_vectors.rows("vectors"), mean_E, std_E)
         if control == "random":
             stored_SE = store_of_vectors.mapped("vectors")
             taker.words.append("vectors made up as they are used")
         else:
             stored_SE = taker.take("vectors", store_of_vectors, ("vectors",))["vectors"]
-        vectors = controlled(Vectors(stored_SE, taken["places"], side), control, seed)
+        vectors = controlled(Vectors(stored_SE, taken["places"], statistics), control, seed)
     else:
         vectors = without_vectors(taken["places"])
         taker.words.append("no vectors")

@@ -7,10 +7,11 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.distillation.objectives.contract import TeacherStatistics
+from pipeline.cache.statistics import Statistics
 from pipeline.foundation.seeds import derive, generator
 
 Control = Literal["real", "shuffled", "random"]
@@ -29,7 +30,7 @@ class Vectors:
 
     stored_SE: Tensor
     place_C: Tensor
-    statistics: TeacherStatistics
+    statistics: Statistics
     noise_seed: int | None = None
 
     @property
@@ -43,7 +44,8 @@ class Vectors:
         if self.noise_seed is not None:
             noise_BE = normal(place_B, self.width, self.noise_seed)
             mean_E, std_E = (
-                s.to(noise_BE) for s in (self.statistics.mean_E, self.statistics.std_E)
+                torch.from_numpy(values_E).to(noise_BE)
+                for values_E in (self.statistics.mean_E, self.statistics.std_E)
             )
             return (noise_BE * std_E + mean_E).to(stored.dtype)
         if stored.device == place_B.device:
@@ -58,9 +60,9 @@ class Vectors:
 
 def without_vectors(place_C: Tensor) -> Vectors:
     """For masked-LM training alone: every vector has width 0."""
-    nothing = torch.zeros(0, dtype=torch.float64)
+    none_E = np.zeros(0)
     stored_SE = torch.zeros(1, 0, device=place_C.device)
-    return Vectors(stored_SE, torch.zeros_like(place_C), TeacherStatistics(nothing, nothing))
+    return Vectors(stored_SE, torch.zeros_like(place_C), Statistics(0, none_E, none_E))
 
 
 def controlled(vectors: Vectors, control: Control, seed: int) -> Vectors:

@@ -12,7 +12,7 @@ from pipeline.corpus.corpus import Corpus, read_corpus
 from pipeline.corpus.masking import Masking
 from pipeline.corpus.prepared import Prepared
 from pipeline.distillation.module import Distillation, View
-from pipeline.distillation.objectives import OBJECTIVES, Options
+from pipeline.distillation.objectives import OBJECTIVES, Context, Options
 from pipeline.distillation.settings import DistillSettings
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.progress import say
@@ -91,9 +91,7 @@ def make_student(settings: DistillSettings, tokenizer: PreTrainedTokenizerBase) 
     return student
 
 
-def make_distillation(
-    settings: DistillSettings, student: Student, corpus: Corpus, teacher_width: int
-) -> Distillation:
+def make_distillation(settings: DistillSettings, student: Student, corpus: Corpus) -> Distillation:
     """The student with the objectives asked for, each at its own weight."""
     options = Options(
         projection=settings.projection,
@@ -104,10 +102,8 @@ def make_distillation(
         crd_bias=settings.crd_bias,
         crd_symmetric=settings.crd_symmetric,
     )
-    objectives = {
-        name: OBJECTIVES[name](student.width, teacher_width, corpus.vectors.statistics, options)
-        for name in settings.objectives()
-    }
+    context = Context(student.width, corpus.vectors.statistics, options)
+    objectives = {name: OBJECTIVES[name](context) for name in settings.objectives()}
     gammas = settings.gamma or [o.default_gamma for o in objectives.values()]
     return Distillation(
         student,

@@ -4,17 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.distillation.objectives import OBJECTIVES
 from pipeline.foundation import atomic
 from pipeline.foundation.progress import duration
 from pipeline.training.log import read_metrics
-
-OBJECTIVES = {
-    "nst": "neuron selectivity transfer",
-    "crd": "contrastive representation distillation",
-    "infonce": "symmetric contrastive loss",
-    "l1": "mean absolute difference",
-    "cosine": "cosine distance",
-}
 
 
 def model_card(record: Mapping[str, Any]) -> str:
@@ -22,7 +15,7 @@ def model_card(record: Mapping[str, Any]) -> str:
     settings, data, result = record["settings"], record["data"], record["result"]
     teacher, student = data["teacher"], record["student"]
     kinds = [k for k in record["objectives"] if k != "none"]
-    named = ", ".join(f"{kind} ({OBJECTIVES[kind]})" for kind in kinds)
+    named = ", ".join(f"{kind} ({OBJECTIVES[kind].title})" for kind in kinds)
     distilled = (
         f"It was pulled towards the vectors of the speech encoder {_code(teacher['teacher'])} by "
         f"{named}."

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.corpus.batches import Batch
+from pipeline.corpus.batches import TokenBatch
 from pipeline.distillation.objectives import KDBatch, Objective
 from pipeline.distillation.objectives.contract import at_least_float32
 from pipeline.models.compiled import Shape, compiled
@@ -75,7 +75,7 @@ class Distillation(nn.Module):
         for name, objective in self.objectives.items():
             yield name, cast(Objective, objective)
 
-    def forward(self, batch: Batch, *, measure: bool = False) -> dict[str, Tensor]:
+    def forward(self, batch: TokenBatch, *, measure: bool = False) -> dict[str, Tensor]:
         """Losses of a batch by name: `loss`, `loss/mlm`, `loss/kd` (raw), one an objective.
 
         With `measure`, also how objectives and masked-LM weigh against each other (norms of their
@@ -86,7 +86,7 @@ class Distillation(nn.Module):
         logits_KV = self.student.masked_lm_logits(hidden_ND[batch.chosen_K])
         mlm = functional.cross_entropy(
             logits_KV.float(), packed.ids_N[batch.chosen_K], reduction="sum"
-        ) * (batch.processes / batch.chosen_total)
+        ) * (batch.whole.processes / batch.chosen_total)
         losses = {"loss": mlm, "loss/mlm": mlm}
         if not self.objectives:
             return losses
@@ -100,64 +100,60 @@ class Distillation(nn.Module):
             losses[f"loss/{name}"] = kd
             raw = raw + kd
             weighted = weighted + self.gammas[name] * kd
-            if measure and student_NE.shape[1] == pairs.teacher_BE.shape[1]:
+            if measure and student_NE.shape[1] == pairs.whole.teacher_BE.shape[1]:
                 losses |= nearness(name, objective, student_NE, pairs)
         losses |= {"loss": mlm + weighted, "loss/kd": raw, "loss/kd_weighted": weighted}
         if measure and torch.is_grad_enabled():
             losses |= gradient_norms(mlm, hidden_ND, weighted, kd_ND)
         return losses
 
-    def pairs(self, hidden_ND: Tensor, batch: Batch) -> KDBatch:
-        """Student vectors and teacher vectors of a batch, as the objectives take them."""
-        packed, view = batch.packed, self.view
-        keep_N = torch.ones_like(batch.special_N) if view.special else ~batch.special_N
-        whole = batch.lengths_B.sum() if view.special else None
-        clips = len(batch.clip_B)
-        shared = KDBatch(
-            states_ND=hidden_ND,
-            clip_N=batch.clip_N,
-            place_N=packed.offset_N,
-            weight_N=keep_N.float(),
-            total=whole if whole is not None else self._kept_tokens(keep_N, batch),
-            teacher_BE=batch.teacher_BE,
-            row_B=batch.row_B,
-            recording_B=batch.recording_B,
-            corpus_clips=batch.corpus_clips,
-            negative_KE=batch.negative_KE,
-            negative_row_K=batch.negative_row_K,
-            negative_recording_K=batch.negative_recording_K,
-            processes=batch.processes,
-            sum_over_processes=processes.differentiable_sum,
-        )
-        if view.tokens == "all":
-            return shared
-        own_B = batch.clip_N[packed.starts_B]
-        if view.tokens == "cls":
-            states_BD = hidden_ND[packed.starts_B]
-        else:
-            sum_BD = hidden_ND.new_zeros(len(own_B), hidden_ND.shape[1]).index_add(
-                0, packed.sequence_N, hidden_ND * keep_N[:, None].to(hidden_ND.dtype)
-            )
-            count_B = hidden_ND.new_zeros(len(own_B)).index_add(
-                0, packed.sequence_N, keep_N.to(hidden_ND.dtype)
-            )
-            states_BD = sum_BD / count_B[:, None].clamp(min=1)
-        return KDBatch(
-            **{
-                **vars(shared),
-                "states_ND": states_BD,
-                "clip_N": own_B,
-                "place_N": torch.zeros_like(own_B),
-                "weight_N": torch.ones_like(own_B, dtype=torch.float32),
-                "total": torch.tensor(float(clips), device=own_B.device),
-            }
-        )
+    def pairs(self, hidden_ND: Tensor, batch: TokenBatch) -> KDBatch:
+        """Student vectors of a batch, as this view has them, with the clips that they are of."""
+        if self.view.tokens == "cls":
+            return _first_tokens(hidden_ND, batch)
+        tokens = _all_tokens(hidden_ND, batch, special=self.view.special)
+        return _means(tokens, batch) if self.view.tokens == "mean" else tokens
 
-    @staticmethod
-    def _kept_tokens(keep_N: Tensor, batch: Batch) -> Tensor:
-        with torch.no_grad():
-            kept = keep_N.float().sum()
-            return processes.differentiable_sum(kept) if batch.processes > 1 else kept
+
+def _all_tokens(hidden_ND: Tensor, batch: TokenBatch, *, special: bool) -> KDBatch:
+    weight_N = (torch.ones_like(batch.special_N) if special else ~batch.special_N).float()
+    return KDBatch(
+        states_ND=hidden_ND,
+        clip_N=batch.clip_N,
+        place_N=batch.packed.offset_N,
+        weight_N=weight_N,
+        total=batch.lengths_B.sum() if special else processes.differentiable_sum(weight_N.sum()),
+        whole=batch.whole,
+        sum_over_processes=processes.differentiable_sum,
+    )
+
+
+def _first_tokens(hidden_ND: Tensor, batch: TokenBatch) -> KDBatch:
+    return _one_per_clip(hidden_ND[batch.packed.starts_B], batch)
+
+
+def _means(tokens: KDBatch, batch: TokenBatch) -> KDBatch:
+    packed, hidden_ND = batch.packed, tokens.states_ND
+    weight_N = tokens.weight_N.to(hidden_ND.dtype)
+    clips = len(packed.lengths_B)
+    sum_BD = hidden_ND.new_zeros(clips, hidden_ND.shape[1]).index_add(
+        0, packed.sequence_N, hidden_ND * weight_N[:, None]
+    )
+    count_B = hidden_ND.new_zeros(clips).index_add(0, packed.sequence_N, weight_N)
+    return _one_per_clip(sum_BD / count_B[:, None].clamp(min=1), batch)
+
+
+def _one_per_clip(states_BD: Tensor, batch: TokenBatch) -> KDBatch:
+    clip_B = batch.clip_N[batch.packed.starts_B]
+    return KDBatch(
+        states_ND=states_BD,
+        clip_N=clip_B,
+        place_N=torch.zeros_like(clip_B),
+        weight_N=torch.ones_like(clip_B, dtype=torch.float32),
+        total=torch.tensor(float(len(batch.clip_B)), device=clip_B.device),
+        whole=batch.whole,
+        sum_over_processes=processes.differentiable_sum,
+    )
 
 
 @torch.no_grad()
@@ -170,7 +166,9 @@ def nearness(
     that has collapsed gives every clip the same direction, a spread of 0; the spread is told as a
     share of the teacher's own.
     """
-    teacher_BE = functional.normalize(at_least_float32(objective.teacher(pairs.teacher_BE)), dim=-1)
+    teacher_BE = functional.normalize(
+        at_least_float32(objective.teacher(pairs.whole.teacher_BE)), dim=-1
+    )
     student_NE = functional.normalize(at_least_float32(student_NE), dim=-1)
     mean_BE = pairs.clip_means(student_NE)
     own_B = (functional.normalize(mean_BE, dim=-1) * teacher_BE).sum(-1)

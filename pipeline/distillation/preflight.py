@@ -53,11 +53,6 @@ def announce(
             f"objective {name}: γ {distillation.gammas[name]:g}, teacher side {objective.side}, "
             f"projection {settings.projection}"
         )
-        if distillation.gammas[name] < objective.effective_gamma:
-            say(
-                f"{name} took γ {objective.effective_gamma:g} to carry a planted signal well "
-                "(docs/does-it-distil.md); 1 is the paper's"
-            )
         for notice in objective.notices():
             say(notice)
     if settings.control != "real":

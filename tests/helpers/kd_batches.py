@@ -1,10 +1,12 @@
 """Small batches for the tests of objectives."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import torch
 
-from pipeline.distillation.objectives import OBJECTIVES, KDBatch, Options, TeacherStatistics
+from pipeline.cache.statistics import Statistics
+from pipeline.corpus.batches import WholeBatch
+from pipeline.distillation.objectives import OBJECTIVES, Context, KDBatch, Options
 
 LENGTHS = (3, 1, 5, 2, 4)
 
@@ -23,26 +25,36 @@ def make_batch(width=6, teacher_width=6, lengths=LENGTHS, seed=0, negatives=0, *
         place_N=torch.cat([torch.arange(length) for length in lengths]),
         weight_N=torch.ones(len(clip_N)),
         total=torch.tensor(float(len(clip_N))),
-        teacher_BE=normal(len(lengths), teacher_width) + 0.5,
-        row_B=torch.arange(len(lengths)) * 10,
-        recording_B=torch.arange(len(lengths)) + 100,
-        corpus_clips=1000,
+        whole=WholeBatch(
+            teacher_BE=normal(len(lengths), teacher_width) + 0.5,
+            row_B=torch.arange(len(lengths)) * 10,
+            recording_B=torch.arange(len(lengths)) + 100,
+            corpus_clips=1000,
+        ),
     )
     if negatives:
-        batch = replace(
+        batch = changed(
             batch,
             negative_KE=normal(negatives, teacher_width),
             negative_row_K=torch.arange(negatives) + 5000,
             negative_recording_K=torch.arange(negatives) + 5000,
         )
-    return replace(batch, **changes)
+    return changed(batch, **changes)
+
+
+def changed(batch, **changes):
+    """The batch with other values, whether the clips hold them or the student's side does."""
+    of_whole = {f.name for f in fields(WholeBatch)} & changes.keys()
+    whole = replace(batch.whole, **{name: changes.pop(name) for name in of_whole})
+    return replace(batch, whole=whole, **changes)
 
 
 def statistics(teacher_width=6):
     generator = torch.Generator().manual_seed(9)
-    return TeacherStatistics(
-        mean_E=torch.randn(teacher_width, generator=generator, dtype=torch.float64),
-        std_E=torch.rand(teacher_width, generator=generator, dtype=torch.float64) + 0.5,
+    return Statistics(
+        count=1000,
+        mean_E=torch.randn(teacher_width, generator=generator, dtype=torch.float64).numpy(),
+        std_E=torch.rand(teacher_width, generator=generator, dtype=torch.float64).numpy() + 0.5,
     )
 
 
@@ -50,10 +62,8 @@ def make_objective(name, width=6, teacher_width=6, **options):
     torch.manual_seed(0)
     options.setdefault("projection", "none")
     options.setdefault("teacher_side", "none")
-    objective = OBJECTIVES[name](
-        width, teacher_width, statistics(teacher_width), Options(**options)
-    )
-    return objective.double()
+    context = Context(width, statistics(teacher_width), Options(**options))
+    return OBJECTIVES[name](context).double()
 
 
 def add_padding(batch, count=4):

@@ -3,12 +3,7 @@
 To add one: subclass `Objective` in a file of its own, define `loss`, and name it in `OBJECTIVES`.
 """
 
-from pipeline.distillation.objectives.contract import (
-    KDBatch,
-    Objective,
-    Options,
-    TeacherStatistics,
-)
+from pipeline.distillation.objectives.contract import Context, KDBatch, Objective, Options
 from pipeline.distillation.objectives.cosine import Cosine
 from pipeline.distillation.objectives.crd import CRD
 from pipeline.distillation.objectives.infonce import InfoNCE
@@ -23,4 +18,4 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "cosine": Cosine,
 }
 
-__all__ = ["OBJECTIVES", "KDBatch", "Objective", "Options", "TeacherStatistics"]
+__all__ = ["OBJECTIVES", "Context", "KDBatch", "Objective", "Options"]

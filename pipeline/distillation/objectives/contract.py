@@ -5,12 +5,14 @@ of the student, E width of the teacher.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from pipeline.cache.statistics import Statistics
+from pipeline.corpus.batches import WholeBatch
 from pipeline.foundation.errors import SpeechkdError
 
 TeacherSide = Literal["none", "center", "standardize"]
@@ -24,26 +26,26 @@ def alone(value_BD: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class KDBatch:
-    """What objectives see of one batch.
+    """What objectives see of one batch: student vectors, and the clips that they belong to.
 
-    Student vectors belong to this process's share of the batch; everything about clips and
-    teacher vectors covers the whole batch, since these are known to every process.
+    | field                  | shape    | content                                               |
+    |------------------------|----------|-------------------------------------------------------|
+    | `states_ND`            | `[N, D]` | student vectors before the projection, one per token  |
+    |                        |          | or one per clip                                       |
+    | `clip_N`               | `[N]`    | the clip of each, by its place in the batch, int64    |
+    | `place_N`              | `[N]`    | its place within its clip, from 0, int64              |
+    | `weight_N`             | `[N]`    | 1 where it counts, 0 for padding and for special      |
+    |                        |          | tokens that are left out, float32                     |
+    | `total`                | `[]`     | sum of `weight_N` over all processes                  |
+    | `whole.teacher_BE`     | `[B, E]` | teacher vectors as cached                             |
+    | `whole.row_B`          | `[B]`    | rows in the cache, int64                              |
+    | `whole.recording_B`    | `[B]`    | numbers of the recordings, negative where unknown     |
+    | `whole.negative_KE`    | `[K, E]` | teacher vectors of extra negatives, or None           |
+    | `whole.negative_row_K` | `[K]`    | their rows; `negative_recording_K` their recordings   |
 
-    Attributes:
-        states_ND: student vectors, one a token (or one a clip), before any projection.
-        clip_N: which clip of the batch a student vector belongs to.
-        place_N: its place within its clip, from 0.
-        weight_N: 1 where the vector counts, 0 for padding and excluded special tokens.
-        total: sum of `weight_N` over the whole batch, all processes together.
-        teacher_BE: the clips' teacher vectors as cached.
-        row_B: the clips' rows in the cache.
-        recording_B: number of the recording a clip was cut from; negative where unknown.
-        corpus_clips: M, how many clips there are to train on.
-        negative_KE: extra teacher vectors drawn from the whole cache, or None.
-        negative_row_K: their rows.
-        negative_recording_K: their recordings.
-        processes: how many processes share the batch.
-        sum_over_processes: adds up a tensor over processes, letting gradients through.
+    Student vectors are those of this process's share of the batch. `whole` is the whole batch,
+    the same in every process. `sum_over_processes` adds up a tensor over processes and lets
+    gradients through.
     """
 
     states_ND: Tensor
@@ -51,14 +53,7 @@ class KDBatch:
     place_N: Tensor
     weight_N: Tensor
     total: Tensor
-    teacher_BE: Tensor
-    row_B: Tensor
-    recording_B: Tensor
-    corpus_clips: int
-    negative_KE: Tensor | None = None
-    negative_row_K: Tensor | None = None
-    negative_recording_K: Tensor | None = None
-    processes: int = 1
+    whole: WholeBatch
     sum_over_processes: Callable[[Tensor], Tensor] = alone
 
     def token_mean(self, value_N: Tensor) -> Tensor:
@@ -67,11 +62,11 @@ class KDBatch:
         With several processes each returns its part, scaled so that the processes' average (which
         is what distributed training takes) is the mean over the whole batch.
         """
-        return (value_N * self.weight_N).sum() * self.processes / self.total
+        return (value_N * self.weight_N).sum() * self.whole.processes / self.total
 
     def clip_means(self, value_ND: Tensor) -> Tensor:
         """Mean `[B, D]` of the vectors of each clip, for all clips of the whole batch."""
-        clips = len(self.row_B)
+        clips = len(self.whole.row_B)
         weighted_ND = value_ND * self.weight_N[:, None]
         sum_BD = value_ND.new_zeros(clips, value_ND.shape[1]).index_add(0, self.clip_N, weighted_ND)
         count_B = value_ND.new_zeros(clips).index_add(
@@ -79,30 +74,6 @@ class KDBatch:
         )
         both = self.sum_over_processes(torch.cat([sum_BD, count_B[:, None]], dim=1))
         return both[:, :-1] / both[:, -1:].clamp(min=1)
-
-    def rivals_BB(self) -> Tensor:
-        """Whether clip b' may be a negative of clip b: not the same clip, nor its recording."""
-        return _rivals(self.row_B, self.recording_B, self.row_B, self.recording_B)
-
-    def rivals_BK(self) -> Tensor:
-        """Whether extra negative k may be a negative of clip b."""
-        if self.negative_row_K is None or self.negative_recording_K is None:
-            raise ValueError("the batch carries no extra negatives")
-        return _rivals(self.row_B, self.recording_B, self.negative_row_K, self.negative_recording_K)
-
-
-def _rivals(row_B: Tensor, recording_B: Tensor, row_K: Tensor, recording_K: Tensor) -> Tensor:
-    same_clip = row_B[:, None] == row_K
-    same_recording = (recording_B[:, None] == recording_K) & (recording_B >= 0)[:, None]
-    return ~(same_clip | same_recording)
-
-
-@dataclass(frozen=True)
-class TeacherStatistics:
-    """Mean and standard deviation of the cached vectors, a dimension."""
-
-    mean_E: Tensor
-    std_E: Tensor
 
 
 @dataclass(frozen=True)
@@ -118,6 +89,26 @@ class Options:
     crd_symmetric: bool = False
 
 
+@dataclass(frozen=True)
+class Context:
+    """What an objective is made for.
+
+    Attributes:
+        student_width: D.
+        statistics: of the teacher's vectors, for `center` and `standardize`; E is their width.
+        options: the user's choices.
+    """
+
+    student_width: int
+    statistics: Statistics
+    options: Options = field(default_factory=Options)
+
+    @property
+    def teacher_width(self) -> int:
+        """E."""
+        return len(self.statistics.mean_E)
+
+
 class Objective(nn.Module):
     """Base of all objectives: projects the student, prepares the teacher, calls `loss`.
 
@@ -126,31 +117,18 @@ class Objective(nn.Module):
     student.
 
     Args:
-        student_width: D.
-        teacher_width: E.
-        statistics: of the teacher's vectors, for `center` and `standardize`.
-        options: the user's choices.
+        context: widths, statistics of the teacher's vectors, and the user's choices.
     """
 
-    default_side: TeacherSide = "standardize"
+    title: ClassVar[str]
+    """Its full name, for a student's card."""
     default_temperature: ClassVar[float] = 1.0
-    default_gamma: float = 1.0
-    effective_gamma: float = 0.0
-    """The weight that it took to carry a planted signal (docs/does-it-distil.md); 0: any that was
-    tried."""
-    compares_vectors: bool = True
-    """Whether student and teacher vectors meet in one space, so that widths must agree."""
 
-    def __init__(
-        self,
-        student_width: int,
-        teacher_width: int,
-        statistics: TeacherStatistics,
-        options: Options,
-    ) -> None:
+    def __init__(self, context: Context) -> None:
         super().__init__()
         self.name = type(self).__name__.lower()
-        self.options = options
+        self.options = options = context.options
+        student_width, teacher_width = context.student_width, context.teacher_width
         direct = options.projection == "none" and self.compares_vectors
         if direct and student_width != teacher_width:
             raise SpeechkdError(
@@ -159,10 +137,12 @@ class Objective(nn.Module):
                 "directly. Use --projection mlp or linear."
             )
         self.projection = make_projection(options.projection, student_width, teacher_width)
-        self.side = options.teacher_side if options.teacher_side != "auto" else self.default_side
+        self.side: TeacherSide = (
+            self.default_side if options.teacher_side == "auto" else options.teacher_side
+        )
         self.temperature = options.temperature or self.default_temperature
-        mean_E = statistics.mean_E.float()
-        std_E = statistics.std_E.float()
+        mean_E = torch.from_numpy(context.statistics.mean_E).float()
+        std_E = torch.from_numpy(context.statistics.std_E).float()
         self.register_buffer("shift_E", torch.zeros_like(mean_E) if self.side == "none" else mean_E)
         # a dimension that never varies carries nothing: it becomes zero, not infinity
         scale_E = torch.where(std_E > 0, 1 / std_E.clamp(min=1e-12), torch.zeros_like(std_E))
@@ -171,6 +151,21 @@ class Objective(nn.Module):
         )
         self.shift_E: Tensor
         self.scale_E: Tensor
+
+    @property
+    def default_side(self) -> TeacherSide:
+        """What is done to the teacher's vectors unless the user says otherwise."""
+        return "standardize"
+
+    @property
+    def default_gamma(self) -> float:
+        """The weight γ unless the user says otherwise."""
+        return 1.0
+
+    @property
+    def compares_vectors(self) -> bool:
+        """Whether student and teacher vectors meet in one space, so that widths must agree."""
+        return True
 
     def notices(self) -> list[str]:
         """What a user must know before such a run starts, one sentence each."""
@@ -192,7 +187,7 @@ class Objective(nn.Module):
     def compare(self, student_NE: Tensor, batch: KDBatch) -> Tensor:
         """The loss, from student vectors that are projected already."""
         with torch.autocast(student_NE.device.type, enabled=False):
-            return self.loss(student_NE, self.teacher(batch.teacher_BE), batch)
+            return self.loss(student_NE, self.teacher(batch.whole.teacher_BE), batch)
 
     def loss(self, student_NE: Tensor, teacher_BE: Tensor, batch: KDBatch) -> Tensor:
         """The objective itself; both sides are float32 or wider."""

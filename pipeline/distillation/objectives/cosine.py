@@ -12,6 +12,8 @@ class Cosine(Objective):
     Relations: `nst` in its `vector` form is `2 (1 − cos²)`, the same without the sign.
     """
 
+    title = "cosine distance"
+
     def loss(self, student_NE: Tensor, teacher_BE: Tensor, batch: KDBatch) -> Tensor:
         """The mean over student vectors."""
         return batch.token_mean(

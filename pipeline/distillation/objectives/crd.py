@@ -7,12 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.distillation.objectives.contract import (
-    KDBatch,
-    Objective,
-    Options,
-    TeacherStatistics,
-)
+from pipeline.distillation.objectives.contract import Context, KDBatch, Objective
 
 CHUNK = 2048
 """Extra negatives compared at a time: bounds memory at N × CHUNK logits."""
@@ -40,16 +35,12 @@ class CRD(Objective):
     With `crd_symmetric` the teacher also picks among the clips' mean student vectors.
     """
 
+    title = "contrastive representation distillation"
     default_temperature = 0.01
 
-    def __init__(
-        self,
-        student_width: int,
-        teacher_width: int,
-        statistics: TeacherStatistics,
-        options: Options,
-    ) -> None:
-        super().__init__(student_width, teacher_width, statistics, options)
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        options = context.options
         directions = 2 if options.crd_symmetric else 1
         self.register_buffer("log_mean", torch.full((directions,), math.nan))
         self.log_mean: Tensor
@@ -70,14 +61,14 @@ class CRD(Objective):
         """Mean over tokens, plus the mean over clips if symmetric."""
         student_NE = functional.normalize(student_NE, dim=-1) / self.temperature
         teacher_BE = functional.normalize(teacher_BE, dim=-1)
-        rival_BB = batch.rivals_BB()
+        rival_BB = batch.whole.rivals_BB()
         logit_NB = student_NE @ teacher_BE.T
         rival_NB = rival_BB[batch.clip_N]
         count_B = rival_BB.sum(1)
         extra_KE, rival_BK = None, None
-        if batch.negative_KE is not None:
-            extra_KE = functional.normalize(self.teacher(batch.negative_KE), dim=-1)
-            rival_BK = batch.rivals_BK()
+        if batch.whole.negative_KE is not None:
+            extra_KE = functional.normalize(self.teacher(batch.whole.negative_KE), dim=-1)
+            rival_BK = batch.whole.rivals_BK()
             count_B = count_B + rival_BK.sum(1)
         weight_N = batch.weight_N.to(logit_NB.dtype)
         bias_N = self._bias(
@@ -113,7 +104,7 @@ class CRD(Objective):
         """The bias of each clip's pairs; `shared` says that all processes hold the same logits."""
         log_count_B = count_B.clamp(min=1).to(logit_XB.dtype).log()
         if self.options.crd_bias == "paper":
-            return math.log(batch.corpus_clips) - log_count_B
+            return math.log(batch.whole.corpus_clips) - log_count_B
         if self.options.crd_bias == "learned":
             return self.learned[direction] - log_count_B
         with torch.no_grad():

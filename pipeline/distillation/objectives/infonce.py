@@ -16,6 +16,7 @@ class InfoNCE(Objective):
     (`--kd-tokens cls` or `mean`) this is the loss of CLIP and of WhisBERT.
     """
 
+    title = "symmetric contrastive loss"
     default_temperature = 0.1
 
     def loss(self, student_NE: Tensor, teacher_BE: Tensor, batch: KDBatch) -> Tensor:
@@ -23,7 +24,7 @@ class InfoNCE(Objective):
         clips = torch.arange(len(teacher_BE), device=teacher_BE.device)
         student_NE = functional.normalize(student_NE, dim=-1)
         teacher_BE = functional.normalize(teacher_BE, dim=-1)
-        allowed_BB = batch.rivals_BB() | torch.eye(
+        allowed_BB = batch.whole.rivals_BB() | torch.eye(
             len(clips), dtype=torch.bool, device=clips.device
         )
         text_NB = (student_NE @ teacher_BE.T / self.temperature).masked_fill(

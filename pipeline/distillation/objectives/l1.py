@@ -13,6 +13,8 @@ class L1(Objective):
     cached clip vector. `--kd-tokens cls` is the setting nearest to SPLAT.
     """
 
+    title = "mean absolute difference"
+
     def loss(self, student_NE: Tensor, teacher_BE: Tensor, batch: KDBatch) -> Tensor:
         """The mean over student vectors."""
         return batch.token_mean((student_NE - teacher_BE[batch.clip_N]).abs().mean(-1))

@@ -5,11 +5,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.distillation.objectives.contract import (
+    Context,
     KDBatch,
     Objective,
-    Options,
     TeacherSide,
-    TeacherStatistics,
 )
 
 SIDES: dict[str, TeacherSide] = {
@@ -46,22 +45,27 @@ class NST(Objective):
     Relations: `vector` is `cosine` without the sign, so it must meet uncentred teacher vectors.
     """
 
-    compares_vectors = False
+    title = "neuron selectivity transfer"
 
-    def __init__(
-        self,
-        student_width: int,
-        teacher_width: int,
-        statistics: TeacherStatistics,
-        options: Options,
-    ) -> None:
-        self.pattern = options.nst_pattern
-        self.normalize = options.nst_normalize
-        self.default_side = SIDES[self.pattern]
-        self.default_gamma = GAMMAS[self.pattern]
-        self.effective_gamma = self.default_gamma if self.pattern in ("vector", "batch") else 0.0
-        self.compares_vectors = self.pattern == "vector"
-        super().__init__(student_width, teacher_width, statistics, options)
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.pattern = context.options.nst_pattern
+        self.normalize = context.options.nst_normalize
+
+    @property
+    def default_side(self) -> TeacherSide:
+        """By pattern, see `SIDES`."""
+        return SIDES[self.options.nst_pattern]
+
+    @property
+    def default_gamma(self) -> float:
+        """By pattern, see `GAMMAS`."""
+        return GAMMAS[self.options.nst_pattern]
+
+    @property
+    def compares_vectors(self) -> bool:
+        """Only `vector` does; the others compare matrices over positions."""
+        return self.options.nst_pattern == "vector"
 
     def notices(self) -> list[str]:
         """Say what the degenerate readings reduce to, and when `vector` meets a centred teacher."""
@@ -142,4 +146,4 @@ class NST(Objective):
         cross_B = student_BLE.sum(1).square().sum(-1) / width
         here_B = (length_B > 0).to(student_NE.dtype)
         loss_B = own_B + (length_B * teacher_B).square() - 2 * teacher_B * cross_B
-        return (loss_B * here_B).sum() * batch.processes / clips
+        return (loss_B * here_B).sum() * batch.whole.processes / clips

@@ -37,7 +37,7 @@ def test_an_epoch_takes_each_clip_once_in_an_order_of_its_own(corpus):
 
 def test_a_batch_depends_on_seed_epoch_and_place_only(corpus):
     def parts(batch):
-        return [batch.clip_B, batch.shown_N, batch.chosen_K, batch.negative_row_K]
+        return [batch.clip_B, batch.shown_N, batch.chosen_K, batch.whole.negative_row_K]
 
     batches = make_batches(corpus, extra_negatives=9)
     torch.manual_seed(1)

@@ -2,8 +2,8 @@ import numpy as np
 import torch
 from scipy import stats
 
+from pipeline.cache.statistics import Statistics
 from pipeline.corpus.vectors import Vectors, controlled, normal, without_vectors
-from pipeline.distillation.objectives import TeacherStatistics
 
 WIDTH = 5
 
@@ -13,9 +13,10 @@ def made_up(stored=200, clips=120):
     stored_SE = torch.randn(stored, WIDTH, generator=source).half()
     place_C = torch.randperm(stored, generator=source)[:clips]
     wide = stored_SE.double()
-    return Vectors(
-        stored_SE, place_C, TeacherStatistics(3 + wide.mean(0), 7 * wide.std(0, correction=0))
+    statistics = Statistics(
+        stored, (3 + wide.mean(0)).numpy(), (7 * wide.std(0, correction=0)).numpy()
     )
+    return Vectors(stored_SE, place_C, statistics)
 
 
 def test_a_clip_has_its_own_vector():

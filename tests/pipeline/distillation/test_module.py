@@ -13,7 +13,7 @@ from pipeline.corpus.corpus import read_corpus
 from pipeline.corpus.masking import Masking
 from pipeline.corpus.tokenization import train_wordpiece
 from pipeline.distillation.module import Distillation, View
-from pipeline.distillation.objectives import OBJECTIVES, Options
+from pipeline.distillation.objectives import OBJECTIVES, Context, Options
 from pipeline.models.student import Student
 from tests.helpers.caches import make_cache, samples_of
 from tests.pipeline.models.test_packing import CONFIGS
@@ -33,8 +33,8 @@ def make(corpus_and_tokenizer, kind, kd, view=None, gamma=3.0):
     torch.manual_seed(0)
     config = deepcopy(CONFIGS[kind])
     student = Student(AutoModelForMaskedLM.from_config(config))
-    options = Options(nst_pattern="vector")
-    objectives = {name: OBJECTIVES[name](32, 8, corpus.vectors.statistics, options) for name in kd}
+    context = Context(32, corpus.vectors.statistics, Options(nst_pattern="vector"))
+    objectives = {name: OBJECTIVES[name](context) for name in kd}
     module = Distillation(student, objectives, dict.fromkeys(kd, gamma), view or View())
     masking = Masking.of(tokenizer, 0.15, torch.device("cpu"))
     return module.eval(), Batches(corpus, masking, 12, seed=1).epoch(0)(1)

@@ -4,13 +4,13 @@ import pytest
 import scipy.spatial.distance as distance
 import torch
 
-from pipeline.distillation.objectives import OBJECTIVES
+from pipeline.distillation.objectives import OBJECTIVES, Context, Options
 from pipeline.foundation.errors import SpeechkdError
 from tests.helpers.kd_batches import make_batch, make_objective, statistics
 
 
 def pairs(batch):
-    return zip(batch.states_ND, batch.teacher_BE[batch.clip_N], strict=True)
+    return zip(batch.states_ND, batch.whole.teacher_BE[batch.clip_N], strict=True)
 
 
 def test_l1_is_the_mean_city_block_distance():
@@ -26,22 +26,23 @@ def test_cosine_is_scipys_cosine_distance():
 
 
 def test_teacher_side_centres_and_standardises_with_the_caches_statistics():
-    batch, found = make_batch(), statistics()
+    batch = make_batch()
+    mean_E = torch.from_numpy(statistics().mean_E)
+    std_E = torch.from_numpy(statistics().std_E)
     for side, wanted_BE in {
-        "none": batch.teacher_BE,
-        "center": batch.teacher_BE - found.mean_E,
-        "standardize": (batch.teacher_BE - found.mean_E) / found.std_E,
+        "none": batch.whole.teacher_BE,
+        "center": batch.whole.teacher_BE - mean_E,
+        "standardize": (batch.whole.teacher_BE - mean_E) / std_E,
     }.items():
-        got_BE = make_objective("l1", teacher_side=side).teacher(batch.teacher_BE)
+        got_BE = make_objective("l1", teacher_side=side).teacher(batch.whole.teacher_BE)
         torch.testing.assert_close(got_BE, wanted_BE, rtol=1e-6, atol=1e-6)
 
 
 def test_a_dimension_that_never_varies_becomes_zero():
     found = statistics()
     found.std_E[2] = 0
-    objective = OBJECTIVES["l1"](6, 6, found, make_objective("l1").options)
-    standard = OBJECTIVES["crd"](6, 6, found, type(objective.options)(projection="none"))
-    vectors_BE = standard.teacher(make_batch().teacher_BE)
+    standard = OBJECTIVES["crd"](Context(6, found, Options(projection="none")))
+    vectors_BE = standard.teacher(make_batch().whole.teacher_BE)
     assert vectors_BE.isfinite().all()
     assert not vectors_BE[:, 2].any()
 

@@ -1,28 +1,32 @@
 """CRD against Eqs. 4 and 5 written out with exponentials, pair by pair."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 from torch.nn import functional
 
 from pipeline.distillation.objectives.crd import CHUNK, negative_sum
-from tests.helpers.kd_batches import make_batch, make_objective
+from tests.helpers.kd_batches import changed, make_batch, make_objective
 
 
 def naive(batch, temperature, bias_of):
     """−log φ⁺ − Σ log(1 − φ⁻) with φ = e^{u} / (e^{u} + e^{−bias}), averaged over tokens."""
     teachers = [
         (v, int(r), int(g))
-        for v, r, g in zip(batch.teacher_BE, batch.row_B, batch.recording_B, strict=True)
+        for v, r, g in zip(
+            batch.whole.teacher_BE, batch.whole.row_B, batch.whole.recording_B, strict=True
+        )
     ]
     extra = []
-    if batch.negative_KE is not None:
+    if batch.whole.negative_KE is not None:
         extra = [
             (v, int(r), int(g))
             for v, r, g in zip(
-                batch.negative_KE, batch.negative_row_K, batch.negative_recording_K, strict=True
+                batch.whole.negative_KE,
+                batch.whole.negative_row_K,
+                batch.whole.negative_recording_K,
+                strict=True,
             )
         ]
     total = 0.0
@@ -57,7 +61,7 @@ def test_calibrated_bias_is_the_prior_over_the_mean_of_chance_pairs(negatives):
     scores = [
         math.exp(float(functional.cosine_similarity(s, t, dim=0)) / 0.3)
         for s, clip in zip(batch.states_ND, batch.clip_N, strict=True)
-        for b, t in enumerate(batch.teacher_BE)
+        for b, t in enumerate(batch.whole.teacher_BE)
         if b != clip
     ]
     log_mean = math.log(sum(scores) / len(scores))
@@ -82,7 +86,7 @@ def test_calibration_is_that_of_the_first_training_batch_and_is_saved():
 
 def test_clips_of_one_recording_and_repeated_clips_are_no_negatives():
     batch = make_batch(negatives=4)
-    batch = replace(
+    batch = changed(
         batch,
         recording_B=torch.tensor([7, 7, 8, -1, -1]),
         row_B=torch.tensor([0, 1, 2, 3, 3]),
@@ -92,8 +96,8 @@ def test_clips_of_one_recording_and_repeated_clips_are_no_negatives():
     got = make_objective("crd", crd_bias="paper", temperature=0.3)(batch)
     wanted = naive(batch, 0.3, lambda count: math.log(1000 / count))
     assert float(got) == pytest.approx(wanted, rel=1e-10)
-    assert batch.rivals_BB().tolist()[0] == [False, False, True, True, True]
-    assert batch.rivals_BB().tolist()[3] == [True, True, True, False, False]
+    assert batch.whole.rivals_BB().tolist()[0] == [False, False, True, True, True]
+    assert batch.whole.rivals_BB().tolist()[3] == [True, True, True, False, False]
 
 
 def test_symmetric_adds_the_teachers_choice_among_clip_means():
@@ -102,9 +106,9 @@ def test_symmetric_adds_the_teachers_choice_among_clip_means():
     both = make_objective("crd", crd_bias="paper", temperature=0.3, crd_symmetric=True)(batch)
     unit_ND = functional.normalize(batch.states_ND, dim=-1)
     mean_BD = torch.stack([unit_ND[batch.clip_N == b].mean(0) for b in range(5)])
-    turned = replace(
+    turned = changed(
         batch,
-        states_ND=batch.teacher_BE,
+        states_ND=batch.whole.teacher_BE,
         teacher_BE=mean_BD,
         clip_N=torch.arange(5),
         weight_N=torch.ones(5),

@@ -1,11 +1,9 @@
 """What must hold for every objective, in every form."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
-from tests.helpers.kd_batches import add_padding, make_batch, make_objective
+from tests.helpers.kd_batches import add_padding, changed, make_batch, make_objective
 
 FORMS = {
     "nst vector": ("nst", {"nst_pattern": "vector"}),
@@ -33,7 +31,7 @@ def build(form, **changes):
 
 def value_and_gradient(objective, batch):
     states_ND = batch.states_ND.clone().requires_grad_()
-    loss = objective(replace(batch, states_ND=states_ND))
+    loss = objective(changed(batch, states_ND=states_ND))
     loss.backward()
     return loss.detach(), states_ND.grad
 
@@ -47,7 +45,7 @@ def test_gradient_is_that_of_the_value(form):
         objective(batch)  # fixes the calibrated bias, which is no function of the states after
         objective.eval()
     torch.autograd.gradcheck(
-        lambda states_ND: objective(replace(batch, states_ND=states_ND)),
+        lambda states_ND: objective(changed(batch, states_ND=states_ND)),
         batch.states_ND.clone().requires_grad_(),
     )
 
@@ -55,7 +53,7 @@ def test_gradient_is_that_of_the_value(form):
 @pytest.mark.parametrize("form", sorted(set(FORMS) - BLIND))
 def test_exchanging_the_clips_vectors_changes_value_and_gradient(form):
     batch = make_batch()
-    exchanged = replace(batch, teacher_BE=batch.teacher_BE[[1, 2, 3, 4, 0]])
+    exchanged = changed(batch, teacher_BE=batch.whole.teacher_BE[[1, 2, 3, 4, 0]])
     loss, gradient = value_and_gradient(build(form, temperature=0.5), batch)
     other_loss, other_gradient = value_and_gradient(build(form, temperature=0.5), exchanged)
     assert (loss - other_loss).abs() > 1e-3 * loss.abs()
@@ -67,10 +65,12 @@ def test_blind_forms_see_no_direction_of_the_teacher(form):
     """Any vectors of the same mean square a clip give the same loss and gradient."""
     batch = make_batch()
     other_BE = torch.randn(5, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    other_BE *= batch.teacher_BE.norm(dim=1, keepdim=True) / other_BE.norm(dim=1, keepdim=True)
+    other_BE *= batch.whole.teacher_BE.norm(dim=1, keepdim=True) / other_BE.norm(
+        dim=1, keepdim=True
+    )
     loss, gradient = value_and_gradient(build(form), batch)
     other_loss, other_gradient = value_and_gradient(
-        build(form), replace(batch, teacher_BE=other_BE)
+        build(form), changed(batch, teacher_BE=other_BE)
     )
     torch.testing.assert_close(loss, other_loss, rtol=1e-12, atol=0)
     torch.testing.assert_close(gradient, other_gradient, rtol=1e-12, atol=1e-15)
@@ -79,7 +79,7 @@ def test_blind_forms_see_no_direction_of_the_teacher(form):
 
 def test_normalised_sequence_sees_nothing_of_the_teacher():
     batch = make_batch()
-    random = replace(batch, teacher_BE=100 * torch.randn(5, 6, dtype=torch.float64))
+    random = changed(batch, teacher_BE=100 * torch.randn(5, 6, dtype=torch.float64))
     loss, gradient = value_and_gradient(build("nst sequence"), batch)
     other_loss, other_gradient = value_and_gradient(build("nst sequence"), random)
     torch.testing.assert_close(loss, other_loss, rtol=0, atol=0)
@@ -102,14 +102,14 @@ def test_order_of_clips_does_not_matter(form):
     batch = make_batch(negatives=3)
     order_B = torch.tensor([3, 0, 4, 2, 1])
     order_N = torch.cat([torch.where(batch.clip_N == b)[0] for b in order_B])
-    shuffled = replace(
+    shuffled = changed(
         batch,
         states_ND=batch.states_ND[order_N],
         clip_N=order_B.argsort()[batch.clip_N[order_N]],
         place_N=batch.place_N[order_N],
-        teacher_BE=batch.teacher_BE[order_B],
-        row_B=batch.row_B[order_B],
-        recording_B=batch.recording_B[order_B],
+        teacher_BE=batch.whole.teacher_BE[order_B],
+        row_B=batch.whole.row_B[order_B],
+        recording_B=batch.whole.recording_B[order_B],
     )
     loss, _ = value_and_gradient(build(form), batch)
     shuffled_loss, _ = value_and_gradient(build(form), shuffled)
@@ -119,7 +119,7 @@ def test_order_of_clips_does_not_matter(form):
 @pytest.mark.parametrize("form", [f for f in FORMS if f.split()[0] in ("nst", "l1", "cosine")])
 def test_zero_and_no_gradient_where_student_equals_teacher(form):
     batch = make_batch()
-    batch = replace(batch, states_ND=batch.teacher_BE[batch.clip_N])
+    batch = changed(batch, states_ND=batch.whole.teacher_BE[batch.clip_N])
     loss, gradient = value_and_gradient(build(form), batch)
     assert 0 <= loss + 1e-12 < 1e-10
     if form != "l1":  # its gradient has no limit at zero
@@ -130,10 +130,12 @@ def test_zero_and_no_gradient_where_student_equals_teacher(form):
 @pytest.mark.parametrize("sign", [1, -1])
 def test_finite_at_cosine_one_and_temperature_of_the_paper(form, sign):
     batch = make_batch(negatives=3)
-    batch = replace(batch, states_ND=sign * batch.teacher_BE[batch.clip_N])
-    batch = replace(
+    batch = changed(batch, states_ND=sign * batch.whole.teacher_BE[batch.clip_N])
+    batch = changed(
         batch,
-        **{key: getattr(batch, key).float() for key in ("states_ND", "teacher_BE", "negative_KE")},
+        states_ND=batch.states_ND.float(),
+        teacher_BE=batch.whole.teacher_BE.float(),
+        negative_KE=batch.whole.negative_KE.float(),
     )
     loss, gradient = value_and_gradient(build(form, temperature=0.01).float(), batch)
     assert loss.isfinite()
@@ -145,7 +147,9 @@ def test_bfloat16_autocast_stays_near_float32(form):
     """Only the projection runs in bfloat16: 8 bits of its output are what can be lost."""
     torch.manual_seed(1)
     batch = make_batch(width=64, teacher_width=32, lengths=(6, 9, 4, 12))
-    batch = replace(batch, states_ND=batch.states_ND.float(), teacher_BE=batch.teacher_BE.float())
+    batch = changed(
+        batch, states_ND=batch.states_ND.float(), teacher_BE=batch.whole.teacher_BE.float()
+    )
     name, options = FORMS[form]
     objective = make_objective(
         name, 64, 32, **{**options, "projection": "mlp", "temperature": 0.1}
@@ -171,7 +175,7 @@ def test_several_processes_average_to_the_whole(form):
     # what the other process would add, obtained by running both in lockstep
     objectives = [build(form) for _ in halves]
     parts = [
-        replace(
+        changed(
             batch,
             states_ND=states_ND[half],
             clip_N=batch.clip_N[half],
@@ -204,7 +208,7 @@ def run_in_lockstep(objectives, parts):
 
             if hasattr(objective, "log_mean"):
                 objective.log_mean.fill_(torch.nan)
-            losses.append(objective(replace(part, sum_over_processes=add_up)))
+            losses.append(objective(changed(part, sum_over_processes=add_up)))
         if all(len(o) == len(a) for o, a in zip(offered, asked, strict=True)) and all(
             torch.equal(x, y)
             for o, a in zip(offered, asked, strict=True)

@@ -1,11 +1,9 @@
 """NST against the kernel sums of the paper's Eq. 3, written out neuron by neuron."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
-from tests.helpers.kd_batches import make_batch, make_objective
+from tests.helpers.kd_batches import changed, make_batch, make_objective
 
 
 def mmd_squared(student_PD, teacher_PE):
@@ -37,7 +35,7 @@ def tokens_of(batch, clip):
 def test_token_is_equation_3_at_one_position(teacher_width):
     batch = make_batch(teacher_width=teacher_width)
     wanted = sum(
-        mmd_squared(state_D[None], batch.teacher_BE[clip][None])
+        mmd_squared(state_D[None], batch.whole.teacher_BE[clip][None])
         for state_D, clip in zip(batch.states_ND, batch.clip_N, strict=True)
     ) / len(batch.clip_N)
     got = make_objective("nst", 6, teacher_width, nst_pattern="token")(batch)
@@ -51,7 +49,7 @@ def test_sequence_is_equation_3_over_a_clips_tokens(normalize, teacher_width):
     wanted = 0.0
     for clip in range(5):
         student_LD = tokens_of(batch, clip)
-        teacher_LE = batch.teacher_BE[clip].expand(len(student_LD), -1)
+        teacher_LE = batch.whole.teacher_BE[clip].expand(len(student_LD), -1)
         if normalize:
             student_LD, teacher_LE = unit(student_LD, 0), unit(teacher_LE, 0)
         wanted += mmd_squared(student_LD, teacher_LE) / 5
@@ -66,7 +64,7 @@ def test_sequence_is_equation_3_over_a_clips_tokens(normalize, teacher_width):
 def test_batch_is_equation_3_over_clips(normalize, teacher_width):
     batch = make_batch(teacher_width=teacher_width)
     student_BD = torch.stack([tokens_of(batch, clip).mean(0) for clip in range(5)])
-    teacher_BE = batch.teacher_BE
+    teacher_BE = batch.whole.teacher_BE
     if normalize:
         student_BD, teacher_BE = unit(student_BD, 0), unit(teacher_BE, 0)
     got = make_objective("nst", 6, teacher_width, nst_pattern="batch", nst_normalize=normalize)(
@@ -80,7 +78,7 @@ def test_vector_is_the_discrepancy_of_two_single_samples(normalize):
     batch = make_batch()
     wanted = 0.0
     for state_D, clip in zip(batch.states_ND, batch.clip_N, strict=True):
-        teacher_D = batch.teacher_BE[clip]
+        teacher_D = batch.whole.teacher_BE[clip]
         if normalize:
             state_D, teacher_D = unit(state_D, 0), unit(teacher_D, 0)
         # one sample a side: a "neuron" is the vector itself, a column of its own
@@ -92,7 +90,7 @@ def test_vector_is_the_discrepancy_of_two_single_samples(normalize):
 def test_vector_is_blind_to_sign_and_says_so_when_that_hurts():
     batch = make_batch()
     objective = make_objective("nst", nst_pattern="vector")
-    flipped = replace(batch, teacher_BE=-batch.teacher_BE)
+    flipped = changed(batch, teacher_BE=-batch.whole.teacher_BE)
     torch.testing.assert_close(objective(flipped), objective(batch), rtol=0, atol=0)
     assert objective.notices() == []
     for side in ("center", "standardize"):
@@ -106,7 +104,7 @@ def test_token_is_invariant_to_rotating_the_teacher():
     rotation_EE, _ = torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64))
     objective = make_objective("nst", nst_pattern="token")
     torch.testing.assert_close(
-        objective(replace(batch, teacher_BE=batch.teacher_BE @ rotation_EE)), objective(batch)
+        objective(changed(batch, teacher_BE=batch.whole.teacher_BE @ rotation_EE)), objective(batch)
     )
 
 
