@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pipeline.foundation.settings import digest
+from pipeline.foundation.hashing import json_sha256
 from pipeline.tasks.planted.corpus import CARRIERS
 from pipeline.tasks.planted.speech import VOICES
 
@@ -147,7 +147,7 @@ class Job:
 
 def settings_digest(corpus: str, seed: int, settings: dict) -> str:
     """A short digest of all that a student depends on."""
-    return digest([corpus, seed, {**STUDENT, **settings}, FINE_TUNING])[:12]
+    return json_sha256([corpus, seed, {**STUDENT, **settings}, FINE_TUNING])[:12]
 
 
 def jobs() -> list[Job]:

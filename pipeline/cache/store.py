@@ -32,7 +32,7 @@ from pipeline.cache.samples import keys_sha256, parse_samples, sample_lines, vec
 from pipeline.cache.statistics import ShardStatistics, Statistics, merge
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.folder import Folder
-from pipeline.foundation.settings import digest
+from pipeline.foundation.hashing import json_sha256
 from pipeline.shards.manifest import Manifest, parse_manifest
 
 WRITE_ATTEMPTS = 5
@@ -69,7 +69,7 @@ class TeacherCache:
         self._embedding = layout.array(
             folder, group, "embedding", (rows, width), chunk, identity.dtype
         )
-        self.settings_sha256 = digest(asdict(identity))
+        self.settings_sha256 = json_sha256(asdict(identity))
         self._receipts = Receipts(folder, len(manifest), self.settings_sha256, identity.d_model)
 
     @classmethod
@@ -285,7 +285,7 @@ class TeacherCache:
             [shard, receipt["vectors_sha256"], receipt["samples_sha256"]]
             for shard, receipt in self.receipts().items()
         ]
-        return digest([self.settings_sha256, content])
+        return json_sha256([self.settings_sha256, content])
 
     def samples_name(self, shard: int) -> str:
         """Name, in the cache's folder, of the file that lists a shard's samples."""

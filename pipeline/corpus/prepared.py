@@ -28,8 +28,8 @@ from pipeline.corpus.arrays import ArrayStore, ArrayWriter
 from pipeline.corpus.tokenization import Encoding, train_wordpiece
 from pipeline.foundation.atomic import made_once
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.hashing import json_sha256
 from pipeline.foundation.progress import Meter
-from pipeline.foundation.settings import digest
 from pipeline.foundation.storage import user_cache
 from pipeline.foundation.workers import ahead
 
@@ -67,7 +67,7 @@ class Prepared:
         numbered as they appear, -1 where unknown. Facts: `truncated`, `dropped`.
         """
         encode = Encoding(tokenizer, max_tokens)
-        name = digest([self.digest, _identity(tokenizer), max_tokens])[:32]
+        name = json_sha256([self.digest, _identity(tokenizer), max_tokens])[:32]
         return ArrayStore(
             made_once(
                 self.folder / f"tokens-{name}",
@@ -101,7 +101,7 @@ class Prepared:
             tokenizer.save_pretrained(aside)
 
         return made_once(
-            self.folder / f"wordpiece-{digest(made_of)[:32]}", fill, "WordPiece of this cache"
+            self.folder / f"wordpiece-{json_sha256(made_of)[:32]}", fill, "WordPiece of this cache"
         )
 
     def _texts(self) -> Iterator[list[str]]:

@@ -29,7 +29,7 @@ class Room:
 
     @classmethod
     def measured(cls, device: torch.device) -> "Room":
-        """What is free now, the shares that are left alone taken off."""
+        """The shares of what is free now."""
         free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
         neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         host = HOST_SHARE * available_bytes() / neighbours
@@ -52,7 +52,7 @@ def available_bytes(proc: Path = PROC, groups: Path = GROUPS) -> int:
 
 
 def resident_bytes(proc: Path = PROC) -> int:
-    """Memory that this process holds, without files that are mapped; 0 where that is not told."""
+    """Memory that this process holds, without mapped files; 0 where the system does not say."""
     try:
         return _kilobytes(proc / "self" / "status", "RssAnon") * 1024
     except (OSError, KeyError):
@@ -62,7 +62,7 @@ def resident_bytes(proc: Path = PROC) -> int:
 def _of_machine(proc: Path) -> int:
     try:
         return _kilobytes(proc / "meminfo", "MemAvailable") * 1024
-    except (OSError, KeyError):  # not Linux: what is there in all is the best that is known
+    except (OSError, KeyError):  # not Linux: all of the memory is the best that is known
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 

@@ -1,4 +1,4 @@
-"""Progress of a long job: a bar with rate and time left, or a plain log line a while."""
+"""Progress of a long job: a bar with rate and time left, or a plain line every 15 s."""
 
 import time
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ _details: list[TextIO] = []
 
 
 def say(message: str) -> None:
-    """Print one line of plain information to the error stream, where the bar is too."""
+    """Print a line of plain information to the error stream, where the bar is too."""
     if _details:
         _details[-1].write(shown(message) + "\n")
     else:
@@ -30,10 +30,10 @@ def say(message: str) -> None:
 
 @contextmanager
 def details_to(path: Path) -> Iterator[TextIO]:
-    """Within, what `say` is told is added to a file instead; meters are on the screen as ever.
+    """While the block runs, `say` writes to a file; meters stay on the screen.
 
     Args:
-        path: the file, which is made if it is not there; it is yielded, open.
+        path: the file, made if it is not there; it is yielded, open.
     """
     with path.open("a", encoding="utf-8", buffering=1) as file:
         _details.append(file)
@@ -63,14 +63,14 @@ def _show(message: str) -> None:
 class Meter:
     """Counts units of work and shows how many are done, how fast, and how long is left.
 
-    On a terminal it is a bar, redrawn in place; elsewhere one line every 15 s. Work that an
-    earlier run has done is given as `done` and does not count towards the rate.
+    On a terminal it is a bar that is redrawn in place, elsewhere a line every 15 s. Work of an
+    earlier run is given as `done` and does not count towards the rate.
 
     Args:
         label: what is being done.
-        total: units of work in all.
-        unit: name of a unit, for the rate ("clips" gives "clips/s").
-        done: units that were done before this run.
+        total: all units of work.
+        unit: name of the unit, for the rate ("clips" gives "clips/s").
+        done: units that an earlier run has done.
     """
 
     def __init__(self, label: str, total: float, unit: str, *, done: float = 0) -> None:
@@ -115,7 +115,7 @@ class Meter:
             _show(f"{self.label}: {self.status()}")
 
     def rate(self) -> float:
-        """Units a second since this run began."""
+        """Units per second since this run began."""
         return (self.count - self.start_count) / max(time.monotonic() - self._started, 1e-9)
 
     def status(self) -> str:
@@ -131,7 +131,7 @@ class Meter:
 
 
 def duration(seconds: float) -> str:
-    """A time span as a person reads it: `42 s`, `3 min 05 s`, `2 h 07 min`."""
+    """A time span as people read it: `42 s`, `3 min 05 s`, `2 h 07 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"

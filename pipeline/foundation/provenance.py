@@ -17,18 +17,18 @@ LIBRARIES = ("speechkd", "torch", "transformers", "numpy", "zarr", "librosa", "s
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that decide results."""
-    found = {"python": platform.python_version()}
+    known = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
-            found[name] = importlib.metadata.version(name)
+            known[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            known[name] = "not installed"
+    return known
 
 
 @functools.cache
 def git_commit() -> str | None:
-    """Commit of the checkout this code runs from, with `-dirty` for local changes; else None."""
+    """Commit of the checkout that this code runs from, with `-dirty` for local changes, or None."""
     folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
         return None

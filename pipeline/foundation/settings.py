@@ -5,8 +5,6 @@ checked on construction, and `record` writes it into `run.json` with the origin 
 """
 
 import dataclasses
-import hashlib
-import json
 import math
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
@@ -116,12 +114,6 @@ class Settings:
         """
         names = {f.name for f in fields(kind)} - set(others)  # type: ignore[arg-type]
         return kind(**{name: getattr(self, name) for name in names}, **others)
-
-
-def digest(content: Any) -> str:
-    """SHA-256 (hexadecimal) of plain values in canonical JSON."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def flag_name(f: "dataclasses.Field[Any]") -> str:

@@ -18,7 +18,7 @@ from pipeline.foundation.untrusted import check_size, holds_secret, shown
 Result = TypeVar("Result")
 
 # Only schemes that name stored bytes. What runs a command (`pipe:`), reads code or chains other
-# locations (`::`) is refused, for locations come out of files that somebody else may have made.
+# locations (`::`) is refused, because locations come from files that somebody else may have made.
 SCHEMES = (
     *("file", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf"),
     *("http", "https", "hdfs", "webhdfs", "sftp", "memory"),
@@ -26,7 +26,7 @@ SCHEMES = (
 ATTEMPTS = 5
 FIRST_PAUSE_SECONDS = 0.5  # doubled after each failure
 BLOCK_BYTES = 8 * 2**20
-# Errors that trying again does not mend.
+# Errors that another try does not mend.
 LASTING = (
     FileNotFoundError,
     PermissionError,
@@ -53,8 +53,8 @@ def scheme_of(location: str) -> str:
     scheme, found, _ = location.partition("://")
     if holds_secret(location):
         raise SpeechkdError(
-            f"{shown(location)}: a password or signature in a URL is refused, for it would end in "
-            "logs and records. Give it by the environment, as the storage's own library reads it."
+            f"{shown(location)}: a password or signature in a URL is refused, because it would "
+            "end in logs and records. Give it by the environment, as the storage's own library reads it."
         )
     if location.startswith("pipe:") or "::" in location:
         raise SpeechkdError(
@@ -69,7 +69,7 @@ def scheme_of(location: str) -> str:
 
 
 def local_path(location: str) -> Path | None:
-    """The path that a location names, or None where it is not on a disk here."""
+    """The path that a location names, or None if it is not on a disk of this machine."""
     return Path(location.removeprefix("file://")) if scheme_of(location) == "file" else None
 
 
@@ -162,7 +162,7 @@ def _unreadable(location: str, error: OSError) -> SpeechkdError:
 
 
 class _RemoteStream:
-    """A remote file read forwards in large blocks, each fetched anew where fetching fails."""
+    """A remote file read forwards in large blocks, each fetched again if fetching fails."""
 
     def __init__(self, location: str) -> None:
         self._location = location
@@ -195,7 +195,7 @@ def filesystem(location: str) -> tuple[Any, str]:
         SpeechkdError: the library for this kind of storage is not installed.
     """
     scheme = scheme_of(location)
-    # else s3fs asks for the size before it reads a file, to fetch a large one in pieces at once
+    # without it s3fs asks for a file's size first, to fetch a large one in several pieces
     options = {"max_concurrency": 1} if scheme in ("s3", "s3a") else {}
     try:
         found, path = fsspec.core.url_to_fs(location, **options)

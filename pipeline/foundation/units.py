@@ -1,4 +1,4 @@
-"""Whisper's constants, each derived exactly, and the aliases that carry units in signatures.
+"""Whisper's constants, each derived exactly, and aliases that carry units in signatures.
 
 Source: Radford et al. 2022 ("Robust speech recognition via large-scale weak supervision"),
 section 2.2: 80 log-mel channels from 25 ms windows every 10 ms over 16 kHz audio padded to
@@ -31,7 +31,6 @@ CLIP_SECONDS = 15  # the longest clip of this project (the paper's)
 
 N_FFT: Samples = 400  # 25 ms
 HOP_LENGTH: Samples = 160  # 10 ms
-N_MELS = 80  # of every Whisper up to large-v2; large-v3 has 128, read from its configuration
 
 WINDOW_SAMPLES: Samples = WINDOW_SECONDS * SAMPLE_RATE_HZ  # 480,000
 CLIP_SAMPLES: Samples = CLIP_SECONDS * SAMPLE_RATE_HZ  # 240,000
@@ -40,9 +39,3 @@ WINDOW_MEL_FRAMES: Frames = exact_div(WINDOW_SAMPLES, HOP_LENGTH)  # 3,000
 SAMPLES_PER_ENCODER_FRAME: Samples = 2 * HOP_LENGTH  # 320: the second convolution has stride 2
 WINDOW_ENCODER_FRAMES: Frames = exact_div(WINDOW_SAMPLES, SAMPLES_PER_ENCODER_FRAME)  # 1,500
 CLIP_ENCODER_FRAMES: Frames = exact_div(CLIP_SAMPLES, SAMPLES_PER_ENCODER_FRAME)  # 750
-
-
-def encoder_frames_with_audio(samples: Samples) -> Frames:
-    """Number of encoder frames, 1 to 1,500, that hold any of the first `samples` samples."""
-    frames = -(-samples // SAMPLES_PER_ENCODER_FRAME)
-    return max(1, min(frames, WINDOW_ENCODER_FRAMES))

@@ -1,4 +1,4 @@
-"""What came from somebody else: read within bounds, shown without its secrets and control codes."""
+"""What came from somebody else: read within bounds, shown without secrets and control codes."""
 
 import json
 import os
@@ -16,7 +16,7 @@ SECRET_KEYS = re.compile(
     r"[?&](x-amz-|x-goog-|signature|sig=|token|access_token|awsaccesskeyid|key=|password)",
     re.IGNORECASE,
 )
-"""What a query holds that lets whoever has the URL in."""
+"""Parts of a query that let in whoever has the URL."""
 
 # one slash is enough: a URL that went through `Path` has lost the other
 _USER = re.compile(r"(:/{1,2})[^/\s?#@'\"]*@")
@@ -27,7 +27,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u20
 
 
 def parse_json(text: str | bytes) -> Any:
-    """`json.loads`, whose every failure is a `ValueError`: nesting beyond bounds is one, too.
+    """`json.loads`, whose every failure is a `ValueError`, nesting beyond bounds included.
 
     Raises:
         ValueError: the text is not JSON, or not UTF-8.
@@ -39,7 +39,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def has_control(text: str) -> bool:
-    """Whether text that names something has a control character, a line break or no UTF-8 form."""
+    """Whether a name has a control character or a line break, or cannot be written as UTF-8."""
     return not text.isprintable() and any(
         unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text
     )
@@ -66,7 +66,7 @@ def check_size(where: str, size: int) -> None:
     if size > MAX_TEXT_FILE_BYTES:
         raise SpeechkdError(
             f"{where} has {size:,} bytes; text files are read up to {MAX_TEXT_FILE_BYTES:,}. "
-            "Split it, or look whether it is what it should be."
+            "Split it, or check that it is the file that is meant."
         )
 
 
@@ -79,11 +79,11 @@ def holds_secret(location: str) -> bool:
 
 
 def shown(text: str) -> str:
-    """Text as it may stand on a terminal, in a log or in a record.
+    """Text that may stand on a terminal, in a log or in a record.
 
-    Without what makes a terminal act or turns the direction of writing (tabs and line breaks
-    stay), and without secrets: user and query of URLs, and the values of those environment
-    variables whose names speak of secrets.
+    Codes that make a terminal act or turn the direction of writing are replaced; tabs and line
+    breaks stay. Secrets are replaced as well: the user and the query of URLs, and the values of
+    environment variables whose names speak of secrets.
     """
     text = _CONTROL.sub("\ufffd", text)
     for name, value in os.environ.items():
@@ -102,5 +102,5 @@ def is_unicode(text: str) -> bool:
 
 
 def file_part(text: str) -> str:
-    """Text of any origin as part of a file name, in the folder that is meant and no other."""
+    """Text of any origin as part of a file name, which leads into no other folder."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[-60:] or "x"

@@ -1,4 +1,4 @@
-"""Work spread over processes, results in order, and a worker that dies costs one item at most."""
+"""Work spread over processes: results come in order, and a dead worker costs one item at most."""
 
 import multiprocessing
 import os
@@ -14,8 +14,8 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-ITEMS_A_TASK = 8
-TASKS_AHEAD = 3  # a worker, so that none waits while a slow item holds the order up
+ITEMS_PER_TASK = 8
+TASKS_AHEAD = 3  # per worker, so that none waits while a slow item delays the order
 
 
 def cores() -> int:
@@ -24,13 +24,16 @@ def cores() -> int:
 
 
 def ahead(call: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
-    """`call` of each item, in order, as many computed ahead as there are threads: for waiting."""
-    left = iter(items)
+    """Apply `call` to each item, in order, with up to `threads` calls in flight.
+
+    For work that mostly waits, such as reading from an object store.
+    """
+    stream = iter(items)
     with ThreadPoolExecutor(threads) as pool:
-        waiting = deque(pool.submit(call, item) for item in islice(left, threads))
+        waiting = deque(pool.submit(call, item) for item in islice(stream, threads))
         while waiting:
             result = waiting.popleft().result()
-            waiting.extend(pool.submit(call, item) for item in islice(left, 1))
+            waiting.extend(pool.submit(call, item) for item in islice(stream, 1))
             yield result
 
 
@@ -43,15 +46,15 @@ def in_order(
 ) -> Iterator[Result]:
     """Yield `function(item)` for each item, in order, computed by `jobs` processes.
 
-    Memory is bounded: items are taken only a little ahead of what has been yielded. Workers
-    end with this process, even where it is killed.
+    Memory is bounded, because items are taken only a little ahead of what has been yielded.
+    Workers end with this process, even if it is killed.
 
     Args:
         function: importable by name; what it raises is raised here.
         items: taken lazily; each is sent to a worker.
-        jobs: number of processes; 1 computes here, without any.
-        died: the result of an item that ends its worker (a crash in a decoder, out of memory),
-            tried twice, the second time alone.
+        jobs: number of processes; 1 computes in this process.
+        died: gives the result for an item that ends its worker twice, the second time alone
+            (a crash in a decoder, out of memory).
     """
     if jobs == 1:
         yield from map(function, items)
@@ -62,7 +65,7 @@ def in_order(
     try:
         while True:
             while len(waiting) < jobs * TASKS_AHEAD and (
-                task := list(islice(stream, ITEMS_A_TASK))
+                task := list(islice(stream, ITEMS_PER_TASK))
             ):
                 waiting.append((task, _submit(pool, function, task)))
             if not waiting:
@@ -111,9 +114,9 @@ def _alone(
 
 
 def begin_worker() -> None:
-    """Called first in a process of work: it leaves Ctrl-C to its parent and ends with it.
+    """Called first in a worker process: it leaves Ctrl-C to its parent, and ends with it.
 
-    Without this a worker outlives a parent that was killed: its own parent may be the fork
+    Without this a worker outlives a parent that was killed. Its own parent may be the fork
     server, which lives on with it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.foundation.settings import Settings, digest, setting
+from pipeline.foundation.settings import Settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +72,3 @@ def test_what_cannot_be_is_refused_by_name(values, message):
 def test_assumed_lists_only_defaults_that_the_paper_does_not_state():
     assert Baking(recipe=Path("r")).assumed() == {"rack": "low"}
     assert Baking(recipe=Path("r"), rack="high").assumed() == {}
-
-
-def test_digest_depends_on_content_not_on_order():
-    assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1})
-    assert digest({"a": 1}) != digest({"a": 2})

@@ -9,7 +9,6 @@ def test_constants_are_those_of_hugging_faces_front_end():
     assert extractor.sampling_rate == units.SAMPLE_RATE_HZ
     assert extractor.n_fft == units.N_FFT
     assert extractor.hop_length == units.HOP_LENGTH
-    assert extractor.feature_size == units.N_MELS
     assert extractor.n_samples == units.WINDOW_SAMPLES
     assert extractor.nb_max_frames == units.WINDOW_MEL_FRAMES
     assert WhisperConfig().max_source_positions == units.WINDOW_ENCODER_FRAMES
@@ -20,11 +19,3 @@ def test_exact_division_refuses_a_remainder():
     assert units.exact_div(12, 4) == 3
     with pytest.raises(ValueError, match="13 is not a multiple of 4"):
         units.exact_div(13, 4)
-
-
-@pytest.mark.parametrize(
-    ("samples", "frames"),
-    [(0, 1), (1, 1), (320, 1), (321, 2), (240_000, 750), (480_000, 1500), (999_999, 1500)],
-)
-def test_frames_that_hold_audio(samples, frames):
-    assert units.encoder_frames_with_audio(samples) == frames
