@@ -32,7 +32,7 @@ from pipeline.foundation.atomic import write_json
 from pipeline.foundation.progress import say
 from pipeline.foundation.provenance import git_commit
 from pipeline.models.encoders import load_pretrained
-from pipeline.tasks.planted.answers import probed, right_by_word, teacher_vectors
+from pipeline.tasks.planted.answers import probe_by_word, right_by_word, teacher_vectors
 from pipeline.tasks.planted.corpus import plant
 from pipeline.tasks.planted.folder import SPLITS, write_corpus
 from stages import distill, extract_teacher, finetune_table, shard
@@ -64,11 +64,11 @@ def make_corpus(name: str, out: Path) -> None:
         {
             "corpus": name,
             "commit": git_commit(),
-            "voice": probed(voice_C4, rows, SPLITS),
-            "teacher": probed(clip_CE, rows, SPLITS),
-            "teacher, a word": probed(clip_CE, rows, SPLITS, judged_CD=mean_CE),
-            "mean square": probed(size_C1, rows, SPLITS),
-            "mean square, a word": probed(size_C1, rows, SPLITS, judged_CD=mean_size_C1),
+            "voice": probe_by_word(voice_C4, rows, SPLITS),
+            "teacher": probe_by_word(clip_CE, rows, SPLITS),
+            "teacher, a word": probe_by_word(clip_CE, rows, SPLITS, test_CD=mean_CE),
+            "mean square": probe_by_word(size_C1, rows, SPLITS),
+            "mean square, a word": probe_by_word(size_C1, rows, SPLITS, test_CD=mean_size_C1),
         },
     )
 
@@ -130,7 +130,7 @@ def train(job: Job, out: Path) -> None:
         "corpus": job.corpus, "seed": job.seed,
         "settings": settings, "commit": git_commit(),
         "losses": {n: v for n, v in last.items() if n.startswith("loss") and math.isfinite(v)},
-        "probe": probed(hidden_states(folder, rows), rows, SPLITS),
+        "probe": probe_by_word(hidden_states(folder, rows), rows, SPLITS),
         "fine_tuned": fine_tuned(folder, judged, job.seed, folder),
         "seconds": round(time.monotonic() - started, 1),
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The whole pipeline on a small spoken corpus that it makes itself, from recordings to a table."""
+"""The whole pipeline on a small spoken corpus of its own, from recordings to a table."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -44,7 +44,7 @@ ROWS = {
 class DemoSettings(Settings):
     """How large the demo is."""
 
-    out: Path = setting(Path("demo-out"), help="Folder for everything it makes; kept.")
+    out: Path = setting(Path("demo-out"), help="Folder for everything that the demo makes.")
     words: int = setting(
         40, help="Invented words, an even number; half get each affect.", minimum=8, maximum=400
     )
@@ -54,7 +54,7 @@ class DemoSettings(Settings):
     seed: int = setting(0, help="Seed of words, voices, students and fine-tuning.", minimum=0)
 
     def check(self) -> None:
-        """Refuse what cannot be halved."""
+        """Check that the words can be halved."""
         if self.words % 2:
             raise SpeechkdError(f"--words is {self.words}; it must be even: half get each affect.")
 
@@ -62,13 +62,13 @@ class DemoSettings(Settings):
 def run(settings: DemoSettings) -> None:
     """Run the whole pipeline on a spoken corpus made on the spot, without network or GPU.
 
-    Invented words get a hidden affect that only the voice tells: texts say nothing about it.
+    Invented words get a hidden affect that only the voice tells; their texts say nothing about it.
     Three students read the transcripts: one is taught with Whisper's vectors of the speech, one
-    with those of other clips, one by nobody. All are then fine-tuned to tell the affect from text
-    alone, and tested on words whose affect no label ever gave. What the taught student knows about
-    them it has from the audio.
+    with those of other clips, one without a teacher. All are then fine-tuned to tell the affect
+    from text alone, and tested on words whose affect no label named. What the taught student knows
+    about these words comes from the audio.
 
-    Takes about 5 minutes on 2 cores. Interrupted, the same command carries on.
+    Takes about 5 minutes on 2 cores. After an interruption the same command carries on.
 
     Example: speechkd demo --out demo-out
     """
@@ -78,6 +78,7 @@ def run(settings: DemoSettings) -> None:
     from pipeline.foundation.progress import duration, say
     from pipeline.tasks.planted.answers import picture
     from pipeline.tasks.planted.corpus import CARRIERS, plant
+    from pipeline.tasks.planted.folder import AFFECTS
 
     started = time.monotonic()
     out = settings.out
@@ -85,26 +86,26 @@ def run(settings: DemoSettings) -> None:
     _announce(
         "Does a student that reads text alone learn what Whisper hears?",
         "Invented words are spoken in a bright or in a flat voice, all in the same sentences. "
-        "Neither spelling nor sentence tells which, so from text alone it can only be guessed. "
-        f"What the stages say goes to {out / LOG}.",
+        "Neither spelling nor sentence tells which, so text alone allows no more than a guess. "
+        f"What the stages print goes to {out / LOG}.",
     )
     utterances = plant(settings.words, CARRIERS[: settings.sentences], settings.seed)
     try:
         labels = _hear(settings, utterances)
         with _one_thread():
             _teach(settings)
-            rows = _judge(settings, labels)
+            rows = _compare(settings, labels)
     except SystemExit:
         say("interrupted; the same command carries on from what is finished")
         raise
-    affects = {u.word: "bright" if u.affect > 0 else "flat" for u in utterances}
+    affects = {u.word: AFFECTS[u.affect] for u in utterances}
     write_bytes(out / "demo.png", picture({ROWS[k]: right for k, right in rows.items()}, affects))
-    _tell(rows, settings)
+    _print_results(rows, settings)
     say(f"\nTook {duration(time.monotonic() - started)}.")
 
 
 def _hear(settings: DemoSettings, utterances: "list[Utterance]") -> Path:
-    """Speak the corpus, cut it into tars, let Whisper hear it; the table of labels."""
+    """Speak the corpus, cut it into tars, let Whisper hear it; returns the table of labels."""
     from pipeline.tasks.planted.folder import write_corpus
     from stages import extract_teacher, shard
 
@@ -112,7 +113,7 @@ def _hear(settings: DemoSettings, utterances: "list[Utterance]") -> Path:
     _announce(
         "1/6 Speak.",
         f"{settings.words} invented words in {settings.sentences} sentences each, by ten voices of "
-        "eSpeak NG. The affect moves pitch, rate, range and loudness, with so much chance in them "
+        "eSpeak NG. The affect moves pitch, rate, range and loudness, with so much chance in each "
         "that one clip alone may mislead.",
     )
     table, labels = write_corpus(utterances, out, settings.seed)
@@ -122,17 +123,17 @@ def _hear(settings: DemoSettings, utterances: "list[Utterance]") -> Path:
         "Recordings and transcripts become tars of clips, which any cluster reads well.",
         f"speechkd shard {table} --out {out}/shards",
     )
-    with _kept_in(out / LOG):
+    with _output_to(out / LOG):
         shard.run(shard.ShardSettings(source=table, out=out / "shards"))
 
     _announce(
         "3/6 Listen.",
-        "Whisper (tiny.en) hears each clip once and leaves one vector. Nothing after this needs "
+        "Whisper (tiny.en) hears each clip once and leaves one vector. No later step needs "
         "audio or Whisper.",
         f"speechkd extract-teacher {out}/shards/manifest.jsonl --cache {out}/cache "
         f"--teacher {TEACHER} --pooling length",
     )
-    with _kept_in(out / LOG):
+    with _output_to(out / LOG):
         extract_teacher.run(
             extract_teacher.ExtractSettings(
                 manifest=str(out / "shards" / "manifest.jsonl"),
@@ -151,13 +152,13 @@ def _teach(settings: DemoSettings) -> None:
     out = settings.out
     _announce(
         "4/6 Distil.",
-        "Three small students learn to fill gaps in the transcripts. One does nothing else; one is "
-        "also pulled towards Whisper's vectors; one towards vectors of other clips, a control: "
-        "what it gains, the speech did not give.",
+        "Three small students learn to fill gaps in the transcripts. One does nothing else. One is "
+        "also pulled towards Whisper's vectors. One is pulled towards vectors of other clips: a "
+        "control, because whatever it gains did not come from the speech.",
     )
     for name, form in STUDENTS.items():
         _show(f"speechkd distill {out}/cache --out {out}/runs/{name} {_flags(form | TRAINING)}")
-        with _kept_in(out / LOG):
+        with _output_to(out / LOG):
             distill.run(
                 distill.DistillSettings(
                     cache=out / "cache",
@@ -168,26 +169,26 @@ def _teach(settings: DemoSettings) -> None:
             )
 
 
-def _judge(settings: DemoSettings, labels: Path) -> dict[str, dict[str, float]]:
-    """Fine-tune the students, probe the teacher; the share of right answers of each test word."""
+def _compare(settings: DemoSettings, labels: Path) -> dict[str, dict[str, float]]:
+    """Fine-tune the students, probe the teacher; returns right answers per row and test word."""
     import csv
 
     from pipeline.cache.store import TeacherCache
-    from pipeline.tasks.planted.answers import probed, right_by_word, teacher_vectors
+    from pipeline.tasks.planted.answers import probe_by_word, right_by_word, teacher_vectors
     from pipeline.tasks.planted.folder import SPLITS
     from stages import finetune_table
 
     out = settings.out
     _announce(
         "5/6 Fine-tune.",
-        "Each student is shown the affect of half of the words, in text, and asked for that of the "
-        "others. Three times each, with other seeds.",
+        "Each student sees the affect of half of the words, in text, and is asked for that of the "
+        "others, three times with different seeds.",
         f"speechkd finetune table {labels} --label-column affect --id-column key "
         f"--group-column word --split-column {SPLITS[0]} --seeds 0-2 --out {out}/results "
         f"{_flags(FINE_TUNING)} "
         + " ".join(f"--checkpoint {out}/runs/{name}" for name in STUDENTS),
     )
-    with _kept_in(out / LOG):
+    with _output_to(out / LOG):
         finetune_table.run(
             finetune_table.TableSettings(
                 data=labels,
@@ -211,12 +212,12 @@ def _judge(settings: DemoSettings, labels: Path) -> dict[str, dict[str, float]]:
     with labels.open(encoding="utf-8", newline="") as file:
         clips = list(csv.DictReader(file))
     clip_vectors, word_means = teacher_vectors(TeacherCache.open(str(out / "cache")), clips)
-    rows["ceiling"] = probed(clip_vectors, clips, SPLITS[:1], judged_CD=word_means)
+    rows["ceiling"] = probe_by_word(clip_vectors, clips, SPLITS[:1], test_CD=word_means)
     return rows
 
 
-def _tell(rows: dict[str, dict[str, float]], settings: DemoSettings) -> None:
-    """Print the table, where everything is, and what to run next."""
+def _print_results(rows: dict[str, dict[str, float]], settings: DemoSettings) -> None:
+    """Print the table, the places of all files, and what to run next."""
     from rich.console import Console
     from rich.table import Table
 
@@ -235,12 +236,12 @@ def _tell(rows: dict[str, dict[str, float]], settings: DemoSettings) -> None:
     Console(highlight=False).print(table)
     out = settings.out
     tested = len(rows["taught"])
-    few = " With so few words this says nothing; take 40." if tested < ENOUGH_WORDS else ""
+    few = " With so few words this says nothing; use 40." if tested < ENOUGH_WORDS else ""
     print(
         f"""
 Guessing gives 50 %. The interval is over the {tested} test words.{few}
 
-  {out}/demo.png            the same as a picture, a dot a word
+  {out}/demo.png            the same as a picture, one dot per word
   {out}/recordings          what was spoken: listen to it
   {out}/cache               Whisper's vectors          speechkd cache info {out}/cache
   {out}/runs/taught         the student, and how it was trained (README.md)
@@ -265,7 +266,7 @@ def _announce(step: str, why: str, command: str = "") -> None:
 
 
 def _show(command: str) -> None:
-    """The same as a user would type it."""
+    """Show a command as a user would type it."""
     from pipeline.foundation.progress import say
 
     say(f"    $ {command}")
@@ -277,7 +278,7 @@ def _flags(values: dict[str, Any]) -> str:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Students so small gain little from more, and lose much where the cores are busy."""
+    """Use one thread: students so small gain little from more, and lose much on busy cores."""
     import torch
 
     threads = torch.get_num_threads()
@@ -289,8 +290,8 @@ def _one_thread() -> Iterator[None]:
 
 
 @contextmanager
-def _kept_in(log: Path) -> Iterator[None]:
-    """What a stage says goes to a file; its meters stay on the screen."""
+def _output_to(log: Path) -> Iterator[None]:
+    """Send what a stage prints to a file; its meters stay on the screen."""
     from pipeline.foundation.progress import details_to
 
     with details_to(log) as file, redirect_stdout(file):

@@ -1,8 +1,8 @@
-"""Minimal pairs judged by pseudo-log-likelihood: which of two sentences a masked LM finds likelier.
+"""Minimal pairs: which of two sentences a masked LM finds likelier, by pseudo-log-likelihood.
 
 Each token is masked once, alone, and the log-probabilities of the true tokens are added up
-(Salazar et al. 2020). Logits are taken in float32 and a tie counts one half: in bfloat16 ties are
-many, and counting them as right flatters a model.
+(Salazar et al. 2020). Logits are float32, and a tie counts one half: in bfloat16 there are many
+ties, and to count them as right flatters a model.
 
 Shapes: N tokens in all, K masked positions, V vocabulary.
 """
@@ -27,7 +27,7 @@ TOKENS_PER_BATCH = 8192
 
 @dataclass(frozen=True)
 class Pair:
-    """Two sentences of which one is grammatical.
+    """Two sentences, one of them grammatical.
 
     Attributes:
         paradigm: the kind of contrast (BLiMP's UID).
@@ -47,11 +47,11 @@ class Scores:
     """Accuracies over pairs.
 
     Attributes:
-        paradigms: share of right pairs for each paradigm, a tie counting one half.
+        paradigms: share of right pairs per paradigm; a tie counts one half.
         categories: mean over the paradigms of each category.
-        mean: mean over paradigms.
+        mean: mean over all paradigms.
         ties: pairs whose sentences are equally likely.
-        pairs: pairs judged.
+        pairs: how many pairs were compared.
     """
 
     paradigms: dict[str, float]
@@ -62,12 +62,12 @@ class Scores:
 
 
 def read_pairs(folder: Path, limit: int = 0) -> list[Pair]:
-    """Read BLiMP: a folder with one file of JSON lines a paradigm, at any depth.
+    """Read BLiMP: a folder with one file of JSON lines per paradigm, at any depth.
 
     Args:
-        folder: the folder; each line has `sentence_good`, `sentence_bad` and, if it is BLiMP's
-            own, `UID` and `linguistics_term` (else the file's name stands for both).
-        limit: pairs to take of each file; 0 for all.
+        folder: the folder. Each line has `sentence_good` and `sentence_bad`; BLiMP's own lines also
+            have `UID` and `linguistics_term`, for which the file's name stands where they lack.
+        limit: how many pairs to read from each file; 0 for all.
 
     Raises:
         SpeechkdError: there is no such file, or a line is not a pair.
@@ -110,10 +110,10 @@ def log_likelihoods(
         student: a masked-LM encoder, on the device to run on.
         tokenizer: its tokenizer; the special tokens that it adds are never masked.
         texts: the texts.
-        advance: told how many texts are done, for progress.
+        advance: called with the number of texts that each batch finishes, for progress.
 
     Raises:
-        SpeechkdError: a text gives no token, or more than the encoder can read.
+        SpeechkdError: a text has no token, or more than the encoder can read.
     """
     student.eval()
     device = next(student.parameters()).device
@@ -125,8 +125,8 @@ def log_likelihoods(
     for text, row, place in zip(texts, rows, places, strict=True):
         if not len(place) or len(row) > longest:
             raise SpeechkdError(
-                f"{text[:80]!r} gives {len(row)} tokens; it must be 1 to {longest} with the "
-                "tokenizer's own."
+                f"{text[:80]!r} has {len(row)} tokens, the tokenizer's special ones included; it "
+                f"must be 1 to {longest}, at least one of them not special."
             )
     sums = np.zeros(len(texts), np.float64)
     tokens = [len(row) * len(place) for row, place in zip(rows, places, strict=True)]
@@ -141,14 +141,14 @@ def log_likelihoods(
         packed = pack(torch.from_numpy(ids_N).to(device), torch.from_numpy(lengths).to(device))
         hidden_KD = student(packed)[torch.from_numpy(masked_K).to(device)]
         logits_KV = student.masked_lm_logits(hidden_KD).float()
-        found_K = logits_KV.log_softmax(1).gather(1, truth_K[:, None])[:, 0]
+        true_K = logits_KV.log_softmax(1).gather(1, truth_K[:, None])[:, 0]
         owner_K = np.repeat(batch, [len(places[i]) for i in batch])
-        np.add.at(sums, owner_K, found_K.double().cpu().numpy())
+        np.add.at(sums, owner_K, true_K.double().cpu().numpy())
         advance(len(batch))
     return [float(total) for total in sums]
 
 
-def judge_pairs(pairs: Sequence[Pair], good: Sequence[float], bad: Sequence[float]) -> Scores:
+def compare_pairs(pairs: Sequence[Pair], good: Sequence[float], bad: Sequence[float]) -> Scores:
     """Accuracies from the likelihoods of the good and the bad sentence of each pair.
 
     Raises:

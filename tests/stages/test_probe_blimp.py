@@ -41,7 +41,7 @@ def test_an_encoder_that_is_no_masked_lm_is_told(here):
         run(BlimpSettings(data=here / "blimp", checkpoint=[str(here / "a")]))
 
 
-def test_an_encoder_without_a_head_is_not_judged_by_a_random_one(here):
+def test_an_encoder_without_a_head_is_not_given_a_random_one(here):
     """Found by a user: MiniLM, which has no head, got 53 % and then 41 % from the same command."""
     AutoModel.from_pretrained(here / "a").save_pretrained(here / "a")
     with pytest.raises(SpeechkdError, match="no MaskedLM head"):
@@ -58,6 +58,6 @@ def test_encoders_of_one_name_are_refused_and_results_name_their_encoder(here):
 
 
 @pytest.mark.parametrize("out", ["blimp", "not/there.json"])
-def test_where_no_result_can_be_written_nothing_is_judged(here, out):
-    with pytest.raises(SpeechkdError, match="name a file in a folder that is there"):
+def test_where_no_result_can_be_written_nothing_is_compared(here, out):
+    with pytest.raises(SpeechkdError, match="name a file in a folder that exists"):
         run(BlimpSettings(data=here / "blimp", checkpoint=[str(here / "a")], out=here / out))

@@ -1,1 +1,1 @@
-"""The planted-affect corpus: made speech whose hidden affect only the voice tells."""
+"""The planted-affect corpus: synthetic speech whose hidden affect only the voice tells."""

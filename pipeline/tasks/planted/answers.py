@@ -1,4 +1,4 @@
-"""What students of a planted corpus know: right answers a word, their intervals, and a picture."""
+"""What students of a planted corpus know: right answers per word, their intervals, a picture."""
 
 import csv
 import io
@@ -11,11 +11,12 @@ import numpy as np
 
 from pipeline.cache.store import TeacherCache, vectors_by_key
 from pipeline.foundation.arrays import Array
-from pipeline.tasks.planted.linear_probe import probe
 
 DRAWS = 4_000
 LEVEL = 0.95
 CHANCE = 0.5
+INVERSE_PENALTY = 0.1
+"""scikit-learn's C of the probe's logistic regression; fixed, so nothing is tuned on a test."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Share:
 
 
 def right_by_word(predictions: Iterable[Path]) -> dict[str, float]:
-    """Share of right answers of each test word, from predictions files of `finetune table`."""
+    """Share of right answers per test word, from prediction files of `finetune table`."""
     right: dict[str, list[bool]] = defaultdict(list)
     for path in predictions:
         with path.open(encoding="utf-8", newline="") as file:
@@ -41,34 +42,52 @@ def right_by_word(predictions: Iterable[Path]) -> dict[str, float]:
     return {word: float(np.mean(answers)) for word, answers in sorted(right.items())}
 
 
-def probed(
+def probe_by_word(
     features_CD: Array,
     clips: Sequence[Mapping[str, str]],
     splits: Sequence[str],
     *,
-    judged_CD: Array | None = None,
+    test_CD: Array | None = None,
 ) -> dict[str, float]:
-    """Share of right answers of each test word by linear probes of affect.
+    """Share of right answers per test word, of linear probes for affect.
 
     Args:
-        features_CD: vectors of the clips; those of train words are learnt from.
+        features_CD: vectors of the clips; a probe learns from those of train words.
         clips: rows of `labels.csv`.
-        splits: its columns to go by, one after the other.
-        judged_CD: what is judged instead of a clip's own vector.
+        splits: its columns that say which words train; one probe per column.
+        test_CD: vectors to predict the affect of, if not the clips' own.
     """
-    judged_CD = features_CD if judged_CD is None else judged_CD
+    test_CD = features_CD if test_CD is None else test_CD
     affect_C = np.array([clip["affect"] for clip in clips])
     right: dict[str, list[bool]] = defaultdict(list)
     for split in splits:
         train_C = np.array([clip[split] == "train" for clip in clips])
-        found = probe(features_CD[train_C], affect_C[train_C].tolist(), judged_CD[~train_C])
-        for i, answer in zip(np.flatnonzero(~train_C).tolist(), found, strict=True):
+        answers = linear_probe(features_CD[train_C], affect_C[train_C].tolist(), test_CD[~train_C])
+        for i, answer in zip(np.flatnonzero(~train_C).tolist(), answers, strict=True):
             right[clips[i]["word"]].append(bool(answer == affect_C[i]))
     return {word: float(np.mean(answers)) for word, answers in sorted(right.items())}
 
 
+def linear_probe(train_CD: Array, labels_C: Sequence[str], test_CD: Array) -> Array:
+    """Labels of test vectors, by a logistic regression on standardised train vectors.
+
+    Args:
+        train_CD: vectors to learn from.
+        labels_C: their labels.
+        test_CD: vectors to label, standardised by the train vectors' statistics.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=INVERSE_PENALTY, max_iter=2000))
+    model.fit(np.asarray(train_CD, np.float64), list(labels_C))
+    labels: Array = model.predict(np.asarray(test_CD, np.float64))
+    return labels
+
+
 def teacher_vectors(cache: TeacherCache, clips: Sequence[Mapping[str, str]]) -> tuple[Array, Array]:
-    """The cached vector of each clip, and the mean over all clips of its word, `[C, E]` both."""
+    """Each clip's cached vector, and the mean over all clips of its word, both `[C, E]`."""
     clip_CE = vectors_by_key(cache, [clip["key"] for clip in clips])[1].astype(np.float64)
     word_C = np.array([clip["word"] for clip in clips])
     mean_CE = np.stack([clip_CE[word_C == word].mean(0) for word in word_C])
@@ -78,34 +97,30 @@ def teacher_vectors(cache: TeacherCache, clips: Sequence[Mapping[str, str]]) -> 
 def share(corpora: Sequence[Sequence[Mapping[str, float]]]) -> Share:
     """Mean share over corpora, seeds and words, with a hierarchical bootstrap interval.
 
-    Corpora are drawn with replacement, in each its seeds and, the same for all of its seeds, its
-    words; percentile interval of the means (Efron & Tibshirani 1993).
+    Corpora are drawn with replacement. Within a corpus its seeds are drawn, and its words, which
+    are the same for all of its seeds. The interval is the percentile interval of the means (Efron &
+    Tibshirani 1993).
 
     Args:
-        corpora: of each corpus, of each seed, the share of right answers of each word; a corpus
-            has the same words for all seeds.
+        corpora: per corpus, per seed, the share of right answers per word; a corpus has the same
+            words for all seeds.
     """
-    return _summary(_drawn(corpora), corpora)
+    return Share(_mean(corpora), *_interval(_bootstrap_means(corpora)))
 
 
 def gain(
     first: Sequence[Sequence[Mapping[str, float]]], second: Sequence[Sequence[Mapping[str, float]]]
 ) -> Share:
-    """Mean of `first` less `second`, judged on the same words of the same corpora.
+    """Mean of `first` less that of `second`, on the same words of the same corpora.
 
-    Corpora and words are drawn once for both, seeds for each.
+    Corpora and words are drawn once for both, seeds for each on its own.
     """
-    drawn = _drawn(first) - _drawn(second, seeds_from=1)
-    mean = _mean(first) - _mean(second)
-    return Share(mean, *_ends(drawn))
+    means_R = _bootstrap_means(first) - _bootstrap_means(second, seeds_from=1)
+    return Share(_mean(first) - _mean(second), *_interval(means_R))
 
 
-def _summary(drawn_R: Array, corpora: Sequence[Sequence[Mapping[str, float]]]) -> Share:
-    return Share(_mean(corpora), *_ends(drawn_R))
-
-
-def _ends(drawn_R: Array) -> tuple[float, float]:
-    low, high = np.quantile(drawn_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+def _interval(means_R: Array) -> tuple[float, float]:
+    low, high = np.quantile(means_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 
@@ -113,30 +128,33 @@ def _mean(corpora: Sequence[Sequence[Mapping[str, float]]]) -> float:
     return float(np.mean([np.mean([list(seed.values()) for seed in one]) for one in corpora]))
 
 
-def _drawn(corpora: Sequence[Sequence[Mapping[str, float]]], seeds_from: int = 0) -> Array:
-    """Means `[R]` of the drawn corpora, seeds and words."""
+def _bootstrap_means(
+    corpora: Sequence[Sequence[Mapping[str, float]]], seeds_from: int = 0
+) -> Array:
+    """Means `[R]` over resampled corpora, seeds and words."""
     words = np.random.default_rng(0)
     seeds = np.random.default_rng([1, seeds_from])
-    means_CR = np.stack([_of_corpus(one, words, seeds) for one in corpora])
+    means_CR = np.stack([_corpus_means(one, words, seeds) for one in corpora])
     count = len(corpora)
-    picked_RC = words.multinomial(count, np.full(count, 1 / count), DRAWS) / count
-    drawn_R: Array = np.einsum("rc,cr->r", picked_RC, means_CR)
-    return drawn_R
+    weights_RC = words.multinomial(count, np.full(count, 1 / count), DRAWS) / count
+    means_R: Array = np.einsum("rc,cr->r", weights_RC, means_CR)
+    return means_R
 
 
-def _of_corpus(
-    of_seeds: Sequence[Mapping[str, float]], words: np.random.Generator, seeds: np.random.Generator
+def _corpus_means(
+    by_seed: Sequence[Mapping[str, float]], words: np.random.Generator, seeds: np.random.Generator
 ) -> Array:
-    right_SW = np.array([[one[word] for word in sorted(one)] for one in of_seeds])
+    """Means `[R]` over resampled seeds and words of one corpus."""
+    right_SW = np.array([[one[word] for word in sorted(one)] for one in by_seed])
     s, w = right_SW.shape
-    words_RW = words.multinomial(w, np.full(w, 1 / w), DRAWS) / w
-    seeds_RS = seeds.multinomial(s, np.full(s, 1 / s), DRAWS) / s
-    drawn_R: Array = np.einsum("rs,sw,rw->r", seeds_RS, right_SW, words_RW)
-    return drawn_R
+    weights_RW = words.multinomial(w, np.full(w, 1 / w), DRAWS) / w
+    weights_RS = seeds.multinomial(s, np.full(s, 1 / s), DRAWS) / s
+    means_R: Array = np.einsum("rs,sw,rw->r", weights_RS, right_SW, weights_RW)
+    return means_R
 
 
 def picture(rows: Mapping[str, Mapping[str, float]], affects: Mapping[str, str]) -> bytes:
-    """A dot a word and the mean of each row, as PNG: who tells a word's affect, and how surely.
+    """Draw who tells a word's affect, and how surely: one dot per word and each row's mean, as PNG.
 
     Args:
         rows: heading (two lines at most) → word → share of right answers.
@@ -171,7 +189,7 @@ def picture(rows: Mapping[str, Mapping[str, float]], affects: Mapping[str, str])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(-0.03, 1.03)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
-    axes.set_xlabel("right answers: a dot a word, black their mean with its 95 % interval")
+    axes.set_xlabel("right answers: one dot per word; black: their mean with its 95 % interval")
     for name, colour in colours.items():
         axes.scatter([], [], s=20, color=colour, label=f"spoken in the {name} voice")
     figure.legend(loc="outside upper right", ncols=2, fontsize=8, frameon=False)

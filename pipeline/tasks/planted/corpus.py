@@ -2,8 +2,8 @@
 
 Every word is spoken in the same carrier sentences, so a text alone says nothing about a word's
 affect. Pitch, range, rate and loudness do, with jitter so that the two affects overlap. A model
-that reads text and still knows the affect of a word it was never given labels for has learnt it
-from the audio.
+that reads text only, and still knows the affect of a word that no label named, has learnt it from
+the audio.
 """
 
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ ENDINGS = ("el", "en", "in", "ock", "om", "us")
 
 @dataclass(frozen=True)
 class Utterance:
-    """One sentence and how it is spoken; pitch, range and volume in eSpeak's own scales."""
+    """One sentence and how it is spoken; pitch, range and volume are on eSpeak's own scales."""
 
     key: str
     text: str
@@ -69,7 +69,7 @@ class Utterance:
 
 
 def invent_words(count: int, seed: int) -> list[str]:
-    """`count` different pronounceable words that are no English words."""
+    """Invent `count` different words that can be pronounced and are not English."""
     rng = np.random.default_rng([seed, 1])
     words: list[str] = []
     while len(words) < count:
@@ -90,14 +90,15 @@ def plant(
 ) -> list[Utterance]:
     """Draw a corpus: half of the words bright (+1), half of them flat (−1).
 
-    Their order is drawn, too, so that vectors that slip by a row are as wrong as any other clip's.
+    The order of the sentences is drawn, too, so that vectors that slip by one row are as wrong as
+    any other clip's.
 
     Args:
-        words: how many words; even.
-        carriers: the sentences that every word is spoken in, `{}` where it stands.
+        words: how many words; an even number.
+        carriers: the sentences that every word is spoken in, with `{}` in its place.
         seed: decides words, affects, who says what, and jitter.
-        voices: who speaks.
-        strength: scales what affect does to the voice; the jitter stays.
+        voices: eSpeak's voices that speak.
+        strength: scales the effect of affect on the voice; the jitter stays.
     """
     rng = np.random.default_rng([seed, 2])
     affects = rng.permutation(np.repeat([1, -1], words // 2))

@@ -1,4 +1,4 @@
-"""A planted corpus on disk: recordings, their table, and the labels that fine-tuning is given."""
+"""A planted corpus on disk: recordings, their table, and the labels for fine-tuning."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ from pipeline.tasks.planted.speech import Synthesizer
 
 AFFECTS = {1: "bright", -1: "flat"}
 SPLITS = ("split_1", "split_2")
-"""Columns of `labels.csv`: half of the words train and the others test, and the other way round."""
+"""Columns of `labels.csv`: half of the words train and the others test; then the reverse."""
 
 
 def halves(utterances: Sequence[Utterance], seed: int) -> dict[str, int]:
@@ -31,13 +31,13 @@ def halves(utterances: Sequence[Utterance], seed: int) -> dict[str, int]:
 
 
 def write_corpus(utterances: Sequence[Utterance], folder: Path, seed: int) -> tuple[Path, Path]:
-    """Speak a corpus into `folder`; recordings that are there already stay.
+    """Speak a corpus into `folder`; recordings that it already holds stay.
 
     Args:
         utterances: from `pipeline.tasks.planted.corpus.plant`.
-        folder: gets `recordings/` with a WAV file each and `table.tsv`, which `speechkd shard`
-            takes, and `labels.csv`, which `speechkd finetune table` takes.
-        seed: decides which half of the words a word is in.
+        folder: gets `labels.csv`, which `speechkd finetune table` takes, and `recordings/` with one
+            WAV file per utterance and `table.tsv`, which `speechkd shard` takes.
+        seed: decides which half of the words each word is in.
 
     Returns:
         The table of recordings and the table of labels.
@@ -52,17 +52,17 @@ def write_corpus(utterances: Sequence[Utterance], folder: Path, seed: int) -> tu
     if labels.exists() and labels.read_text(encoding="utf-8") != content:
         raise SpeechkdError(
             f"{folder} holds a corpus of another size or seed; name a new folder with --out, or "
-            "give the settings that it was made with."
+            "give the settings that the corpus was made with."
         )
     write_text(labels, content)
     recordings = folder / "recordings"
     recordings.mkdir(exist_ok=True)
-    left = [u for u in utterances if not (recordings / f"{u.key}.wav").exists()]
-    if left:
+    unspoken = [u for u in utterances if not (recordings / f"{u.key}.wav").exists()]
+    if unspoken:
         synthesizer = Synthesizer()
-        done = len(utterances) - len(left)
+        done = len(utterances) - len(unspoken)
         with Meter("speaking", len(utterances), "sentences", done=done) as meter:
-            for u in left:
+            for u in unspoken:
                 wave_S = synthesizer.speak(
                     u.text,
                     voice=u.voice,
@@ -91,7 +91,7 @@ def _labels(utterances: Sequence[Utterance], half_of: dict[str, int]) -> str:
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow([*(f.name for f in fields(Utterance)), *SPLITS])
     for u in utterances:
-        described = {**asdict(u), "affect": AFFECTS[u.affect]}
-        splits = ["train" if half_of[u.word] == trained else "test" for trained in (0, 1)]
-        rows.writerow([*described.values(), *splits])
+        columns = {**asdict(u), "affect": AFFECTS[u.affect]}
+        splits = ["train" if half_of[u.word] == half else "test" for half in (0, 1)]
+        rows.writerow([*columns.values(), *splits])
     return text.getvalue()

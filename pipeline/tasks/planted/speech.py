@@ -1,7 +1,7 @@
-"""Spoken sentences from eSpeak NG, for the demo's corpus and for tests: no network, no GPU.
+"""Speak sentences with eSpeak NG, for the demo's corpus and for tests: no network, no GPU.
 
-The library comes with the pip package `espeakng-loader` (with its voices), or from the system.
-It is GPL software that is loaded at run time and never part of this project.
+The library comes with the pip package `espeakng-loader`, which has its voices, or from the system.
+It is GPL software, loaded at run time and never part of this project.
 """
 
 import ctypes
@@ -51,7 +51,7 @@ class Synthesizer:
     """Speaks sentences; equal arguments give equal samples, whatever was spoken in between.
 
     eSpeak NG keeps phases and random numbers between sentences, even through its own
-    termination, so the library is loaded afresh for each sentence (5 ms).
+    termination. So the library is loaded afresh for each sentence, which takes 5 ms.
 
     Raises:
         SpeechkdError: eSpeak NG is neither installed by pip nor on the system.
@@ -81,17 +81,18 @@ class Synthesizer:
 
         Args:
             text: what to say.
-            voice: an eSpeak NG voice, with a variant or not ("en-us", "en-us+f3"); see `VOICES`.
+            voice: an eSpeak NG voice such as "en-us", or with a variant "en-us+f3"; see `VOICES`.
             pitch: base pitch, 0 to 99.
             range: range of the pitch, 0 (monotone) to 99.
-            rate_wpm: words a minute, 80 to 450.
+            rate_wpm: words per minute, 80 to 450.
             volume: loudness, 0 to 200; above 100 may be clipped.
 
         Returns:
             16 kHz mono float32 `[samples]`.
 
         Raises:
-            SpeechkdError: an unknown voice, a value out of its bounds, or nothing to say.
+            SpeechkdError: the voice is unknown, a value is out of its bounds, or the text gives no
+                sound.
         """
         import numpy as np
 
@@ -103,7 +104,7 @@ class Synthesizer:
             if not low <= value <= high:
                 raise SpeechkdError(f"{name} is {value}; eSpeak NG takes {low} to {high}.")
         if "\0" in text:
-            raise SpeechkdError(f"{text!r} cannot be spoken: it has a NUL; remove it.")
+            raise SpeechkdError(f"{text!r} cannot be spoken: it has a NUL character; remove it.")
         with _one_at_a_time:
             wave, rate = self._synthesize(text.encode(), voice, values)
         if not wave.any():
@@ -134,7 +135,7 @@ class Synthesizer:
                 )
             _seed(library)
             library.espeak_SetSynthCallback(callback)
-            # a variant that is not there is passed over by the library without a word
+            # the library ignores a variant that does not exist, without a word
             unknown = not _has_variant(library, voice)
             if unknown or library.espeak_SetVoiceByName(voice.encode()) != 0:
                 raise SpeechkdError(
@@ -156,7 +157,7 @@ class Synthesizer:
 
 
 def _find() -> tuple[str, Path | None]:
-    """The library, and its data where that is not the system's."""
+    """The library, and its data folder if that is not the system's."""
     try:
         import espeakng_loader
     except ImportError:
@@ -171,7 +172,7 @@ def _find() -> tuple[str, Path | None]:
 
 
 def _has_variant(library: ctypes.CDLL, voice: str) -> bool:
-    """Whether the part of `voice` behind its plus sign names a file of the library's data."""
+    """Whether the part of `voice` after its plus sign names a file of the library's data."""
     _, plus, variant = voice.partition("+")
     data = ctypes.c_char_p()
     library.espeak_Info.restype = ctypes.c_char_p
@@ -181,7 +182,7 @@ def _has_variant(library: ctypes.CDLL, voice: str) -> bool:
 
 
 def _seed(library: ctypes.CDLL) -> None:
-    """Start the random numbers of breathy voices anew; 1.51 and before took the C library's."""
+    """Restart the random numbers of breathy voices; eSpeak NG up to 1.51 uses the C library's."""
     if hasattr(library, "espeak_ng_SetRandSeed"):
         library.espeak_ng_SetRandSeed(ctypes.c_long(1))
     else:

@@ -7,7 +7,7 @@ from transformers import AutoModelForMaskedLM
 
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.models.encoders import load_masked_lm
-from pipeline.tasks.minimal_pairs import Pair, judge_pairs, log_likelihoods, read_pairs
+from pipeline.tasks.minimal_pairs import Pair, compare_pairs, log_likelihoods, read_pairs
 from tests.helpers.encoders import save_encoder
 
 TEXTS = ["the cat sat on the mat", "a dog ran", "mat the on sat cat the", "cats", "the dog sat"]
@@ -44,7 +44,7 @@ def test_batches_do_not_matter(folder, monkeypatch):
 
 def test_a_tie_counts_one_half_and_paradigms_weigh_the_same():
     pairs = [Pair("a", "x", "g", "b")] * 3 + [Pair("b", "x", "g", "b"), Pair("c", "y", "g", "b")]
-    scores = judge_pairs(pairs, [-1.0, -1, -3, -1, -2], [-2.0, -1, -2, -1, -1])
+    scores = compare_pairs(pairs, [-1.0, -1, -3, -1, -2], [-2.0, -1, -2, -1, -1])
     assert scores.paradigms == {"a": 0.5, "b": 0.5, "c": 0.0}
     assert scores.categories == {"x": 0.5, "y": 0.0}
     assert scores.mean == pytest.approx(1 / 3)
@@ -53,13 +53,13 @@ def test_a_tie_counts_one_half_and_paradigms_weigh_the_same():
 
 def test_likelihoods_that_are_no_numbers_are_refused():
     with pytest.raises(SpeechkdError, match="is no number"):
-        judge_pairs([Pair("a", "x", "g", "b")], [float("nan")], [0.0])
+        compare_pairs([Pair("a", "x", "g", "b")], [float("nan")], [0.0])
 
 
 def test_texts_that_cannot_be_scored_are_told(folder):
     _, student, tokenizer = load_masked_lm(str(folder))
     for text in ("", "the cat " * 40):
-        with pytest.raises(SpeechkdError, match="it must be 1 to 64"):
+        with pytest.raises(SpeechkdError, match="must be 1 to 64"):
             log_likelihoods(student, tokenizer, [text])
 
 

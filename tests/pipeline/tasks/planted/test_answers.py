@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.tasks.planted.answers import gain, picture, right_by_word, share
-from pipeline.tasks.planted.linear_probe import probe
+from pipeline.tasks.planted.answers import gain, linear_probe, picture, right_by_word, share
 
 
 def drawn(rng, spread_of_corpora, spread_of_words, corpora=6, seeds=3, words=30):
@@ -53,7 +52,7 @@ def test_a_probe_knows_what_is_linear_and_nothing_of_noise():
     told = rng.normal(size=(600, 20)) + 1.0 * (labels == "bright")[:, None]
     noise = rng.normal(size=(600, 20))
     for vectors, low, high in ((told, 0.95, 1.0), (noise, 0.4, 0.6)):
-        found = probe(vectors[:300], labels[:300].tolist(), vectors[300:])
+        found = linear_probe(vectors[:300], labels[:300].tolist(), vectors[300:])
         assert low <= np.mean(found == labels[300:]) <= high
 
 
