@@ -54,7 +54,8 @@ def scheme_of(location: str) -> str:
     if holds_secret(location):
         raise SpeechkdError(
             f"{shown(location)}: a password or signature in a URL is refused, because it would "
-            "end in logs and records. Give it by the environment, as the storage's own library reads it."
+            "end in logs and records. Give it by the environment, as the storage's own library "
+            "reads it."
         )
     if location.startswith("pipe:") or "::" in location:
         raise SpeechkdError(
