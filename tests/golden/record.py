@@ -231,9 +231,10 @@ def _predictions(results: Path) -> dict[str, Any]:
 
 
 def _report(path: Path) -> list[str]:
-    """Its lines, without the time that a cell took."""
-    text = path.read_text(encoding="utf-8")
-    return re.sub(r"[\d.]+ s each", "… s each", text).splitlines()
+    """Its lines, without the time that a cell took, commit, libraries and machine."""
+    text = re.sub(r"[\d.]+ s each", "… s each", path.read_text(encoding="utf-8"))
+    here = r"^\| (commit|libraries|machine) \| .* \|$"
+    return re.sub(here, r"| \1 | … |", text, flags=re.MULTILINE).splitlines()
 
 
 def near_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
