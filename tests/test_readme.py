@@ -1,17 +1,23 @@
-"""The README's own commands, run as they stand there on a made-up corpus, with smaller settings."""
+"""The README's own commands, run as they stand there on a made-up corpus, with smaller settings.
+
+Installing needs a network, so of the commands that install only the names are checked.
+"""
 
 import csv
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 WORDS = ["we", "heard", "the", "rain", "last", "night", "and", "nobody", "slept", "well"]
 SMALLER = {
     "extract-teacher": ["--teacher", "offline:tiny.en"],
@@ -83,10 +89,31 @@ def test_the_commands_for_your_own_data_run_as_printed(tmp_path):
         assert done.returncode == 0, done.stderr
 
 
+def make(*words: str) -> str:
+    """What make would do, without doing it."""
+    command = ["make", "--always-make", "--dry-run", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+def test_the_commands_that_install_do_what_the_readme_says():
+    block = next(block for block in blocks("sh") if "activate" in block)
+    installing, activating, using = block.splitlines()
+    environment = activating.removeprefix(". ").removesuffix("/bin/activate")
+    output = make(*installing.removeprefix("make ").split())
+    assert f"-m venv {environment}" in output
+    assert f"{environment}/bin/pip install" in output
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert using.split()[0] in project["scripts"]
+    extras = set(re.findall(r"pip install '\.\[(\w+)\]'", README))
+    assert extras == {"demo", "cloud"}
+    assert extras <= set(project["optional-dependencies"])
+    for line in (line for block in blocks("sh") for line in block.splitlines()):
+        if line.startswith("make "):
+            make(*line.removeprefix("make ").split())
+
+
 def test_every_file_that_the_readme_names_is_there():
-    root = Path(__file__).parent.parent
-    named = re.findall(r"\]\(([\w/.-]+)\)", README) + re.findall(
-        r"`((?:stages|pipeline)/[\w/.]*)`", README
-    )
+    named = re.findall(r"`((?:stages|pipeline)/[\w/.]*)`", README)  # test_docs.py has the links
     assert len(named) > 10
-    assert [name for name in named if not (root / name).exists()] == []
+    assert [name for name in named if not (ROOT / name).exists()] == []
