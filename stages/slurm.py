@@ -1,12 +1,13 @@
-"""Hand the stages to Slurm as job arrays, and show from their results how they stand."""
+"""Hand the stages to Slurm as job arrays, and show how they stand by what they have left."""
 
+import shlex
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cluster.settings import (
-    ELEMENTS_EACH_PLACE,
+    TASKS_PER_PLACE,
     AllSettings,
     ArraySettings,
     GridSettings,
@@ -27,68 +28,62 @@ if TYPE_CHECKING:
     from pipeline.cluster.submission import Step
 
 TEMPLATES = Path(__file__).parent
+RULE = "# ---- from here on the same for every run ----\n"  # in each template, before its body
+FILE_WIDTH = 140
 FINETUNE: dict[str, type[FinetuneSettings]] = {"mosei": MoseiSettings, "table": TableSettings}
 
 
 def extract_teacher(settings: ShareSettings) -> None:
-    """Submit stage one as a job array: each element extracts its share of the shards.
+    """Submit stage one as a job array: each array task extracts its share of the shards.
 
     After -- come the words of `speechkd extract-teacher`. They are checked before anything is
-    submitted. Submitting it again at any later time does what is left.
+    submitted. The same command at any later time does what is left.
 
     Example: speechkd slurm extract-teacher --run RUN --at-once 4 -- shards/manifest.jsonl
     --cache RUN/cache
     """
-    from pipeline.cluster.submission import submit_chain
-
-    submit_chain(settings, [_extraction(settings, settings.words)])
+    _submit(settings, [_extract_step(settings, settings.words)])
 
 
 def distill(settings: GridSettings) -> None:
-    """Submit stage two as a job array: each element trains one student.
+    """Submit stage two as a job array: each array task trains one student.
 
     A student is an objective, a control and a seed; its folder is RUN/students/KD-CONTROL-seedN.
-    After -- come the other words of `speechkd distill`. With several GPUs or nodes an element
-    starts torchrun. Submitting it again at any later time does what is left.
+    After -- come the other words of `speechkd distill`. With several GPUs or nodes an array task
+    starts torchrun. The same command at any later time does what is left.
 
     Example: speechkd slurm distill --run RUN --kd none,crd --student-seeds 0-2 -- RUN/cache
     """
-    from pipeline.cluster.submission import submit_chain
-
-    step = _distillation(settings, settings.words)
+    step, cache = _distill_step(settings, settings.words)
     if not settings.after:
-        _check_cache(step.goal.cache)
-    submit_chain(settings, [step])
+        _check_cache(cache)
+    _submit(settings, [step])
 
 
 def finetune(settings: ShareSettings) -> None:
-    """Submit fine-tuning as a job array: each element takes its share of the cells.
+    """Submit fine-tuning as a job array: each array task computes its share of the cells.
 
-    After -- come the words of `speechkd finetune`. Submitting it again at any later time does what
-    is left.
+    After -- come the words of `speechkd finetune`. The same command at any later time does what is
+    left.
 
     Example: speechkd slurm finetune --run RUN -- mosei --data label.csv
     --checkpoint RUN/students/crd-real-seed0 --out RUN/results
     """
-    from pipeline.cluster.submission import submit_chain
-
-    submit_chain(settings, [_finetuning(settings, settings.words)])
+    _submit(settings, [_finetune_step(settings, settings.words)])
 
 
 def everything(settings: AllSettings) -> None:
     """Submit all stages as a chain, from tar shards to a report.
 
-    The words of each stage stand after a -- of their own, without what `all` sets itself: the
+    The words of each stage follow a -- of their own, without those that `all` sets itself: the
     cache is RUN/cache, students are in RUN/students, results in RUN/results, the report in
-    RUN/report, and every student is fine-tuned. A stage starts when all of the one before it
-    ended well; the last job checks the cache and writes the report.
+    RUN/report, and every student is fine-tuned. A stage starts when the whole stage before it has
+    ended well. The last job checks the cache and writes the report.
 
     Example: speechkd slurm all --run RUN --kd none,crd -- extract-teacher shards/manifest.jsonl
     -- distill --epochs 40 -- finetune mosei --data label.csv
     """
-    from pipeline.cluster.submission import submit_chain
-
-    words = _groups(settings.words)
+    words = _words_by_stage(settings.words)
     run = settings.run.absolute()
     cache, results = str(run / "cache"), str(run / "results")
     _refuse(words["extract-teacher"], "--cache", "`slurm all` sets it")
@@ -99,13 +94,14 @@ def everything(settings: AllSettings) -> None:
     finetuning = [*words["finetune"], "--out", results]
     for folder in folders:
         finetuning += ["--checkpoint", folder]
-    submit_chain(
+    training, _ = _distill_step(settings, [cache, *words["distill"]])
+    _submit(
         settings,
         [
-            _extraction(settings, [*words["extract-teacher"], "--cache", cache]),
-            _distillation(settings, [cache, *words["distill"]]),
-            _finetuning(settings, finetuning),
-            _reporting(settings, cache, results, str(run / "report")),
+            _extract_step(settings, [*words["extract-teacher"], "--cache", cache]),
+            training,
+            _finetune_step(settings, finetuning),
+            _report_step(settings, cache, results, str(run / "report")),
         ],
     )
 
@@ -113,49 +109,83 @@ def everything(settings: AllSettings) -> None:
 def status(settings: StatusSettings) -> None:
     """Show how each stage of a run stands: done, running, waiting, failed, rate, time left.
 
-    What is done is read from receipts, run records and results, not from the queue. Ends with
-    status 1 where an element failed, and says which and why.
+    What is done is read from receipts, run records and results, not from the queue. If an array
+    task failed, the message says which and why, and the exit status is 1.
 
     Example: speechkd slurm status RUN --follow
     """
-    from pipeline.cluster.status import show
+    from rich.console import Console
+    from rich.live import Live
 
-    failed = show(settings.run / "slurm", settings.every if settings.follow else None)
-    if failed:
+    from pipeline.cluster.chain import read_plan
+    from pipeline.cluster.status import make_page
+
+    folder, console = settings.run / "slurm", Console(highlight=False)
+    if not console.is_terminal:  # whose width is not known: leave each row on its line
+        console.width = max(console.width, FILE_WIDTH)
+    page = make_page(read_plan(folder))
+    if settings.follow:
+        with Live(page.table, console=console, auto_refresh=False, transient=True) as live:
+            while page.active:
+                time.sleep(settings.every)
+                page = make_page(read_plan(folder))
+                live.update(page.table, refresh=True)
+    console.print(page.table)
+    if page.failed:
         raise SpeechkdError(
-            "\n".join(["not everything ended well:", *failed])
+            "\n".join(["not everything ended well:", *page.failed])
             + "\nMend the cause and submit the same again; what is done is not done again."
         )
 
 
-def _extraction(settings: ShareSettings, words: Sequence[str]) -> "Step":
-    from pipeline.cluster.chain import Goal
+def _submit(settings: ArraySettings, steps: "Sequence[Step]") -> None:
+    """Say what will be done and submit it, or print the scripts of a dry run."""
+    from pipeline.cluster.submission import scripts, submit_chain
+    from pipeline.foundation.progress import say
+
+    if settings.dry_run:
+        for path, text in scripts(settings, steps).items():
+            print(f"==> {path}\n{text}")
+    for step in steps:
+        say(str(step))
+    if settings.dry_run:
+        say("nothing submitted (--dry-run)")
+        return
+    for submission in submit_chain(settings, steps):
+        print(f"{submission.stage}  job {submission.id}")
+    say(f"watch it: speechkd slurm status {shlex.quote(str(settings.run))} --follow")
+
+
+def _body(template: str) -> str:
+    """The part of a template that is the same for every run."""
+    return RULE + (TEMPLATES / template).read_text(encoding="utf-8").partition(RULE)[2]
+
+
+def _extract_step(settings: ShareSettings, words: Sequence[str]) -> "Step":
+    from pipeline.cluster.goals import ExtractionGoal
     from pipeline.cluster.slurm import Job
     from pipeline.cluster.submission import Step
     from pipeline.foundation.storage import absolute
     from pipeline.shards.manifest import read_manifest
 
     _refuse(words, "--array-task", "the array sets it")
-    given = parse("extract-teacher", ExtractSettings, words)
-    shards = len(read_manifest(given.manifest))
-    elements = _elements(settings, shards)
+    extraction = parse("extract-teacher", ExtractSettings, words)
+    shards = len(read_manifest(extraction.manifest))
+    tasks = _array_tasks(settings, shards)
     job = Job(
         "extract-teacher",
-        TEMPLATES / "extract_teacher.sbatch",
+        _body("extract_teacher.sbatch"),
         words,
-        elements,
+        tasks,
         settings.at_once,
-        {"elements": elements},
+        {"array_tasks": tasks},
     )
-    return Step(
-        job,
-        Goal("extract-teacher", total=shards, cache=absolute(given.cache)),
-        settings.resources(),
-    )
+    return Step(job, ExtractionGoal(shards, absolute(extraction.cache)), settings.resources())
 
 
-def _distillation(settings: GridSettings, words: Sequence[str]) -> "Step":
-    from pipeline.cluster.chain import Goal
+def _distill_step(settings: GridSettings, words: Sequence[str]) -> "tuple[Step, str]":
+    """The step, and the cache from which it trains."""
+    from pipeline.cluster.goals import DistillationGoal
     from pipeline.cluster.slurm import Job
     from pipeline.cluster.submission import Step
     from pipeline.foundation.storage import absolute
@@ -171,7 +201,7 @@ def _distillation(settings: GridSettings, words: Sequence[str]) -> "Step":
         cache = parse("distill", DistillSettings, [*words, *own]).cache
     job = Job(
         "distill",
-        TEMPLATES / "distill.sbatch",
+        _body("distill.sbatch"),
         words,
         len(students),
         settings.at_once,
@@ -181,13 +211,13 @@ def _distillation(settings: GridSettings, words: Sequence[str]) -> "Step":
             "processes": settings.processes or max(1, settings.gpus),
         },
     )
-    folders = tuple(str(folder / _student_name(student)) for student in students)
-    goal = Goal("distill", total=len(students), cache=absolute(cache), students=folders)
-    return Step(job, goal, replace(settings.resources(), nodes=settings.nodes))
+    goal = DistillationGoal(tuple(str(folder / _student_name(student)) for student in students))
+    step = Step(job, goal, settings.resources(nodes=settings.nodes))
+    return step, absolute(cache)
 
 
-def _finetuning(settings: ShareSettings, words: Sequence[str]) -> "Step":
-    from pipeline.cluster.chain import Goal
+def _finetune_step(settings: ShareSettings, words: Sequence[str]) -> "Step":
+    from pipeline.cluster.goals import FinetuningGoal
     from pipeline.cluster.slurm import Job
     from pipeline.cluster.submission import Step
     from pipeline.models.encoders import label_of
@@ -199,27 +229,21 @@ def _finetuning(settings: ShareSettings, words: Sequence[str]) -> "Step":
             f"speechkd finetune {verb}: there is no such command; after finetune comes one of: "
             f"{', '.join(FINETUNE)}."
         )
-    given = parse(f"finetune {verb}", FINETUNE[verb], words[1:])
-    tasks = _tasks(given)
-    labels = tuple(dict.fromkeys(map(label_of, given.checkpoint)))
-    cells = len(labels) * max(1, len(tasks)) * len(parse_seeds(given.seeds))
-    elements = _elements(settings, cells)
+    finetuning = parse(f"finetune {verb}", FINETUNE[verb], words[1:])
+    goal_tasks = _tasks(finetuning)
+    labels = tuple(dict.fromkeys(map(label_of, finetuning.checkpoint)))
+    seeds = tuple(parse_seeds(finetuning.seeds))
+    cells = len(labels) * max(1, len(goal_tasks)) * len(seeds)
+    tasks = _array_tasks(settings, cells)
     job = Job(
         "finetune",
-        TEMPLATES / "finetune.sbatch",
+        _body("finetune.sbatch"),
         words,
-        elements,
+        tasks,
         settings.at_once,
-        {"elements": elements},
+        {"array_tasks": tasks},
     )
-    goal = Goal(
-        "finetune",
-        total=cells,
-        results=str(given.out.absolute()),
-        labels=labels,
-        tasks=tasks,
-        seeds=tuple(parse_seeds(given.seeds)),
-    )
+    goal = FinetuningGoal(cells, str(finetuning.out.absolute()), labels, goal_tasks, seeds)
     return Step(job, goal, settings.resources())
 
 
@@ -239,14 +263,13 @@ def _tasks(settings: FinetuneSettings) -> tuple[str, ...]:
     return ()
 
 
-def _reporting(settings: ArraySettings, cache: str, results: str, report: str) -> "Step":
-    from pipeline.cluster.chain import Goal
+def _report_step(settings: ArraySettings, cache: str, results: str, report: str) -> "Step":
+    from pipeline.cluster.goals import ReportGoal
     from pipeline.cluster.slurm import Job
     from pipeline.cluster.submission import Step
 
-    job = Job("report", TEMPLATES / "report.sbatch", [cache, results, report])
-    goal = Goal("report", total=1, report=report)
-    return Step(job, goal, replace(settings.resources(), gpus=0))
+    job = Job("report", _body("report.sbatch"), [cache, results, report])
+    return Step(job, ReportGoal(report), settings.resources(gpus=0))
 
 
 def _check_cache(location: str) -> None:
@@ -261,9 +284,8 @@ def _check_cache(location: str) -> None:
         )
 
 
-def _elements(settings: ShareSettings, work: int) -> int:
-    wanted = getattr(settings, "elements", 0) or ELEMENTS_EACH_PLACE * settings.at_once
-    return min(wanted, work)
+def _array_tasks(settings: ShareSettings, work: int) -> int:
+    return min(settings.array_tasks or TASKS_PER_PLACE * settings.at_once, work)
 
 
 def _student_name(student: str) -> str:
@@ -276,8 +298,8 @@ def _refuse(words: Sequence[str], flag: str, why: str) -> None:
         raise SpeechkdError(f"{flag} does not belong after the --: {why}.")
 
 
-def _groups(words: Sequence[str]) -> dict[str, list[str]]:
-    """The words of each stage of a chain; each group begins with the stage's name."""
+def _words_by_stage(words: Sequence[str]) -> dict[str, list[str]]:
+    """The words of each stage of a chain; each group of words begins with the stage's name."""
     order = ["extract-teacher", "distill", "finetune"]
     groups: list[list[str]] = [[]]
     for word in words:
@@ -285,13 +307,13 @@ def _groups(words: Sequence[str]) -> dict[str, list[str]]:
             groups.append([])
         else:
             groups[-1].append(word)
-    found = {group[0]: group[1:] for group in groups if group}
-    if list(found) != order:
+    by_stage = {group[0]: group[1:] for group in groups if group}
+    if list(by_stage) != order:
         raise SpeechkdError(
-            f"after -- come {', '.join(found) or 'no words'}; wanted is -- extract-teacher … "
+            f"after -- come {', '.join(by_stage) or 'no words'}; wanted is -- extract-teacher … "
             "-- distill … -- finetune mosei …, in this order."
         )
-    return found
+    return by_stage
 
 
 COMMANDS: dict[str, tuple[type[Settings], Callable[[Any], None]]] = {

@@ -30,7 +30,7 @@ from pipeline.cache.layout import FORMAT_VERSION, Identity
 from pipeline.cache.receipts import Receipts
 from pipeline.cache.samples import keys_sha256, parse_samples, sample_lines, vectors_sha256
 from pipeline.cache.statistics import ShardStatistics, Statistics, merge
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 from pipeline.foundation.folder import Folder
 from pipeline.foundation.hashing import json_sha256
 from pipeline.shards.manifest import Manifest, parse_manifest
@@ -126,12 +126,14 @@ class TeacherCache:
         """Open an existing cache.
 
         Raises:
-            SpeechkdError: there is none, it is damaged, or it has another format.
+            NotThere: there is none.
+            Damaged: it cannot be read as a teacher cache.
+            SpeechkdError: it has another format.
         """
         folder = Folder(location)
         remedy = "Make one with `speechkd extract-teacher`."
         if not layout.is_cache(folder):
-            raise SpeechkdError(f"{folder.location}: there is no teacher cache here. {remedy}")
+            raise NotThere(f"{folder.location}: there is no teacher cache here. {remedy}")
         try:
             group = layout.open_group(folder)
             record: Any = dict(group.attrs)["speechkd"]
@@ -148,7 +150,7 @@ class TeacherCache:
                 raise ValueError("manifest.jsonl is not the one from which the cache was made")
             return cls(folder, group, identity, manifest)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise SpeechkdError(
+            raise Damaged(
                 f"{folder.location} is not a readable teacher cache ({error!r}). {remedy}"
             ) from error
 

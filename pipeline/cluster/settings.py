@@ -1,34 +1,34 @@
-"""The settings of `speechkd slurm`: what an element asks for, what an array is made of."""
+"""The settings of `speechkd slurm`: what an array task asks for, what an array consists of."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pipeline.cluster.slurm import Resources
 from pipeline.foundation.seeds import parse_seeds
 from pipeline.foundation.settings import Settings, setting
 
-ELEMENT, GRID, PLACE = "One element", "The students", "Where it runs"
-ELEMENTS_EACH_PLACE = 4
-"""By default an array has so many elements for each that runs at once: a place that is free early
-takes the next, and loading a model still costs little beside an element's work."""
+TASK, GRID, PLACE = "One array task", "The students", "Where it runs"
+TASKS_PER_PLACE = 4
+"""Array tasks that an array has by default for each that runs at once: a place that is free early
+takes the next one, and loading a model still costs little beside a task's work."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArraySettings(Settings):
-    """What every submission shares."""
+    """The settings of every submission."""
 
     words: list[str] = setting(
-        help="After --: the words that follow the stage's own command.", argument=True
+        help="After --: the words of the stage's own command.", argument=True
     )
     run: Path = setting(
         help="Folder of the run: scripts, logs and the record of jobs go to slurm/ in it."
     )
-    at_once: int = setting(8, help="Elements that may run at a time.", minimum=1, panel=ELEMENT)
-    time: str = setting("08:00:00", help="Time limit of an element.", panel=ELEMENT)
-    memory: str = setting("32G", help="Memory of an element, on each node.", panel=ELEMENT)
-    cpus: int = setting(8, help="Cores of an element, on each node.", minimum=1, panel=ELEMENT)
-    gpus: int = setting(1, help="GPUs of an element, on each node.", minimum=0, panel=ELEMENT)
+    at_once: int = setting(8, help="Array tasks that may run at a time.", minimum=1, panel=TASK)
+    time: str = setting("08:00:00", help="Time limit of an array task.", panel=TASK)
+    memory: str = setting("32G", help="Memory of an array task, on each node.", panel=TASK)
+    cpus: int = setting(8, help="Cores of an array task, on each node.", minimum=1, panel=TASK)
+    gpus: int = setting(1, help="GPUs of an array task, on each node.", minimum=0, panel=TASK)
     partition: str = setting("", help="Partition; the cluster's default if empty.", panel=PLACE)
     account: str = setting("", help="Whom to charge; your default if empty.", panel=PLACE)
     sbatch: list[str] = setting(
@@ -36,77 +36,70 @@ class ArraySettings(Settings):
     )
     warning_seconds: int = setting(
         120,
-        help="How long before its time limit an element is told to save and to queue again; "
-        "Slurm may tell it a minute earlier.",
+        help="How long before its time limit an array task is warned, so that it saves and queues "
+        "again; Slurm may warn it a minute earlier.",
         unit="s",
         minimum=1,
-        panel=ELEMENT,
+        panel=TASK,
     )
     requeue: bool = setting(
-        True, help="Let Slurm queue an element again (time limit, preemption, a dead node)."
+        True, help="Let Slurm queue an array task again (time limit, preemption, a dead node)."
     )
     container: str = setting(
-        "", help="An image that Apptainer runs it in; else the Python of this command.", panel=PLACE
+        "",
+        help="An image in which Apptainer runs it; by default the Python of this command runs it.",
+        panel=PLACE,
     )
-    after: list[str] = setting([], help="Job that must have ended well before.", panel=PLACE)
+    after: list[str] = setting([], help="Job that must end well first.", panel=PLACE)
     dry_run: bool = setting(False, help="Print what would be submitted, and do nothing.")
 
-    def resources(self) -> Resources:
-        """What an element asks of the cluster."""
-        return Resources(
-            time=self.time,
-            memory=self.memory,
-            cpus=self.cpus,
-            gpus=self.gpus,
-            partition=self.partition,
-            account=self.account,
-            warning_seconds=self.warning_seconds,
-            requeue=self.requeue,
-            extra=self.sbatch,
-        )
+    def resources(self, **others: Any) -> Resources:
+        """What an array task asks of the cluster, with other values for some fields."""
+        return self.part(Resources, **{"nodes": 1, "extra": self.sbatch, **others})
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShareSettings(ArraySettings):
-    """An array whose elements share out the work."""
+    """An array whose tasks share out the work."""
 
-    elements: int = setting(
+    array_tasks: int = setting(
         0,
-        help=f"Elements of the array; 0: {ELEMENTS_EACH_PLACE} for each that runs at once, but no "
-        "more than there is work.",
+        help=f"Tasks of the array; 0: {TASKS_PER_PLACE} for each that runs at once, but no more "
+        "than there is work.",
         minimum=0,
-        panel=ELEMENT,
+        panel=TASK,
+        formerly="--elements",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class GridSettings(ArraySettings):
-    """An array with an element a student."""
+    """An array with one task per student."""
 
     kd: list[str] = setting(
         ["none", "nst", "crd"],
-        help="Objectives, by commas; nst+crd is one student with both.",
+        help="Objectives, separated by commas; nst+crd is one student with both.",
         panel=GRID,
     )
     student_seeds: str = setting(
-        "0", help="Seeds of students: a range, a list by commas, or both.", panel=GRID
+        "0", help="Seeds of students: a range, a list with commas, or both.", panel=GRID
     )
     control: list[Literal["real", "shuffled", "random"]] = setting(
-        ["real"], help="Teacher vectors; does not apply to none.", panel=GRID
+        ["real"], help="Teacher vectors; has no effect on none.", panel=GRID
     )
-    nodes: int = setting(1, help="Nodes of a student.", minimum=1, panel=ELEMENT)
+    nodes: int = setting(1, help="Nodes of a student.", minimum=1, panel=TASK)
     processes: int = setting(
-        0, help="Processes of a student on each node; 0: one a GPU.", minimum=0, panel=ELEMENT
+        0, help="Processes of a student on each node; 0: one per GPU.", minimum=0, panel=TASK
     )
 
     def students(self) -> list[str]:
-        """Objective, control and seed of each student, by slashes."""
-        found: dict[str, None] = {}
+        """Objective, control and seed of each student, separated by slashes."""
+        students: dict[str, None] = {}
         for kd in (name for given in self.kd for name in given.split(",")):
             for control in self.control:
                 for seed in parse_seeds(self.student_seeds):
-                    found[f"{kd}/{'real' if kd == 'none' else control}/{seed}"] = None
-        return list(found)
+                    students[f"{kd}/{'real' if kd == 'none' else control}/{seed}"] = None
+        return list(students)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +109,8 @@ class AllSettings(GridSettings, ShareSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class StatusSettings(Settings):
-    """What `speechkd slurm status` looks at."""
+    """The settings of `speechkd slurm status`."""
 
     run: Path = setting(help="Folder of the run.", argument=True)
-    follow: bool = setting(False, help="Keep looking until nothing runs or waits.")
+    follow: bool = setting(False, help="Look again and again until nothing runs or waits.")
     every: float = setting(10, help="How often.", unit="s", minimum=0.1)

@@ -1,8 +1,8 @@
-"""Job arrays on Slurm: scripts made from the templates in `stages/`, submitted and queued.
+"""Job arrays on Slurm: writing job scripts, submitting them, asking the queue.
 
-A script is a template's own text with three things filled in for one run: the `#SBATCH` lines, the
-words of the command, and where speechkd is. Everything that comes from a user is quoted as one
-shell word, or refused where Slurm has no way to quote it.
+A script is `#SBATCH` lines, shell variables and words for one run, followed by a body that is the
+same for every run. Everything that comes from a user is quoted as one shell word, or refused if
+Slurm has no way to quote it.
 """
 
 import re
@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.foundation import atomic
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import NotThere, SpeechkdError, Unreachable
 
-RULE = "# ---- from here on the same for every run ----\n"
 UNSAFE_IN_A_PATH = re.compile(r'[\x00-\x1f"%\\]')
 PLAIN_VALUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.,:@=/+*&|()\[\]-]*")
 EXTRA_LINE = re.compile(r"--[a-z][a-z-]*(=[^\x00-\x1f\"'\\`$;#]+)?")
@@ -26,18 +25,18 @@ TIMEOUT_SECONDS = 60
 
 @dataclass(frozen=True)
 class Resources:
-    """What one element of an array asks of the cluster.
+    """What one array task asks of the cluster.
 
     Attributes:
-        time: limit of an element, as Slurm writes it (`minutes`, `h:mm:ss`, `d-hh:mm:ss`).
+        time: limit of an array task, as Slurm writes it (`minutes`, `h:mm:ss`, `d-hh:mm:ss`).
         memory: of a node, as Slurm writes it (`32G`).
         cpus: cores of a node.
         gpus: of a node; 0 asks for none.
-        nodes: nodes of an element.
+        nodes: nodes of an array task.
         partition: where to queue; "" for the cluster's default.
         account: whom to charge; "" for the user's default.
-        warning_seconds: how long before the time limit an element is warned.
-        requeue: whether Slurm may queue an element again.
+        warning_seconds: how long before the time limit an array task is warned.
+        requeue: whether Slurm may queue an array task again.
         extra: further `#SBATCH` options, such as `--constraint=a100`.
     """
 
@@ -53,10 +52,10 @@ class Resources:
     extra: Sequence[str] = ()
 
     def check(self) -> None:
-        """Refuse what cannot stand in a `#SBATCH` line.
+        """Check that every value can stand in a `#SBATCH` line.
 
         Raises:
-            SpeechkdError: a value with characters that no such setting has.
+            SpeechkdError: a value has characters that no such setting has.
         """
         for name in ("time", "memory", "partition", "account"):
             value = getattr(self, name)
@@ -76,17 +75,17 @@ class Job:
 
     Attributes:
         stage: name of the stage and of the job.
-        template: the `.sbatch` file it is made from.
-        words: arguments of the command.
-        elements: size of the array; 0 for a job that is none.
-        at_once: how many elements may run at a time.
-        variables: shell variables set for this run, a list becoming an array.
+        body: shell that runs the stage with the words and variables.
+        words: the script's arguments, `"$@"` in the body.
+        array_tasks: size of the array; 0 for a job without an array.
+        at_once: how many array tasks may run at a time.
+        variables: shell variables of this run; a list becomes an array.
     """
 
     stage: str
-    template: Path
+    body: str
     words: Sequence[str]
-    elements: int = 0
+    array_tasks: int = 0
     at_once: int = 1
     variables: Mapping[str, str | int | Sequence[str]] = field(default_factory=dict)
 
@@ -97,8 +96,8 @@ class Environment:
 
     Attributes:
         folder: where the job runs, so that relative paths mean what they mean here.
-        bin: folder of the `speechkd` command, put first on PATH.
-        container: an image that Apptainer runs it in instead; "" for none.
+        bin: folder of the `speechkd` command; it comes first on PATH.
+        container: an image in which Apptainer runs it instead; "" for none.
     """
 
     folder: Path
@@ -111,12 +110,12 @@ def script(job: Job, resources: Resources, environment: Environment, folder: Pat
 
     Args:
         job: what to run.
-        resources: what it asks for.
+        resources: what the job asks for.
         environment: where speechkd is.
-        folder: where the script is to lie, its logs in `logs/` beside it.
+        folder: where the script will lie, with its logs in `logs/` beside it.
 
     Raises:
-        SpeechkdError: a path or value that a `#SBATCH` line cannot hold.
+        SpeechkdError: a `#SBATCH` line cannot hold a path or a value.
     """
     resources.check()
     for path in (folder, environment.folder):
@@ -125,10 +124,10 @@ def script(job: Job, resources: Resources, environment: Environment, folder: Pat
                 f"{str(path)!r} holds a character that Slurm cannot take in a path (a line break, "
                 'a backslash, " or %). Use another folder.'
             )
-    log = "%x-%A_%a.log" if job.elements else "%x-%j.log"
+    log = "%x-%A_%a.log" if job.array_tasks else "%x-%j.log"
     options = [
         f"--job-name={job.stage}",
-        f"--array=0-{job.elements - 1}%{job.at_once}" if job.elements else "",
+        f"--array=0-{job.array_tasks - 1}%{job.at_once}" if job.array_tasks else "",
         f"--partition={resources.partition}" if resources.partition else "",
         f"--account={resources.account}" if resources.account else "",
         f"--nodes={resources.nodes}",
@@ -150,15 +149,14 @@ def script(job: Job, resources: Resources, environment: Environment, folder: Pat
     return "".join(
         [
             "#!/usr/bin/env bash\n",
-            f"# Made by `speechkd slurm` from its {job.template.name}, whose head says more.\n",
+            "# Written by `speechkd slurm`; docs/cluster.md says more.\n",
             "# `sbatch` on this file at any later time does what is left to do.\n",
             *(f"#SBATCH {option}\n" for option in options if option),
             "\n",
             "" if environment.container else search,
             *(f"{name}={_shell_value(value)}\n" for name, value in variables.items()),
             f"set -- {shlex.join(job.words)}\n\n",
-            RULE,
-            job.template.read_text(encoding="utf-8").partition(RULE)[2],
+            job.body,
         ]
     )
 
@@ -176,14 +174,14 @@ class Submission:
     Attributes:
         stage: name of the stage.
         id: Slurm's number of the job or array.
-        elements: size of the array; 0 for a job that is none.
+        array_tasks: size of the array; 0 for a job without an array.
         submitted: when, in seconds since 1970.
-        after: ids of the jobs that must end well before.
+        after: ids of the jobs that must end well first.
     """
 
     stage: str
     id: str
-    elements: int
+    array_tasks: int
     submitted: float
     after: tuple[str, ...] = ()
 
@@ -192,17 +190,17 @@ def submit(job: Job, path: Path, text: str, after: Sequence[str]) -> Submission:
     """Write a job script and hand it to Slurm.
 
     Raises:
-        SpeechkdError: Slurm is not here or refuses the job; its own words are passed on.
+        SpeechkdError: Slurm is not here or refuses the job; the message has Slurm's own words.
     """
     (path.parent / "logs").mkdir(parents=True, exist_ok=True)
     atomic.write_text(path, text)
     words = ["sbatch", "--parsable"]
     if after:
-        # without the second, jobs behind a failed one would wait for ever
+        # without the second option, the jobs after a failed one would wait for ever
         words += [f"--dependency=afterok:{':'.join(after)}", "--kill-on-invalid-dep=yes"]
     answer = _slurm([*words, str(path)], f"{path} was not submitted")
     number = answer.strip().partition(";")[0]
-    return Submission(job.stage, number, job.elements, time.time(), tuple(after))
+    return Submission(job.stage, number, job.array_tasks, time.time(), tuple(after))
 
 
 def cancel(ids: Sequence[str]) -> None:
@@ -212,7 +210,7 @@ def cancel(ids: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Queued:
-    """What the queue says of an element.
+    """What the queue says of an array task.
 
     Attributes:
         state: Slurm's word for it, such as `PENDING`.
@@ -224,25 +222,25 @@ class Queued:
 
 
 def queue(ids: Sequence[str]) -> dict[tuple[str, int], Queued]:
-    """Elements of these jobs that are in the queue, by job and index (0 where it is no array).
+    """Array tasks of these jobs that are in the queue, by job and index.
+
+    A job without an array has one task, of index 0.
 
     Raises:
-        SpeechkdError: Slurm does not answer.
+        SpeechkdError: Slurm does not answer, or refuses.
     """
     if not ids:
         return {}
     words = ["squeue", "--noheader", "--array", "--format=%F|%K|%T|%r", f"--jobs={','.join(ids)}"]
     try:
         text = _slurm(words, "squeue")
-    except SpeechkdError as error:
-        if "Invalid job id" in str(error):  # all of them ended long ago
-            return {}
-        raise
-    found = {}
+    except NotThere:  # all of them ended long ago
+        return {}
+    tasks = {}
     for line in text.splitlines():
         number, index, state, reason = line.split("|", 3)
-        found[number, int(index) if index.isdecimal() else 0] = Queued(state, reason)
-    return found
+        tasks[number, int(index) if index.isdecimal() else 0] = Queued(state, reason)
+    return tasks
 
 
 def available() -> bool:
@@ -251,17 +249,26 @@ def available() -> bool:
 
 
 def _slurm(words: Sequence[str], what: str) -> str:
+    """What a command of Slurm prints.
+
+    Raises:
+        NotThere: Slurm does not know such a job any more.
+        Unreachable: Slurm does not answer, or is not here.
+        SpeechkdError: Slurm refuses.
+    """
     try:
         done = subprocess.run(
             words, capture_output=True, text=True, check=False, timeout=TIMEOUT_SECONDS
         )
     except FileNotFoundError:
-        raise SpeechkdError(
+        raise Unreachable(
             f"there is no {words[0]} here. Run this on a login node of a Slurm cluster; "
             "--dry-run shows the scripts anywhere."
         ) from None
     except subprocess.TimeoutExpired:
-        raise SpeechkdError(f"{what}: Slurm did not answer within {TIMEOUT_SECONDS} s.") from None
+        raise Unreachable(f"{what}: Slurm did not answer within {TIMEOUT_SECONDS} s.") from None
     if done.returncode:
-        raise SpeechkdError(f"{what}: {done.stderr.strip() or f'status {done.returncode}'}")
+        # Slurm has one exit status for all failures: only its words tell them apart
+        kind = NotThere if "Invalid job id" in done.stderr else SpeechkdError
+        raise kind(f"{what}: {done.stderr.strip() or f'status {done.returncode}'}")
     return done.stdout

@@ -1,23 +1,18 @@
 """The page of a run on a cluster: how each stage stands, and what did not end well."""
 
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 
-from pipeline.cluster.chain import Plan, StagePlan, Standing, read_plan, stand
-from pipeline.cluster.elements import Element, count
+from pipeline.cluster.array_tasks import TaskStatus
+from pipeline.cluster.chain import Plan, StagePlan, Standing, stand
 from pipeline.cluster.slurm import queue
 from pipeline.foundation.progress import duration
 
 ENDED_BADLY = ("failed", "ended", "not started")
-FILE_WIDTH = 140
-NAMED = 10  # elements of a stage that are named with their errors
+NAMED = 10  # array tasks of a stage that are named with their errors
 
 
 @dataclass(frozen=True)
@@ -25,8 +20,8 @@ class Page:
     """How a run stands.
 
     Attributes:
-        table: a row a stage.
-        failed: the elements that did not end well, a line each, with their errors and logs.
+        table: one row per stage.
+        failed: one line per array task that did not end well, with its error and its log.
         active: whether anything runs or waits.
     """
 
@@ -35,33 +30,12 @@ class Page:
     active: bool
 
 
-def show(folder: Path, every_seconds: float | None) -> Sequence[str]:
-    """Print how a run stands, and return the lines of what did not end well.
-
-    Args:
-        folder: where the record of the run's jobs lies.
-        every_seconds: look again so often until nothing runs or waits, redrawing the table on a
-            terminal; None to look once.
+def make_page(plan: Plan) -> Page:
+    """How the run stands now.
 
     Raises:
-        SpeechkdError: there is no such record, or Slurm does not answer.
+        SpeechkdError: Slurm does not answer; or the cache is damaged or cannot be reached.
     """
-    console = Console(highlight=False)
-    if not console.is_terminal:  # whose width is not known: leave each row on its line
-        console.width = max(console.width, FILE_WIDTH)
-    page = make_page(read_plan(folder))
-    if every_seconds is not None:
-        with Live(page.table, console=console, auto_refresh=False, transient=True) as live:
-            while page.active:
-                time.sleep(every_seconds)
-                page = make_page(read_plan(folder))
-                live.update(page.table, refresh=True)
-    console.print(page.table)
-    return page.failed
-
-
-def make_page(plan: Plan) -> Page:
-    """How the run stands now."""
     queued = queue([stage.submission.id for stage in plan.stages])
     table = Table(box=None, pad_edge=False)
     table.add_column("stage", no_wrap=True)
@@ -71,45 +45,42 @@ def make_page(plan: Plan) -> Page:
     table.add_column("waits for", overflow="fold")
     failed, active = [], False
     for stage in plan.stages:
-        standing = stand(plan, stage, queued)
-        states = count(standing.elements)
-        bad = [] if standing.finished else _ended_badly(standing)
-        begun = [element for element in bad if element.state != "not started"]
+        goal, standing = stage.goal, stand(plan, stage, queued)
+        states = Counter(task.state for task in standing.tasks)
+        bad = [task for task in standing.tasks if task.state in ENDED_BADLY]
+        bad = [] if standing.finished else bad
+        begun = [task for task in bad if task.state != "not started"]
         active = active or bool(states["running"] or states["waiting"])
         table.add_row(
-            stage.goal.stage,
+            goal.stage,
             stage.submission.id,
-            f"{standing.done:,} of {stage.goal.total:,} {stage.goal.unit}",
+            f"{standing.done:,} of {goal.total:,} {goal.unit}",
             f"{states['running']:,}",
             f"{states['waiting']:,}",
             f"{len(begun):,}",
-            f"{standing.rate * 3600:,.1f} {standing.rate_unit}/h" if standing.rate else "",
+            f"{standing.rate * 3600:,.1f} {goal.rate_unit}/h" if standing.rate else "",
             duration(standing.seconds_left) if standing.seconds_left else "",
             _waits_for(standing),
         )
-        failed += _told(stage, begun, len(bad) - len(begun))
+        failed += _describe(stage, begun, len(bad) - len(begun))
     return Page(table, failed, active)
 
 
-def _ended_badly(standing: Standing) -> list[Element]:
-    return [element for element in standing.elements if element.state in ENDED_BADLY]
-
-
 def _waits_for(standing: Standing) -> str:
-    """Slurm's commonest word for why elements wait, such as Dependency or Resources."""
-    reasons = Counter(element.why for element in standing.elements if element.state == "waiting")
+    """Slurm's commonest reason why array tasks wait, such as Dependency or Resources."""
+    reasons = Counter(task.why for task in standing.tasks if task.state == "waiting")
     return reasons.most_common(1)[0][0] if reasons else ""
 
 
-def _told(stage: StagePlan, begun: Sequence[Element], never_begun: int) -> list[str]:
-    """A line for each of the first elements that ended badly, and for those that never began."""
+def _describe(stage: StagePlan, begun: Sequence[TaskStatus], never_begun: int) -> list[str]:
+    """A line per array task that ended badly, for the first of them; then the others, in short."""
     lines = []
-    for element in begun[:NAMED]:
-        which = f" element {element.index}" if stage.submission.elements else ""
-        lines.append(f"  {stage.goal.stage}{which}: {element.state}: {element.why} ({element.log})")
+    for task in begun[:NAMED]:
+        which = f" array task {task.index}" if stage.submission.array_tasks else ""
+        lines.append(f"  {stage.goal.stage}{which}: {task.state}: {task.why} ({task.log})")
     if len(begun) > NAMED:
-        others = ",".join(str(element.index) for element in begun[NAMED:])
-        lines.append(f"  {stage.goal.stage}: {len(begun) - NAMED:,} more, elements {others}")
+        others = ",".join(str(task.index) for task in begun[NAMED:])
+        lines.append(f"  {stage.goal.stage}: {len(begun) - NAMED:,} more, array tasks {others}")
     if never_begun:
         lines.append(
             f"  {stage.goal.stage}: {never_begun:,} never started: cancelled, or a stage before "

@@ -1,44 +1,42 @@
-"""The jobs of a run, handed to Slurm one behind the other, all of them or none."""
+"""Handing the jobs of a run to Slurm, each after the one before, all of them or none."""
 
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.cluster.chain import Goal, Plan, StagePlan, read_plan_if_any, write_plan
+from pipeline.cluster.chain import Plan, StagePlan, read_plan_if_any, write_plan
+from pipeline.cluster.goals import Goal
 from pipeline.cluster.settings import ArraySettings
 from pipeline.cluster.slurm import (
     Environment,
     Job,
     Resources,
+    Submission,
     available,
     cancel,
     queue,
     script,
     submit,
 )
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import SpeechkdError, Unreachable
 from pipeline.foundation.progress import say
 
 
 @dataclass(frozen=True)
 class Step:
-    """A job, where to see how far it has come, and what it asks for."""
+    """A job, the goal that it works for, and what it asks of the cluster."""
 
     job: Job
     goal: Goal
     resources: Resources
 
-    def script_in(self, folder: Path) -> Path:
-        """The file that its script has in this folder."""
-        return folder / f"{self.job.stage.replace('-', '_')}.sbatch"
-
     def __str__(self) -> str:
         asked, job = self.resources, self.job
         parts = [f"{job.stage}: {_counted(self.goal.total, self.goal.unit)}"]
-        if job.elements:
-            parts.append(f"array of {job.elements:,}, {min(job.at_once, job.elements):,} at once")
+        if job.array_tasks:
+            at_once = min(job.at_once, job.array_tasks)
+            parts.append(f"array of {job.array_tasks:,}, {at_once:,} at once")
         each = [
             _counted(asked.nodes, "nodes") if asked.nodes > 1 else "",
             _counted(asked.gpus, "GPUs") if asked.gpus else "",
@@ -54,50 +52,58 @@ def _counted(number: int, unit: str) -> str:
     return f"{number:,} {unit if number != 1 else unit.removesuffix('s')}"
 
 
-def submit_chain(settings: ArraySettings, steps: Sequence[Step]) -> None:
-    """Print what will be done, and submit the steps, each after the one before.
+def scripts(settings: ArraySettings, steps: Sequence[Step]) -> dict[Path, str]:
+    """The job script of each step, by the path that it will have.
+
+    Raises:
+        SpeechkdError: a `#SBATCH` line cannot hold a path or a value.
+    """
+    folder = _folder(settings)
+    # not resolved: a virtual environment's python is a link out of it
+    place = Environment(Path.cwd(), Path(sys.executable).absolute().parent, settings.container)
+    return {
+        folder / f"{step.job.stage.replace('-', '_')}.sbatch": script(
+            step.job, step.resources, place, folder
+        )
+        for step in steps
+    }
+
+
+def submit_chain(settings: ArraySettings, steps: Sequence[Step]) -> list[Submission]:
+    """Submit the steps, each after the one before, and write the record of the run.
 
     Raises:
         SpeechkdError: Slurm is not here, refuses a job, or still has one of the same stage.
     """
-    folder = (settings.run / "slurm").absolute()
-    # not resolved: a virtual environment's python is a link out of it
-    place = Environment(Path.cwd(), Path(sys.executable).absolute().parent, settings.container)
-    texts = [script(step.job, step.resources, place, folder) for step in steps]
-    if settings.dry_run:
-        for step, text in zip(steps, texts, strict=True):
-            print(f"==> {step.script_in(folder)}\n{text}")
-    for step in steps:
-        say(str(step))
-    if settings.dry_run:
-        say("nothing submitted (--dry-run)")
-        return
+    texts = scripts(settings, steps)
     if not available():
-        raise SpeechkdError(
+        raise Unreachable(
             "there is no sbatch here. Run this on a login node of a Slurm cluster; --dry-run "
             "shows the scripts anywhere."
         )
-    plan = read_plan_if_any(folder)
+    plan = read_plan_if_any(_folder(settings))
     _check_idle(plan, [step.job.stage for step in steps])
     after, submitted = list(settings.after), []
     try:
-        for step, text in zip(steps, texts, strict=True):
-            submitted.append(submit(step.job, step.script_in(folder), text, after))
+        for step, (path, text) in zip(steps, texts.items(), strict=True):
+            submitted.append(submit(step.job, path, text, after))
             after = [submitted[-1].id]
     except SpeechkdError:
         if submitted:
             cancel([submission.id for submission in submitted])
             say("the stages that were already submitted are cancelled")
         raise
-    new = [StagePlan(s.goal, done) for s, done in zip(steps, submitted, strict=True)]
+    new = [StagePlan(step.goal, job) for step, job in zip(steps, submitted, strict=True)]
     write_plan(plan.with_stages(new))
-    for submission in submitted:
-        print(f"{submission.stage}  job {submission.id}")
-    say(f"watch it: speechkd slurm status {shlex.quote(str(settings.run))} --follow")
+    return submitted
+
+
+def _folder(settings: ArraySettings) -> Path:
+    return (settings.run / "slurm").absolute()
 
 
 def _check_idle(plan: Plan, stages: Sequence[str]) -> None:
-    """Refuse a second array beside one that still works on the same."""
+    """Refuse a second array while the first still works on the same."""
     ids = [stage.submission.id for stage in plan.stages if stage.goal.stage in stages]
     busy = sorted({job for job, _ in queue(ids)})
     if busy:

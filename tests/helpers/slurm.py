@@ -159,7 +159,7 @@ class Cluster:
         )
 
     def states(self) -> dict[str, str]:
-        """Each job or element in the queue and its state."""
+        """Each job or array task in the queue and its state."""
         text = self.slurm("squeue", "--noheader", "--array", "--format=%F_%K|%T")
         return dict(line.split("|") for line in text.splitlines())
 

@@ -128,7 +128,7 @@ def test_words_arrive_exactly_and_run_nothing(here, stubs, capsys):
     assert not (here / "pwned").exists()
 
 
-def test_an_element_is_a_student_of_the_grid(here, stubs, capsys):
+def test_an_array_task_is_a_student_of_the_grid(here, stubs, capsys):
     make_cache(here / "c", [3])
     settings = slurm.GridSettings(
         **options(
@@ -167,7 +167,7 @@ def test_a_signal_reaches_the_stage_and_only_a_warning_requeues(
         assert (here / "requeued").read_text() == "requeue 7_2\n"
 
 
-def test_an_element_that_may_not_requeue_says_so(here, stubs, capsys):
+def test_an_array_task_that_may_not_requeue_says_so(here, stubs, capsys):
     words = ["shards/manifest.jsonl", "--cache", "c"]
     slurm.extract_teacher(slurm.ShareSettings(**options(words, dry_run=True)))
     text = printed(capsys)["extract_teacher.sbatch"]
@@ -200,7 +200,7 @@ def test_a_failure_keeps_its_status(here, stubs, capsys):
     job = start(printed(capsys)["extract_teacher.sbatch"], stubs, here, ENDS="5")
     output, _ = job.communicate(timeout=20)
     assert job.returncode == 5
-    assert "element 7_2 failed with status 5" in output
+    assert "array task 7_2 failed with status 5" in output
     assert not (here / "requeued").exists()
 
 
@@ -242,7 +242,7 @@ def test_resources_stand_in_the_header(here, capsys):
     words = ["shards/manifest.jsonl", "--cache", "c"]
     changes = {
         "partition": "gpu", "account": "lab", "gpus": 2, "memory": "64G", "time": "1-00:00:00",
-        "at_once": 2, "elements": 2, "requeue": False, "sbatch": ["--constraint=a100"],
+        "at_once": 2, "array_tasks": 2, "requeue": False, "sbatch": ["--constraint=a100"],
         "container": "my image.sif",
     }  # fmt: skip
     slurm.extract_teacher(slurm.ShareSettings(**options(words, dry_run=True, **changes)))
@@ -502,7 +502,7 @@ def hold(process):
 
 
 def share_of(process):
-    """Index of the element that a process works for."""
+    """Index of the array task that a process works for."""
     line = Path(f"/proc/{process}/cmdline").read_bytes().decode().split("\0")
     return line[line.index("--array-task") + 1].partition("/")[0]
 
@@ -526,7 +526,7 @@ class TestOnSlurm:
     # first of all, for it waits for its time limit while the others run
     @pytest.mark.usefixtures("limited")
     def test_a_disturbed_array_builds_the_cache_of_one_process(self, cluster, place, alone):
-        array = ["extract-teacher", "--run", "one", *SMALL, "--elements", "8", "--"]
+        array = ["extract-teacher", "--run", "one", *SMALL, "--array-tasks", "8", "--"]
         job = submit(cluster, place, *array, *EXTRACT, "--cache", "shared")["extract-teacher"]
         receipts = place / "shared" / "receipts"
 
@@ -535,38 +535,36 @@ class TestOnSlurm:
             return found if len(found) == 2 and list(receipts.glob("*.json")) else []
 
         # held, so that what is to come does not find them done
-        processes = wait_for(both_at_work, "two elements and a first receipt", every=0.01)
-        elements = [share_of(process) for process in processes if hold(process)]
-        requeued, killed = (f"{job}_{element}" for element in sorted(elements, key=int))
+        processes = wait_for(both_at_work, "two array tasks and a first receipt", every=0.01)
+        tasks = [share_of(process) for process in processes if hold(process)]
+        requeued, killed = (f"{job}_{task}" for task in sorted(tasks, key=int))
         states = cluster.states()
         assert (states[requeued], states[killed]) == ("RUNNING", "RUNNING")
         cluster.slurm("scontrol", "requeue", requeued)
         cluster.slurm("scancel", "--signal=KILL", killed)
         ended(cluster, job)
-        element = killed.split("_")[1]
-        (left,) = [
-            log for name, log in logs(place, "one").items() if name.endswith(f"_{element}.log")
-        ]
+        task = killed.split("_")[1]
+        (left,) = [log for name, log in logs(place, "one").items() if name.endswith(f"_{task}.log")]
         assert "is done" not in left
         assert logs(place, "one")[f"extract-teacher-{requeued}.log"].count(" starts at ") == 2
 
         done = cluster.run("slurm", "status", "one", cwd=place)
         assert done.returncode == 1
-        assert f"extract-teacher element {element}: failed: slurmstepd" in done.stderr
-        (receipts / ".000000.json.dead.partial").write_text("{")  # of an element that was killed
+        assert f"extract-teacher array task {task}: failed: slurmstepd" in done.stderr
+        (receipts / ".000000.json.dead.partial").write_text("{")  # of an array task that was killed
         script = place / "one" / "slurm" / "extract_teacher.sbatch"
-        again = cluster.slurm("sbatch", "--parsable", f"--array={element}", str(script)).strip()
+        again = cluster.slurm("sbatch", "--parsable", f"--array={task}", str(script)).strip()
         ended(cluster, again)
         (receipts / ".000000.json.dead.partial").unlink()
         assert cluster.run("slurm", "status", "one", cwd=place).returncode == 0
         assert files(place / "shared") == files(alone("cache"))
 
-    def test_preempted_elements_lose_nothing(self, cluster, place, alone):
+    def test_preempted_array_tasks_lose_nothing(self, cluster, place, alone):
         """One is queued again by Slurm; the other is cancelled and submitted again."""
         student = ["distill", "--run", "preempted", *SMALL, "--partition", "requeued", "--kd",
                    "crd", "--", *LONG]  # fmt: skip
         cache = ["extract-teacher", "--run", "spared", *SMALL, "--partition", "cancelled",
-                 "--elements", "1", "--", *EXTRACT, "--cache", "spared/cache"]  # fmt: skip
+                 "--array-tasks", "1", "--", *EXTRACT, "--cache", "spared/cache"]  # fmt: skip
         trained = submit(cluster, place, *student)["distill"]
         out = place / "preempted" / "students" / "crd-real-seed0"
         stop_in_training(cluster, out)
@@ -618,7 +616,8 @@ class TestOnSlurm:
 
     def test_a_chain_runs_to_a_report(self, cluster, place):
         jobs = submit(
-            cluster, place, "all", "--run", "chain", *SMALL, "--kd", "none,crd", "--elements", "1",
+            cluster, place, "all", "--run", "chain", *SMALL, "--kd", "none,crd",
+            "--array-tasks", "1",
             "--", "extract-teacher", "shards/manifest.jsonl", "--encoder", "dummy",
             "--", "distill", *SHORT, "--epochs", "1",
             "--", "finetune", "mosei", "--data", "label.csv", "--task", "sentiment3", "--seeds",
@@ -632,14 +631,14 @@ class TestOnSlurm:
         report = (place / "chain" / "report" / "report.md").read_text()
         assert "crd-real-seed0" in report
 
-    def test_a_failing_element_fails_the_chain_and_is_named(self, cluster, place):
+    def test_a_failing_array_task_fails_the_chain_and_is_named(self, cluster, place):
         shutil.copytree(place / "shards", place / "damaged")
         tar = place / "damaged" / "7.tar"
         content = bytearray(tar.read_bytes())
         content[700] ^= 1
         tar.write_bytes(content)
         jobs = submit(
-            cluster, place, "all", "--run", "bad", *SMALL, "--kd", "none", "--elements", "2",
+            cluster, place, "all", "--run", "bad", *SMALL, "--kd", "none", "--array-tasks", "2",
             "--", "extract-teacher", "damaged/manifest.jsonl", "--encoder", "dummy",
             "--", "distill", *SHORT,
             "--", "finetune", "mosei", "--data", "label.csv", "--device", "cpu",
@@ -648,7 +647,7 @@ class TestOnSlurm:
             ended(cluster, job)
         done = cluster.run("slurm", "status", "bad", cwd=place)
         assert done.returncode == 1
-        assert re.search(r"extract-teacher element \d: failed: .*7\.tar", done.stderr)
+        assert re.search(r"extract-teacher array task \d: failed: .*7\.tar", done.stderr)
         assert "report: 1 never started" in done.stderr
         assert not (place / "bad" / "students").exists()
 

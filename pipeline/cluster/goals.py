@@ -1,0 +1,202 @@
+"""What each stage of a run is to bring about, and how much of it is there already.
+
+Each goal has the name of its `stage`, the `unit` that it counts, the `rate_unit` of its rate and
+the `total` of units. `progress(submitted, started)` reads what the stage has left in storage:
+receipts, run records, results, the report. `submitted` is when the latest job was submitted,
+`started` when the first of its array tasks started (None before that), in seconds since 1970.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, TypeAlias
+
+from pipeline.foundation.errors import NotThere
+
+TAIL_BYTES = 65_536
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How much of a goal is there.
+
+    Attributes:
+        done: units (shards, students, cells) that are finished.
+        left: what `rate` counts and is still to do.
+        rate: units or steps per second; 0 if unknown.
+    """
+
+    done: int
+    left: float = 0.0
+    rate: float = 0.0
+
+
+@dataclass(frozen=True)
+class ExtractionGoal:
+    """Stage one: a teacher cache, whose receipts count.
+
+    Attributes:
+        total: shards in all.
+        cache: path or URL of the teacher cache, absolute.
+    """
+
+    stage: ClassVar[str] = "extract-teacher"
+    unit: ClassVar[str] = "shards"
+    rate_unit: ClassVar[str] = "shards"
+    total: int
+    cache: str
+
+    def progress(self, submitted: float, started: float | None) -> Progress:  # noqa: ARG002
+        """Shards with a receipt.
+
+        Raises:
+            SpeechkdError: the cache is damaged or cannot be reached.
+        """
+        from pipeline.cache.store import TeacherCache
+
+        try:
+            cache = TeacherCache.open(self.cache)
+        except NotThere:  # the first array task creates it
+            return Progress(0, self.total)
+        return _by_times(list(cache.finished().values()), self.total, started)
+
+
+@dataclass(frozen=True)
+class DistillationGoal:
+    """Stage two: students, whose run records count.
+
+    Attributes:
+        students: absolute paths of the run folders.
+    """
+
+    stage: ClassVar[str] = "distill"
+    unit: ClassVar[str] = "students"
+    rate_unit: ClassVar[str] = "steps"
+    students: Sequence[str]
+
+    @property
+    def total(self) -> int:
+        """Students in all."""
+        return len(self.students)
+
+    def progress(self, submitted: float, started: float | None) -> Progress:  # noqa: ARG002
+        """Finished students; a student not begun counts as many steps as the mean of the others."""
+        done, steps_left, steps_per_second, known, unknown = 0, 0, 0.0, [], 0
+        for student in self.students:
+            folder = Path(student)
+            record = _json(folder / "run.json")
+            total = record.get("plan", {}).get("total_steps", 0)
+            if record.get("status") in ("finished", "stopped") and (folder / "student").is_dir():
+                done += 1
+            elif total:
+                step, pace = _pace(folder / "metrics.jsonl")
+                steps_left += max(0, total - step)
+                steps_per_second += pace
+            else:
+                unknown += 1
+            known += [total] if total else []
+        mean_steps = sum(known) / len(known) if known else 0.0
+        return Progress(done, steps_left + unknown * mean_steps, steps_per_second)
+
+
+@dataclass(frozen=True)
+class FinetuningGoal:
+    """Fine-tuning: a results folder, whose cells count.
+
+    Attributes:
+        total: cells in all.
+        results: absolute path of the results folder.
+        labels: names of the encoders whose cells count.
+        tasks: tasks whose cells count; every task if empty.
+        seeds: seeds whose cells count.
+    """
+
+    stage: ClassVar[str] = "finetune"
+    unit: ClassVar[str] = "cells"
+    rate_unit: ClassVar[str] = "cells"
+    total: int
+    results: str
+    labels: Sequence[str]
+    tasks: Sequence[str]
+    seeds: Sequence[int]
+
+    def progress(self, submitted: float, started: float | None) -> Progress:  # noqa: ARG002
+        """Cells of these encoders, tasks and seeds."""
+        times = []
+        for file in (Path(self.results) / "cells").glob("*.json"):
+            record = _json(file)
+            if (
+                record.get("checkpoint", {}).get("label") in self.labels
+                and record.get("seed") in self.seeds
+                and (not self.tasks or record.get("task") in self.tasks)
+            ):
+                times.append(file.stat().st_mtime)
+        return _by_times(times, self.total, started)
+
+
+@dataclass(frozen=True)
+class ReportGoal:
+    """The report.
+
+    Attributes:
+        report: absolute path of its folder.
+    """
+
+    stage: ClassVar[str] = "report"
+    unit: ClassVar[str] = "report"
+    rate_unit: ClassVar[str] = "report"
+    total: ClassVar[int] = 1
+    report: str
+
+    def progress(self, submitted: float, started: float | None) -> Progress:  # noqa: ARG002
+        """One if the report is of this submission: an older one may lack later results."""
+        path = Path(self.report) / "report.md"
+        return Progress(int(path.is_file() and path.stat().st_mtime >= submitted))
+
+
+Goal: TypeAlias = ExtractionGoal | DistillationGoal | FinetuningGoal | ReportGoal
+GOALS: dict[str, type[Goal]] = {
+    goal.stage: goal for goal in (ExtractionGoal, DistillationGoal, FinetuningGoal, ReportGoal)
+}
+"""The kind of goal of each stage, in the order in which stages run."""
+
+
+def _by_times(times: Sequence[float], total: int, started: float | None) -> Progress:
+    """Progress from the times at which units were finished; the rate is that since `started`."""
+    if started is None:
+        return Progress(len(times), total - len(times))
+    lately = [moment for moment in times if moment >= started]
+    rate = len(lately) / max(time.time() - started, 1.0)
+    return Progress(len(times), total - len(times), rate)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """A JSON object, or an empty one if there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _pace(path: Path) -> tuple[int, float]:
+    """Last logged step of a run, and steps per second over the last logged lines."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+            text = file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return 0, 0.0
+    logged = []
+    for line in text.splitlines():
+        try:
+            entry = json.loads(line)
+            logged.append((int(entry["step"]), float(entry["seconds"])))
+        except (ValueError, KeyError, TypeError):
+            continue  # a torn first or last line, or a line of validation
+    if not logged:
+        return 0, 0.0
+    steps, seconds = logged[-1][0] - logged[0][0], logged[-1][1] - logged[0][1]
+    return logged[-1][0], steps / seconds if seconds > 0 else 0.0
