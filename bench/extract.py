@@ -30,7 +30,7 @@ import webdataset
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from transformers.utils import logging as transformers_logging
 
-from pipeline.extraction.batches import Batch, Work, load
+from pipeline.extraction.batches import WaveBatch, Work, load
 from pipeline.extraction.teacher import Teacher, load_teacher
 from pipeline.extraction.weights import teacher_folder
 from pipeline.foundation import progress
@@ -106,7 +106,7 @@ class Bench:
         listed = read_manifest(self.manifest)
         self.clips = listed.samples
         items = list(load(works(listed), self.batch_size, 0, pin=False))
-        self.batches = [item for item in items if isinstance(item, Batch)]
+        self.batches = [item for item in items if isinstance(item, WaveBatch)]
         lengths = [int(n) for batch in self.batches for n in batch.lengths_B]
         self.audio_seconds = sum(lengths) / SAMPLE_RATE_HZ
         self.device = self.teacher.device

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.extraction.batches import Batch, Work, load
+from pipeline.extraction.batches import WaveBatch, Work, load
 from pipeline.extraction.teacher import load_teacher
 from pipeline.foundation.provenance import git_commit, hardware
 from pipeline.shards.manifest import read_manifest
@@ -65,7 +65,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     listed = read_manifest(options.manifest)
     work = [Work(i, shard, listed.resolve(shard)) for i, shard in enumerate(listed)]
-    items = (i for i in load(work, options.batch_size, 0, pin=False) if isinstance(i, Batch))
+    items = (i for i in load(work, options.batch_size, 0, pin=False) if isinstance(i, WaveBatch))
     batches = list(itertools.islice(items, -(-options.clips // options.batch_size)))
     found: dict[str, np.ndarray] = {}
     for name, changes in WAYS.items():

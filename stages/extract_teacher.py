@@ -144,7 +144,7 @@ def _follow(events: "Generator[Event, None, None]", tally: "Tally", max_refused:
                     )
                 case Finished():
                     write_seconds += event.write_seconds
-                    tally.add(event.written, event.refused)
+                    tally.add(event.written, (refusal.reason for refusal in event.refused))
                     meter.advance(event.undecoded, meter.note)
                     tally.check(max_refused)
                 case Failed():

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.settings import Settings, setting
 from pipeline.foundation.units import SAMPLE_RATE_HZ
-from pipeline.foundation.untrusted import is_unicode
-from pipeline.shards.corpora import Corpus, Layout, open_corpus
-from pipeline.shards.recording_table import Columns
-from pipeline.shards.recordings import MAX_TEXT_BYTES, Entry, Refusal, key_fault
+from pipeline.shards.corpora import Layout, Source, open_source
+from pipeline.shards.recording_table import RecordingColumns
+from pipeline.shards.recordings import Entry, key_fault
+from pipeline.shards.refusals import Reason, Refusal, RefusedError
 
 if TYPE_CHECKING:
     from pipeline.foundation.progress import Meter
@@ -81,13 +81,13 @@ def run(settings: ShardSettings) -> None:
     from pipeline.foundation.workers import cores
     from pipeline.shards.writing import ShardFolder
 
-    corpus = _open(settings)
-    say(f"{settings.source}: {corpus.description}")
-    entries, digest = _survey(corpus)
+    source = _open(settings)
+    say(f"{settings.source}: {source.description}")
+    entries, digest = _survey(source)
     say(f"{settings.source}: {entries:,} entries")
     jobs = settings.jobs or cores()
     if settings.dry_run:
-        _print_plan(settings, corpus, entries, jobs)
+        _print_plan(settings, source, entries, jobs)
         return
 
     identity = {
@@ -100,12 +100,12 @@ def run(settings: ShardSettings) -> None:
         if folder.complete:
             say(f"{folder.manifest} is there and its tars are whole: nothing to do")
         else:
-            _fill(folder, settings, corpus, entries, jobs)
+            _fill(folder, settings, source, entries, jobs)
         _print_summary(folder)
 
 
 def _fill(
-    folder: "ShardFolder", settings: ShardSettings, corpus: Corpus, entries: int, jobs: int
+    folder: "ShardFolder", settings: ShardSettings, source: Source, entries: int, jobs: int
 ) -> None:
     """Write the tars that are not there yet, then the manifest."""
     from pipeline.foundation.progress import Meter, say
@@ -114,7 +114,7 @@ def _fill(
     done = folder.tally.entries
     if done:
         say(f"{settings.out}: carries on behind {len(folder.tally.shards):,} finished tars")
-    checked = islice(_checked(corpus), done, None)
+    checked = islice(_checked(source), done, None)
     made = in_order(_make_sample, checked, jobs, died=_decoder_died)
     try:
         with closing(made), Meter("sharding", entries, "clips", done=done) as meter:
@@ -131,85 +131,88 @@ def _fill(
         ) from error
 
 
-def _open(settings: ShardSettings) -> Corpus:
-    names = {name: getattr(settings, f"{name}_column") for name in Columns.__dataclass_fields__}
-    return open_corpus(settings.source, settings.layout, Columns(**names), settings.audio_folder)
+def _open(settings: ShardSettings) -> Source:
+    names = {
+        name: getattr(settings, f"{name}_column") for name in RecordingColumns.__dataclass_fields__
+    }
+    columns = RecordingColumns(**names)
+    return open_source(settings.source, settings.layout, columns, settings.audio_folder)
 
 
-def _survey(corpus: Corpus) -> tuple[int, str]:
+def _survey(source: Source) -> tuple[int, str]:
     """Number of entries, and a digest of all that they say."""
     digest, count = hashlib.sha256(), 0
-    for entry in corpus.read():
+    for entry in source.read():
         count += 1
-        fields = {**vars(entry), "where": ""}  # the corpus may be moved between two runs
+        fields = vars(entry) if isinstance(entry, Entry) else entry.record()
+        fields = {**fields, "where": ""}  # the corpus may be moved between two runs
         if isinstance(entry, Entry):
-            fields["path"] = str(entry.path).removeprefix(str(corpus.root))
+            fields["path"] = str(entry.path).removeprefix(str(source.root))
         digest.update(json.dumps(fields).encode())
     if not count:
-        raise SpeechkdError(f"{corpus.root}: {corpus.description} lists no recording.")
+        raise SpeechkdError(f"{source.root}: {source.description} lists no recording.")
     return count, digest.hexdigest()
 
 
-def _checked(corpus: Corpus) -> Iterator[Entry | Refusal]:
-    """The entries, those refused whose key or text cannot be used."""
-    seen: set[str] = set()
-    for entry in corpus.read():
+def _checked(source: Source) -> Iterator[Entry | Refusal]:
+    """The entries of a source, a refusal in place of each whose key or text cannot be used."""
+    keys: set[str] = set()
+    for entry in source.read():
         if isinstance(entry, Refusal):
             yield entry
             continue
         text = " ".join(entry.text.split())
-        fault = key_fault(entry.key)
+        fault = key_fault(entry.key, as_path=True)
         if fault:
-            yield Refusal(entry.key, "unusable key", fault, entry.where)
-        elif entry.key in seen:
+            yield Refusal(Reason.UNUSABLE_KEY, fault, entry.key, where=entry.where)
+        elif entry.key in keys:
             detail = "an earlier entry has this key; name a column of ids with --key-column"
-            yield Refusal(entry.key, "duplicate key", detail, entry.where)
+            yield Refusal(Reason.DUPLICATE_KEY, detail, entry.key, where=entry.where)
         elif not text:
-            yield Refusal(entry.key, "empty text", "no transcript", entry.where)
-        elif len(text) > MAX_TEXT_BYTES or not is_unicode(text):
-            yield Refusal(entry.key, "unusable text", "too long, or not Unicode", entry.where)
+            yield Refusal(Reason.MISSING_TEXT, "no transcript", entry.key, where=entry.where)
         else:
             yield replace(entry, text=text)
-        seen.add(entry.key)
+        keys.add(entry.key)
 
 
 def _make_sample(entry: Entry | Refusal) -> "Sample | Refusal":
     """Decode, cut, resample and encode one entry; runs in the workers."""
-    from pipeline.shards.decoding import ClipError, encode_flac, read_clip
-    from pipeline.shards.writing import Sample
+    from pipeline.shards.decoding import encode_flac, read_clip
+    from pipeline.shards.writing import Sample, description
 
     if isinstance(entry, Refusal):
         return entry
     try:
         wave_S = read_clip(entry.path, entry.start_s, entry.end_s)
-    except ClipError as error:
-        return Refusal(entry.key, error.reason, str(error), entry.where)
-    return Sample(
-        key=entry.key,
-        flac=encode_flac(wave_S),
-        text=entry.text,
-        duration_s=len(wave_S) / SAMPLE_RATE_HZ,
-        speaker=entry.speaker,
-        recording=entry.recording,
-    )
+        seconds = len(wave_S) / SAMPLE_RATE_HZ
+        return Sample(entry.key, encode_flac(wave_S), description(entry, seconds), seconds)
+    except RefusedError as refused:
+        return _refusal(entry, refused)
 
 
 def _measure(entry: Entry | Refusal) -> "float | Refusal":
-    """Seconds that an entry would give, from the header of its file."""
-    from pipeline.shards.decoding import ClipError, clip_seconds
+    """Seconds of the clip that an entry would give, from the header of its file."""
+    from pipeline.shards.decoding import clip_seconds
+    from pipeline.shards.writing import description
 
     if isinstance(entry, Refusal):
         return entry
     try:
-        return clip_seconds(entry.path, entry.start_s, entry.end_s)
-    except ClipError as error:
-        return Refusal(entry.key, error.reason, str(error), entry.where)
+        seconds = clip_seconds(entry.path, entry.start_s, entry.end_s)
+        description(entry, seconds)
+    except RefusedError as refused:
+        return _refusal(entry, refused)
+    return seconds
+
+
+def _refusal(entry: Entry, refused: RefusedError) -> Refusal:
+    detail = f"{entry.path}: {refused.detail.rstrip('.')}"
+    return Refusal(refused.reason, detail, entry.key, where=entry.where)
 
 
 def _decoder_died(entry: Entry | Refusal) -> Refusal:
-    return Refusal(
-        entry.key, "undecodable audio", "the process that decoded it died, twice", entry.where
-    )
+    detail = "the process that decoded it died, twice"
+    return Refusal(Reason.UNDECODABLE_AUDIO, detail, entry.key, where=entry.where)
 
 
 def _watched(
@@ -233,7 +236,7 @@ def _refusal_message(folder: "ShardFolder", what: str) -> str:
     example = next(refusal for refusal in tally.refused if refusal.reason == reason)
     return (
         f"{what}: {len(tally.refused):,} of the first {tally.entries:,} entries, {count:,} for "
-        f"{reason!r}, for instance {example.key!r} ({example.where}): {example.detail}. All "
+        f"'{reason}', for instance {example.key!r} ({example.where}): {example.detail}. All "
         f"are in {folder.write_refused()}. Raise --max-refused and the same command carries on, or "
         "mend them and name a new --out."
     )
@@ -249,13 +252,13 @@ def _print_summary(folder: "ShardFolder") -> None:
         print(f"refused: {count:,} for {reason}")
 
 
-def _print_plan(settings: ShardSettings, corpus: Corpus, entries: int, jobs: int) -> None:
+def _print_plan(settings: ShardSettings, source: Source, entries: int, jobs: int) -> None:
     from pipeline.foundation.progress import Meter
     from pipeline.foundation.workers import in_order
 
     seconds, clips, reasons = 0.0, 0, Counter[str]()
     with Meter("reading headers", entries, "clips") as meter:
-        for result in in_order(_measure, _checked(corpus), jobs, died=_decoder_died):
+        for result in in_order(_measure, _checked(source), jobs, died=_decoder_died):
             if isinstance(result, Refusal):
                 reasons[result.reason] += 1
             else:

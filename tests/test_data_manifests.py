@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.shards.corpora import open_corpus
+from pipeline.shards.corpora import open_source
 from pipeline.shards.manifest import read_manifest
 from pipeline.tasks.mosei.tables import read_table
 from stages import shard
@@ -24,11 +24,11 @@ def test_every_file_a_page_points_at_is_there(page):
 
 
 def test_example_tables_are_read_as_the_page_says():
-    entries = list(open_corpus(FOLDER / "own_table.csv").read())
+    entries = list(open_source(FOLDER / "own_table.csv").read())
     assert [entry.key for entry in entries] == ["anna-1", "anna-2", "ben-1"]
     assert entries[1].text == 'She said "never again" and left.'
     assert entries[2].path == FOLDER / "clips" / "ben-1.wav"
-    segments = list(open_corpus(FOLDER / "own_segments.jsonl").read())
+    segments = list(open_source(FOLDER / "own_segments.jsonl").read())
     assert segments[0].key == "talks/monday_0.000_4.200"
     assert [(s.start_s, s.end_s) for s in segments] == [(0, 4.2), (4.2, 11.75), (12.5, 19)]
     assert segments[1].speaker == "carla"
@@ -63,7 +63,7 @@ def test_peoples_speech_from_parquet_to_shards(tmp_path):
     for _ in range(2):
         subprocess.run(command, check=True, capture_output=True)
     listing = tmp_path / "audio" / "table.jsonl"
-    entries = list(open_corpus(listing).read())
+    entries = list(open_source(listing).read())
     assert [entry.key for entry in entries] == [f"talk_SLASH_a.b_DOT_mp3_{i:05d}" for i in range(6)]
     assert {entry.recording for entry in entries} == {"talk_SLASH_a.b_DOT_mp3"}
     shard.run(shard.ShardSettings(source=listing, out=tmp_path / "shards", jobs=1))

@@ -10,6 +10,7 @@ from pipeline.cache.samples import vectors_sha256
 from pipeline.cache.store import ShardResult, TeacherCache
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.shards.manifest import Manifest, Shard
+from pipeline.shards.refusals import Refusal
 
 
 def merged_manifest(caches: Sequence[TeacherCache]) -> Manifest:
@@ -77,7 +78,7 @@ def _result(cache: TeacherCache, shard: int, receipt: dict[str, Any]) -> ShardRe
     return ShardResult(
         vectors_NE=block_RE[: receipt["samples"]].astype(np.float32),
         samples=samples,
-        refused=receipt["refused"],
+        refused=[Refusal.from_record(record, "position") for record in receipt["refused"]],
         input_sha256=receipt["input_sha256"],
         input_bytes=receipt["input_bytes"],
     )

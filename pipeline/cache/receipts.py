@@ -8,6 +8,7 @@ from pipeline.cache.statistics import ShardStatistics
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.folder import Folder
 from pipeline.foundation.untrusted import parse_json
+from pipeline.shards.refusals import Refusal
 
 NUMBER, TEXT = (int, float), (str,)
 FIELDS: dict[str, tuple[type, ...]] = {
@@ -17,12 +18,6 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "audio_seconds": NUMBER,
     "refused": (list,),
     "versions": (dict,),
-}
-REFUSAL_FIELDS: dict[str, tuple[type, ...]] = {
-    "position": (int,),
-    "key": (str, type(None)),
-    "reason": TEXT,
-    "detail": TEXT,
 }
 
 AT_ONCE = 1000  # receipts read together; bounds the memory that their statistics take
@@ -122,7 +117,7 @@ class Receipts:
             shard = receipt["shard"]
             valid = (
                 _is_of(receipt, FIELDS)
-                and all(_is_of(refusal, REFUSAL_FIELDS) for refusal in receipt["refused"])
+                and all(Refusal.from_record(record, "position") for record in receipt["refused"])
                 and receipt["written"] >= 0
                 and name == _name(shard)
                 and 0 <= shard < self._shards

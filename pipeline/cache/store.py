@@ -34,6 +34,7 @@ from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 from pipeline.foundation.folder import Folder
 from pipeline.foundation.hashing import json_sha256
 from pipeline.shards.manifest import Manifest, parse_manifest
+from pipeline.shards.refusals import Refusal
 
 WRITE_ATTEMPTS = 5
 
@@ -45,14 +46,14 @@ class ShardResult:
     Attributes:
         vectors_NE: float32, one row per sample of the tar, in its order; NaN for a refused one.
         samples: per sample with a vector: position, key, text, duration_s, speaker, recording.
-        refused: per refused sample: position, key, reason, detail.
+        refused: per other sample, a refusal with its position.
         input_sha256: digest of the tar as it was read.
         input_bytes: size of the tar as it was read.
     """
 
     vectors_NE: NDArray[np.float32]
     samples: list[dict[str, Any]]
-    refused: list[dict[str, Any]]
+    refused: list[Refusal]
     input_sha256: str
     input_bytes: int
 
@@ -167,7 +168,8 @@ class TeacherCache:
             SpeechkdError: the storage returns something else than was written.
         """
         count = self.manifest.shards[shard].samples
-        positions = [s["position"] for s in (*result.samples, *result.refused)]
+        refused = [refusal.record() for refusal in result.refused]
+        positions = [s["position"] for s in (*result.samples, *refused)]
         if sorted(positions) != list(range(count)) or len(result.vectors_NE) != count:
             raise ValueError(f"shard {shard}: {len(positions)} of {count} samples accounted for")
         rows = self.rows_of(shard)
@@ -187,7 +189,7 @@ class TeacherCache:
             "samples": count,
             "written": len(written),
             "audio_seconds": round(sum(s["duration_s"] for s in result.samples), 6),
-            "refused": result.refused,
+            "refused": refused,
             "keys_sha256": keys_sha256(s["key"] for s in result.samples),
             "samples_sha256": hashlib.sha256(lines).hexdigest(),
             "vectors_sha256": vectors_sha256(block_RE),

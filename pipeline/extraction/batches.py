@@ -27,7 +27,8 @@ from pipeline.foundation.storage import open_stream
 from pipeline.foundation.units import CLIP_SAMPLES
 from pipeline.foundation.workers import begin_worker
 from pipeline.shards.manifest import Shard
-from pipeline.shards.reading import Clip, Refusal, TarEnd, read_shard
+from pipeline.shards.reading import Clip, TarEnd, read_shard
+from pipeline.shards.refusals import Refusal
 
 BATCHES_AHEAD = 2  # of each worker
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (Linux passes tensors between processes through it)
@@ -43,7 +44,7 @@ class Work:
 
 
 @dataclass
-class Batch:
+class WaveBatch:
     """Clips of one shard, in its order."""
 
     index: int
@@ -53,7 +54,7 @@ class Batch:
     """float32, zeros behind each clip's end; S is the longest clip's length."""
     lengths_B: torch.Tensor
 
-    def pin_memory(self) -> "Batch":
+    def pin_memory(self) -> "WaveBatch":
         """Move the waves to page-locked memory, from which a GPU copies without waiting."""
         self.waves_BS = self.waves_BS.pin_memory()
         return self
@@ -65,7 +66,7 @@ class ShardEnd:
 
     index: int
     samples: list[dict[str, Any]] = field(default_factory=list)
-    refused: list[dict[str, Any]] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
     input_sha256: str = ""
     input_bytes: int = 0
     read_seconds: float = 0.0
@@ -73,7 +74,7 @@ class ShardEnd:
     error: str = ""
 
 
-class ShardBatches(IterableDataset[Batch | ShardEnd]):
+class ShardBatches(IterableDataset[WaveBatch | ShardEnd]):
     """Batches of each shard in turn, each shard followed by its `ShardEnd`.
 
     In worker w of W it reads shards w, w + W, w + 2 W, …
@@ -82,13 +83,13 @@ class ShardBatches(IterableDataset[Batch | ShardEnd]):
     def __init__(self, work: Sequence[Work], batch_size: int) -> None:
         self.work, self.batch_size = work, batch_size
 
-    def __iter__(self) -> Iterator[Batch | ShardEnd]:
+    def __iter__(self) -> Iterator[WaveBatch | ShardEnd]:
         worker = get_worker_info()
         first, step = (worker.id, worker.num_workers) if worker else (0, 1)
         for item in self.work[first::step]:
             yield from self._read(item)
 
-    def _read(self, item: Work) -> Iterator[Batch | ShardEnd]:
+    def _read(self, item: Work) -> Iterator[WaveBatch | ShardEnd]:
         end = ShardEnd(item.index)
         clips: list[Clip] = []
         mark = time.perf_counter()
@@ -100,7 +101,7 @@ class ShardBatches(IterableDataset[Batch | ShardEnd]):
                             clips.append(outcome)
                             end.samples.append(outcome.record())
                         case Refusal():
-                            end.refused.append(outcome.record())
+                            end.refused.append(outcome)
                         case TarEnd():
                             end.input_sha256, end.input_bytes = outcome.sha256, outcome.bytes
                     if len(clips) == self.batch_size:
@@ -119,7 +120,7 @@ class ShardBatches(IterableDataset[Batch | ShardEnd]):
 
 def load(
     work: Sequence[Work], batch_size: int, workers: int, *, pin: bool
-) -> Generator[Batch | ShardEnd, None, None]:
+) -> Generator[WaveBatch | ShardEnd, None, None]:
     """Read shards in `workers` processes (0: in this one) and yield their batches as they come.
 
     Batches of one shard come in order and before its `ShardEnd`; shards may be interleaved.
@@ -162,12 +163,12 @@ def load(
         ) from error
 
 
-def _stack(index: int, clips: list[Clip]) -> Batch:
+def _stack(index: int, clips: list[Clip]) -> WaveBatch:
     lengths_B = torch.tensor([len(clip.wave_S) for clip in clips])
     waves_BS = torch.zeros(len(clips), int(lengths_B.max()))
     for row_S, clip in zip(waves_BS, clips, strict=True):
         row_S[: len(clip.wave_S)] = torch.from_numpy(clip.wave_S)
-    return Batch(index, [clip.position for clip in clips], waves_BS, lengths_B)
+    return WaveBatch(index, [clip.position for clip in clips], waves_BS, lengths_B)
 
 
 def _begin_worker(worker: int) -> None:  # noqa: ARG001

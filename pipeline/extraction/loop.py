@@ -18,10 +18,11 @@ import torch
 
 from pipeline.cache.store import ShardResult, TeacherCache
 from pipeline.cluster.shares import ArrayTask, share
-from pipeline.extraction.batches import Batch, ShardEnd, Work, load
+from pipeline.extraction.batches import ShardEnd, WaveBatch, Work, load
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.units import SAMPLE_RATE_HZ, Seconds
 from pipeline.foundation.workers import begin_worker
+from pipeline.shards.refusals import Reason, Refusal
 
 SHARDS_WAITING = 2  # to be written; beyond that encoding waits, so that memory is bounded
 BATCHES_IN_FLIGHT = 2  # on a GPU: one computes while the next is being launched
@@ -60,7 +61,7 @@ class Finished:
 
     index: int
     written: int
-    refused: list[dict[str, Any]]
+    refused: list[Refusal]
     undecoded: int
     """Those refused that never came to the encoder."""
     read_seconds: Seconds
@@ -121,7 +122,7 @@ def extract(
         for item in batches:
             ready = time.perf_counter()
             match item:
-                case Batch():
+                case WaveBatch():
                     if item.index not in vectors:
                         vectors[item.index] = _empty(cache, item.index, teacher.device)
                     _put(vectors[item.index], item.positions, _encode(teacher, item))
@@ -133,10 +134,10 @@ def extract(
                         encode_seconds=time.perf_counter() - ready,
                     )
                 case ShardEnd(error="", index=index):
-                    vectors_ND = vectors.pop(index, None)
-                    if vectors_ND is None:
-                        vectors_ND = _empty(cache, index, torch.device("cpu"))
-                    writing.append(writer.submit(_write, cache, item, vectors_ND, versions))
+                    vectors_NE = vectors.pop(index, None)
+                    if vectors_NE is None:
+                        vectors_NE = _empty(cache, index, torch.device("cpu"))
+                    writing.append(writer.submit(_write, cache, item, vectors_NE, versions))
                     while writing and (writing[0].done() or len(writing) > SHARDS_WAITING):
                         yield writing.popleft().result()
                 case ShardEnd(index=index, error=message):
@@ -204,11 +205,12 @@ def extract_on(
                     yield event
     finally:
         for process in processes:
-            process.terminate() if running else None
+            if running:
+                process.terminate()
             process.join()
 
 
-def _encode(teacher: Encodes, batch: Batch) -> torch.Tensor:
+def _encode(teacher: Encodes, batch: WaveBatch) -> torch.Tensor:
     try:
         return teacher.encode(batch.waves_BS, batch.lengths_B)
     except torch.OutOfMemoryError as error:
@@ -228,19 +230,19 @@ def _empty(cache: TeacherCache, index: int, device: torch.device) -> torch.Tenso
     return torch.full((count, cache.identity.d_model), torch.nan, device=device)
 
 
-def _put(vectors_ND: torch.Tensor, positions: list[int], vectors_BD: torch.Tensor) -> None:
+def _put(vectors_NE: torch.Tensor, positions: list[int], vectors_BE: torch.Tensor) -> None:
     # non_blocking: the copy of the positions must not wait for the batch's kernels
-    positions_B = torch.tensor(positions).to(vectors_ND.device, non_blocking=True)
-    vectors_ND.index_copy_(0, positions_B, vectors_BD)
+    positions_B = torch.tensor(positions).to(vectors_NE.device, non_blocking=True)
+    vectors_NE.index_copy_(0, positions_B, vectors_BE)
 
 
 def _write(
-    cache: TeacherCache, end: ShardEnd, filled_ND: torch.Tensor, versions: Mapping[str, str]
+    cache: TeacherCache, end: ShardEnd, filled_NE: torch.Tensor, versions: Mapping[str, str]
 ) -> Finished:
     start = time.perf_counter()
-    vectors_ND = filled_ND.cpu().numpy()
-    samples, refused = _refuse_non_finite(vectors_ND, end, cache.identity.dtype)
-    result = ShardResult(vectors_ND, samples, refused, end.input_sha256, end.input_bytes)
+    vectors_NE = filled_NE.cpu().numpy()
+    samples, refused = _refuse_non_finite(vectors_NE, end, cache.identity.dtype)
+    result = ShardResult(vectors_NE, samples, refused, end.input_sha256, end.input_bytes)
     try:
         cache.write_shard(end.index, result, versions)
     except OSError as error:
@@ -259,23 +261,19 @@ def _write(
 
 
 def _refuse_non_finite(
-    vectors_ND: "np.ndarray[Any, np.dtype[np.float32]]", end: ShardEnd, dtype: str
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Samples kept and refused, those refused as well whose vector is not finite as stored."""
+    vectors_NE: "np.ndarray[Any, np.dtype[np.float32]]", end: ShardEnd, dtype: str
+) -> tuple[list[dict[str, Any]], list[Refusal]]:
+    """Split samples by whether their vectors are finite as stored; earlier refusals stay."""
     with np.errstate(over="ignore"):
-        finite_N = np.isfinite(vectors_ND.astype(dtype)).all(axis=1)
-    kept = [sample for sample in end.samples if finite_N[sample["position"]]]
+        finite_N = np.isfinite(vectors_NE.astype(dtype)).all(axis=1)
+    detail = f"the teacher's output is not finite as {dtype}; is the audio far too loud?"
     lost = [
-        {
-            "position": sample["position"],
-            "key": sample["key"],
-            "reason": "non-finite vector",
-            "detail": f"the teacher's output is not finite as {dtype}; is the audio far too loud?",
-        }
+        Refusal(Reason.NON_FINITE_VECTOR, detail, sample["key"], sample["position"])
         for sample in end.samples
         if not finite_N[sample["position"]]
     ]
-    return kept, sorted([*end.refused, *lost], key=lambda refusal: refusal["position"])
+    samples = [sample for sample in end.samples if finite_N[sample["position"]]]
+    return samples, sorted([*end.refused, *lost], key=lambda refusal: refusal.position or 0)
 
 
 def _on_device(

@@ -1,6 +1,7 @@
 """Waves → Whisper's log-mel spectrogram, a whole batch at once, on whatever device they are on.
 
-Shapes: B clips, S samples, M mel channels, F mel frames (10 ms each).
+Shapes: B clips, S samples, M mel channels, F mel frames (10 ms each),
+K frequencies of the spectrum.
 
 Source: openai/whisper `audio.py` and Hugging Face's `WhisperFeatureExtractor`, which this
 equals to 1e-4 for every clip that leaves at least 12.5 ms of the 30 s window empty.
@@ -33,15 +34,15 @@ class LogMel(nn.Module):
         n_mels: mel channels, as the teacher's configuration says (80; 128 from large-v3 on).
     """
 
-    filters_ME: torch.Tensor
+    filters_MK: torch.Tensor
     window_N: torch.Tensor
 
     def __init__(self, n_mels: int) -> None:
         from librosa.filters import mel
 
         super().__init__()
-        filters_ME = mel(sr=SAMPLE_RATE_HZ, n_fft=N_FFT, n_mels=n_mels)
-        self.register_buffer("filters_ME", torch.from_numpy(filters_ME).float(), persistent=False)
+        filters_MK = mel(sr=SAMPLE_RATE_HZ, n_fft=N_FFT, n_mels=n_mels)
+        self.register_buffer("filters_MK", torch.from_numpy(filters_MK).float(), persistent=False)
         self.register_buffer("window_N", torch.hann_window(N_FFT), persistent=False)
 
     @torch.inference_mode()
@@ -68,11 +69,11 @@ class LogMel(nn.Module):
             waves_BS, (0, max(needed - samples, N_FFT // 2 + 1 - samples))
         )
         mirrored_BS = nn.functional.pad(padded_BS[:, None], (N_FFT // 2, 0), mode="reflect")[:, 0]
-        spectrum_BEF = torch.stft(
+        spectrum_BKF = torch.stft(
             mirrored_BS, N_FFT, HOP_LENGTH, window=self.window_N, center=False, return_complex=True
         )[..., :with_audio]
-        power_BEF = torch.view_as_real(spectrum_BEF).square().sum(-1)
-        log_BMF = torch.log10(torch.clamp(self.filters_ME @ power_BEF, min=SMALLEST_POWER))
+        power_BKF = torch.view_as_real(spectrum_BKF).square().sum(-1)
+        log_BMF = torch.log10(torch.clamp(self.filters_MK @ power_BKF, min=SMALLEST_POWER))
         floor_B11 = log_BMF.amax(dim=(1, 2), keepdim=True) - 8.0
         silence_B11 = floor_B11.clamp(min=-10.0)  # log10 of the smallest power is −10
         mel_BMF = torch.maximum(log_BMF, floor_B11)[..., :frames]

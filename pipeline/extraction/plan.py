@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.cache.layout import Identity
 from pipeline.cache.store import TeacherCache
 from pipeline.cluster.shares import ArrayTask, share
-from pipeline.extraction.batches import Batch, Work, load
+from pipeline.extraction.batches import WaveBatch, Work, load
 from pipeline.extraction.settings import ExtractSettings, batch_size_on
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.progress import duration
@@ -37,10 +37,10 @@ class Tally:
         """Samples refused, whatever the reason."""
         return sum(self.reasons.values())
 
-    def add(self, written: int, refused: Iterable[dict[str, Any]]) -> None:
+    def add(self, written: int, reasons: Iterable[str]) -> None:
         """Count a shard's rows and refusals."""
         self.written += written
-        self.reasons.update(refusal["reason"] for refusal in refused)
+        self.reasons.update(reasons)
 
     def check(self, max_refused: float) -> None:
         """Stop where more than `max_refused` of this task's samples are refused."""
@@ -48,7 +48,7 @@ class Tally:
             reason, count = self.reasons.most_common(1)[0]
             raise SpeechkdError(
                 f"{self.refused:,} of {self.samples:,} samples are refused, more than "
-                f"--max-refused {max_refused:g} allows; the commonest reason is {reason!r} "
+                f"--max-refused {max_refused:g} allows; the commonest reason is '{reason}' "
                 f"({count:,}). `speechkd cache info` lists them. Mend the tars and run with "
                 "--retry-refused, or raise --max-refused."
             )
@@ -84,7 +84,8 @@ def work_of(
             shard = manifest.shards[index]
             work.append(Work(index, shard, manifest.resolve(shard)))
         else:
-            tally.add(receipt["written"], receipt["refused"])
+            reasons = (refusal["reason"] for refusal in receipt["refused"])
+            tally.add(receipt["written"], reasons)
     return work, tally
 
 
@@ -140,7 +141,7 @@ def _time_a_batch(work: Work, teacher: Any, batch_size: int) -> tuple[float, flo
     clips, audio_samples, seconds_a_clip = 0, 0, 0.0
     with closing(load([work], batch_size, 0, pin=False)) as items:
         for item in items:
-            if not isinstance(item, Batch):
+            if not isinstance(item, WaveBatch):
                 break
             start = time.perf_counter()
             teacher.encode(item.waves_BS, item.lengths_B).cpu()

@@ -1,6 +1,6 @@
 """A frozen Whisper encoder and its pooling: waves → one vector a clip. It cannot train.
 
-Shapes: B clips, S samples, M mel channels, F mel frames, T encoder positions, D width.
+Shapes: B clips, S samples, M mel channels, F mel frames, T encoder positions, E width.
 
 Source: "Teach me with a Whisper" (the paper), section 3: clips of 15 s in Whisper's 30 s
 window, the last 750 of 1,500 positions dropped, the mean of the first 750.
@@ -72,13 +72,13 @@ class Teacher:
         waves_BS = waves_BS.to(self.device, non_blocking=True)
         mel_BMF = self.log_mel(waves_BS, frames=2 * POSITIONS[self.context])
         if self.pooling == "fixed750":
-            hidden_BTD: torch.Tensor = self.encoder(mel_BMF, keep=CLIP_ENCODER_FRAMES)
-            return hidden_BTD.mean(dim=1)
+            hidden_BTE: torch.Tensor = self.encoder(mel_BMF, keep=CLIP_ENCODER_FRAMES)
+            return hidden_BTE.mean(dim=1)
         positions_B = (lengths_B + SAMPLES_PER_ENCODER_FRAME - 1) // SAMPLES_PER_ENCODER_FRAME
         positions_B = positions_B.clamp(1, CLIP_ENCODER_FRAMES)
         keep = int(positions_B.max())
-        hidden_BTD = self.encoder(mel_BMF, keep=keep)
-        return masked_mean(hidden_BTD, positions_B.to(self.device, non_blocking=True))
+        hidden_BTE = self.encoder(mel_BMF, keep=keep)
+        return masked_mean(hidden_BTE, positions_B.to(self.device, non_blocking=True))
 
 
 @dataclass(frozen=True)
@@ -144,8 +144,8 @@ def load_teacher(
     )
 
 
-def masked_mean(hidden_BTD: torch.Tensor, positions_B: torch.Tensor) -> torch.Tensor:
-    """Mean over each row's first `positions_B` positions, accumulated in float32; `[B, D]`."""
-    indices_T = torch.arange(hidden_BTD.shape[1], device=hidden_BTD.device)
+def masked_mean(hidden_BTE: torch.Tensor, positions_B: torch.Tensor) -> torch.Tensor:
+    """Mean over each row's first `positions_B` positions, accumulated in float32; `[B, E]`."""
+    indices_T = torch.arange(hidden_BTE.shape[1], device=hidden_BTE.device)
     mask_BT1 = (indices_T < positions_B[:, None]).float()[..., None]
-    return (hidden_BTD.float() * mask_BT1).sum(dim=1) / positions_B[:, None].float()
+    return (hidden_BTE.float() * mask_BT1).sum(dim=1) / positions_B[:, None].float()

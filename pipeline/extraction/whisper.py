@@ -1,7 +1,7 @@
 """Whisper's audio encoder, for looking only: no dropout, no gradients, nothing it does not need.
 
-Shapes: B clips, M mel channels, F mel frames, T encoder positions (20 ms each), D width,
-H heads, E width of a head.
+Shapes: B clips, M mel channels, F mel frames, T encoder positions (20 ms each), E width,
+H heads, W width of a head.
 
 The arithmetic is that of `transformers.models.whisper.WhisperEncoder`, whose parameter names
 these are too (only q, k and v are held as one matrix). It differs in two ways that save work:
@@ -46,19 +46,19 @@ class Attention(nn.Module):
         self.qkv_proj = nn.Linear(d_model, 3 * d_model)
         self.out_proj = nn.Linear(d_model, d_model)
 
-    def forward(self, x_BTD: torch.Tensor, keep: int) -> torch.Tensor:
-        """Attend from the first `keep` positions to all; `[B, keep, D]`."""
-        batch, positions, d_model = x_BTD.shape
+    def forward(self, x_BTE: torch.Tensor, keep: int) -> torch.Tensor:
+        """Attend from the first `keep` positions to all; `[B, keep, E]`."""
+        batch, positions, d_model = x_BTE.shape
         if keep == positions:
-            q_BTD, kv_BTD = self.qkv_proj(x_BTD).split([d_model, 2 * d_model], dim=-1)
+            q_BTE, kv_BTE = self.qkv_proj(x_BTE).split([d_model, 2 * d_model], dim=-1)
         else:
             weight, bias = self.qkv_proj.weight, self.qkv_proj.bias
-            q_BTD = nn.functional.linear(x_BTD[:, :keep], weight[:d_model], bias[:d_model])
-            kv_BTD = nn.functional.linear(x_BTD, weight[d_model:], bias[d_model:])
-        q_BHTE = q_BTD.view(batch, keep, self.heads, -1).transpose(1, 2)
-        k_BHTE, v_BHTE = kv_BTD.view(batch, positions, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
-        mixed_BHTE = nn.functional.scaled_dot_product_attention(q_BHTE, k_BHTE, v_BHTE)
-        mixed: torch.Tensor = self.out_proj(mixed_BHTE.transpose(1, 2).reshape(batch, keep, -1))
+            q_BTE = nn.functional.linear(x_BTE[:, :keep], weight[:d_model], bias[:d_model])
+            kv_BTE = nn.functional.linear(x_BTE, weight[d_model:], bias[d_model:])
+        q_BHTW = q_BTE.view(batch, keep, self.heads, -1).transpose(1, 2)
+        k_BHTW, v_BHTW = kv_BTE.view(batch, positions, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        mixed_BHTW = nn.functional.scaled_dot_product_attention(q_BHTW, k_BHTW, v_BHTW)
+        mixed: torch.Tensor = self.out_proj(mixed_BHTW.transpose(1, 2).reshape(batch, keep, -1))
         return mixed
 
 
@@ -73,14 +73,14 @@ class Layer(nn.Module):
         self.fc2 = nn.Linear(shape.encoder_ffn_dim, shape.d_model)
         self.final_layer_norm = nn.LayerNorm(shape.d_model)
 
-    def forward(self, x_BTD: torch.Tensor, keep: int) -> torch.Tensor:
-        """Hidden states `[B, T, D]` → those of the next layer, first `keep` positions."""
-        x_BTD = x_BTD[:, :keep] + self.self_attn(self.self_attn_layer_norm(x_BTD), keep)
-        x_BTD = x_BTD + self.fc2(nn.functional.gelu(self.fc1(self.final_layer_norm(x_BTD))))
-        if x_BTD.dtype == torch.float16:
+    def forward(self, x_BTE: torch.Tensor, keep: int) -> torch.Tensor:
+        """Hidden states `[B, T, E]` → those of the next layer, first `keep` positions."""
+        x_BTE = x_BTE[:, :keep] + self.self_attn(self.self_attn_layer_norm(x_BTE), keep)
+        x_BTE = x_BTE + self.fc2(nn.functional.gelu(self.fc1(self.final_layer_norm(x_BTE))))
+        if x_BTE.dtype == torch.float16:
             limit = torch.finfo(torch.float16).max - 1000  # as Hugging Face: no infinities
-            x_BTD = x_BTD.clamp(-limit, limit)
-        return x_BTD
+            x_BTE = x_BTE.clamp(-limit, limit)
+        return x_BTE
 
 
 class Encoder(nn.Module):
@@ -110,20 +110,20 @@ class Encoder(nn.Module):
             keep: positions to return, at most F / 2.
 
         Returns:
-            float32 `[B, keep, D]`, normalised by the final layer norm in float32.
+            float32 `[B, keep, E]`, normalised by the final layer norm in float32.
         """
         weight = self.conv1.weight
-        x_BDT = nn.functional.gelu(
+        x_BET = nn.functional.gelu(
             self.conv2(nn.functional.gelu(self.conv1(mel_BMF.to(weight.dtype))))
         )
-        positions = x_BDT.shape[-1]
-        x_BTD = x_BDT.transpose(1, 2) + self.embed_positions.weight[:positions]
+        positions = x_BET.shape[-1]
+        x_BTE = x_BET.transpose(1, 2) + self.embed_positions.weight[:positions]
         for layer in self.layers[:-1]:
-            x_BTD = layer(x_BTD, positions)
-        x_BTD = self.layers[-1](x_BTD, positions if keep is None else keep)
+            x_BTE = layer(x_BTE, positions)
+        x_BTE = self.layers[-1](x_BTE, positions if keep is None else keep)
         norm = self.layer_norm
         return nn.functional.layer_norm(
-            x_BTD.float(), norm.normalized_shape, norm.weight.float(), norm.bias.float(), norm.eps
+            x_BTE.float(), norm.normalized_shape, norm.weight.float(), norm.bias.float(), norm.eps
         )
 
     @classmethod

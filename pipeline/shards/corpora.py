@@ -9,21 +9,21 @@ from typing import Literal
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.tables import SUFFIXES as TABLE_SUFFIXES
 from pipeline.foundation.tables import read_text
-from pipeline.shards.recording_table import Columns, choose_columns, table_entries
+from pipeline.shards.recording_table import RecordingColumns, choose_columns, table_entries
 from pipeline.shards.recordings import (
     AUDIO_SUFFIXES,
     MAX_TEXT_BYTES,
     Entry,
-    Refusal,
     is_file,
     key_of_path,
 )
+from pipeline.shards.refusals import Reason, Refusal
 
 Layout = Literal["auto", "table", "folder", "librispeech", "ljspeech", "commonvoice"]
 
 
 @dataclass(frozen=True)
-class Corpus:
+class Source:
     """A corpus that was found."""
 
     root: Path
@@ -34,12 +34,12 @@ class Corpus:
     """Start reading from the top; may be called again and gives the same each time."""
 
 
-def open_corpus(
+def open_source(
     source: Path,
     layout: Layout = "auto",
-    columns: Columns | None = None,
+    columns: RecordingColumns | None = None,
     audio_folder: Path | None = None,
-) -> Corpus:
+) -> Source:
     """Find out how a corpus is laid out, and make ready to read it.
 
     Args:
@@ -60,7 +60,7 @@ def open_corpus(
         )
     if layout == "auto":
         layout = _detect(source)
-    if columns not in (None, Columns()) and layout not in ("table", "commonvoice"):
+    if columns not in (None, RecordingColumns()) and layout not in ("table", "commonvoice"):
         raise SpeechkdError(
             f"{source}: the {layout} layout has no columns to name; leave them out."
         )
@@ -74,9 +74,9 @@ def open_corpus(
         case "ljspeech":
             return _ljspeech(source, audio_folder)
         case "commonvoice":
-            return _common_voice(source, columns or Columns(), audio_folder)
+            return _common_voice(source, columns or RecordingColumns(), audio_folder)
         case _:
-            return _table(source, columns or Columns(), audio_folder)
+            return _table(source, columns or RecordingColumns(), audio_folder)
 
 
 def _detect(source: Path) -> Layout:
@@ -111,7 +111,7 @@ def _detect(source: Path) -> Layout:
     )
 
 
-def _folder(source: Path) -> Corpus:
+def _folder(source: Path) -> Source:
     def read() -> Iterator[Entry | Refusal]:
         for path in _files_below(source):
             if path.suffix.lower() in AUDIO_SUFFIXES:
@@ -119,7 +119,7 @@ def _folder(source: Path) -> Corpus:
                 yield _with_transcript(key, path)
 
     _need_folder(source, "folder")
-    return Corpus(source, "folder", "a folder of recordings, a .txt beside each", read)
+    return Source(source, "folder", "a folder of recordings, a .txt beside each", read)
 
 
 def _with_transcript(key: str, path: Path) -> Entry | Refusal:
@@ -130,17 +130,19 @@ def _with_transcript(key: str, path: Path) -> Entry | Refusal:
             content = file.read(MAX_TEXT_BYTES + 1)
         text = content.decode("utf-8-sig")
     except FileNotFoundError:
-        return Refusal(key, "missing text", "no .txt of the same name beside it", str(path))
+        detail = "no .txt of the same name beside it"
+        return Refusal(Reason.MISSING_TEXT, detail, key, where=str(path))
     except OSError as error:
-        return Refusal(key, "missing text", f"cannot be read: {error.strerror}", where)
+        detail = f"cannot be read: {error.strerror}"
+        return Refusal(Reason.MISSING_TEXT, detail, key, where=where)
     except UnicodeDecodeError as error:
-        return Refusal(key, "unusable text", f"not UTF-8: {error.reason}", where)
+        return Refusal(Reason.UNUSABLE_TEXT, f"not UTF-8: {error.reason}", key, where=where)
     if len(content) > MAX_TEXT_BYTES:
-        return Refusal(key, "unusable text", f"over {MAX_TEXT_BYTES:,} bytes", where)
+        return Refusal(Reason.UNUSABLE_TEXT, f"over {MAX_TEXT_BYTES:,} bytes", key, where=where)
     return Entry(key, path, text, None, key, where)
 
 
-def _librispeech(source: Path) -> Corpus:
+def _librispeech(source: Path) -> Source:
     def read() -> Iterator[Entry | Refusal]:
         for listing in _files_below(source):
             if not listing.name.endswith(".trans.txt"):
@@ -155,10 +157,10 @@ def _librispeech(source: Path) -> Corpus:
                     yield Entry(key, audio, text, speaker, chapter, where)
 
     _need_folder(source, "librispeech")
-    return Corpus(source, "librispeech", "LibriSpeech's layout (*.trans.txt)", read)
+    return Source(source, "librispeech", "LibriSpeech's layout (*.trans.txt)", read)
 
 
-def _ljspeech(source: Path, audio_folder: Path | None) -> Corpus:
+def _ljspeech(source: Path, audio_folder: Path | None) -> Source:
     listing = source if source.is_file() else source / "metadata.csv"
     wavs = audio_folder or listing.parent / "wavs"
 
@@ -173,14 +175,14 @@ def _ljspeech(source: Path, audio_folder: Path | None) -> Corpus:
                 yield Entry(key, audio, text, None, key.rpartition("-")[0] or key, where)
             elif line.strip():
                 fault = f"{len(cells)} cells; LJSpeech has id|text|normalized text"
-                yield Refusal(f"line {number}", "malformed row", fault, where)
+                yield Refusal(Reason.MALFORMED_ROW, fault, f"line {number}", where=where)
 
     if not listing.is_file():
         raise SpeechkdError(f"{listing}: no such file; the ljspeech layout has it beside wavs/.")
-    return Corpus(listing.parent, "ljspeech", "LJSpeech's layout (metadata.csv, wavs/)", read)
+    return Source(listing.parent, "ljspeech", "LJSpeech's layout (metadata.csv, wavs/)", read)
 
 
-def _common_voice(source: Path, columns: Columns, audio_folder: Path | None) -> Corpus:
+def _common_voice(source: Path, columns: RecordingColumns, audio_folder: Path | None) -> Source:
     table = source
     if source.is_dir():
         table = source / "validated.tsv"
@@ -200,7 +202,7 @@ def _common_voice(source: Path, columns: Columns, audio_folder: Path | None) -> 
     return replace(corpus, layout="commonvoice", description=description)
 
 
-def _table(source: Path, columns: Columns, audio_folder: Path | None) -> Corpus:
+def _table(source: Path, columns: RecordingColumns, audio_folder: Path | None) -> Source:
     table = source
     if source.is_dir():
         tables = _tables_in(source)
@@ -217,7 +219,7 @@ def _table(source: Path, columns: Columns, audio_folder: Path | None) -> Corpus:
     folder = audio_folder or table.parent
     shown = ", ".join(f"{name} from {column!r}" for name, column in taken.items())
     description = f"the table {table.name} ({shown})"
-    return Corpus(table.parent, "table", description, lambda: table_entries(table, taken, folder))
+    return Source(table.parent, "table", description, lambda: table_entries(table, taken, folder))
 
 
 def _tables_in(folder: Path) -> list[Path]:

@@ -1,21 +1,35 @@
-"""One clip: a recording, or a part of one, as 16 kHz mono, and its FLAC."""
+"""The one decoder: a recording, a segment of it, or a member of a tar → 16 kHz mono; and its FLAC.
+
+Shapes: S samples, C channels. A problem with the audio is a `RefusedError` in every function.
+"""
 
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import BinaryIO, TypeVar
 
-from pipeline.foundation.units import CLIP_SECONDS, SAMPLE_RATE_HZ, Hertz, Samples, Seconds
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from pipeline.foundation.units import (
+    CLIP_SAMPLES,
+    CLIP_SECONDS,
+    SAMPLE_RATE_HZ,
+    Hertz,
+    Samples,
+    Seconds,
+)
 from pipeline.shards.recordings import is_file
+from pipeline.shards.refusals import Reason, RefusedError
 
-if TYPE_CHECKING:
-    import numpy as np
-    import soundfile
+Float = TypeVar("Float", np.float32, np.float64)
 
 SLOWEST_RATE_HZ: Hertz = 2_000
 FASTEST_RATE_HZ: Hertz = 768_000
-BLOCK_SAMPLES: Samples = 65_536
+BLOCK_VALUES = 2**22  # decoded at once, over all channels: a header may claim 1,024 of them
 PREROLL_SECONDS = 1  # an MP3 frame leans on earlier ones, so a seek alone lands on wrong samples
 END_SLACK_SECONDS: Seconds = 0.05  # segment times are often rounded: such an end is the file's end
 ROUNDING_SECONDS: Seconds = 1e-6
@@ -23,18 +37,33 @@ STREAMED_BYTES = 0x7FFF_0000  # a WAV that claims more than this was written to 
 MAX_WAV_CHUNKS = 1000  # before the sound; a file of empty ones would keep a reader busy for ever
 LOST_SECONDS: Seconds = 0.1  # MP3 headers count a few frames more than there are
 
+# MP3 and Opus decode to whole frames, so a clip cut at 15 s may come out a little longer. Of a
+# member of a tar up to this much is cut off again; what is longer still is refused.
+CODEC_PADDING_SECONDS: Seconds = 0.1
 
-class ClipError(Exception):
-    """A clip that cannot be made. `reason` is one of few, the message is the detail."""
 
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
+def decode(content: bytes) -> NDArray[np.float32]:
+    """Decode a member of a tar to 16 kHz mono, as `read_clip` decodes a whole recording.
+
+    Args:
+        content: a file in any format that libsndfile reads: FLAC, WAV, MP3, Ogg, Opus, AIFF, …
+
+    Returns:
+        float32, 1 to 240,000 samples. Up to 0.1 s over 15 s, a codec's padding, is cut off.
+
+    Raises:
+        RefusedError: undecodable, cut off, empty, not finite, or longer than a clip.
+    """
+    with _opened(content) as audio:
+        longest = int((CLIP_SECONDS + CODEC_PADDING_SECONDS) * audio.samplerate)
+        mono_S = _read_mono(audio, 0, longest + 1)  # the header's length is not believed
+        _check_length(len(mono_S), longest)
+        return _clip(mono_S, audio.samplerate)
 
 
 def read_clip(
     path: Path, start_s: Seconds | None = None, end_s: Seconds | None = None
-) -> "np.ndarray":
+) -> NDArray[np.float32]:
     """Decode a recording, or exactly the samples of one segment of it, to 16 kHz mono.
 
     Channels are averaged, then the rate is converted by soxr's band-limited HQ resampler (as
@@ -43,151 +72,168 @@ def read_clip(
 
     Args:
         path: a file in any format that libsndfile reads.
-        start_s: start of the segment in seconds; without it the recording's start.
-        end_s: its end; without it the recording's end.
+        start_s: start of the segment in seconds; None for the start of the recording.
+        end_s: its end; None for the end of the recording.
 
     Returns:
-        float32, at most `CLIP_SECONDS` at 16 kHz.
+        float32, 1 to 240,000 samples: at most `CLIP_SECONDS`.
 
     Raises:
-        ClipError: missing or undecodable audio, no samples, a sample that is not finite,
-            longer than `CLIP_SECONDS`, or a segment that is not within the recording.
+        RefusedError: the audio is missing, undecodable, cut off, empty, not finite or longer
+            than `CLIP_SECONDS`, or the segment is not within the recording.
     """
-    import numpy as np
-
-    with _opened(path) as file:
-        rate: Hertz = file.samplerate
-        mono = _read_mono(file, *_bounds(file, start_s, end_s))
-    _check_length(len(mono), rate, path)
-    if not np.isfinite(mono).all():
-        raise ClipError("non-finite audio", f"{path}: a sample is NaN or infinite")
-    return resample(mono, rate)
+    with _opened(path) as audio:
+        mono_S = _read_mono(audio, *_bounds(audio, start_s, end_s))
+        _check_length(len(mono_S), CLIP_SECONDS * audio.samplerate, ", and no segment times")
+        return _clip(mono_S, audio.samplerate)
 
 
 def clip_seconds(
     path: Path, start_s: Seconds | None = None, end_s: Seconds | None = None
 ) -> Seconds:
-    """Length of the clip that `read_clip` would give, as the file's header has it.
+    """Length of the clip that `read_clip` would give, according to the file's header.
 
     Raises:
-        ClipError: as `read_clip`, as far as a header can tell.
+        RefusedError: as `read_clip`, as far as a header can tell.
     """
-    with _opened(path) as file:
-        begin, stop = _bounds(file, start_s, end_s)
-        samples = max(0, min(stop, file.frames) - begin)
-        rate: Hertz = file.samplerate
-    _check_length(samples, rate, path)
-    return float(samples / rate)
+    with _opened(path) as audio:
+        begin, stop = _bounds(audio, start_s, end_s)
+        samples = max(0, min(stop, audio.frames) - begin)
+        _check_length(samples, CLIP_SECONDS * audio.samplerate, ", and no segment times")
+        return float(samples / audio.samplerate)
 
 
-def resample(mono: "np.ndarray", rate: Hertz) -> "np.ndarray":
-    """Bring mono audio from `rate` to 16 kHz, band-limited; float32 in and out."""
-    import soxr
-
+def resample(mono_S: NDArray[Float], rate: Hertz) -> NDArray[Float]:
+    """Bring mono audio from `rate` to 16 kHz, band-limited."""
     if rate == SAMPLE_RATE_HZ:
-        return mono
-    resampled: np.ndarray = soxr.resample(mono, rate, SAMPLE_RATE_HZ, quality="HQ")
-    return resampled
+        return mono_S
+    resampled_S: NDArray[Float] = soxr.resample(mono_S, rate, SAMPLE_RATE_HZ, quality="HQ")
+    return resampled_S
 
 
-def encode_flac(mono: "np.ndarray") -> bytes:
+def encode_flac(mono_S: NDArray[np.float32]) -> bytes:
     """FLAC, 16-bit, 16 kHz mono. 16-bit input comes back unchanged; beyond ±1 is clipped."""
-    import numpy as np
-    import soundfile
-
     # not left to libsndfile: it scales by 32,767 on the way out and by 32,768 on the way in
     with np.errstate(over="ignore"):  # the largest floats become infinite, and are clipped
-        whole = np.clip(np.rint(mono * 32_768), -32_768, 32_767).astype(np.int16)
+        whole_S = np.clip(np.rint(mono_S * 32_768), -32_768, 32_767).astype(np.int16)
     buffer = io.BytesIO()
-    soundfile.write(buffer, whole, SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
+    soundfile.write(buffer, whole_S, SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
     return buffer.getvalue()
 
 
 @contextmanager
-def _opened(path: Path) -> "Iterator[soundfile.SoundFile]":
-    """The open recording; whatever libsndfile says against it becomes a `ClipError`."""
-    import soundfile
-
-    if not is_file(path):  # nor a pipe or a device, which might never end
-        raise ClipError("missing audio", f"{path} is not a file")
+def _opened(source: Path | bytes) -> Iterator[soundfile.SoundFile]:
+    """The open audio; whatever libsndfile says against it becomes a `RefusedError`."""
+    if isinstance(source, Path) and not is_file(source):  # nor a pipe, which might never end
+        raise RefusedError(Reason.MISSING_AUDIO, "not a file")
     try:
-        with soundfile.SoundFile(path) as file:
-            _check_whole(path)
-            yield file
+        with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as content:
+            _check_whole(content)
+            with soundfile.SoundFile(source if isinstance(source, Path) else content) as audio:
+                rate: Hertz = audio.samplerate
+                if not SLOWEST_RATE_HZ <= rate <= FASTEST_RATE_HZ:
+                    raise RefusedError(Reason.UNDECODABLE_AUDIO, f"a sample rate of {rate} Hz")
+                yield audio
+    except soundfile.LibsndfileError as error:
+        # not str(error), which has an address of this process in it: receipts must not differ
+        raise RefusedError(Reason.UNDECODABLE_AUDIO, error.error_string) from None
     except (soundfile.SoundFileError, OSError, RuntimeError, ValueError, TypeError) as error:
-        raise ClipError("undecodable audio", f"{path}: {str(error).rstrip('.')}") from None
+        fault = getattr(error, "strerror", None) or type(error).__name__
+        raise RefusedError(Reason.UNDECODABLE_AUDIO, fault) from None
 
 
-def _check_whole(path: Path) -> None:
-    """Refuse a WAV that ends before its own header says: libsndfile would shorten it silently."""
-    with path.open("rb") as file:
-        head = file.read(12)
-        if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+def _check_whole(content: BinaryIO) -> None:
+    """Refuse no bytes, and a WAV that ends before its own header says.
+
+    libsndfile would silently shorten such a WAV. `content` is left at its start.
+    """
+    size = content.seek(0, io.SEEK_END)
+    if not size:
+        raise RefusedError(Reason.EMPTY_AUDIO, "no bytes")
+    content.seek(0)
+    head = content.read(12)
+    if head[:4] == b"RIFF" and head[8:] == b"WAVE":
+        _check_wav(content, size)
+    content.seek(0)
+
+
+def _check_wav(content: BinaryIO, size: int) -> None:
+    for _ in range(MAX_WAV_CHUNKS):
+        if len(chunk := content.read(8)) < 8:
             return
-        size = path.stat().st_size
-        for _ in range(MAX_WAV_CHUNKS):
-            if len(chunk := file.read(8)) < 8:
-                return
-            length = int.from_bytes(chunk[4:], "little")
-            if chunk[:4] == b"data":
-                # a stream's header holds 0 or the largest number, since it knew no better
-                if length < STREAMED_BYTES and file.tell() + length > size:
-                    missing = file.tell() + length - size
-                    raise ClipError(
-                        "undecodable audio", f"{path}: its last {missing} bytes are missing"
-                    )
-                return
-            file.seek(length + length % 2, 1)
-    raise ClipError("undecodable audio", f"{path}: over {MAX_WAV_CHUNKS:,} chunks and no sound")
-
-
-def _check_length(samples: Samples, rate: Hertz, path: Path) -> None:
-    if samples > CLIP_SECONDS * rate:
-        raise ClipError("too long", f"{path}: over {CLIP_SECONDS} s, and no segment times")
-    if not samples:
-        raise ClipError("empty audio", f"{path}: no samples")
+        length = int.from_bytes(chunk[4:], "little")
+        if chunk[:4] == b"data":
+            missing = content.tell() + length - size
+            # a stream's header holds 0 or the largest number, since it knew no better
+            if length < STREAMED_BYTES and missing > 0:
+                fault = f"its last {missing} bytes are missing"
+                raise RefusedError(Reason.UNDECODABLE_AUDIO, fault)
+            return
+        content.seek(length + length % 2, io.SEEK_CUR)
+    raise RefusedError(Reason.UNDECODABLE_AUDIO, f"over {MAX_WAV_CHUNKS:,} chunks and no sound")
 
 
 def _bounds(
-    file: "soundfile.SoundFile", start_s: Seconds | None, end_s: Seconds | None
+    audio: soundfile.SoundFile, start_s: Seconds | None, end_s: Seconds | None
 ) -> tuple[Samples, Samples]:
     """First sample, and the one after the last, to read; one past the longest where too long."""
-    rate: Hertz = file.samplerate
-    if not SLOWEST_RATE_HZ <= rate <= FASTEST_RATE_HZ:
-        raise ClipError("undecodable audio", f"{file.name}: a sample rate of {rate} Hz")
+    rate: Hertz = audio.samplerate
     longest = CLIP_SECONDS * rate
     if start_s is None and end_s is None:
         return 0, longest + 1  # the header's length is not believed
-    recording_s = file.frames / rate
+    recording_s = audio.frames / rate
     start_s = 0.0 if start_s is None else start_s
     end_s = recording_s if end_s is None else end_s
     segment = f"{start_s:g} to {end_s:g} s"
     if start_s < 0 or end_s <= start_s or end_s > recording_s + END_SLACK_SECONDS:
-        raise ClipError(
-            "segment outside the recording",
-            f"{file.name}: {segment}, in a recording of {recording_s:.3f} s",
-        )
+        raise RefusedError(Reason.OUTSIDE, f"{segment}, in a recording of {recording_s:.3f} s")
     if end_s - start_s > CLIP_SECONDS + ROUNDING_SECONDS:
-        raise ClipError("too long", f"{file.name}: the segment {segment} is over {CLIP_SECONDS} s")
+        raise RefusedError(Reason.TOO_LONG, f"the segment {segment} is over {CLIP_SECONDS} s")
     begin = round(start_s * rate)
     return begin, min(round(end_s * rate), begin + longest)
 
 
-def _read_mono(file: "soundfile.SoundFile", begin: Samples, stop: Samples) -> "np.ndarray":
-    import numpy as np
-
-    position = max(0, begin - PREROLL_SECONDS * file.samplerate)
+def _read_mono(audio: soundfile.SoundFile, begin: Samples, stop: Samples) -> NDArray[np.float32]:
+    """Samples `begin` to `stop`, averaged over channels block by block."""
+    position = max(0, begin - PREROLL_SECONDS * audio.samplerate)
     if position:
-        file.seek(position)
+        audio.seek(position)
     blocks = [np.zeros(0, np.float32)]
+    block_samples = max(1, BLOCK_VALUES // audio.channels)
     while position < stop:
-        wanted = min(BLOCK_SAMPLES, stop - position)
-        block = file.read(wanted, dtype="float32", always_2d=True)
-        blocks.append(block[max(0, begin - position) :].mean(axis=1))
-        position += len(block)
-        if len(block) < wanted:
+        wanted = min(block_samples, stop - position)
+        block_SC = audio.read(wanted, dtype="float32", always_2d=True)
+        mono_S = _averaged(block_SC[max(0, begin - position) :])
+        if not np.isfinite(mono_S).all():
+            raise RefusedError(Reason.NON_FINITE_AUDIO, "a sample is NaN or infinite")
+        blocks.append(mono_S)
+        position += len(block_SC)
+        if len(block_SC) < wanted:
             break
-    lost_s = (min(stop, file.frames) - position) / file.samplerate
+    lost_s = (min(stop, audio.frames) - position) / audio.samplerate
     if lost_s > LOST_SECONDS:
-        raise ClipError("undecodable audio", f"{file.name}: {lost_s:.1f} s of it are missing")
+        raise RefusedError(Reason.UNDECODABLE_AUDIO, f"{lost_s:.1f} s of it are missing")
     return np.concatenate(blocks)
+
+
+def _averaged(block_SC: NDArray[np.float32]) -> NDArray[np.float32]:
+    if block_SC.shape[1] == 1:
+        return block_SC[:, 0]
+    with np.errstate(over="ignore", invalid="ignore"):  # what is infinite is refused afterwards
+        mean_S: NDArray[np.float32] = block_SC.mean(axis=1)
+    return mean_S
+
+
+def _check_length(samples: Samples, longest: Samples, remedy: str = "") -> None:
+    if samples > longest:
+        raise RefusedError(Reason.TOO_LONG, f"over {CLIP_SECONDS} s{remedy}")
+    if not samples:
+        raise RefusedError(Reason.EMPTY_AUDIO, "no samples")
+
+
+def _clip(mono_S: NDArray[np.float32], rate: Hertz) -> NDArray[np.float32]:
+    wave_S = resample(mono_S, rate)[:CLIP_SAMPLES]
+    if not len(wave_S):
+        fault = f"{len(mono_S)} samples at {rate} Hz are none at 16 kHz"
+        raise RefusedError(Reason.EMPTY_AUDIO, fault)
+    return wave_S

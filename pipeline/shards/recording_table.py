@@ -8,7 +8,8 @@ from pathlib import Path
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.tables import Row, column_names, text_rows
 from pipeline.foundation.units import Seconds
-from pipeline.shards.recordings import Entry, Refusal, key_of_path
+from pipeline.shards.recordings import Entry, key_of_path
+from pipeline.shards.refusals import Reason, Refusal
 
 USUAL_NAMES = {
     "path": "path audio_filepath audio_path audio_file audio file_name filename filepath file wav",
@@ -23,7 +24,7 @@ USUAL_NAMES = {
 
 
 @dataclass(frozen=True)
-class Columns:
+class RecordingColumns:
     """Names of a table's columns, as the user gave them; for "" the usual names are tried."""
 
     path: str = ""
@@ -36,7 +37,7 @@ class Columns:
     duration: str = ""
 
 
-def choose_columns(table: Path, columns: Columns) -> dict[str, str]:
+def choose_columns(table: Path, columns: RecordingColumns) -> dict[str, str]:
     """Find which column of `table` says what.
 
     A column of durations counts only where there are starts and no ends (as in NeMo's
@@ -76,12 +77,12 @@ def table_entries(table: Path, taken: dict[str, str], folder: Path) -> Iterator[
 
 def _entry(row: Row, taken: dict[str, str], folder: Path, where: str) -> Entry | Refusal:
     if row.fault:
-        return Refusal(f"line {row.line}", "malformed row", row.fault, where)
+        return Refusal(Reason.MALFORMED_ROW, row.fault, f"line {row.line}", where=where)
     cell = {name: row.cells.get(column, "").strip() for name, column in taken.items()}
     key = cell.get("key", "")
     if not cell["path"] or "\0" in cell["path"]:
         detail = f"the cell {taken['path']!r} is empty or holds a NUL"
-        return Refusal(key or f"line {row.line}", "missing audio", detail, where)
+        return Refusal(Reason.MISSING_AUDIO, detail, key or f"line {row.line}", where=where)
     path = folder / cell["path"]
     inside = path.relative_to(folder) if path.is_relative_to(folder) else path
     stem = key_of_path(inside.as_posix())
@@ -89,7 +90,7 @@ def _entry(row: Row, taken: dict[str, str], folder: Path, where: str) -> Entry |
         start_s, end_s = _seconds(cell.get("start")), _seconds(cell.get("end"))
         length_s = _seconds(cell.get("duration"))
     except ValueError as error:
-        return Refusal(key or stem, "segment outside the recording", str(error), where)
+        return Refusal(Reason.OUTSIDE, str(error), key or stem, where=where)
     if length_s is not None and end_s is None:
         end_s = (start_s or 0.0) + length_s
     if not key and (start_s is not None or end_s is not None):

@@ -1,19 +1,22 @@
-"""What a corpus is read as: entries to make samples of, refusals, and the rules for keys."""
+"""What a source is read as: entries to make samples of, and the rules for suffixes, texts, keys."""
 
 import os
-import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.foundation.units import Seconds
-from pipeline.foundation.untrusted import is_unicode
+from pipeline.foundation.untrusted import has_control, is_unicode
 
-AUDIO_SUFFIXES = (
+DECODED_SUFFIXES = (
     *(".flac", ".wav", ".mp3", ".ogg", ".oga", ".opus"),
     *(".aif", ".aifc", ".aiff", ".au", ".caf", ".rf64", ".w64"),
-    *(".aac", ".m4a", ".mp4", ".webm", ".wma"),  # not decoded: listed so that they are reported
 )
-MAX_TEXT_BYTES = 1_000_000
+"""Suffixes of recordings that libsndfile reads, in a folder as in a tar."""
+AUDIO_SUFFIXES = (*DECODED_SUFFIXES, ".aac", ".m4a", ".mp4", ".webm", ".wma")
+"""The same, and those of recordings that are refused, so that they are reported."""
+MAX_TEXT_BYTES = 2**20
+"""Largest .json or .txt of a sample, as it lies in the tar."""
+MAX_KEY_BYTES = 4096
 MAX_KEY_PART_BYTES = 240  # with a suffix still a legal file name, once a tar is unpacked
 
 
@@ -34,24 +37,26 @@ class Entry:
     end_s: Seconds | None = None
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """A sample that is left out, and why; `reason` is one of few, `detail` is for people."""
+def key_fault(key: str, *, as_path: bool) -> str:
+    """What forbids `key` as the name of a sample, or "" if nothing does.
 
-    key: str
-    reason: str
-    detail: str
-    where: str
-
-
-def key_fault(key: str) -> str:
-    """What forbids `key` as the name of a tar member, or "" when it is a safe relative name."""
-    if not key:
-        return "it is empty"
+    Args:
+        key: the name of a sample's members without their suffix.
+        as_path: whether it must also be a safe relative path, because `speechkd shard` is about
+            to write it. In the tars of other tools a key is only an id: nothing is unpacked.
+    """
     if not is_unicode(key):
         return "it is not valid Unicode"
-    if "\\" in key or any(unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in key):
-        return "it has a backslash, a control character or a line break"
+    if len(key.encode()) > MAX_KEY_BYTES:
+        return f"it is longer than {MAX_KEY_BYTES:,} bytes"
+    if has_control(key):
+        return "it has a control character or a line break"
+    if not as_path:
+        return ""
+    if not key:
+        return "it is empty"
+    if "\\" in key:
+        return "it has a backslash"
     parts = key.split("/")
     if any(part in ("", ".", "..") or part != part.strip() for part in parts):
         return "it has an empty part, '.', '..' or blanks at an end of a part"

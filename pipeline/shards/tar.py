@@ -150,7 +150,11 @@ class _Header(tarfile.TarInfo):
     def _refuse_sparse(self, *_: object) -> NoReturn:
         raise tarfile.ReadError("a sparse member")
 
-    _proc_sparse = _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse_sparse
+    # The four ways of tarfile to read such a map: the GNU format's own, and PAX 0.0, 0.1 and 1.0.
+    _proc_sparse = _refuse_sparse
+    _proc_gnusparse_00 = _refuse_sparse
+    _proc_gnusparse_01 = _refuse_sparse
+    _proc_gnusparse_10 = _refuse_sparse
 
 
 class _Hashing:

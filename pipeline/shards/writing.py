@@ -19,29 +19,42 @@ from pipeline.foundation.progress import say
 from pipeline.foundation.units import Seconds
 from pipeline.foundation.untrusted import parse_json, read_text_file
 from pipeline.shards.manifest import Shard, file_sha256, read_manifest, write_manifest
-from pipeline.shards.recordings import Refusal
+from pipeline.shards.recordings import MAX_TEXT_BYTES, Entry
+from pipeline.shards.refusals import Reason, Refusal, RefusedError
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A finished sample: its key, its FLAC and what its .json says."""
+    """A finished sample: its key and the content of its two members."""
 
     key: str
     flac: bytes
-    text: str
+    json: bytes
     duration_s: Seconds
-    speaker: str | None
-    recording: str
 
-    def json(self) -> bytes:
-        """The sample's .json in the tar."""
-        record = {
-            "text": self.text,
-            "duration_s": self.duration_s,
-            "speaker": self.speaker,
-            "recording": self.recording,
-        }
-        return json.dumps(record, ensure_ascii=False).encode()
+
+def description(entry: Entry, duration_s: Seconds) -> bytes:
+    """The .json of a sample.
+
+    Raises:
+        RefusedError: it takes more than `MAX_TEXT_BYTES`, so that it would not be read again, or
+            is not valid Unicode.
+    """
+    record = {
+        "text": entry.text,
+        "duration_s": duration_s,
+        "speaker": entry.speaker,
+        "recording": entry.recording,
+    }
+    try:
+        content = json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        fault = "the text, the speaker or the recording has a lone surrogate"
+        raise RefusedError(Reason.UNUSABLE_TEXT, fault) from None
+    if len(content) > MAX_TEXT_BYTES:
+        fault = f"its .json would have {len(content):,} bytes, at most {MAX_TEXT_BYTES:,} are read"
+        raise RefusedError(Reason.UNUSABLE_TEXT, fault)
+    return content
 
 
 @dataclass
@@ -128,7 +141,7 @@ class ShardFolder:
                 TarWriter(file, user="", group="", mode=0o644, mtime=0, encoder=False) as tar,
             ):
                 for sample in chain([first], islice(kept, samples - 1)):
-                    tar.write({"__key__": sample.key, "flac": sample.flac, "json": sample.json()})
+                    tar.write({"__key__": sample.key, "flac": sample.flac, "json": sample.json})
                     count += 1
                     seconds += sample.duration_s
             shard = Shard(name, count, temporary.stat().st_size, file_sha256(temporary))
@@ -138,7 +151,7 @@ class ShardFolder:
             "entries": self.tally.entries - before[0],
             "seconds": seconds,
             "shard": asdict(shard),
-            "refused": [asdict(refusal) for refusal in refused],
+            "refused": [refusal.record() for refusal in refused],
         }
         write_json(self._receipt(number), receipt)
         self.tally.shards.append(shard)
@@ -169,7 +182,7 @@ class ShardFolder:
     def write_refused(self) -> Path:
         """Write refused.jsonl: a line a sample that was left out, in the order of the source."""
         path = self.path / "refused.jsonl"
-        lines = (json.dumps(asdict(refusal)) + "\n" for refusal in self.tally.refused)
+        lines = (json.dumps(refusal.record()) + "\n" for refusal in self.tally.refused)
         write_text(path, "".join(lines))
         return path
 
@@ -218,7 +231,7 @@ class ShardFolder:
             try:
                 receipt = parse_json(read_text_file(path))
                 shard = Shard(**receipt["shard"])
-                refused = [Refusal(**refusal) for refusal in receipt["refused"]]
+                refused = [Refusal.from_record(record, "where") for record in receipt["refused"]]
                 whole = (self.path / shard.url).stat().st_size == shard.bytes
             except (OSError, ValueError, KeyError, TypeError):
                 whole = False

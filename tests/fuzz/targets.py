@@ -18,9 +18,10 @@ from pipeline.cache.store import TeacherCache
 from pipeline.cache.verification import verify
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.storage import local_path
-from pipeline.shards.decoding import ClipError, read_clip
+from pipeline.shards.decoding import decode, read_clip
 from pipeline.shards.manifest import Shard, read_manifest
-from pipeline.shards.reading import Clip, Refusal, RefusedError, decode, read_shard
+from pipeline.shards.reading import Clip, read_shard
+from pipeline.shards.refusals import Refusal, RefusedError
 from pipeline.shards.tar import TarReader
 from pipeline.shards.writing import ShardFolder
 from pipeline.tasks.mosei.reading import read_mosei
@@ -94,7 +95,7 @@ def decode_audio(content: bytes, folder: Path) -> str:
         refused = error.reason
     try:
         read_clip(path, 0.01, 0.04)
-    except ClipError as error:
+    except RefusedError as error:
         refused = refused or error.reason
     return refused or "read"
 

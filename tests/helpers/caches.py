@@ -9,6 +9,7 @@ import numpy as np
 from pipeline.cache.store import Identity, ShardResult, TeacherCache
 from pipeline.corpus.tokenization import train_wordpiece
 from pipeline.shards.manifest import Manifest, Shard
+from pipeline.shards.refusals import Reason, Refusal
 
 WORDS = [
     "the",
@@ -59,10 +60,7 @@ def shard_result(
         for position in range(samples)
         if position not in refused
     ]
-    bad = [
-        {"position": p, "key": f"clip-{seed}-{p}", "reason": "undecodable", "detail": ""}
-        for p in refused
-    ]
+    bad = [Refusal(Reason.UNDECODABLE_AUDIO, "", f"clip-{seed}-{p}", p) for p in refused]
     return ShardResult(vectors, kept, bad, hashlib.sha256(bytes([seed])).hexdigest(), 10_240)
 
 

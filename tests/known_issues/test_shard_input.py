@@ -6,8 +6,9 @@ import soundfile
 
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.tables import text_rows
-from pipeline.shards.corpora import open_corpus
-from pipeline.shards.decoding import ClipError, read_clip
+from pipeline.shards.corpora import open_source
+from pipeline.shards.decoding import read_clip
+from pipeline.shards.refusals import RefusedError
 from pipeline.tasks.mosei.reading import read_mosei
 
 
@@ -41,7 +42,7 @@ def test_a_wav_that_was_cut_off_is_refused(tmp_path):
     soundfile.write(path, np.zeros(16_000, np.float32), 16_000)
     assert len(read_clip(path)) == 16_000
     path.write_bytes(path.read_bytes()[:9_000])
-    with pytest.raises(ClipError, match="last 23044 bytes are missing"):
+    with pytest.raises(RefusedError, match="last 23044 bytes are missing"):
         read_clip(path)
 
 
@@ -61,5 +62,5 @@ def test_hidden_files_are_no_recordings(tmp_path):
     (tmp_path / "a.txt").write_text("hello", encoding="utf-8")
     (tmp_path / ".trash").mkdir()
     soundfile.write(tmp_path / ".trash" / "b.wav", np.zeros(160, np.float32), 16_000)
-    entries = list(open_corpus(tmp_path, "folder").read())
+    entries = list(open_source(tmp_path, "folder").read())
     assert [entry.key for entry in entries] == ["a"]

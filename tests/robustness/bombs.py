@@ -49,7 +49,8 @@ class Bomb:
 
 
 def _decode(folder: Path) -> str:
-    from pipeline.shards.reading import RefusedError, decode
+    from pipeline.shards.decoding import decode
+    from pipeline.shards.refusals import RefusedError
 
     try:
         return f"{len(decode((folder / 'a').read_bytes())):,} samples"
@@ -58,11 +59,12 @@ def _decode(folder: Path) -> str:
 
 
 def _read_clip(folder: Path) -> str:
-    from pipeline.shards.decoding import ClipError, read_clip
+    from pipeline.shards.decoding import read_clip
+    from pipeline.shards.refusals import RefusedError
 
     try:
         return f"{len(read_clip(folder / 'a')):,} samples"
-    except ClipError as error:
+    except RefusedError as error:
         return error.reason
 
 
@@ -226,8 +228,9 @@ def _json_bomb(folder: Path) -> None:
     (folder / "a").write_bytes(tar_bytes([("a.flac", b""), ("a.json", b"[" * 900_000)]))
 
 
-def _judge_tar(folder: Path) -> str:
-    from pipeline.shards.reading import Refusal, read_shard
+def _read_tar_sample(folder: Path) -> str:
+    from pipeline.shards.reading import read_shard
+    from pipeline.shards.refusals import Refusal
     from tests.helpers.tars import line
 
     content = (folder / "a").read_bytes()
@@ -400,7 +403,7 @@ BOMBS = {
     "a tar with 100,000 names for one member": Bomb(
         _tar(_header(0), *[_header(0, tarfile.GNUTYPE_LONGNAME)] * 100_000), _read_tar, 5, 100, _TAR
     ),
-    "a sample's .json with 900,000 brackets": Bomb(_json_bomb, _judge_tar, 5, 100, _AUDIO),
+    "a sample's .json with 900,000 brackets": Bomb(_json_bomb, _read_tar_sample, 5, 100, _AUDIO),
     "a Zarr array that claims 10^15 rows": Bomb(
         _cache(shape=[10**15, 8]), _open_cache, 10, 100, _CACHE
     ),

@@ -18,6 +18,7 @@ import webdataset
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.shards import writing as shard_folder
 from pipeline.shards.manifest import file_sha256, read_manifest
+from pipeline.shards.reading import read_shard
 from stages import shard
 from stages.shard import ShardSettings
 
@@ -170,7 +171,7 @@ def test_every_refusal_is_recorded_with_its_reason(tmp_path, capsys):
     assert refused(out) == [
         ("missing", "missing audio"),
         ("bad", "undecodable audio"),
-        ("quiet", "empty text"),
+        ("quiet", "missing text"),
         ("nan", "non-finite audio"),
         ("none", "empty audio"),
         ("long", "too long"),
@@ -191,6 +192,46 @@ def test_every_refusal_is_recorded_with_its_reason(tmp_path, capsys):
     assert "refused: 2 for too long" in shown
     run(table, out, max_refused=1.0)
     assert capsys.readouterr().out == shown
+
+
+def texts(*texts):
+    """A table of one recording with each of these texts, below the working folder."""
+    soundfile.write("a.wav", noise(0.1), 16_000)
+    rows = ({"id": str(n), "path": "a.wav", "text": text} for n, text in enumerate(texts))
+    Path("t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Path("t.jsonl")
+
+
+def test_no_text_is_written_that_extract_teacher_would_refuse(tmp_path, monkeypatch):
+    """One limit in bytes of the .json: letters of two bytes, and marks that JSON escapes."""
+    monkeypatch.chdir(tmp_path)
+    table = texts("é" * 520_000, "é" * 600_000, '"' * 520_000, '"' * 600_000, "a" * 2**20)
+    out = tmp_path / "out"
+    run(table, out, max_refused=1.0)
+    assert refused(out) == [(key, "unusable text") for key in ("1", "3", "4")]
+    with (out / "speech-000000.tar").open("rb") as file:
+        clips = list(read_shard(file, next(iter(read_manifest(out / "manifest.jsonl"))), "t"))
+    assert [clip.text for clip in clips[:-1]] == ["é" * 520_000, '"' * 520_000]
+    run(table, tmp_path / "dry", dry_run=True, max_refused=1.0)
+
+
+def test_no_key_is_written_that_extract_teacher_would_refuse(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table = texts("x")
+    long = "/".join(["a" * 240] * 18)
+    table.write_text(table.read_text().replace('"id": "0"', f'"id": "{long}"'))
+    with pytest.raises(SpeechkdError, match=r"unusable key.*longer than 4,096 bytes"):
+        run(table, tmp_path / "out")
+
+
+def test_half_a_character_in_a_speaker_is_one_refused_sample(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table = texts("x", "y")
+    lines = table.read_text().splitlines()
+    lines = [json.dumps({**json.loads(lines[0]), "speaker": "\ud800"}), lines[1]]
+    table.write_text(lines[0] + "\n" + lines[1].replace("}", ', "speaker": "s"}') + "\n")
+    run(table, tmp_path / "out", max_refused=1.0)
+    assert refused(tmp_path / "out") == [("0", "unusable text")]
 
 
 def test_too_many_refusals_stop_the_command_and_leave_nothing_finished(tmp_path):

@@ -8,7 +8,10 @@ import pytest
 import soundfile
 
 from pipeline.foundation.units import CLIP_SAMPLES
-from pipeline.shards.decoding import ClipError, clip_seconds, encode_flac, read_clip
+from pipeline.shards.decoding import clip_seconds, decode, encode_flac, read_clip
+from pipeline.shards.refusals import RefusedError
+from tests.helpers.tars import audio, encoded
+from tests.helpers.whispers import speechlike
 
 FORMATS = {
     "wav": {"format": "WAV", "subtype": "PCM_16"},
@@ -30,6 +33,10 @@ def chirp(rate, seconds, channels=1, seed=0):
     return (sweep[:, None] * np.linspace(1, 0.3, channels) + noise).astype(np.float32)
 
 
+def tone(rate: int, seconds: float = 1.0, hertz: float = 440.0) -> np.ndarray:
+    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(int(rate * seconds)) / rate)).astype("f4")
+
+
 def written(tmp_path, rate, wave, kind="wav"):
     path = tmp_path / f"{kind}.bin"  # the format is read from the bytes, not from the name
     soundfile.write(path, wave, rate, **FORMATS[kind])
@@ -37,7 +44,7 @@ def written(tmp_path, rate, wave, kind="wav"):
 
 
 def reason(path, *times):
-    with pytest.raises(ClipError) as caught:
+    with pytest.raises(RefusedError) as caught:
         read_clip(path, *times)
     return caught.value.reason
 
@@ -101,7 +108,7 @@ def test_fifteen_seconds_is_the_longest(tmp_path, rate):
     assert len(read_clip(written(tmp_path, rate, wave))) == CLIP_SAMPLES
     path = written(tmp_path, rate, np.concatenate([wave, wave[:1]]))
     assert reason(path) == "too long"
-    with pytest.raises(ClipError, match="over 15 s"):
+    with pytest.raises(RefusedError, match="over 15 s"):
         clip_seconds(path)
 
 
@@ -126,10 +133,12 @@ def test_what_is_no_clip(tmp_path):
     os.mkfifo(tmp_path / "pipe.wav")
     assert reason(tmp_path / "pipe.wav") == "missing audio"
     noise = np.random.default_rng(0).bytes(5_000)
-    for name in ("noise.wav", "noise.flac", "noise.mp3", "noise.raw", "empty.wav"):
+    for name in ("noise.wav", "noise.flac", "noise.mp3", "noise.raw"):
         path = tmp_path / name
-        path.write_bytes(noise if "noise" in name else b"")
+        path.write_bytes(noise)
         assert reason(path) == "undecodable audio", name
+    (tmp_path / "empty.wav").write_bytes(b"")
+    assert reason(tmp_path / "empty.wav") == "empty audio"
     assert reason(written(tmp_path, 16_000, np.zeros(0))) == "empty audio"
     for value in (np.nan, np.inf, -np.inf):
         wave = chirp(16_000, 1)
@@ -141,7 +150,7 @@ def test_one_sample_silence_and_full_scale_are_clips(tmp_path):
     for wave in (np.ones(1), np.zeros(16_000), np.sign(chirp(16_000, 1))):
         path = written(tmp_path, 16_000, wave.astype(np.float32), "float")
         assert len(read_clip(path)) == len(wave)
-    assert read_clip(written(tmp_path, 48_000, np.ones(1))).dtype == np.float32
+    assert reason(written(tmp_path, 48_000, np.ones(1))) == "empty audio"  # none at 16 kHz
 
 
 def test_a_header_that_claims_hours_is_read_no_further_than_its_bytes(tmp_path):
@@ -183,3 +192,91 @@ def test_flac_clips_what_is_beyond_full_scale():
         io.BytesIO(encode_flac(np.array([1.5, -1.5], np.float32))), dtype="int16"
     )
     assert back.tolist() == [32_767, -32_768]
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 22_050, 44_100, 48_000])
+def test_a_member_of_a_tar_is_resampled_as_librosa_does(rate):
+    wave = speechlike(2 * rate)[: 2 * rate]
+    got = decode(encoded(wave, rate, "WAV", subtype="FLOAT"))
+    expected = librosa.resample(wave, orig_sr=rate, target_sr=16_000, res_type="soxr_hq")
+    assert abs(len(got) - 32_000) <= 1
+    assert np.abs(got[: len(expected)] - expected[: len(got)]).max() < 1e-5
+
+
+def test_resampling_is_band_limited():
+    too_high = decode(encoded(tone(48_000, hertz=12_000), 48_000, "WAV", subtype="FLOAT"))
+    assert np.abs(too_high[200:-200]).max() < 1e-3  # it would fold down to 4 kHz at full level
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "tolerance"),
+    [
+        ("FLAC", {}, 1e-4),
+        ("FLAC", {"subtype": "PCM_24"}, 1e-6),
+        ("WAV", {"subtype": "PCM_16"}, 1e-4),
+        ("WAV", {"subtype": "PCM_24"}, 1e-6),
+        ("WAV", {"subtype": "FLOAT"}, 1e-7),
+        ("WAV", {"subtype": "PCM_U8"}, 1e-2),
+        ("OGG", {"subtype": "VORBIS"}, 0.1),
+        ("OGG", {"subtype": "OPUS"}, 0.1),
+        ("MP3", {}, 0.1),
+        ("AIFF", {}, 1e-4),
+    ],
+)
+def test_members_of_every_format_are_read(kind, options, tolerance):
+    wave = tone(16_000)
+    got = decode(encoded(wave, 16_000, kind, **options))
+    assert abs(len(got) - len(wave)) <= 0.1 * 16_000
+    middle = slice(4_000, 12_000)
+    assert np.abs(got[middle] - wave[middle]).max() < tolerance
+
+
+def test_channels_are_averaged():
+    left, right = tone(16_000), tone(16_000, hertz=660)
+    got = decode(encoded(np.stack([left, right], axis=1), 16_000, "WAV", subtype="FLOAT"))
+    assert np.allclose(got, (left + right) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["FLAC", "MP3", "OGG"])
+def test_a_full_clip_is_exactly_fifteen_seconds_whatever_the_codec_adds(kind):
+    got = decode(audio(CLIP_SAMPLES, kind=kind))
+    assert CLIP_SAMPLES - 2 <= len(got) <= CLIP_SAMPLES
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("rate", [8_000, 16_000, 24_000, 48_000])
+def test_a_file_and_the_same_bytes_in_a_tar_are_the_same_clip(tmp_path, kind, rate):
+    path = written(tmp_path, rate, chirp(rate, 1.234, channels=2), kind)
+    assert np.array_equal(read_clip(path), decode(path.read_bytes()))
+
+
+def test_a_file_and_the_same_bytes_in_a_tar_are_refused_alike(tmp_path):
+    whole = audio(kind="WAV")
+    infinite = np.full((160, 2), 3e38, np.float32)  # whose sum over channels is no float
+    for content in (
+        b"",
+        bytes(1000),
+        whole[:4_000],
+        audio(40_000, kind="MP3")[:2_000],
+        audio(0, kind="WAV"),
+        audio(16_000 * 16),
+        encoded(np.array([0, np.nan]), kind="WAV", subtype="FLOAT"),
+        encoded(infinite, kind="WAV", subtype="FLOAT"),
+        encoded(np.zeros(100), 1_999, "WAV"),
+        encoded(np.zeros(100), 768_001, "WAV"),
+        encoded(np.zeros(1), 48_000, "WAV"),
+    ):
+        path = tmp_path / "clip"
+        path.write_bytes(content)
+        with pytest.raises(RefusedError) as refused:
+            decode(content)
+        assert refused.value.reason == reason(path)
+
+
+def test_many_channels_are_decoded_block_by_block(monkeypatch):
+    wave = chirp(16_000, 0.5, channels=7)
+    content = encoded(wave, kind="WAV", subtype="FLOAT")
+    whole = decode(content)
+    monkeypatch.setattr("pipeline.shards.decoding.BLOCK_VALUES", 7 * 100 + 3)
+    assert np.array_equal(decode(content), whole)
+    assert np.abs(whole - wave.mean(axis=1)).max() < 1e-6

@@ -1,12 +1,12 @@
 import pytest
 
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.shards.recording_table import Columns, choose_columns, table_entries
-from pipeline.shards.recordings import Refusal
+from pipeline.shards.recording_table import RecordingColumns, choose_columns, table_entries
+from pipeline.shards.refusals import Refusal
 
 
 def entries(path, columns=None):
-    taken = choose_columns(path, columns or Columns())
+    taken = choose_columns(path, columns or RecordingColumns())
     return list(table_entries(path, taken, path.parent))
 
 
@@ -26,7 +26,7 @@ def test_usual_names_whatever_their_case(tmp_path):
 
 def test_named_columns_come_before_usual_ones(tmp_path):
     path = table(tmp_path, "path,other,text,raw\na.wav,b.wav,one,two\n")
-    (entry,) = entries(path, Columns(path="other", text="raw"))
+    (entry,) = entries(path, RecordingColumns(path="other", text="raw"))
     assert (entry.path.name, entry.text, entry.key) == ("b.wav", "two", "b")
 
 
@@ -35,7 +35,7 @@ def test_a_column_that_is_missing_is_named_with_those_there_are(tmp_path):
     with pytest.raises(SpeechkdError, match=r"no column for the text .*'file', 'words'.*--text-c"):
         entries(path)
     with pytest.raises(SpeechkdError, match=r"no column 'nope' \(--text-column\).*'file', 'words'"):
-        entries(path, Columns(text="nope"))
+        entries(path, RecordingColumns(text="nope"))
 
 
 def test_segments_have_keys_of_their_own(tmp_path):

@@ -15,7 +15,7 @@ pathlike = st.lists(
 
 @given(key=st.one_of(anything, pathlike))
 def test_an_accepted_key_is_a_path_inside_any_folder(key):
-    if key_fault(key):
+    if key_fault(key, as_path=True):
         return
     folder = Path("/out")
     inside = Path(f"/out/{key}.flac")
@@ -26,7 +26,7 @@ def test_an_accepted_key_is_a_path_inside_any_folder(key):
     assert len(key.splitlines()) == 1
 
 
-@given(key=pathlike.filter(lambda key: not key_fault(key)))
+@given(key=pathlike.filter(lambda key: not key_fault(key, as_path=True)))
 def test_an_accepted_key_survives_the_tar_and_the_last_dot(key):
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w|") as tar:
@@ -55,12 +55,20 @@ def test_what_is_refused():
         "\ud800",
         "é" * 121,
     ):
-        assert key_fault(key), repr(key)
+        assert key_fault(key, as_path=True), repr(key)
 
 
 def test_what_is_accepted():
     for key in ("vid_1.0_2.5", "a.b/c.d", "é" * 120, "a b", "日本", ".hidden", "x" * 240 + "/y"):
-        assert not key_fault(key), repr(key)
+        assert not key_fault(key, as_path=True), repr(key)
+
+
+def test_only_a_key_to_be_written_must_be_a_safe_path():
+    for key in ("", "/a", "a//b", "..", "a\\b", " a", "é" * 121, "/".join(["a" * 240] * 16)):
+        assert not key_fault(key, as_path=False), repr(key)
+    for key in ("\ud800", "a\nb", "a\0b", "a\u2028b", "/".join(["a" * 240] * 17 + ["b"])):
+        assert key_fault(key, as_path=False), repr(key)
+        assert key_fault(key, as_path=True), repr(key)
 
 
 @given(st.one_of(pathlike, pathlike.map(lambda path: f"/{path}.wav")))
