@@ -98,6 +98,7 @@ def run(settings: MoseiSettings) -> None:
     """
     from pipeline.finetuning.grid import Grid, finetune, recipe_of
     from pipeline.foundation.progress import say
+    from pipeline.reports.tables import summary
 
     corpus = settings.read()
     for what, count in corpus.notes.items():
@@ -114,4 +115,4 @@ def run(settings: MoseiSettings) -> None:
         recipe=recipe_of(settings),
         data={"name": "mosei", "sha256": corpus.sha256, "split": split},
     )
-    finetune(settings, grid)
+    print(summary(finetune(settings, grid)), end="")

@@ -49,6 +49,7 @@ def run(settings: TableSettings) -> None:
     """
     from pipeline.finetuning.grid import Grid, finetune, recipe_of
     from pipeline.foundation.progress import say
+    from pipeline.reports.tables import summary
     from pipeline.tasks.labelled import LabelColumns, read_labelled
 
     columns = LabelColumns(
@@ -77,4 +78,4 @@ def run(settings: TableSettings) -> None:
         recipe=recipe_of(settings),
         data={"name": settings.data.name, "sha256": table.sha256, "split": split},
     )
-    finetune(settings, grid)
+    print(summary(finetune(settings, grid)), end="")

@@ -35,38 +35,34 @@ def run(settings: ReportSettings) -> None:
     Example: speechkd report results --out report
     """
     from pipeline.foundation.atomic import remove_leftovers, write_bytes, write_text
-    from pipeline.reports.cells import read_folders
+    from pipeline.reports.cells import read_sets
+    from pipeline.reports.formats import to_csv, to_latex
     from pipeline.reports.page import as_html, as_markdown
     from pipeline.reports.sections import sections
-    from pipeline.reports.tables import print_summary, tables, to_csv, to_latex
+    from pipeline.reports.tables import every_figure, summary, tables
 
-    folders = read_folders(settings.results)
+    sets = read_sets(settings.results)
     made: list[Section] = []
-    every: dict[str, list[Table]] = {}
-    for folder in folders:
-        if len(folders) > 1:
-            print(f"\n{folder.name}")
-        try:
-            print_summary(folder.records)
-            every[folder.short] = tables(folder.records)
-            made += sections(folder)
-        except (KeyError, TypeError) as error:
-            raise SpeechkdError(
-                f"{folder.name}: a record in results.jsonl is not as finetune writes it "
-                f"({error!r}). The same finetune again writes that file anew from cells/."
-            ) from error
+    tables_by_set: dict[str, list[Table]] = {}
+    for results in sets:
+        if len(sets) > 1:
+            print(f"\n{results.name}")
+        print(summary(results.cells), end="")
+        tables_by_set[results.short] = tables(results.cells)
+        made += sections(results)
     for part in (settings.out, settings.out / "figures"):
         remove_leftovers(part)
     for section in made:
         if section.picture:
-            write_bytes(settings.out / "figures" / f"{section.picture[0]}.png", section.picture[1])
+            name, png = section.picture
+            write_bytes(settings.out / "figures" / f"{name}.png", png)
     write_text(settings.out / "report.md", as_markdown(made))
     write_text(settings.out / "report.html", as_html(made))
-    write_text(settings.out / "report.csv", to_csv(every))
+    write_text(settings.out / "report.csv", to_csv(every_figure(tables_by_set)))
     latex = [
         to_latex(table.grid(), f"{name}: {table.title}")
-        for name, several in every.items()
+        for name, several in tables_by_set.items()
         for table in several
     ]
     write_text(settings.out / "report.tex", "\n".join(latex))
-    print(f"{settings.out / 'report.html'}")
+    print(settings.out / "report.html")

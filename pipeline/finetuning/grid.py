@@ -18,6 +18,7 @@ from pipeline.finetuning.cell import (
     tokenize,
     train_cell,
 )
+from pipeline.finetuning.cells import Cell
 from pipeline.finetuning.classifier import Recipe
 from pipeline.finetuning.results import (
     TEACHER,
@@ -35,8 +36,8 @@ from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.progress import Meter, duration, say
 from pipeline.foundation.provenance import record as provenance
 from pipeline.foundation.signals import stop_at_once
-from pipeline.models.encoders import Pretrained, check_labels, load_pretrained
-from pipeline.reports.tables import print_summary
+from pipeline.models.encoders import check_labels, load_pretrained
+from pipeline.models.pretrained import Pretrained
 from pipeline.tasks.task import Question
 
 
@@ -64,8 +65,8 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One checkpoint, one question, one seed."""
+class PlannedCell:
+    """A cell that is to be run: one checkpoint, one question, one seed."""
 
     given: str
     checkpoint: Pretrained
@@ -84,7 +85,7 @@ class Cell:
         return epochs * (counts["train"] + counts["valid"]) + counts["test"]
 
 
-def cells(grid: Grid, checkpoints: Sequence[str]) -> list[Cell]:
+def cells(grid: Grid, checkpoints: Sequence[str]) -> list[PlannedCell]:
     """The whole grid, in an order that keeps a checkpoint's cells together.
 
     Args:
@@ -98,14 +99,16 @@ def cells(grid: Grid, checkpoints: Sequence[str]) -> list[Cell]:
     check_labels(checkpoints)
     described = {given: load_pretrained(given)[0] for given in dict.fromkeys(checkpoints)}
     return [
-        Cell(given, found, question, seed)
+        PlannedCell(given, found, question, seed)
         for (given, found), question, seed in itertools.product(
             described.items(), grid.questions, grid.seeds
         )
     ]
 
 
-def run_cells(grid: Grid, todo: Sequence[Cell], results: Results, device: torch.device) -> None:
+def run_cells(
+    grid: Grid, todo: Sequence[PlannedCell], results: Results, device: torch.device
+) -> None:
     """Fine-tune each cell that is not finished, and write it down as soon as it is.
 
     Raises:
@@ -188,7 +191,7 @@ def _longest(recipe: Recipe, config: Any) -> int:
 def _write(
     results: Results,
     grid: Grid,
-    cell: Cell,
+    cell: PlannedCell,
     tokens: Tokens,
     outcome: Outcome,
     device: torch.device,
@@ -197,32 +200,32 @@ def _write(
     labels = question.labels
     metrics = task.score(labels["test"], outcome.test_scores_nO)
     test = question.places["test"]
-    record = {
-        "checkpoint": cell.checkpoint.record(),
-        "task": task.name,
-        "kind": task.kind,
-        "outputs": list(task.outputs),
-        "definition": task.definition,
-        "seed": cell.seed,
-        "data": dict(grid.data),
-        "splits": question.counts,
-        "truncated_texts": tokens.truncated,
-        "metrics": metrics,
-        "valid_metrics": task.score(labels["valid"], outcome.valid_scores_nO)
+    finished = Cell(
+        name=cell.name,
+        checkpoint=cell.checkpoint,
+        task=task.name,
+        kind=task.kind,
+        outputs=task.outputs,
+        definition=task.definition,
+        seed=cell.seed,
+        data=grid.data,
+        splits=question.counts,
+        truncated_texts=tokens.truncated,
+        metrics=metrics,
+        valid_metrics=task.score(labels["valid"], outcome.valid_scores_nO)
         if len(labels["valid"])
         else None,
-        "epochs": outcome.epochs,
-        "curve": outcome.curve,
-        "chosen_epoch": outcome.chosen_epoch,
-        "recipe": grid.recipe.record(),
-        "seconds": outcome.seconds,
-        "trained_tokens": outcome.trained_tokens,
-        "device": str(device),
-        "provenance": provenance(),
-    }
+        epochs=outcome.epochs,
+        curve=outcome.curve,
+        chosen_epoch=outcome.chosen_epoch,
+        recipe=grid.recipe.record(),
+        seconds=outcome.seconds,
+        trained_tokens=outcome.trained_tokens,
+        device=str(device),
+        provenance=provenance(),
+    )
     results.add(
-        cell.name,
-        record,
+        finished,
         prediction_table(
             task,
             [grid.ids[i] for i in test],
@@ -249,13 +252,16 @@ def told(metrics: Mapping[str, Any]) -> str:
     )
 
 
-def finetune(settings: FinetuneSettings, grid: Grid) -> None:
+def finetune(settings: FinetuneSettings, grid: Grid) -> list[Cell]:
     """Run this process's share of a grid, or only list it.
 
     Args:
         settings: of the command; of an array's tasks, each does its share, every cell once.
         grid: what is asked of each encoder; its data and recipe must not change within a
             results folder.
+
+    Returns:
+        Every finished cell of the results folder; none for a dry run.
 
     Raises:
         SpeechkdError: a checkpoint cannot be loaded, the results folder holds something else,
@@ -277,14 +283,14 @@ def finetune(settings: FinetuneSettings, grid: Grid) -> None:
         check_results(settings.out, fixed)
         for cell in todo:
             print(cell.name)
-        return
+        return []
     results = Results(settings.out, fixed, {**provenance(), "settings": settings.record()})
     results.ask((c.checkpoint.label, c.question.task.name, c.seed) for c in whole)
     if teacher:
         results.add_projection(TEACHER, *teacher)
     with stop_at_once("finished cells stay; the same command runs the others"):
         run_cells(grid, todo, results, device_named(settings.device))
-    print_summary(results.records())
+    return results.cells()
 
 
 def recipe_of(settings: FinetuneSettings) -> Recipe:

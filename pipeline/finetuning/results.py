@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline.finetuning.cells import FORMAT, Cell
 from pipeline.foundation.arrays import Array
 from pipeline.foundation.atomic import locked, remove_leftovers, write_json, write_text
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.untrusted import file_part, parse_json, read_text_file
 from pipeline.tasks.task import Task
 
-FORMAT = 1
 RESULTS = "results.json"
 ASKED = "asked.json"
 TEACHER = "teacher"
@@ -45,7 +45,7 @@ class Results:
         self._path = path = folder / RESULTS
         with _locked(folder):
             _check_kind(folder)
-            if not path.exists() or (not self.records() and _differing(path, fixed)):
+            if not path.exists() or (not self._done() and _differing(path, fixed)):
                 for stale in (folder / ASKED, *(folder / "projections").glob("*.csv")):
                     stale.unlink(missing_ok=True)
                 write_json(path, {"format": FORMAT, **fixed, "created_by": provenance})
@@ -69,27 +69,24 @@ class Results:
         Raises:
             SpeechkdError: it does; both digests are shown.
         """
-        for record in self.records():
-            there = record["checkpoint"]
-            if there["label"] == label and there["weights_sha256"] != weights_sha256:
+        for cell in self.cells():
+            there = cell.checkpoint
+            if there.label == label and there.weights_sha256 != weights_sha256:
                 raise SpeechkdError(
                     f"{self.folder} has cells of checkpoint {label} with other weights (sha256 "
-                    f"{there['weights_sha256'][:12]} there, {weights_sha256[:12]} now). Their mean "
+                    f"{there.weights_sha256[:12]} there, {weights_sha256[:12]} now). Their mean "
                     "would mix two encoders: use another --out, or name one LABEL=PATH."
                 )
 
-    def add(self, cell: str, record: Mapping[str, Any], predictions: str) -> None:
+    def add(self, cell: Cell, predictions: str) -> None:
         """Write a finished cell: its predictions, then its record, then `results.jsonl`.
 
         Raises:
             SpeechkdError: another command has meanwhile begun other results here.
         """
         _check_same(self._path, self._fixed)
-        write_text(self._predictions(cell), predictions)
-        write_json(
-            self._cell(cell),
-            {"format": FORMAT, "cell": cell, **record, "predictions": f"predictions/{cell}.csv"},
-        )
+        write_text(self._predictions(cell.name), predictions)
+        write_json(self._cell(cell.name), cell.record())
         self.collect()
 
     def has_projection(self, name: str) -> bool:
@@ -110,12 +107,20 @@ class Results:
     def collect(self) -> None:
         """Write `results.jsonl` from the cells that are done."""
         with _locked(self.folder):
-            lines = [json.dumps(record, allow_nan=False) + "\n" for record in self.records()]
+            lines = [json.dumps(cell.record(), allow_nan=False) + "\n" for cell in self.cells()]
             write_text(self.folder / "results.jsonl", "".join(lines))
 
-    def records(self) -> list[dict[str, Any]]:
-        """The record of each finished cell, in the order of the cells' names."""
-        return [read_json(path) for path in sorted((self.folder / "cells").glob("*.json"))]
+    def cells(self) -> list[Cell]:
+        """Every finished cell, in the order of their names.
+
+        Raises:
+            SpeechkdError: a cell's file is damaged.
+        """
+        remedy = "remove that file and run again"
+        return [Cell.from_record(read_json(path), str(path), remedy) for path in self._done()]
+
+    def _done(self) -> list[Path]:
+        return sorted((self.folder / "cells").glob("*.json"))
 
     def _cell(self, cell: str) -> Path:
         return self.folder / "cells" / f"{cell}.json"

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,35 +10,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.untrusted import file_part, parse_json, read_text_file
+from pipeline.models.pretrained import Pretrained
 from pipeline.models.student import Student, load_encoder, load_student
-
-
-@dataclass(frozen=True)
-class Pretrained:
-    """What is known about an encoder.
-
-    Attributes:
-        label: its name in tables, unique in a results folder.
-        source: the folder or hub id that the user wrote.
-        objective: the distillation objective of a run, `none` for masked-LM training alone; None if
-            the encoder is not from a run.
-        control: `real`, `shuffled` or `random` teacher vectors; None if it had no teacher.
-        pretraining_seed: the run's seed; None if unknown.
-        parameters: how many numbers the encoder's weights have.
-        weights_sha256: digest of the encoder's weights.
-    """
-
-    label: str
-    source: str
-    objective: str | None
-    control: str | None
-    pretraining_seed: int | None
-    parameters: int
-    weights_sha256: str
-
-    def record(self) -> dict[str, Any]:
-        """All of it as plain JSON values."""
-        return asdict(self)
 
 
 def label_of(checkpoint: str) -> str:

@@ -3,21 +3,23 @@
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from pipeline.finetuning.cells import Cell
+from pipeline.reports.formats import NOTHING
 from pipeline.reports.published import COLUMNS
 from pipeline.tasks.metrics import DEFINITIONS
 from pipeline.tasks.mosei.names import SENTIMENT_CLASSES
 from pipeline.tasks.mosei.questions import TASKS
 
-Record = dict[str, Any]
+MOSEI = "mosei"
+"""What `finetune mosei` calls its data in a cell's record."""
 AVERAGE = "average"
 PAPER_EMOTIONS = COLUMNS["table3"][:-1]
 
 
 @dataclass(frozen=True)
 class Stat:
-    """A figure over seeds.
+    """The mean of a figure over seeds.
 
     Attributes:
         mean: mean over seeds.
@@ -31,7 +33,7 @@ class Stat:
 
     @classmethod
     def of(cls, values: Sequence[float | None]) -> "Stat | None":
-        """The figure of some values; None where there are none or one is undefined."""
+        """The mean of some values; None if there are none or one is undefined."""
         known = [value for value in values if value is not None]
         if not known or len(known) < len(values):
             return None
@@ -45,12 +47,12 @@ class Column:
 
     Attributes:
         title: heading.
-        task: the trained task it is read from.
-        path: where in a cell's metrics the figure stands, by dots.
+        task: the trained task that the figure is of.
+        path: the keys that lead to the figure in a cell's metrics.
         definition: its convention, in words.
-        percent: shown times 100, two decimals; else as it is, four decimals.
-        lower_is_better: for figures that count errors.
-        constant: where in the metrics the best constant answer stands; empty: undefined.
+        percent: whether it is shown times 100 with two decimals, or as it is with four.
+        constant: the keys that lead to the figure of the best constant answer; empty if that is
+            undefined.
     """
 
     title: str
@@ -58,34 +60,26 @@ class Column:
     path: tuple[str, ...]
     definition: str
     percent: bool = True
-    lower_is_better: bool = False
     constant: tuple[str, ...] = ()
 
-    def of(self, record: Record) -> float | None:
+    def of(self, cell: Cell) -> float | None:
         """The column's figure in a cell."""
-        return figure_at(record["metrics"], self.path)
+        return cell.figure(self.path)
 
     def show(self, stat: Stat | None, seeds: int = 0) -> str:
         """`47.80 ± 0.29`, or a dash where there is nothing.
 
         Args:
-            stat: the figure.
-            seeds: how many seeds the table has; a figure of fewer says so, as `(2 of 5)`.
+            stat: the figure over seeds.
+            seeds: how many seeds the table has; a mean of fewer says so, as `(2 of 5)`.
         """
         if stat is None:
-            return "–"
+            return NOTHING
         scale, digits = (100, 2) if self.percent else (1, 4)
-        shown = f"{stat.mean * scale:.{digits}f}"
+        text = f"{stat.mean * scale:.{digits}f}"
         if stat.sigma is not None:
-            shown += f" ± {stat.sigma * scale:.{digits}f}"
-        return f"{shown} ({stat.count} of {seeds})" if stat.count < seeds else shown
-
-
-def figure_at(metrics: Any, path: Sequence[str]) -> float | None:
-    """The figure at a path of keys in a cell's metrics; None where there is none."""
-    for key in path:
-        metrics = metrics.get(key) if isinstance(metrics, dict) else None
-    return None if metrics is None else float(metrics)
+            text += f" ± {stat.sigma * scale:.{digits}f}"
+        return f"{text} ({stat.count} of {seeds})" if stat.count < seeds else text
 
 
 def _accuracy(title: str, task: str, definition: str, under: tuple[str, ...] = ()) -> Column:
@@ -107,7 +101,6 @@ def mosei_columns() -> dict[str, tuple[str, tuple[Column, ...]]]:
             ("mae",),
             DEFINITIONS["mae"],
             percent=False,
-            lower_is_better=True,
             constant=("constant_mae",),
         ),
         Column("Pearson r", "sentiment", ("pearson",), DEFINITIONS["pearson"]),
@@ -135,40 +128,38 @@ def mosei_columns() -> dict[str, tuple[str, tuple[Column, ...]]]:
     }
 
 
-def other_columns(records: Sequence[Record]) -> dict[str, tuple[str, tuple[Column, ...]]]:
-    """Tables of tasks that are not CMU-MOSEI's, one a task."""
-    made: dict[str, tuple[str, tuple[Column, ...]]] = {}
-    for record in records:
-        task = record["task"]
-        if task in TASKS or f"task-{task}" in made:
-            continue
-        if record["kind"] == "value":
-            columns: tuple[Column, ...] = tuple(
-                Column(
-                    title,
-                    task,
-                    (path,),
-                    DEFINITIONS[path],
-                    percent=path == "pearson",
-                    lower_is_better=path == "mae",
-                    constant=("constant_mae",) if path == "mae" else (),
-                )
-                for title, path in (("MAE", "mae"), ("Pearson r", "pearson"))
-            )
-        else:
-            columns = tuple(
-                Column(
-                    title,
-                    task,
-                    (path,),
-                    DEFINITIONS[path],
-                    constant=("majority_rate",) if path == "accuracy" else (),
-                )
-                for title, path in (
-                    ("accuracy", "accuracy"),
-                    ("balanced accuracy", "balanced_accuracy"),
-                    ("weighted F1", "weighted_f1"),
-                )
-            )
-        made[f"task-{task}"] = (record["definition"], columns)
-    return made
+def other_columns(cells: Sequence[Cell]) -> dict[str, tuple[str, tuple[Column, ...]]]:
+    """A table for each task that is not CMU-MOSEI's: key → title and columns."""
+    return {
+        f"task-{cell.task}": (cell.definition, _plain_columns(cell))
+        for cell in cells
+        if not is_mosei(cell)
+    }
+
+
+def is_mosei(cell: Cell) -> bool:
+    """Whether a cell's task is one of CMU-MOSEI's, and not a table's of the same name."""
+    return cell.data["name"] == MOSEI and cell.task in TASKS
+
+
+def _plain_columns(cell: Cell) -> tuple[Column, ...]:
+    """Title, metric and best constant answer of each column, by the kind of the task."""
+    if cell.kind == "value":
+        rows = [("MAE", "mae", "constant_mae"), ("Pearson r", "pearson", "")]
+    else:
+        rows = [
+            ("accuracy", "accuracy", "majority_rate"),
+            ("balanced accuracy", "balanced_accuracy", ""),
+            ("weighted F1", "weighted_f1", ""),
+        ]
+    return tuple(
+        Column(
+            title,
+            cell.task,
+            (metric,),
+            DEFINITIONS[metric],
+            percent=metric != "mae",
+            constant=(constant,) if constant else (),
+        )
+        for title, metric, constant in rows
+    )

@@ -1,8 +1,8 @@
 """Differences between two encoders on one task, with paired bootstrap intervals.
 
 Clips of one video are alike, so whole videos are drawn, and fine-tuning seeds are drawn with
-them (Efron & Tibshirani 1993, chapter 8; percentile intervals). Both encoders are judged on the
-same clips with the same seeds. Not covered: the noise of pre-training, of which a row has one run.
+them (Efron & Tibshirani 1993, chapter 8; percentile intervals). Both encoders are scored on the
+same clips with the same seeds. The noise of pre-training is not covered, because a row has one run.
 
 Shapes: S seeds, G videos, R bootstrap draws, n clips.
 """
@@ -49,8 +49,8 @@ class Difference:
             with its sign turned.
         low: lower end of the 95 % interval.
         high: upper end.
-        seeds: fine-tuning seeds that both have.
-        groups: videos (or other groups) that the test clips are of.
+        seeds: number of fine-tuning seeds that both have.
+        groups: number of videos (or other groups) that the test clips come from.
     """
 
     mean: float
@@ -69,19 +69,20 @@ def read_predictions(path: Path, kind: str, outputs: Sequence[str]) -> Predictio
     """Read a cell's predictions file.
 
     Raises:
-        SpeechkdError: it is missing or not one.
+        SpeechkdError: it is missing, or is no predictions file.
     """
-    many = kind == "flags"
+    suffixes = [f":{name}" for name in outputs] if kind == "flags" else [""]
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-        columns = [[f"{what}:{o}" for o in outputs] if many else [what] for what in _SIDES]
-        sides = [np.array([[float(row[c]) for c in names] for row in rows]) for names in columns]
-        return Predictions(
-            tuple(row["id"] for row in rows),
-            tuple(row["group"] for row in rows),
-            *(side if many else side[:, 0] for side in sides),
+        labels, predictions = (
+            np.array([[float(row[column + suffix]) for suffix in suffixes] for row in rows])
+            for column in ("label", "prediction")
         )
+        if kind != "flags":
+            labels, predictions = labels[:, 0], predictions[:, 0]
+        ids, groups = (tuple(row[column] for row in rows) for column in ("id", "group"))
+        return Predictions(ids, groups, labels, predictions)
     except FileNotFoundError:
         raise SpeechkdError(
             f"{path}: the predictions of a finished cell are missing; {REMEDY}."
@@ -90,9 +91,6 @@ def read_predictions(path: Path, kind: str, outputs: Sequence[str]) -> Predictio
         raise SpeechkdError(
             f"{path} is not a predictions file ({error!r}); remove it, and {REMEDY}."
         ) from None
-
-
-_SIDES = ("label", "prediction")
 
 
 def difference(
@@ -106,11 +104,11 @@ def difference(
         measure: `accuracy`, `mae` or `pearson`.
 
     Returns:
-        The difference; None where they share no seed, a correlation is undefined, or all clips
-        are of one video, which gives no interval.
+        The difference; None if they share no seed, if a correlation is undefined, or if all clips
+        come from one video, which gives no interval.
 
     Raises:
-        SpeechkdError: they were judged on different clips or labels.
+        SpeechkdError: they were scored on different clips or labels.
     """
     seeds = sorted(set(first) & set(second))
     if not seeds:
@@ -119,36 +117,36 @@ def difference(
     for one in (*(first[s] for s in seeds), *(second[s] for s in seeds)):
         if one.ids != reference.ids or not np.array_equal(one.labels, reference.labels):
             raise SpeechkdError(
-                "two encoders were judged on different test clips or labels; their figures must "
+                "two encoders were scored on different test clips or labels; their figures must "
                 "not be compared."
             )
     _, group_n = np.unique(np.array(reference.groups), return_inverse=True)
     groups = int(group_n.max()) + 1
     if groups == 1:
         return None
-    drawn_RG, seeds_RS = _draws(groups, len(seeds))
+    groups_RG, seeds_RS = _draws(groups, len(seeds))
     sums = [np.stack([_sums(side[s], group_n, measure) for s in seeds]) for side in (first, second)]
-    whole = np.ones((1, drawn_RG.shape[1])), np.full((1, len(seeds)), 1 / len(seeds))
+    whole = np.ones((1, groups_RG.shape[1])), np.full((1, len(seeds)), 1 / len(seeds))
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = float(_improvement(sums, *whole, measure)[0])
-        drawn = _improvement(sums, drawn_RG, seeds_RS, measure)
-    if not np.isfinite(mean) or not np.isfinite(drawn).all():
+        draws_R = _improvement(sums, groups_RG, seeds_RS, measure)
+    if not np.isfinite(mean) or not np.isfinite(draws_R).all():
         return None
     tail = (1 - LEVEL) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail])
+    low, high = np.quantile(draws_R, [tail, 1 - tail])
     return Difference(mean, float(low), float(high), len(seeds), groups)
 
 
 @functools.lru_cache(maxsize=4)
 def _draws(groups: int, seeds: int) -> tuple[Array, Array]:
     rng = np.random.default_rng(0)
-    drawn_RG = rng.multinomial(groups, np.full(groups, 1 / groups), DRAWS).astype(np.float32)
+    groups_RG = rng.multinomial(groups, np.full(groups, 1 / groups), DRAWS).astype(np.float32)
     seeds_RS = rng.multinomial(seeds, np.full(seeds, 1 / seeds), DRAWS) / seeds
-    return drawn_RG, seeds_RS
+    return groups_RG, seeds_RS
 
 
 def _sums(one: Predictions, group_n: Array, measure: str) -> Array:
-    """Sums a video, `[G, K]`, from which the measure of any set of videos follows."""
+    """Sums per video, `[G, K]`, from which the measure of any set of videos follows."""
     labels = one.labels.reshape(len(group_n), -1).astype(np.float64)
     predictions = one.predictions.reshape(len(group_n), -1).astype(np.float64)
     ones = np.ones(len(group_n))
@@ -162,10 +160,10 @@ def _sums(one: Predictions, group_n: Array, measure: str) -> Array:
     return np.stack([np.bincount(group_n, term) for term in terms], 1)
 
 
-def _improvement(sums: list[Array], drawn_RG: Array, seeds_RS: Array, measure: str) -> Array:
+def _improvement(sums: list[Array], groups_RG: Array, seeds_RS: Array, measure: str) -> Array:
     values = []
     for side_SGK in sums:
-        total = np.stack([drawn_RG @ side_GK for side_GK in side_SGK], 1)  # R, S, K
+        total = np.stack([groups_RG @ side_GK for side_GK in side_SGK], 1)  # R, S, K
         if measure == "pearson":
             n, y, p, yy, pp, yp = np.moveaxis(total, -1, 0)
             value_RS = (yp - y * p / n) / np.sqrt((yy - y * y / n) * (pp - p * p / n))

@@ -1,8 +1,10 @@
 """Pictures of results, as PNG: gains with their intervals, losses, confusion matrices, planes."""
 
+import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import matplotlib as mpl
@@ -10,7 +12,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pipeline.reports.columns import Record
+from pipeline.finetuning.cells import Cell, Pretrained
+from pipeline.foundation.arrays import Array
+from pipeline.foundation.errors import SpeechkdError
 from pipeline.reports.comparison import Difference
 
 DOTS_PER_INCH = 150
@@ -33,36 +37,33 @@ Interval: TypeAlias = tuple[str, Difference, Look]
 """An encoder's name, its gain, and how it is drawn."""
 
 
-def looks(encoders: Mapping[str, tuple[str | None, bool]]) -> dict[str, Look]:
-    """A look for each encoder: a colour an objective, which its controls share.
-
-    Args:
-        encoders: label → its objective (None where it is not ours), and whether it is a control.
-    """
-    kinds = list(dict.fromkeys(objective or label for label, (objective, _) in encoders.items()))
+def looks(encoders: Mapping[str, Pretrained]) -> dict[str, Look]:
+    """A look for each encoder, by label: one colour per objective, which its controls share."""
+    kinds = {label: encoder.objective or label for label, encoder in encoders.items()}
+    order = list(dict.fromkeys(kinds.values()))
     palette = mpl.color_sequences["tab10"]
     return {
-        label: Look(palette[kinds.index(objective or label) % len(palette)], control)
-        for label, (objective, control) in encoders.items()
+        label: Look(palette[order.index(kinds[label]) % len(palette)], encoder.is_control)
+        for label, encoder in encoders.items()
     }
 
 
-def gains(found: Mapping[str, Sequence[Interval]], baseline: str) -> bytes:
-    """A forest plot: each encoder's gain over the baseline with its interval, a band a measure.
+def gains(intervals: Mapping[str, Sequence[Interval]], baseline: str) -> bytes:
+    """A forest plot: each encoder's gain over the baseline with its interval, a band per measure.
 
     Args:
-        found: measure → encoders.
-        baseline: name of the encoder compared with.
+        intervals: measure → encoders.
+        baseline: name of the encoder that they are compared with.
     """
-    rows = sum(map(len, found.values()))
-    figure = Figure(figsize=(7, 1.2 + 0.2 * rows + 0.2 * len(found)), layout="constrained")
+    rows = sum(map(len, intervals.values()))
+    figure = Figure(figsize=(7, 1.2 + 0.2 * rows + 0.2 * len(intervals)), layout="constrained")
     axes = figure.add_subplot()
     height, ticks = 0.0, []
-    named: dict[str, Look] = {}
-    for number, of_measure in enumerate(found.values()):
+    drawn: dict[str, Look] = {}
+    for number, of_measure in enumerate(intervals.values()):
         top = height
         for name, one, look in of_measure:
-            named[name] = look
+            drawn[name] = look
             scaled = [100 * x for x in (one.low, one.mean, one.high)]
             axes.plot(scaled[::2], [-height, -height], look.line, color=look.colour, linewidth=1.8)
             axes.plot(
@@ -79,27 +80,27 @@ def gains(found: Mapping[str, Sequence[Interval]], baseline: str) -> bytes:
             axes.axhspan(-top + 0.9, -height + 0.1, color="0.94", zorder=0, linewidth=0)
         height += 0.8
     axes.axvline(0, color="0.3", linewidth=1)
-    axes.set_yticks(ticks, map(_plain, found))
+    axes.set_yticks(ticks, map(_plain, intervals))
     axes.set_ylim(-height + 0.8, 1)
     axes.set_xlabel(
         f"gain over {_plain(baseline)} in points, with its 95 % interval\n"
-        "hollow: inside the noise; square, broken line: control"
+        "hollow: within the noise; square, broken line: control"
     )
-    _legend(figure, named)
+    _legend(figure, drawn)
     return _png(figure)
 
 
-def losses(records: Sequence[Record], looks: Mapping[str, Look]) -> bytes:
-    """Training losses by step, a panel a task; a thin line a seed, a thick one their mean."""
-    tasks = list(dict.fromkeys(record["task"] for record in records))
-    labels = list(dict.fromkeys(record["checkpoint"]["label"] for record in records))
+def losses(cells: Sequence[Cell], looks: Mapping[str, Look]) -> bytes:
+    """Training losses by step, a panel per task; a thin line per seed, a thick one their mean."""
+    tasks = list(dict.fromkeys(cell.task for cell in cells))
+    labels = list(dict.fromkeys(cell.label for cell in cells))
     figure, panels = _panels(len(tasks), 3.2, 2.4)
     for axes, task in zip(panels, tasks, strict=True):
         for label in labels:
             curves = [
-                [(point["step"], point["loss"]) for point in record["curve"]]
-                for record in records
-                if record["task"] == task and record["checkpoint"]["label"] == label
+                [(point["step"], point["loss"]) for point in cell.curve]
+                for cell in cells
+                if (cell.task, cell.label) == (task, label)
             ]
             look = looks[label]
             for curve in curves:
@@ -143,21 +144,66 @@ def confusions(matrices: Mapping[str, Any], outputs: Sequence[str]) -> bytes:
     return _png(figure)
 
 
+def read_projection(path: Path) -> tuple[Array, list[str], float]:
+    """Where an encoder's vectors of the test texts lie on a plane, from a results folder.
+
+    Returns:
+        The coordinates `[n, 2]`, the label of each text, and the share of the variance.
+
+    Raises:
+        SpeechkdError: the file is damaged.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        points_n2 = np.array([[float(row["x"]), float(row["y"])] for row in rows])
+        return points_n2, [row["raw"] for row in rows], float(rows[0]["variance_share"])
+    except (OSError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise SpeechkdError(f"{path} is not a projection ({error!r}); remove it.") from None
+
+
+def projections(paths: Mapping[str, Path]) -> bytes | None:
+    """The planes of several encoders side by side, coloured by label; None without labels.
+
+    Args:
+        paths: encoder → its projection.
+
+    Raises:
+        SpeechkdError: a file is damaged.
+    """
+    planes_by_name = {name: read_projection(path) for name, path in paths.items()}
+    labelled = {name: plane for name, plane in planes_by_name.items() if any(plane[1])}
+    if not labelled:
+        return None
+    labels = [label for _, raw, _ in labelled.values() for label in raw]
+    try:
+        kinds: list[str] = []
+        number = {label: float(label) for label in labels}
+    except ValueError:
+        kinds = sorted(set(labels))
+        number = {kind: float(place) for place, kind in enumerate(kinds)}
+    points = {
+        name: (points_n2, [number[label] for label in raw], share)
+        for name, (points_n2, raw, share) in labelled.items()
+    }
+    return planes(points, kinds)
+
+
 def planes(
     points: Mapping[str, tuple[Any, Sequence[float], float]], kinds: Sequence[str] = ()
 ) -> bytes:
     """Texts on the plane in which an encoder's vectors differ most, coloured by their label.
 
     Args:
-        points: encoder → coordinates `[n, 2]`, a number for each text, share of the variance.
-        kinds: what the numbers 0, 1, … stand for, where they are no quantity.
+        points: encoder → coordinates `[n, 2]`, a number per text, share of the variance.
+        kinds: what the numbers 0, 1, … stand for; empty if they are a quantity.
     """
     figure, panels = _panels(len(points), 3.0, 2.9)
     values = np.concatenate([np.asarray(one[1]) for one in points.values()])
-    for axes, (name, (points_n2, of_each, share)) in zip(panels, points.items(), strict=True):
-        drawn = axes.scatter(
+    for axes, (name, (points_n2, numbers, share)) in zip(panels, points.items(), strict=True):
+        dots = axes.scatter(
             *np.asarray(points_n2).T,
-            c=of_each,
+            c=numbers,
             s=3,
             cmap="coolwarm",
             alpha=0.7,
@@ -168,7 +214,7 @@ def planes(
         axes.set_title(f"{_broken(name)}\n{100 * share:.0f} % of the variance", fontsize=8)
         axes.set_xticks([])
         axes.set_yticks([])
-    bar = figure.colorbar(drawn, ax=panels, location="bottom", shrink=0.5, aspect=40)
+    bar = figure.colorbar(dots, ax=panels, location="bottom", shrink=0.5, aspect=40)
     bar.set_label("label", fontsize=8)
     if kinds:
         bar.set_ticks(range(len(kinds)), labels=[_plain(kind) for kind in kinds])
@@ -186,10 +232,10 @@ def _panels(count: int, width: float, height: float, most: int = 3) -> tuple[Fig
     return figure, panels[:count]
 
 
-def _legend(figure: Figure, named: Mapping[str, Look]) -> None:
+def _legend(figure: Figure, looks: Mapping[str, Look]) -> None:
     lines = [
         Line2D([], [], color=look.colour, linestyle=look.line, label=_plain(name))
-        for name, look in named.items()
+        for name, look in looks.items()
     ]
     figure.legend(handles=lines, loc="outside upper center", ncols=min(3, len(lines)), fontsize=8)
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pipeline.reports.tables import escaped, is_figures, to_markdown
+from pipeline.reports.formats import escaped, is_figures, to_markdown
 
 
 @dataclass(frozen=True)

@@ -9,54 +9,47 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.finetuning.cells import Cell
 from pipeline.foundation.progress import duration
 from pipeline.foundation.untrusted import file_part
-from pipeline.reports import figures, projections
-from pipeline.reports.cells import Folder
-from pipeline.reports.columns import Column, Record, Stat, figure_at
+from pipeline.reports import figures
+from pipeline.reports.cells import ResultSet
+from pipeline.reports.columns import Column, Stat
+from pipeline.reports.formats import NOTHING
 from pipeline.reports.gains import Gains, gains_of
 from pipeline.reports.page import Section
-from pipeline.reports.tables import CONSTANT, ordered, row_name, split_origin, tables
+from pipeline.reports.tables import CONSTANT, encoders_of, ordered, row_name, split_origin, tables
 from pipeline.tasks.metrics import DEFINITIONS
 from pipeline.tasks.mosei.names import SENTIMENT_CLASSES
 
 NEARLY_ALL = 0.995
-MISSING_TOLD = 5
-NO_BASELINE = "There is no encoder trained with --kd none here, so no gain can be stated."
+"""Share of the test clips beyond which an encoder that gives them one class is called constant."""
+LISTED = 5
+"""How many of the missing cells are named."""
+NO_BASELINE = "No encoder here was trained with --kd none, so no gain can be stated."
 
 
-def sections(folder: Folder) -> list[Section]:
+def sections(results: ResultSet) -> list[Section]:
     """Everything that is to be said of one set of results.
 
     Raises:
         SpeechkdError: predictions or projections are missing or damaged.
     """
-    records = ordered(folder.records)
-    gains = gains_of(folder)
-    looks = figures.looks(
-        {
-            label: (c["objective"], c.get("control") not in (None, "real"))
-            for label, c in _checkpoints(records).items()
-        }
-    )
-    names = {label: row_name(records, label) for label in looks}
-    made = [_findings(folder, records, gains)]
+    cells = ordered(results.cells)
+    gains = gains_of(results)
+    looks = figures.looks(encoders_of(cells))
+    made = [_findings(results, cells, gains)]
     made += [
         Section(table.title, grid=tuple(map(tuple, table.grid())), notes=table.notes)
-        for table in tables(records, published=True)
+        for table in tables(cells, published=True)
     ]
     made += _differences(gains, looks)
-    made += _conventions(records)
-    made += _details(records)
-    made += _planes(folder, names)
-    curves = [record for record in records if record["curve"]]
-    if curves:
-        text = "A thin line a seed, a thick one their mean; broken lines are controls."
-        made.append(
-            Section("Training losses", (text,), picture=("losses", figures.losses(curves, looks)))
-        )
-    made.append(_setting(folder))
-    return [_named(section, folder.key) for section in made]
+    made += _conventions(cells)
+    made += _details(cells)
+    made += _planes(results)
+    made += _losses(cells, looks)
+    made.append(_setting(results))
+    return [_named(section, results.key) for section in made]
 
 
 def _named(section: Section, key: str) -> Section:
@@ -65,131 +58,112 @@ def _named(section: Section, key: str) -> Section:
     return replace(section, picture=(f"{key}-{section.picture[0]}", section.picture[1]))
 
 
-def _checkpoints(records: Sequence[Record]) -> dict[str, Mapping[str, Any]]:
-    return {record["checkpoint"]["label"]: record["checkpoint"] for record in records}
-
-
-def _findings(folder: Folder, records: Sequence[Record], gains: Gains | None) -> Section:
+def _findings(results: ResultSet, cells: Sequence[Cell], gains: Gains | None) -> Section:
     """What was compared, how much of it is there, and what it shows, before any table."""
-    encoders = len(_checkpoints(records))
-    tasks, seeds = (len({record[key] for record in records}) for key in ("task", "seed"))
-    missing = folder.missing
-    whole = encoders * tasks * seeds if missing is None else len(records) + len(missing)
+    encoders, tasks, seeds = map(set, zip(*(cell.key for cell in cells), strict=True))
+    missing = results.missing
     text = [
-        f"Encoders: {encoders}; tasks: {tasks}; fine-tuning seeds: {seeds}; {len(records)} of "
-        f"{whole} cells are finished."
-        + (
-            " In the tables a dash is a missing figure, and a mean of fewer seeds says so."
-            if len(records) < whole
-            else ""
-        )
+        f"Encoders: {len(encoders)}; tasks: {len(tasks)}; fine-tuning seeds: {len(seeds)}; "
+        f"{len(cells)} of {len(cells) + len(missing)} cells are finished."
     ]
     if missing:
-        named = [f"{label} {task} seed {seed}" for label, task, seed in missing[:MISSING_TOLD]]
-        more = len(missing) - len(named)
-        text.append(f"Missing: {', '.join(named)}{f' and {more} more' if more else ''}.")
-    if origin := split_origin(records[0]):
-        text.append(f"The split is {origin}.")
-    told = (*_constant(records), *(gains.told() if gains else ()))
-    told = (*told, gains.caution() if gains else NO_BASELINE)
-    chapter = f"Results: {folder.name}" if folder.key else "Results"
-    return Section("In short", tuple(text), notes=tuple(told), chapter=chapter)
+        text[0] += (
+            " In the tables a dash stands for a missing figure, and a mean over fewer seeds says "
+            "so."
+        )
+        names = [f"{label} {task} seed {seed}" for label, task, seed in missing[:LISTED]]
+        more = len(missing) - len(names)
+        text.append(f"Missing: {', '.join(names)}{f' and {more} more' if more else ''}.")
+    if origin := split_origin(cells[0]):
+        text.append(f"The split was {origin}.")
+    notes = _constant(cells)
+    notes += [*gains.sentences(), gains.caution()] if gains else [NO_BASELINE]
+    chapter = f"Results: {results.name}" if results.key else "Results"
+    return Section("In short", tuple(text), notes=tuple(notes), chapter=chapter)
 
 
-def _constant(records: Sequence[Record]) -> list[str]:
+def _constant(cells: Sequence[Cell]) -> list[str]:
     """Which encoders answer which tasks as if they had not read the texts."""
     tasks: dict[str, list[str]] = {}
-    for task, flag, cells in _judged(records):
-        found = [
-            label
-            for label in _checkpoints(cells)
-            if all(
-                _largest_share(_metrics(r, flag)["confusion"]) > NEARLY_ALL
-                for r in cells
-                if r["checkpoint"]["label"] == label
-            )
-        ]
-        if found:
-            name = f"{task}/{flag}" if flag else task
-            tasks.setdefault(", ".join(found), []).append(name)
+    for task, flag, mine in _classifications(cells):
+        largest: dict[str, list[float]] = {}
+        for cell in mine:
+            share = _largest_share(_metrics(cell, flag)["confusion"])
+            largest.setdefault(cell.label, []).append(share)
+        labels = [label for label, shares in largest.items() if min(shares) > NEARLY_ALL]
+        if labels:
+            tasks.setdefault(", ".join(labels), []).append(f"{task}/{flag}" if flag else task)
     return [
-        f"{labels} answer as a constant would in {', '.join(asked)} (with every seed, over "
-        f"{100 * NEARLY_ALL:g} % of the test clips get one and the same class)."
-        for labels, asked in tasks.items()
+        f"Constant answers in {', '.join(several)}: {labels}. With every seed, one class is given "
+        f"to more than {100 * NEARLY_ALL:g} % of the test clips."
+        for labels, several in tasks.items()
     ]
 
 
-def _judged(records: Sequence[Record]) -> Iterator[tuple[str, str, list[Record]]]:
-    """Every question with an accuracy: its task, its flag where that has several, its cells."""
-    for task in dict.fromkeys(r["task"] for r in records if r["kind"] != "value"):
-        cells = [r for r in records if r["task"] == task]
-        if cells[0]["kind"] == "classes":
-            yield task, "", cells
-        else:
-            for flag in cells[0]["outputs"]:
-                yield task, flag, cells
+def _classifications(cells: Sequence[Cell]) -> Iterator[tuple[str, str, list[Cell]]]:
+    """Everything with an accuracy: its task, its flag if that has several, its cells."""
+    for task in dict.fromkeys(cell.task for cell in cells if cell.kind != "value"):
+        mine = [cell for cell in cells if cell.task == task]
+        for flag in mine[0].outputs if mine[0].kind == "flags" else ("",):
+            yield task, flag, mine
 
 
-def _metrics(record: Record, flag: str) -> Mapping[str, Any]:
-    metrics: Mapping[str, Any] = record["metrics"]
+def _metrics(cell: Cell, flag: str) -> Mapping[str, Any]:
+    metrics: Mapping[str, Any] = cell.metrics
     return metrics["flags"][flag] if flag else metrics
 
 
 def _largest_share(confusion: Sequence[Sequence[int]]) -> float:
-    """Share of the clips that got the class which most of them got."""
-    given_C = np.sum(confusion, 0)
-    return float(given_C.max() / given_C.sum())
+    """Share of the clips in the class that was predicted most often."""
+    predicted_C = np.sum(confusion, 0)
+    return float(predicted_C.max() / predicted_C.sum())
 
 
 def _differences(gains: Gains | None, looks: Mapping[str, figures.Look]) -> list[Section]:
     if gains is None:
         return []
     students = gains.students()
-    drawn: dict[str, list[figures.Interval]] = {}
+    intervals: dict[str, list[figures.Interval]] = {}
     for gain in gains.over_baseline:
-        if gain.found and gain.label in students:
-            measure = f"{gain.measure} × 100" if not gain.percent else gain.measure
-            name = gains.names[gain.label]
-            drawn.setdefault(measure, []).append((name, gain.found, looks[gain.label]))
+        if gain.difference and gain.label in students:
+            measure = gain.measure if gain.percent else f"{gain.measure} × 100"
+            name = row_name(gains.encoders[gain.label])
+            intervals.setdefault(measure, []).append((name, gain.difference, looks[gain.label]))
     made = []
-    if drawn:
-        picture = ("gains", figures.gains(drawn, gains.baseline))
+    if intervals:
+        picture = ("gains", figures.gains(intervals, gains.baseline))
         made.append(Section("Gains of the students", picture=picture))
     text = (
-        "Positive is better, whatever the measure; accuracy and r in points. noise: the interval "
-        "holds zero, so no difference is shown.",
+        "A positive gain is better, whatever the measure; accuracy and r are in points. The "
+        "verdict is noise if the interval contains zero: no difference is shown.",
     )
     grid = tuple(map(tuple, gains.grid()))
     return [*made, Section("All differences between encoders", text, grid, folded=True)]
 
 
-def _conventions(records: Sequence[Record]) -> list[Section]:
+def _conventions(cells: Sequence[Cell]) -> list[Section]:
     """The same test labels under every class scheme, by a classifier and by one regression."""
-    regressions = [r for r in records if r["metrics"].get("derived")]
+    regressions = [cell for cell in cells if cell.metrics.get("derived")]
     if not regressions:
         return []
-    labels = list(_checkpoints(records))
-    seeds = len({r["seed"] for r in records})
-    rows = [["task", "answered by", "best constant", *(row_name(records, x) for x in labels)]]
-    used: dict[str, None] = {}
+    encoders = encoders_of(cells)
+    seeds = len({cell.seed for cell in cells})
+    rows = [["task", "answered by", "best constant", *map(row_name, encoders.values())]]
+    used: list[str] = []
 
-    def add(
-        task: str, way: str, scheme: str, cells: Sequence[Record], path: tuple[str, ...]
-    ) -> None:
+    def add(task: str, way: str, scheme: str, some: Sequence[Cell], path: tuple[str, ...]) -> None:
+        if not some:
+            return
         column = Column(task, task, (*path, "accuracy"), "")
         stats = [
-            Stat.of([column.of(r) for r in cells if r["checkpoint"]["label"] == label])
-            for label in labels
+            Stat.of([column.of(cell) for cell in some if cell.label == label]) for label in encoders
         ]
-        if not cells:
-            return
-        used[f"{scheme}/{task}"] = None
-        constant = figure_at(cells[0]["metrics"], (*path, "majority_rate"))
-        shown = (column.show(stat, seeds) for stat in stats)
-        rows.append([task, way, column.show(Stat.of([constant])), *shown])
+        constant = Stat.of([some[0].figure((*path, "majority_rate"))])
+        rows.append([task, way, column.show(constant), *(column.show(s, seeds) for s in stats)])
+        used.append(f"{scheme}/{task}")
 
     for task in (*SENTIMENT_CLASSES, "sentiment2-nonnegative"):
-        own = [r for r in records if r["task"] == task]
+        own = [cell for cell in cells if cell.task == task]
         add(task, "a classifier, scheme paper", "paper", own, ())
         for scheme in ("paper", "mult"):
             if scheme == "paper" and task.startswith("sentiment2"):
@@ -197,125 +171,130 @@ def _conventions(records: Sequence[Record]) -> list[Section]:
             path = ("derived", f"{scheme}/{task}")
             add(task, f"the regression, scheme {scheme}", scheme, regressions, path)
     text = (
-        "Accuracies in %, means over seeds, on the same test clips. All rows that say regression "
-        "are one and the same set of predictions: between those of one task the convention alone "
-        "differs."
+        "Accuracies in %, means over seeds, on the same test clips. All rows of the regression "
+        "come from the same predictions, so between those of one task only the convention differs."
     )
-    notes = tuple(f"{name}: {DEFINITIONS[name]}." for name in used)
-    return [Section("How far the conventions alone go", (text,), tuple(map(tuple, rows)), notes)]
+    notes = tuple(f"{name}: {DEFINITIONS[name]}." for name in dict.fromkeys(used))
+    grid = tuple(map(tuple, rows))
+    return [Section("How much the convention alone changes", (text,), grid, notes)]
 
 
-def _planes(folder: Folder, names: Mapping[str, str]) -> list[Section]:
+def _planes(results: ResultSet) -> list[Section]:
     """The teacher's and the encoders' vectors of the test clips."""
-    teacher = {"teacher, on audio": folder.teacher} if folder.teacher else {}
-    places = {
-        name: folder.projections[label]
-        for label, name in names.items()
-        if label in folder.projections
+    teacher = {"teacher, on audio": results.teacher} if results.teacher else {}
+    paths = {
+        row_name(encoder): results.projections[label]
+        for label, encoder in encoders_of(results.cells).items()
+        if label in results.projections
     }
-    shown = projections.picture({**teacher, **places})
-    if shown is None:
+    picture = figures.projections({**teacher, **paths})
+    if picture is None:
         return []
     text = (
         "Mean vectors of the texts on their first two principal components, coloured by label. "
-        "What is not seen on two components may still be there. "
+        "What two components do not show may still be there. "
     )
     text += (
-        "The teacher's are of the clips' recordings."
+        "The teacher's vectors are of the clips' recordings."
         if teacher
-        else "The teacher's are not here: finetune --teacher-cache takes them from a cache of "
-        "these clips' recordings."
+        else "The teacher's vectors are not here: finetune --teacher-cache takes them from a cache "
+        "of these clips' recordings."
     )
     title = "Where the encoders put the test texts, before fine-tuning"
-    return [Section(title, (text,), picture=("vectors", shown))]
+    return [Section(title, (text,), picture=("vectors", picture))]
 
 
-def _details(records: Sequence[Record]) -> list[Section]:
+def _losses(cells: Sequence[Cell], looks: Mapping[str, figures.Look]) -> list[Section]:
+    curves = [cell for cell in cells if cell.curve]
+    if not curves:
+        return []
+    text = "A thin line is one seed, a thick one the mean over seeds; broken lines are controls."
+    picture = ("losses", figures.losses(curves, looks))
+    return [Section("Training losses", (text,), picture=picture)]
+
+
+def _details(cells: Sequence[Cell]) -> list[Section]:
     """What must stand beside an accuracy to read it, and the confusion matrices."""
     return [
-        _detail(f"{task}: {flag}", cells, flag, ("absent", "present"))
+        _detail(f"{task}: {flag}", mine, flag, ("absent", "present"))
         if flag
-        else _detail(task, cells, "", cells[0]["outputs"])
-        for task, flag, cells in _judged(records)
+        else _detail(task, mine, "", mine[0].outputs)
+        for task, flag, mine in _classifications(cells)
     ]
 
 
-def _detail(
-    title: str,
-    cells: Sequence[Record],
-    flag: str,
-    outputs: Sequence[str],
-) -> Section:
+def _detail(title: str, cells: Sequence[Cell], flag: str, outputs: Sequence[str]) -> Section:
     keys = ("accuracy", "balanced_accuracy", "weighted_f1")
     recalls = (f"recall {output}" for output in outputs)
     rows = [["model", "accuracy", "balanced accuracy", "weighted F1", *recalls]]
     first = _metrics(cells[0], flag)
     majority = first["majority_rate"]
     occurring = int(np.count_nonzero(np.sum(first["confusion"], 1)))
-    rows.append([CONSTANT, f"{100 * majority:.2f}", *["–"] * (2 + len(outputs))])
+    rows.append([CONSTANT, f"{100 * majority:.2f}", *[NOTHING] * (2 + len(outputs))])
     matrices = {}
-    for label in _checkpoints(cells):
-        mine = [_metrics(r, flag) for r in cells if r["checkpoint"]["label"] == label]
+    for label, encoder in encoders_of(cells).items():
+        mine = [_metrics(cell, flag) for cell in cells if cell.label == label]
         means = [float(np.mean([m[key] for m in mine])) for key in keys]
         by_class = [
-            "–" if None in values else f"{100 * np.mean(values):.1f}"
+            NOTHING if None in values else f"{100 * np.mean(values):.1f}"
             for values in zip(*(m["recall"] for m in mine), strict=True)
         ]
-        name = row_name(cells, label)
+        name = row_name(encoder)
         rows.append([name, *(f"{100 * mean:.2f}" for mean in means), *by_class])
         matrices[name] = np.sum([m["confusion"] for m in mine], 0)
+    text = (
+        "Means over seeds, in %. If the accuracy is near that of the best constant answer and the "
+        f"balanced accuracy near {100 / occurring:.1f}, a constant answer does as well."
+    )
     return Section(
         f"{title}: beside the accuracy",
-        (
-            "Means over seeds, in %. An accuracy near that of the best constant answer with a "
-            f"balanced accuracy near {100 / occurring:.1f} means that a constant answer does "
-            "as well.",
-        ),
+        (text,),
         tuple(map(tuple, rows)),
         picture=(f"confusion-{file_part(title)}", figures.confusions(matrices, outputs)),
         folded=True,
     )
 
 
-def _provenance(found: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+def _setting(results: ResultSet) -> Section:
+    """With what, on what and how the cells were run."""
+    cells = results.cells
+    rows = [["what", "value"]]
+    rows += [[f"recipe: {key}", str(value)] for key, value in cells[0].recipe.items()]
+    rows.append(["split", split_origin(cells[0]) or "the data's own, or that of --folds"])
+    for task in dict.fromkeys(cell.task for cell in cells):
+        cell = next(cell for cell in cells if cell.task == task)
+        sizes = ", ".join(f"{split} {n:,}" for split, n in cell.splits.items())
+        rows.append([f"{task}: clips", sizes])
+        rows.append([f"{task}: convention", cell.definition])
+    for label, encoder in encoders_of(cells).items():
+        seconds = [cell.seconds for cell in cells if cell.label == label]
+        rows.append(
+            [
+                f"encoder {label}",
+                f"{encoder.parameters:,} parameters, weights sha256 "
+                f"{encoder.weights_sha256[:12]}; cells: {len(seconds)}, "
+                f"{duration(sum(seconds) / len(seconds))} each",
+            ]
+        )
+    rows += _provenance([cell.provenance for cell in cells])
+    title = f"What was run: {results.name}"
+    return Section(title, grid=tuple(map(tuple, rows)), folded=True)
+
+
+def _provenance(records: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """Commits, libraries and machines that the cells were run with."""
-    told = {
-        "commit": [one["git_commit"] for one in found],
+    values = {
+        "commit": [one["git_commit"] for one in records],
         "libraries": [
             ", ".join(f"{name} {one['versions'][name]}" for name in ("torch", "transformers"))
-            for one in found
+            for one in records
         ],
         "machine": [
-            ", ".join(one["hardware"]["accelerators"]) or _cpu(one["hardware"]) for one in found
+            ", ".join(one["hardware"]["accelerators"]) or _cpu(one["hardware"]) for one in records
         ],
     }
-    return [[name, "; ".join(dict.fromkeys(map(str, values)))] for name, values in told.items()]
+    return [[name, "; ".join(dict.fromkeys(map(str, each)))] for name, each in values.items()]
 
 
 def _cpu(hardware: Mapping[str, Any]) -> str:
     return f"{hardware['machine']}, {hardware['torch_threads']} of {hardware['cores']} cores"
-
-
-def _setting(folder: Folder) -> Section:
-    first = folder.records[0]
-    rows = [["what", "value"]]
-    rows += [[f"recipe: {key}", str(value)] for key, value in first["recipe"].items()]
-    rows.append(["split", split_origin(first) or "the data's own, or that of --folds"])
-    for task in dict.fromkeys(record["task"] for record in folder.records):
-        record = next(r for r in folder.records if r["task"] == task)
-        sizes = ", ".join(f"{split} {n:,}" for split, n in record["splits"].items())
-        rows.append([f"{task}: clips", sizes])
-        rows.append([f"{task}: convention", record["definition"]])
-    for label, checkpoint in _checkpoints(ordered(folder.records)).items():
-        cells = [r["seconds"] for r in folder.records if r["checkpoint"]["label"] == label]
-        rows.append(
-            [
-                f"encoder {label}",
-                f"{checkpoint['parameters']:,} parameters, weights sha256 "
-                f"{checkpoint['weights_sha256'][:12]}; cells {len(cells)}, "
-                f"{duration(sum(cells) / len(cells))} each",
-            ]
-        )
-    rows += _provenance([record["provenance"] for record in folder.records])
-    title = f"What was run: {folder.name}"
-    return Section(title, grid=tuple(map(tuple, rows)), folded=True)

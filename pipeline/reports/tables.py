@@ -4,201 +4,230 @@ Every table names the convention behind each column, leaves missing cells visibl
 starts with the best constant answer.
 """
 
-import csv
-import io
-import re
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pipeline.finetuning.cells import Cell, Pretrained
 from pipeline.reports.columns import (
     AVERAGE,
     Column,
-    Record,
     Stat,
-    figure_at,
+    is_mosei,
     mosei_columns,
     other_columns,
 )
+from pipeline.reports.formats import to_terminal
 from pipeline.reports.published import COLUMNS, FIGURES, PAPER, ROWS
 from pipeline.tasks.metrics import DEFINITIONS
 
 CONSTANT = "best constant answer"
 WHOLE_TRAIN, WHOLE_TEST = 12_000, 3_500
-"""Clips that CMU-MOSEI's own split has at the least, in any of its known versions, once clips of
-sentiment 0 are left out."""
+"""The fewest clips in CMU-MOSEI's own split, in any of its known versions, once clips of sentiment
+0 are left out."""
+
+Row = tuple[str, tuple[Stat | None, ...]]
+"""A name, and the figure of each column."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table with one row a checkpoint.
+    """A table with one row per encoder.
 
     Attributes:
         key: short name, for files.
         title: heading.
         columns: its columns.
-        rows: label and the figure of each column; the first row is the best constant answer.
+        rows: the first is the best constant answer; the last are the paper's, if they are shown.
         notes: what the reader has to know.
         seeds: how many fine-tuning seeds it has in all.
-        published: label → column → the paper's figure, where the row is one of the paper's.
+        published: row → column → the paper's figure, for the rows that have one.
     """
 
     key: str
     title: str
     columns: tuple[Column, ...]
-    rows: tuple[tuple[str, tuple[Stat | None, ...]], ...]
+    rows: tuple[Row, ...]
     notes: tuple[str, ...]
     seeds: int
-    published: dict[str, dict[str, str]]
+    published: Mapping[str, Mapping[str, str]]
 
     def grid(self) -> list[list[str]]:
         """The table as text: a head, then the rows; the paper's figures in their own columns."""
-        paper = COLUMNS.get(self.key, ()) if self.published else ()
-        theirs = [column.title in paper for column in self.columns]
+        in_paper = COLUMNS.get(self.key, ()) if self.published else ()
         head = ["model"]
-        for column, also in zip(self.columns, theirs, strict=True):
-            head += [column.title, f"{column.title} (paper)"] if also else [column.title]
+        for column in self.columns:
+            head.append(column.title)
+            if column.title in in_paper:
+                head.append(f"{column.title} (paper)")
         lines = [head]
         for label, stats in self.rows:
             seeds = 0 if label == CONSTANT else self.seeds
             line = [label]
-            for column, stat, also in zip(self.columns, stats, theirs, strict=True):
+            for column, stat in zip(self.columns, stats, strict=True):
                 line.append("" if label.startswith(PAPER) else column.show(stat, seeds))
-                if also:
+                if column.title in in_paper:
                     line.append(self.published.get(label, {}).get(column.title, ""))
             lines.append(line)
         return lines
 
 
-def tables(records: Sequence[Record], *, published: bool = False) -> list[Table]:
+def tables(cells: Sequence[Cell], *, published: bool = False) -> list[Table]:
     """The tables for which there is at least one cell.
 
     Args:
-        records: finished cells, as `pipeline.reports.cells.read_results` gives them.
-        published: put the paper's own figures beside ours, where the paper has the row.
+        cells: finished cells of one data set, split and recipe.
+        published: whether to put the paper's own figures beside ours, in the rows of its kind.
     """
+    encoders = encoders_of(cells)
+    mosei = [cell for cell in cells if is_mosei(cell)]
+    others = [cell for cell in cells if not is_mosei(cell)]
     made = []
-    trained = {record["task"] for record in records}
-    labels = list(dict.fromkeys(record["checkpoint"]["label"] for record in ordered(records)))
-    for key, (title, columns) in {**mosei_columns(), **other_columns(records)}.items():
-        if not trained & {column.task for column in columns}:
-            continue
-        rows = [(CONSTANT, tuple(_constant(records, columns, c) for c in columns))]
-        rows += [
-            (label, tuple(_stat(records, label, columns, c) for c in columns)) for label in labels
-        ]
-        shown = [row_name(records, label) for label, _ in rows]
-        seeds = sorted({r["seed"] for r in records if r["task"] in {c.task for c in columns}})
-        notes = [
-            f"{', '.join(c.title for c in columns if c.definition == definition)}: {definition}."
-            for definition in dict.fromkeys(column.definition for column in columns)
-        ]
-        notes.append(
-            f"Mean ± σ over fine-tuning seeds {', '.join(map(str, seeds))}; σ is the "
-            f"{DEFINITIONS['sigma']}."
-            if len(seeds) > 1
-            else f"One fine-tuning seed, {seeds[0]}: no σ."
-        )
-        notes.append("A dash is a cell that is missing or undefined.")
-        theirs: dict[str, dict[str, str]] = {}
-        if published and key in FIGURES and not _whole(records, columns):
-            notes.append(
-                f"What {PAPER} published is not put beside these figures: the data are not all "
-                "of CMU-MOSEI in its own split."
-            )
-        elif published and key in FIGURES:
-            theirs = {
-                name: FIGURES[key][row]
-                for name, (label, _) in zip(shown, rows, strict=True)
-                if (row := paper_row(records, label))
-            }
-            ours = {paper_row(records, label) for label, _ in rows}
-            missing = [row for row in ROWS if row not in ours]
-            rows += [(f"{PAPER}: {ROWS[row]}", (None,) * len(columns)) for row in missing]
-            shown += [f"{PAPER}: {ROWS[row]}" for row in missing]
-            theirs |= {f"{PAPER}: {ROWS[row]}": FIGURES[key][row] for row in missing}
-            notes.append(
-                f"Columns marked (paper) hold what {PAPER} published for the row of that kind, "
-                "from other data, other sizes of model and a split that it does not state."
-            )
-        if origin := split_origin(records[0]):
-            notes.append(f"The split is {origin}.")
-        made.append(
-            Table(
-                key,
-                title,
-                columns,
-                tuple((name, stats) for name, (_, stats) in zip(shown, rows, strict=True)),
-                tuple(notes),
-                len(seeds),
-                theirs,
-            )
-        )
+    for some, headings in ((mosei, mosei_columns()), (others, other_columns(others))):
+        for key, (title, columns) in headings.items():
+            tasks = {column.task for column in columns}
+            mine = [cell for cell in some if cell.task in tasks]
+            if mine:
+                made.append(_table(key, title, columns, mine, encoders, published))
     return made
 
 
-def split_origin(record: Record) -> str:
-    """How the split came about, in words, where it is not the data's own; else empty."""
-    split = record.get("data", {}).get("split", {})
-    if split.get("origin") != "made":
-        return ""
-    return (
-        f"made here, by group (for CMU-MOSEI the video), seed {split['seed']}; not a published one"
+def _table(
+    key: str,
+    title: str,
+    columns: tuple[Column, ...],
+    cells: Sequence[Cell],
+    encoders: Mapping[str, Pretrained],
+    published: bool,
+) -> Table:
+    seeds = sorted({cell.seed for cell in cells})
+    rows, notes = _rows(cells, columns, encoders), _notes(columns, seeds)
+    figures: dict[str, dict[str, str]] = {}
+    if published and key in FIGURES:
+        if _is_whole(cells):
+            figures = _published(key, encoders)
+            names = [name for name, _ in rows]
+            rows += [(name, (None,) * len(columns)) for name in figures if name not in names]
+            notes.append(
+                f"Columns marked (paper) hold the figures that {PAPER} published for a model of "
+                "that kind. Its data and its model sizes are others, and it does not state its "
+                "split."
+            )
+        else:
+            notes.append(
+                f"The figures of {PAPER} are not put beside these, because the data are not the "
+                "whole of CMU-MOSEI in its own split."
+            )
+    if origin := split_origin(cells[0]):
+        notes.append(f"The split was {origin}.")
+    return Table(key, title, columns, tuple(rows), tuple(notes), len(seeds), figures)
+
+
+def _rows(
+    cells: Sequence[Cell], columns: Sequence[Column], encoders: Mapping[str, Pretrained]
+) -> list[Row]:
+    constant: Row = (CONSTANT, tuple(_constant(cells, columns, column) for column in columns))
+    return [
+        constant,
+        *(
+            (row_name(encoder), tuple(_stat(cells, label, columns, column) for column in columns))
+            for label, encoder in encoders.items()
+        ),
+    ]
+
+
+def _notes(columns: Sequence[Column], seeds: Sequence[int]) -> list[str]:
+    notes = [
+        f"{', '.join(c.title for c in columns if c.definition == definition)}: {definition}."
+        for definition in dict.fromkeys(column.definition for column in columns)
+    ]
+    if len(seeds) > 1:
+        notes.append(
+            f"Mean ± σ over the fine-tuning seeds {', '.join(map(str, seeds))}; σ is the "
+            f"{DEFINITIONS['sigma']}."
+        )
+    else:
+        notes.append(f"There is one fine-tuning seed, {seeds[0]}, and so no σ.")
+    notes.append("A dash stands for a figure that is missing or undefined.")
+    return notes
+
+
+def _published(key: str, encoders: Mapping[str, Pretrained]) -> dict[str, dict[str, str]]:
+    """The paper's figures by row: beside ours of its kind, then in rows of their own."""
+    figures = {
+        row_name(encoder): FIGURES[key][row]
+        for encoder in encoders.values()
+        if (row := _paper_row(encoder))
+    }
+    ours = {_paper_row(encoder) for encoder in encoders.values()}
+    rest = {f"{PAPER}: {name}": FIGURES[key][row] for row, name in ROWS.items() if row not in ours}
+    return {**figures, **rest}
+
+
+def _is_whole(cells: Sequence[Cell]) -> bool:
+    """Whether a table's cells were trained on a split of CMU-MOSEI's own size."""
+    return all(
+        cell.splits["train"] >= WHOLE_TRAIN
+        and cell.splits["test"] >= WHOLE_TEST
+        and cell.made_split_seed is None
+        for cell in cells
     )
 
 
-def _whole(records: Sequence[Record], columns: Sequence[Column]) -> bool:
-    """Whether a table's cells were trained on a split of CMU-MOSEI's own size."""
-    tasks = {column.task for column in columns}
-    sizes = [r["splits"] for r in records if r["task"] in tasks]
-    whole = all(s["train"] >= WHOLE_TRAIN and s["test"] >= WHOLE_TEST for s in sizes)
-    return whole and not split_origin(records[0])
+def split_origin(cell: Cell) -> str:
+    """How the split came about, in words, if it is not the data's own; else empty."""
+    if cell.made_split_seed is None:
+        return ""
+    return (
+        f"made here by group (for CMU-MOSEI, by video) with seed {cell.made_split_seed}; it is not "
+        "a published one"
+    )
 
 
-def paper_row(records: Sequence[Record], label: str) -> str:
-    """The paper's row that a checkpoint is of the kind of; empty where there is none."""
-    for record in records:
-        checkpoint = record["checkpoint"]
-        if checkpoint["label"] == label:
-            real = checkpoint.get("control") in (None, "real")
-            return checkpoint["objective"] if real and checkpoint["objective"] in ROWS else ""
-    return ""
+def _paper_row(encoder: Pretrained) -> str:
+    """The paper's row that an encoder is of the kind of; empty if there is none."""
+    if encoder.is_control or encoder.objective not in ROWS:
+        return ""
+    return encoder.objective
 
 
-def row_name(records: Sequence[Record], label: str) -> str:
-    """A checkpoint's name in tables: its label, and what it is if that is not in the label."""
-    for record in records:
-        checkpoint = record["checkpoint"]
-        if checkpoint["label"] == label:
-            control, objective = checkpoint.get("control"), checkpoint["objective"]
-            told = [f"kd {objective}"] if objective and objective not in label else []
-            told += [f"CONTROL: {control} teacher"] if control not in (None, "real") else []
-            return f"{label} ({', '.join(told)})" if told else label
-    return label
+def row_name(encoder: Pretrained) -> str:
+    """An encoder's name in tables: its label, and what it is if that is not in the label."""
+    remarks = []
+    if encoder.objective and encoder.objective not in encoder.label:
+        remarks.append(f"kd {encoder.objective}")
+    if encoder.is_control:
+        remarks.append(f"CONTROL: {encoder.control} teacher")
+    return f"{encoder.label} ({', '.join(remarks)})" if remarks else encoder.label
 
 
-def ordered(records: Sequence[Record]) -> list[Record]:
-    """Records with text-only students first, then distilled ones, then other encoders."""
+def encoders_of(cells: Sequence[Cell]) -> dict[str, Pretrained]:
+    """The encoders of some cells by label, in the order of `ordered`."""
+    return {cell.label: cell.checkpoint for cell in ordered(cells)}
 
-    def place(record: Record) -> tuple[int, str]:
-        objective = record["checkpoint"]["objective"]
-        return (2 if objective is None else int(objective != "none"), record["checkpoint"]["label"])
 
-    return sorted(records, key=place)
+def ordered(cells: Sequence[Cell]) -> list[Cell]:
+    """Cells of text-only students first, then of distilled ones, then of other encoders."""
+
+    def place(cell: Cell) -> tuple[int, str]:
+        objective = cell.checkpoint.objective
+        return (2 if objective is None else int(objective != "none"), cell.label)
+
+    return sorted(cells, key=place)
 
 
 def _stat(
-    records: Sequence[Record], label: str, columns: Sequence[Column], column: Column
+    cells: Sequence[Cell], label: str, columns: Sequence[Column], column: Column
 ) -> Stat | None:
-    cells = [r for r in records if r["checkpoint"]["label"] == label]
+    mine = [cell for cell in cells if cell.label == label]
     if column.title != AVERAGE:
-        return Stat.of([column.of(r) for r in cells if r["task"] == column.task])
+        return Stat.of([column.of(cell) for cell in mine if cell.task == column.task])
     by_seed: dict[int, list[float | None]] = {}
     for part in columns:
         if part.title != AVERAGE:
-            for record in cells:
-                if record["task"] == part.task:
-                    by_seed.setdefault(record["seed"], []).append(part.of(record))
+            for cell in mine:
+                if cell.task == part.task:
+                    by_seed.setdefault(cell.seed, []).append(part.of(cell))
     whole = [
         statistics.fmean(known)
         for values in by_seed.values()
@@ -207,91 +236,37 @@ def _stat(
     return Stat.of(whole)
 
 
-def _constant(records: Sequence[Record], columns: Sequence[Column], column: Column) -> Stat | None:
+def _constant(cells: Sequence[Cell], columns: Sequence[Column], column: Column) -> Stat | None:
     if column.title == AVERAGE:
-        parts = [_constant(records, columns, c) for c in columns if c.title != AVERAGE]
+        parts = [_constant(cells, columns, c) for c in columns if c.title != AVERAGE]
         known = [part.mean for part in parts if part is not None]
         return Stat(statistics.fmean(known), None, 1) if len(known) == len(parts) else None
     if not column.constant:
         return None
-    values = [figure_at(r["metrics"], column.constant) for r in records if r["task"] == column.task]
+    values = [cell.figure(column.constant) for cell in cells if cell.task == column.task]
     return Stat(values[0], None, 1) if values and values[0] is not None else None
 
 
-def is_figures(cells: Iterable[str]) -> bool:
-    """Whether the cells of a column are all figures (or dashes), which are set to the right."""
-    return all(re.fullmatch(r"(?:[\d\s.,±+–()%-]|of|to)*", cell) for cell in cells)
-
-
-def to_markdown(grid: Sequence[Sequence[str]]) -> str:
-    """A table of text as Markdown."""
-    figures = [is_figures(line[i] for line in grid[1:]) for i in range(len(grid[0]))]
-    lines = [grid[0], ["---:" if right else "---" for right in figures], *grid[1:]]
-    return "\n".join("| " + " | ".join(_cell(text) for text in line) + " |" for line in lines)
-
-
-def to_latex(grid: Sequence[Sequence[str]], title: str) -> str:
-    """A table of text as a LaTeX tabular (booktabs), its title in a comment above."""
-    lines = [" & ".join(map(_latex, line)) + r" \\" for line in grid]
-    body = "\n".join([lines[0], r"\midrule", *lines[1:]])
-    columns = "l" + "r" * (len(grid[0]) - 1)
-    said = " ".join(title.split())
-    begin, end = f"\\begin{{tabular}}{{{columns}}}\n\\toprule", "\\bottomrule\n\\end{tabular}"
-    return f"% {said}\n{begin}\n{body}\n{end}\n"
-
-
-def _latex(text: str) -> str:
-    special = {c: f"\\{c}" for c in "&%$#_{}"} | {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "±": r"$\pm$",
-        "–": "--",
-    }
-    return "".join(special.get(c, c) for c in text)
-
-
-def to_csv(made: Mapping[str, Sequence[Table]]) -> str:
-    """Every figure of every table, one a line; the first column tells whose results it is.
+def every_figure(made: Mapping[str, Sequence[Table]]) -> list[list[object]]:
+    """Every figure of every table in full, one per line, after a head.
 
     Args:
         made: name of a set of results → its tables.
     """
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["results", "table", "model", "column", "mean", "sigma", "seeds"])
-    for name, table in ((name, table) for name, several in made.items() for table in several):
-        for label, stats in table.rows:
-            for column, stat in zip(table.columns, stats, strict=True):
-                figures = ["", "", 0] if stat is None else [stat.mean, stat.sigma, stat.count]
-                writer.writerow([name, table.key, label, column.title, *figures])
-    return text.getvalue()
+    lines: list[list[object]] = [
+        ["results", "table", "model", "column", "mean", "sigma", "seeds"],
+    ]
+    for name, several in made.items():
+        for table in several:
+            for label, stats in table.rows:
+                for column, stat in zip(table.columns, stats, strict=True):
+                    mean, sigma, seeds = (
+                        (stat.mean, stat.sigma, stat.count) if stat else ("", "", 0)
+                    )
+                    lines.append([name, table.key, label, column.title, mean, sigma, seeds])
+    return lines
 
 
-def _cell(text: str) -> str:
-    return escaped(text).replace("|", "\\|").replace("\n", " ")
-
-
-def escaped(text: str) -> str:
-    """Text that makes no link, picture, code or tag of itself in Markdown."""
-    return re.sub(r"([\\`\[\]])", r"\\\1", text).replace("<", "&lt;")
-
-
-def print_summary(records: Sequence[Record]) -> None:
-    """Print the tables of some results to standard output."""
-    from rich.console import Console
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=200)
-    for table in tables(records):
-        head, *lines = table.grid()
-        held = [0] + [i for i in range(1, len(head)) if any(line[i] != "–" for line in lines)]
-        shown = RichTable(title=Text(table.title), title_justify="left")
-        for i in held:
-            shown.add_column(Text(head[i]), justify="right" if i else "left", overflow="fold")
-        for line in lines:
-            shown.add_row(*(Text(line[i]) for i in held))
-        console.print(shown)
+def summary(cells: Sequence[Cell]) -> str:
+    """The tables of some results for the terminal; empty without a cell."""
+    return "".join(to_terminal(table.grid(), table.title) for table in tables(cells))

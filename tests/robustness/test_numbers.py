@@ -217,12 +217,12 @@ def test_labels_at_the_edge(encoder, tmp_path, made, tasks, refused):
         return
     finetune(settings)
     cells = read_results(tmp_path / "r")
-    assert {cell["task"] for cell in cells} == set(tasks)
+    assert {cell.task for cell in cells} == set(tasks)
     for cell in cells:
-        json.dumps(cell["metrics"], allow_nan=False)
-        if cell["kind"] == "value":
-            assert cell["metrics"]["mae"] >= 0
+        json.dumps(cell.metrics, allow_nan=False)
+        if cell.kind == "value":
+            assert cell.metrics["mae"] >= 0
         else:
-            assert 0 <= cell["metrics"]["accuracy"] <= 1
-        if cell["splits"]["test"] == 1 and cell["kind"] == "value":
-            assert cell["metrics"]["pearson"] is None
+            assert 0 <= cell.metrics["accuracy"] <= 1
+        if cell.splits["test"] == 1 and cell.kind == "value":
+            assert cell.metrics["pearson"] is None

@@ -8,8 +8,8 @@ import pytest
 
 from pipeline.distillation.model_card import _code
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.reports.cells import read_folders
-from pipeline.reports.tables import escaped
+from pipeline.reports.cells import read_sets
+from pipeline.reports.formats import escaped
 from stages.finetune_table import TableSettings
 from stages.finetune_table import run as finetune
 from stages.report import ReportSettings
@@ -102,7 +102,7 @@ def test_a_record_of_another_kind_is_told(results, tmp_path, changes):
     (made / "results.jsonl").write_text(json.dumps({**record, **changes}))
     (made / "results.json").write_text((results / "r" / "results.json").read_text())
     with pytest.raises(SpeechkdError, match="no record of a cell"):
-        read_folders([made])
+        read_sets([made])
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, "1" * 5000, "{", "\xff"])
@@ -110,7 +110,7 @@ def test_broken_results_are_told(tmp_path, content):
     (tmp_path / "results.jsonl").write_text(content, encoding="latin1")
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(SpeechkdError, match=r"results\.jsonl"):
-        read_folders([tmp_path])
+        read_sets([tmp_path])
 
 
 def test_markdown_makes_no_link_picture_code_or_tag_of_others_texts():

@@ -10,8 +10,8 @@ from pipeline.finetuning import grid
 from pipeline.finetuning.cell import train_cell
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.seeds import parse_seeds
-from pipeline.reports.cells import read_folders, read_results
-from pipeline.reports.projections import read_projection
+from pipeline.reports.cells import read_results, read_sets
+from pipeline.reports.figures import read_projection
 from pipeline.reports.sections import sections
 from pipeline.reports.tables import tables
 from stages.finetune_mosei import MoseiSettings, run
@@ -46,19 +46,19 @@ def settings(here, out, **changes):
 
 def test_each_cell_leaves_a_line_and_its_predictions(here, tmp_path, capsys):
     run(settings(here, tmp_path / "r", checkpoint=[str(here / "a"), f"second={here / 'b'}"]))
-    lines = read_results(tmp_path / "r")
-    assert {(r["checkpoint"]["label"], r["task"], r["seed"]) for r in lines} == {
+    cells = read_results(tmp_path / "r")
+    assert {cell.key for cell in cells} == {
         (label, task, 0) for label in ("a", "second") for task in ("sentiment3", "sentiment")
     }
-    for line in lines:
-        assert line["splits"] == {"train": 36, "valid": 12, "test": 12}
-        predictions = (tmp_path / "r" / line["predictions"]).read_text().splitlines()
+    for cell in cells:
+        assert cell.splits == {"train": 36, "valid": 12, "test": 12}
+        predictions = (tmp_path / "r" / cell.predictions).read_text().splitlines()
         assert len(predictions) == 13
-        assert line["recipe"]["pooling"] == "cls"
-        assert line["provenance"]["versions"]["torch"]
-    (folder,) = read_folders([tmp_path / "r"])
-    assert set(folder.projections) == {"a", "second"}
-    points, raw, share = read_projection(folder.projections["second"])
+        assert cell.recipe["pooling"] == "cls"
+        assert cell.provenance["versions"]["torch"]
+    (results,) = read_sets([tmp_path / "r"])
+    assert set(results.projections) == {"a", "second"}
+    points, raw, share = read_projection(results.projections["second"])
     assert points.shape == (12, 2)
     assert set(raw) <= {f"{value}.0" for value in range(-3, 4)}
     assert 0 < share <= 1
@@ -81,14 +81,14 @@ def test_the_teachers_vectors_of_the_test_clips_stand_beside_the_encoders(here, 
     cache = teacher_cache(tmp_path / "cache", ["elsewhere", *ids, "video0[0]"])
     run(settings(here, tmp_path / "r", teacher_cache=str(tmp_path / "cache"), task=["sentiment3"]))
     assert "has 9 of the 12 test clips of sentiment3" in capsys.readouterr().err
-    (folder,) = read_folders([tmp_path / "r"])
-    points, raw, share = read_projection(folder.teacher)
+    (results,) = read_sets([tmp_path / "r"])
+    points, raw, share = read_projection(results.teacher)
     reference = PCA(2).fit(vectors_of(cache)[1:10])
     np.testing.assert_allclose(
         np.abs(points), np.abs(reference.transform(vectors_of(cache)[1:10])), atol=1e-4
     )
     assert share == pytest.approx(reference.explained_variance_ratio_.sum(), abs=1e-4)
-    _, of_texts, _ = read_projection(folder.projections["a"])
+    _, of_texts, _ = read_projection(results.projections["a"])
     assert raw == of_texts[:9]
 
 
@@ -104,16 +104,16 @@ def test_a_report_of_part_of_a_grid_tells_what_is_missing(here, tmp_path):
     """Found by a user: after one of three tasks of an array it said 2 of 2 cells."""
     share = {"task": ["sentiment3"], "seeds": "0-2", "out": tmp_path / "r"}
     run(settings(here, array_task="1/3", **share))
-    (folder,) = read_folders([tmp_path / "r"])
-    (done,) = [record["seed"] for record in folder.records]
-    assert folder.missing == tuple(("a", "sentiment3", s) for s in range(3) if s != done)
-    text = sections(folder)[0].text
+    (results,) = read_sets([tmp_path / "r"])
+    (done,) = [cell.seed for cell in results.cells]
+    assert results.missing == tuple(("a", "sentiment3", s) for s in range(3) if s != done)
+    text = sections(results)[0].text
     assert "1 of 3 cells are finished" in text[0]
     assert text[1].startswith("Missing: a sentiment3 seed ")
     run(settings(here, **share))
-    (folder,) = read_folders([tmp_path / "r"])
-    assert folder.missing == ()
-    assert "3 of 3 cells are finished" in sections(folder)[0].text[0]
+    (results,) = read_sets([tmp_path / "r"])
+    assert results.missing == ()
+    assert "3 of 3 cells are finished" in sections(results)[0].text[0]
 
 
 def test_a_made_split_does_not_ask_for_a_sound_one(here, tmp_path):
@@ -167,8 +167,8 @@ def test_what_was_cut_off_is_finished_later_with_the_same_figures(here, tmp_path
     for one, other in zip(
         read_results(tmp_path / "cut"), read_results(tmp_path / "whole"), strict=True
     ):
-        assert one["metrics"] == other["metrics"]
-        table = one["predictions"]
+        assert one.metrics == other.metrics
+        table = one.predictions
         assert (tmp_path / "cut" / table).read_bytes() == (tmp_path / "whole" / table).read_bytes()
 
 
@@ -232,10 +232,10 @@ def test_a_made_split_needs_no_split_in_the_data(tmp_path):
     save_encoder(tmp_path / "a", [row["text"] for row in rows])
     made = {"task": ["happiness"], "split": "made", "data": data}
     run(settings(tmp_path, tmp_path / "r", **made))
-    (line,) = read_results(tmp_path / "r")
-    assert line["splits"] == {"train": 28, "valid": 4, "test": 8}
-    assert line["data"]["split"] == {"origin": "made", "seed": 0}
-    assert "made here, by group" in " ".join(tables([line])[0].notes)
+    (cell,) = read_results(tmp_path / "r")
+    assert cell.splits == {"train": 28, "valid": 4, "test": 8}
+    assert cell.data["split"] == {"origin": "made", "seed": 0}
+    assert "made here by group" in " ".join(tables([cell])[0].notes)
     with pytest.raises(SpeechkdError, match=r"data\.split\.seed: 0 there, 1 now"):
         run(settings(tmp_path, tmp_path / "r", **made, split_seed=1))
 

@@ -37,11 +37,11 @@ def settings(data, **changes):
 
 def test_any_table_gives_cells_predictions_and_a_table(data, capsys):
     run(settings(data))
-    lines = read_results(data.parent / "r")
-    assert [line["seed"] for line in lines] == [0, 1]
-    assert lines[0]["splits"] == {"train": 28, "valid": 4, "test": 8}
-    assert lines[0]["outputs"] == ["bad", "good"]
-    with (data.parent / "r" / lines[0]["predictions"]).open() as file:
+    cells = read_results(data.parent / "r")
+    assert [cell.seed for cell in cells] == [0, 1]
+    assert cells[0].splits == {"train": 28, "valid": 4, "test": 8}
+    assert cells[0].outputs == ("bad", "good")
+    with (data.parent / "r" / cells[0].predictions).open() as file:
         assert {row["raw"] for row in csv.DictReader(file)} <= {"good", "bad"}
     assert "label: one of bad, good" in capsys.readouterr().out
 

@@ -9,31 +9,28 @@ from pipeline.finetuning.results import TEACHER, Results, cell_name, prediction_
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.reports.cells import read_results
 from pipeline.tasks.mosei.questions import TASKS
+from tests.helpers.finished import cell
 
 FIXED = {"data": {"sha256": "a" * 64}, "recipe": {"epochs": 3, "pooling": "cls"}}
-
-
-def record(label="m", digest="b" * 64):
-    return {"checkpoint": {"label": label, "weights_sha256": digest}, "task": "sentiment2"}
 
 
 def test_a_finished_cell_is_known_and_stands_in_results_jsonl(tmp_path):
     results = Results(tmp_path / "r", FIXED, {})
     assert not results.finished("one")
-    results.add("one", record(), "id\nx\n")
+    results.add(cell("one"), "id\nx\n")
     assert results.finished("one")
     assert Results(tmp_path / "r", FIXED, {"other": "provenance"}).finished("one")
     (line,) = read_results(tmp_path / "r")
-    assert line["cell"] == "one"
-    assert (tmp_path / "r" / line["predictions"]).read_text() == "id\nx\n"
+    assert line == cell("one")
+    assert (tmp_path / "r" / line.predictions).read_text() == "id\nx\n"
 
 
 def test_a_cell_whose_predictions_are_lost_is_not_done(tmp_path):
     results = Results(tmp_path / "r", {}, {})
-    results.add("a", record(), "id\n")
+    results.add(cell("a"), "id\n")
     (tmp_path / "r" / "predictions" / "a.csv").unlink()
     assert not results.finished("a")
-    results.add("a", record(), "id\n")
+    results.add(cell("a"), "id\n")
     assert results.finished("a")
 
 
@@ -46,9 +43,9 @@ def test_a_folder_without_a_finished_cell_may_change_its_recipe(tmp_path):
     assert read_asked(tmp_path) == [("m", "sentiment3", 0), ("m", "sentiment3", 1)]
     assert first.has_projection(TEACHER)
     other = {**FIXED, "recipe": {"epochs": 4, "pooling": "cls"}}
-    Results(tmp_path, other, {}).add("one", record(), "")
+    Results(tmp_path, other, {}).add(cell("one"), "")
     with pytest.raises(SpeechkdError, match=r"recipe\.epochs: 4 there, 3 now"):
-        first.add("two", record(), "")
+        first.add(cell("two"), "")
     assert read_asked(tmp_path) == []
     assert not first.has_projection(TEACHER)
 
@@ -61,14 +58,14 @@ def test_a_list_of_asked_cells_that_is_damaged_is_told(tmp_path, text):
 
 
 def test_another_recipe_is_refused_with_both_values(tmp_path):
-    Results(tmp_path, FIXED, {}).add("one", record(), "")
+    Results(tmp_path, FIXED, {}).add(cell("one"), "")
     other = {**FIXED, "recipe": {"epochs": 4, "pooling": "cls"}}
     with pytest.raises(SpeechkdError, match=r"recipe\.epochs: 3 there, 4 now\)"):
         Results(tmp_path, other, {})
 
 
 def test_other_data_are_refused_with_both_values(tmp_path):
-    Results(tmp_path, FIXED, {}).add("one", record(), "")
+    Results(tmp_path, FIXED, {}).add(cell("one"), "")
     with pytest.raises(SpeechkdError, match=r"data\.sha256: aaaa.* there, cccc.* now"):
         Results(tmp_path, {**FIXED, "data": {"sha256": "c" * 64}}, {})
 
@@ -81,7 +78,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
 
 def test_one_label_for_two_encoders_is_refused(tmp_path):
     results = Results(tmp_path / "r", FIXED, {})
-    results.add("one", record(), "")
+    results.add(cell("one"), "")
     results.check_weights("m", "b" * 64)
     results.check_weights("other", "c" * 64)
     with pytest.raises(SpeechkdError, match="bbbbbbbbbbbb there, cccccccccccc now"):
@@ -90,16 +87,25 @@ def test_one_label_for_two_encoders_is_refused(tmp_path):
 
 def test_a_lost_results_jsonl_is_made_again(tmp_path):
     results = Results(tmp_path / "r", FIXED, {})
-    results.add("one", record(), "")
+    results.add(cell("one"), "")
     (tmp_path / "r" / "results.jsonl").unlink()
     results.collect()
     assert len(read_results(tmp_path / "r")) == 1
 
 
+def test_a_damaged_cell_is_told_with_its_file(tmp_path):
+    results = Results(tmp_path / "r", FIXED, {})
+    results.add(cell("one"), "")
+    path = tmp_path / "r" / "cells" / "one.json"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": "0"'))
+    with pytest.raises(SpeechkdError, match=r"one\.json: .*seed is not a whole .*remove that file"):
+        results.collect()
+
+
 def _write_cells(folder, worker):
     results = Results(folder, FIXED, {})
     for i in range(10):
-        results.add(f"cell-{worker}-{i}", record(), "")
+        results.add(cell(f"cell-{worker}-{i}"), "")
 
 
 def test_many_writers_at_once_lose_nothing(tmp_path):
@@ -110,7 +116,7 @@ def test_many_writers_at_once_lose_nothing(tmp_path):
     for worker in workers:
         worker.join()
         assert worker.exitcode == 0
-    names = [line["cell"] for line in read_results(tmp_path / "r")]
+    names = [line.name for line in read_results(tmp_path / "r")]
     assert names == sorted(f"cell-{w}-{i}" for w in range(4) for i in range(10))
 
 

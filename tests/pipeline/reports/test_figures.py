@@ -5,6 +5,7 @@ import pytest
 
 from pipeline.reports import figures
 from pipeline.reports.comparison import Difference
+from tests.helpers.finished import cell, checkpoint
 
 
 def size(png):
@@ -14,10 +15,10 @@ def size(png):
 def test_a_control_has_its_objectives_colour_and_a_broken_line():
     looks = figures.looks(
         {
-            "none": ("none", False),
-            "crd": ("crd", False),
-            "mixed": ("crd", True),
-            "MiniLM": (None, False),
+            "none": checkpoint("none", "none"),
+            "crd": checkpoint("crd", "crd", "real"),
+            "mixed": checkpoint("mixed", "crd", "shuffled"),
+            "MiniLM": checkpoint("MiniLM"),
         }
     )
     assert looks["crd"].colour == looks["mixed"].colour
@@ -29,7 +30,7 @@ def test_pictures_grow_with_what_they_hold():
     one = figures.confusions({"a": [[1, 0], [0, 1]]}, ("x", "y"))
     many = figures.confusions({str(i): [[1, 0], [0, 1]] for i in range(5)}, ("x", "y"))
     assert size(many)[0] > 1.5 * size(one)[0]
-    look = figures.looks({"a$b": ("crd", False)})["a$b"]
+    look = figures.looks({"a$b": checkpoint("a$b", "crd")})["a$b"]
     few = {"t": [("a$b", Difference(0.1, 0.0, 0.2, 1, 100), look)]}
     assert size(figures.gains(few, "none"))[0] > 0
 
@@ -41,12 +42,8 @@ def test_planes_share_one_scale(kinds):
 
 
 def test_losses_of_cells_that_were_cut_at_other_steps_are_drawn():
-    records = [
-        {
-            "task": "t",
-            "checkpoint": {"label": "a"},
-            "curve": [{"step": i, "loss": 1.0} for i in range(n)],
-        }
-        for n in (2, 3)
+    encoder = checkpoint("a")
+    cells = [
+        cell(encoder=encoder, curve=[{"step": i, "loss": 1.0} for i in range(n)]) for n in (2, 3)
     ]
-    assert size(figures.losses(records, figures.looks({"a": (None, False)})))[0] > 0
+    assert size(figures.losses(cells, figures.looks({"a": encoder})))[0] > 0

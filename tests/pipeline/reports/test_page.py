@@ -1,12 +1,6 @@
 from pipeline.reports.page import Section, as_html, as_markdown
-from pipeline.reports.tables import is_figures
 
 GRID = (("model", "a", "a (paper)", "told"), ("x", "1.0 ± 0.1 (2 of 5)", "", "y < 0"))
-
-
-def test_figures_are_told_from_words():
-    assert is_figures(["47.80 ± 0.29", "–", "", "+0.10 to +1.20", "71.6 (2 of 5)", "1,234"])
-    assert not is_figures(["47.80", "y < 0"])
 
 
 def test_figures_stand_to_the_right_and_words_to_the_left():

@@ -1,0 +1,37 @@
+"""What a table says about an encoder: its label, where it came from, how it was taught."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """What is known about an encoder.
+
+    Attributes:
+        label: its name in tables, unique in a results folder.
+        source: the folder or hub id that the user wrote.
+        objective: the distillation objective of a run, `none` for masked-LM training alone; None if
+            the encoder is not from a run.
+        control: `real`, `shuffled` or `random` teacher vectors; None if it had no teacher.
+        pretraining_seed: the run's seed; None if unknown.
+        parameters: how many numbers the encoder's weights have.
+        weights_sha256: digest of the encoder's weights.
+    """
+
+    label: str
+    source: str
+    objective: str | None
+    control: str | None
+    pretraining_seed: int | None
+    parameters: int
+    weights_sha256: str
+
+    @property
+    def is_control(self) -> bool:
+        """Whether the encoder was taught with vectors that are not its clips' own."""
+        return self.control not in (None, "real")
+
+    def record(self) -> dict[str, Any]:
+        """All of it as plain JSON values."""
+        return asdict(self)
