@@ -14,36 +14,36 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import Damaged
 from pipeline.foundation.progress import Meter
 from pipeline.foundation.untrusted import parse_json, read_text_file
 from pipeline.foundation.workers import cores
 
 FORMAT_VERSION = 1
 BLOCK_BYTES = 2**24
-"""Each array's digests are of blocks of this size."""
-BLOCKS_TRIED = 16
-"""So many blocks, evenly spread, are checked of an array that is mapped: reading all of it is what
+"""Size of the blocks that each have a digest of their own."""
+CHECKED_BLOCKS = 16
+"""How many blocks, evenly spread, are checked when an array is mapped: to read all of them is what
 mapping avoids."""
-SHOWN_FROM_BYTES = 2**30
+METER_FROM_BYTES = 2**30
 READERS = 4
 
 
 class ArrayWriter:
-    """Writes arrays into a new folder, piece after piece, so that none is ever whole in memory."""
+    """Writes arrays into a new folder piece by piece, so that none is ever whole in memory."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._pieces: dict[str, _Pieces] = {}
 
     def append(self, name: str, values: NDArray[Any]) -> None:
-        """Add rows to an array; the first piece settles its type and width."""
+        """Add rows to an array; the first piece decides its type and width."""
         if name not in self._pieces:
             self._pieces[name] = _Pieces(self._folder / f"{name}.bin", values)
         self._pieces[name].append(values)
 
     def close(self, facts: dict[str, Any]) -> None:
-        """Finish, and write down what the arrays are, with facts about them (plain JSON values)."""
+        """Finish, and record what the arrays are, with facts about them (plain JSON values)."""
         arrays = {name: pieces.close() for name, pieces in self._pieces.items()}
         record = {"format_version": FORMAT_VERSION, "arrays": arrays, "facts": facts}
         (self._folder / "record.json").write_text(json.dumps(record), encoding="utf-8")
@@ -61,9 +61,9 @@ class _Pieces:
         if values.dtype != self._dtype or list(values.shape[1:]) != self._beyond:
             raise ValueError(f"{values.dtype} {values.shape} after {self._dtype} {self._beyond}")
         self._rows += len(values)
-        left = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
-        while left:
-            part, left = left[: BLOCK_BYTES - self._in_block], left[BLOCK_BYTES - self._in_block :]
+        rest = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
+        while rest:
+            part, rest = rest[: BLOCK_BYTES - self._in_block], rest[BLOCK_BYTES - self._in_block :]
             self._file.write(part)
             self._block.update(part)
             self._in_block += len(part)
@@ -86,10 +86,10 @@ class ArrayStore:
     """The arrays of a folder that an `ArrayWriter` filled.
 
     Args:
-        folder: where they are.
+        folder: the folder.
 
     Raises:
-        SpeechkdError: it is damaged.
+        Damaged: its record or a file's size is wrong.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -103,9 +103,9 @@ class ArrayStore:
             for name in self._arrays:
                 if not name.isidentifier():
                     raise ValueError(f"{name!r} is no name of an array")
-                found = (folder / f"{name}.bin").stat().st_size
-                if found != self.nbytes(name):
-                    raise ValueError(f"{name}.bin has {found:,} bytes, not {self.nbytes(name):,}")
+                size = (folder / f"{name}.bin").stat().st_size
+                if size != self.nbytes(name):
+                    raise ValueError(f"{name}.bin has {size:,} bytes, not {self.nbytes(name):,}")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise self._damaged(str(error)) from None
 
@@ -118,18 +118,20 @@ class ArrayStore:
         )
 
     def rows(self, name: str) -> int:
-        """Rows of an array; 0 of one that nothing was written to."""
+        """Rows of an array; 0 if nothing was written to it."""
         return int(self._arrays[name]["shape"][0]) if name in self._arrays else 0
 
     def mapped(self, name: str) -> Tensor:
-        """An array as its file, read where it is touched and never held; not to be written to.
+        """Map an array's file, which is read where it is touched; not to be written to.
 
         Raises:
-            SpeechkdError: some of its blocks, spread evenly, are damaged.
+            Damaged: one of the blocks that are checked is damaged.
         """
         array, size = self._arrays[name], self.nbytes(name)
         blocks = len(array["sha256"])
-        for block in sorted({blocks * i // BLOCKS_TRIED for i in range(BLOCKS_TRIED)} - {blocks}):
+        for block in sorted(
+            {blocks * i // CHECKED_BLOCKS for i in range(CHECKED_BLOCKS)} - {blocks}
+        ):
             self._read(
                 name, block, np.empty(min(BLOCK_BYTES, size - block * BLOCK_BYTES), np.uint8)
             )
@@ -143,10 +145,10 @@ class ArrayStore:
             return torch.from_numpy(values)
 
     def loaded(self, name: str, device: torch.device) -> Tensor:
-        """An array in the memory of a device, every block of it checked.
+        """Load an array into the memory of a device and check every block of it.
 
         Raises:
-            SpeechkdError: a block is damaged.
+            Damaged: a block is damaged.
         """
         array, size = self._arrays[name], self.nbytes(name)
         like = torch.from_numpy(np.empty((0, *array["shape"][1:]), array["dtype"]))
@@ -156,14 +158,14 @@ class ArrayStore:
 
         def read(block: int) -> int:
             part = flat[block * BLOCK_BYTES : (block + 1) * BLOCK_BYTES]
-            # straight to its place where that is in this machine's memory
+            # straight to its place if that is in this machine's memory
             content = part if part.device.type == "cpu" else torch.empty_like(part, device="cpu")
             self._read(name, block, content.numpy())
             if content is not part:
                 part.copy_(content)
             return len(part)
 
-        meter = Meter(f"reading {name}", size / 1e9, "GB") if size >= SHOWN_FROM_BYTES else None
+        meter = Meter(f"reading {name}", size / 1e9, "GB") if size >= METER_FROM_BYTES else None
         with ThreadPoolExecutor(min(READERS, cores())) as readers, meter or nullcontext():
             for done in readers.map(read, blocks):
                 if meter:
@@ -174,14 +176,14 @@ class ArrayStore:
         start = block * BLOCK_BYTES
         with (self.folder / f"{name}.bin").open("rb", buffering=0) as file:
             file.seek(start)
-            left = into.data
-            while left and (count := file.readinto(left)):
-                left = left[count:]
+            rest = into.data
+            while rest and (count := file.readinto(rest)):
+                rest = rest[count:]
         if hashlib.sha256(into.data).hexdigest() != self._arrays[name]["sha256"][block]:
             raise self._damaged(f"{name}.bin differs from what was written at byte {start:,}")
 
-    def _damaged(self, reason: str) -> SpeechkdError:
-        return SpeechkdError(
+    def _damaged(self, reason: str) -> Damaged:
+        return Damaged(
             f"{self.folder} is damaged ({reason}). Delete this folder; it is made anew from the "
             "cache."
         )

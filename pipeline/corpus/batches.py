@@ -1,9 +1,10 @@
 """Batches of clips that depend on nothing but the corpus, the seed, the epoch and the step.
 
-The order of clips, masks and extra negatives are pure functions: there is no data loader and no
-state, so a run resumes at any step at once and exactly. Batches are made where the corpus is.
+The order of clips, the masks and the extra negatives are pure functions. There is no data loader
+and no state, so a run resumes at any step at once and exactly. Batches are made where the corpus
+is: on a GPU, in memory or from mapped files.
 
-Shapes: B clips of a batch, N tokens, K chosen or drawn things, E width of the teacher.
+Shapes: B clips of a batch, N tokens, K chosen tokens or extra negatives, E width of the teacher.
 """
 
 import math
@@ -16,13 +17,12 @@ from torch import Tensor
 
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.masking import Masking
-from pipeline.foundation.memory import sent
 from pipeline.foundation.seeds import generator
-from pipeline.models.compiled import Shape
-from pipeline.models.packing import Packed, pack
+from pipeline.models.compiled import BatchShape
+from pipeline.models.packing import Packed, pack, to_device
 
 TOKENS_ROUNDED_TO = 128
-"""Filled-up batches have a multiple of this many tokens: whole tiles for matrix kernels."""
+"""Padded batches have a multiple of this many tokens, which are whole tiles of matrix kernels."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class WholeBatch:
     Attributes:
         teacher_BE: the clips' teacher vectors as cached.
         row_B: their rows in the cache.
-        recording_B: number of the recording a clip was cut from; negative where unknown.
+        recording_B: number of the recording that each clip was cut from; negative if unknown.
         corpus_clips: M, how many clips there are to train on.
         negative_KE: teacher vectors drawn from the whole corpus as extra negatives, or None.
         negative_row_K: their rows.
@@ -76,18 +76,18 @@ class TokenBatch:
 
     Attributes:
         packed: this process's sequences, unmasked.
-        shown_N: their tokens with masks.
-        chosen_K: which of them are to be predicted.
+        masked_N: the same tokens with masks.
+        chosen_K: places of the tokens to predict.
         chosen_total: how many tokens all processes predict together.
         clip_N: for each token, its clip's place in the whole batch.
         special_N: which tokens are special.
         clip_B: the whole batch's clips in the corpus.
-        lengths_B: their tokens.
+        lengths_B: tokens of each of these clips.
         whole: their teacher vectors, and what else objectives compare.
     """
 
     packed: Packed
-    shown_N: Tensor
+    masked_N: Tensor
     chosen_K: Tensor
     chosen_total: int
     clip_N: Tensor
@@ -101,16 +101,16 @@ class TokenBatch:
         return self if self.clip_B.device == device else _on(device, self)
 
 
-Moved = TypeVar("Moved", WholeBatch, TokenBatch)
+AnyBatch = TypeVar("AnyBatch", WholeBatch, TokenBatch)
 
 
-def _on(device: torch.device, batch: Moved) -> Moved:
-    moved: dict[str, Any] = {
-        f.name: sent(value, device) if isinstance(value, Tensor) else value.to(device)
+def _on(device: torch.device, batch: AnyBatch) -> AnyBatch:
+    tensors: dict[str, Any] = {
+        f.name: to_device(value, device) if isinstance(value, Tensor) else value.to(device)
         for f in fields(batch)
         if isinstance(value := getattr(batch, f.name), Tensor | Packed | WholeBatch)
     }
-    return replace(batch, **moved)
+    return replace(batch, **tensors)
 
 
 @dataclass(frozen=True)
@@ -118,14 +118,14 @@ class Batches:
     """All batches of a run, each a function of its step.
 
     Args:
-        corpus: where they come from.
-        masking: which tokens are predicted.
+        corpus: the clips.
+        masking: decides which tokens are predicted.
         clips_per_batch: B, over all processes together.
-        seed: of the order of clips, masks and negatives.
-        extra_negatives: clips drawn from all of the training part at each step.
-        process: which share of each batch this process takes.
-        processes: how many shares there are.
-        device: where the batches are wanted.
+        seed: seed of the order of clips, the masks and the negatives.
+        extra_negatives: clips drawn from the whole training part at each step.
+        process: number of this process, which decides its share of each batch.
+        processes: how many processes share a batch.
+        device: the device that batches are moved to.
     """
 
     corpus: Corpus
@@ -139,17 +139,17 @@ class Batches:
 
     @property
     def per_epoch(self) -> int:
-        """Batches in an epoch; clips that fill no batch wait for the next epoch's order."""
+        """Batches per epoch; clips that fill no batch wait for the next epoch's order."""
         return len(self.corpus.train) // self.clips_per_batch
 
     def order(self, epoch: int) -> Tensor:
-        """The clips in their order of this epoch."""
+        """The training clips in the order of an epoch."""
         train = self.corpus.train
         source = generator(self.seed, "order", epoch)
         return train[torch.randperm(len(train), generator=source).to(train.device)]
 
     def epoch(self, epoch: int) -> Callable[[int], TokenBatch]:
-        """The batches of an epoch, by their place in it."""
+        """The batches of an epoch: a function from a batch's place in the epoch to the batch."""
         order = self.order(epoch)
         size = self.clips_per_batch
 
@@ -159,11 +159,11 @@ class Batches:
 
         return at
 
-    def shape(self) -> Shape:
-        """A shape that holds this process's share of every batch, but for one in a billion.
+    def shape(self) -> BatchShape:
+        """A shape that holds this process's share of every batch, except one in a billion.
 
-        Six standard deviations over the mean number of tokens: about what the largest of all
-        batches of a long run has. Batches held out are always the same, and all fit.
+        Its tokens are six standard deviations over the mean, about as many as the largest batch of
+        a long run has. Held-out batches are always the same, and all of them fit.
         """
         lengths_C = self.corpus.lengths_C
         clips = -(-self.clips_per_batch // self.processes)
@@ -176,26 +176,27 @@ class Batches:
         for clip_B in self.held_out():
             tokens = max(tokens, int(lengths_C[clip_B[self.process :: self.processes]].sum()))
         whole = -(-tokens // TOKENS_ROUNDED_TO) * TOKENS_ROUNDED_TO
-        return Shape(clips, whole, longest)
+        return BatchShape(clips, whole, longest)
 
     def held_out(self) -> list[Tensor]:
-        """The clips of each validation batch: always the same, a last partial one left out.
+        """The clips of each validation batch, which are always the same.
 
-        A single partial one is kept if there is a clip for every process.
+        A last partial batch is left out. If it is the only one, it is used if every process gets a
+        clip of it.
         """
         clips, size = self.corpus.held_out, self.clips_per_batch
         parts = list(torch.split(clips, size)) if len(clips) >= self.processes else []
         return parts[:-1] if len(parts) > 1 and len(parts[-1]) < size else parts
 
     def make(self, clip_B: Tensor, stream: str, epoch: int, step: int) -> TokenBatch:
-        """The batch of some clips, its masks and negatives drawn from a stream of their own."""
+        """The batch of some clips; its masks and negatives come from random streams of its own."""
         device = clip_B.device
         packed = self.corpus.tokens_of(clip_B)
         source = generator(self.seed, f"masks {stream}", epoch, step, device)
-        chosen_K, shown_N = self.masking.choose(packed.ids_N, source)
+        chosen_K, masked_N = self.masking.choose(packed.ids_N, source)
         batch = TokenBatch(
             packed=packed,
-            shown_N=shown_N,
+            masked_N=masked_N,
             chosen_K=chosen_K,
             chosen_total=len(chosen_K),
             clip_N=packed.sequence_N,
@@ -231,7 +232,9 @@ class Batches:
         )
 
     def _share(self, batch: TokenBatch) -> TokenBatch:
-        """The part of a batch that this process computes: every so many-th clip."""
+        """The share of a batch that this process computes: clip `process`, and every
+        `processes`-th clip after it.
+        """
         packed = batch.packed
         mine_N = packed.sequence_N % self.processes == self.process
         mine_B = torch.arange(len(packed.lengths_B), device=mine_N.device) % self.processes
@@ -239,7 +242,7 @@ class Batches:
         return replace(
             batch,
             packed=pack(packed.ids_N[mine_N], packed.lengths_B[mine_B == self.process]),
-            shown_N=batch.shown_N[mine_N],
+            masked_N=batch.masked_N[mine_N],
             chosen_K=renumbered_N[batch.chosen_K[mine_N[batch.chosen_K]]],
             clip_N=batch.clip_N[mine_N],
             special_N=batch.special_N[mine_N],

@@ -1,6 +1,7 @@
 """Teacher cache + tokenizer → every clip's tokens and vector, on the device, in memory or mapped.
 
-Shapes: C clips of the corpus, B clips asked for, N tokens, E width of the teacher.
+Shapes: C clips of the corpus, B clips of a batch, N tokens, S stored vectors, E width of the
+teacher.
 """
 
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from pipeline.cache.statistics import Statistics
 from pipeline.cache.store import TeacherCache
 from pipeline.corpus.arrays import ArrayStore
 from pipeline.corpus.prepared import Prepared
-from pipeline.corpus.vectors import Control, Vectors, controlled, without_vectors
+from pipeline.corpus.vectors import Control, Vectors, apply_control, without_vectors
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.memory import Room
 from pipeline.foundation.seeds import generator
@@ -28,17 +29,17 @@ class Corpus:
     """Every clip's tokens and teacher vector.
 
     Attributes:
-        ids_N: tokens of all clips end to end; int16 holds ids up to 65,535 by their bits.
+        ids_N: token ids of all clips end to end; int16 holds ids up to 65,535 by their bits.
         starts_C: where each clip's tokens begin, int64.
-        lengths_C: how many it has, int64.
-        vectors: the teacher's.
-        row_C: rows in the cache.
-        recording_C: number of the recording, -1 where unknown.
+        lengths_C: how many tokens each clip has, int64.
+        vectors: the teacher's vectors.
+        row_C: each clip's row in the cache.
+        recording_C: number of each clip's recording, -1 if unknown.
         train: clips to train on.
         held_out: clips of other recordings, for validation.
-        where: where tokens and vectors are kept, and how many bytes, in words.
-        truncated: texts that were cut to the longest length allowed.
-        dropped: keys of clips whose text holds no token.
+        where: where tokens and vectors are, and how many bytes they take, in words.
+        truncated: how many texts were cut to the greatest length allowed.
+        dropped: keys of clips whose text has no token.
     """
 
     ids_N: Tensor
@@ -57,7 +58,7 @@ class Corpus:
         return len(self.row_C)
 
     def tokens_of(self, clip_B: Tensor) -> Packed:
-        """Tokens of some clips, packed in the order given."""
+        """Tokens of some clips, packed in the order of `clip_B`."""
         lengths_B = self.lengths_C[clip_B]
         first_B = self.starts_C[clip_B] - (lengths_B.cumsum(0) - lengths_B)
         place_N = torch.arange(int(lengths_B.sum()), device=lengths_B.device)
@@ -79,108 +80,116 @@ def read_corpus(
     device: torch.device = CPU,
     room: Room | None = None,
 ) -> Corpus:
-    """The tokens and vectors of a finished cache, as near to the device as there is room.
+    """Read the tokens and vectors of a finished cache, as near to the device as there is room.
 
-    Both are made ready once for all runs (`pipeline.corpus.prepared`). On the device if they leave
-    most of its free memory, else in this machine's memory if they leave most of that, else mapped
-    from their files. What is trained is the same, bit for bit.
+    `pipeline.corpus.prepared` makes both once for all runs. They go onto the device if they leave
+    most of its free memory, else into this machine's memory if they leave most of that. Otherwise
+    they are mapped from their files. Training gives the same result, bit for bit.
 
     Args:
-        cache: whose texts and vectors to read.
+        cache: the cache to read texts and vectors from.
         tokenizer: turns texts into ids.
-        max_tokens: longest sequence kept.
+        max_tokens: tokens of the longest sequence.
         held_out_share: share of clips to hold out, by whole recordings.
         seed: decides which recordings are held out, and the controls.
-        control: `shuffled` gives every clip another one's vector, `random` gives it noise of the
-            same mean and spread.
+        control: `shuffled` gives every clip the vector of another one, `random` gives it noise of
+            the same mean and spread.
         with_vectors: False for masked-LM training alone, which needs none.
-        prepared: folder for what is made ready; None for the usual one.
-        device: where training is.
-        room: what may be taken; None for what is measured.
+        prepared: folder for the prepared tokens and vectors; None for the usual one.
+        device: the device that trains.
+        room: memory that may be used; None to measure it.
 
     Raises:
         SpeechkdError: the cache is unfinished or damaged, or holds too few clips.
     """
     ready = Prepared(cache, prepared)
-    store = ready.tokens(tokenizer, max_tokens)
-    clips = store.rows("lengths")
+    token_store = ready.tokens(tokenizer, max_tokens)
+    clips = token_store.rows("lengths")
     if clips < 2:
         raise SpeechkdError(
             f"{cache.location} holds {clips} clips with text; at least 2 are needed."
         )
-    room = room or Room.measured(device)
-    taker = _Taker(room, device)
-    taken = taker.take(
-        "tokens", store, ("ids", "starts", "lengths", "rows", "places", "recordings")
+    loader = _Loader(room or Room.measured(device), device)
+    tokens = loader.load(
+        "tokens", token_store, ("ids", "starts", "lengths", "rows", "places", "recordings")
     )
-    ids_N = taken["ids"]
+    ids_N = tokens["ids"]
     ids_N = ids_N.view(torch.int16) if ids_N.dtype == torch.uint16 else ids_N
     home = ids_N.device
     if with_vectors:
-        store_of_vectors = ready.vectors()
-        mean_E, std_E = (store_of_vectors.loaded(name, CPU).numpy() for name in ("mean", "std"))
-        statistics = Statistics(store_of_vectors.rows("vectors"), mean_E, std_E)
+        vector_store = ready.vectors()
+        mean_E, std_E = (vector_store.loaded(name, CPU).numpy() for name in ("mean", "std"))
+        statistics = Statistics(vector_store.rows("vectors"), mean_E, std_E)
         if control == "random":
-            stored_SE = store_of_vectors.mapped("vectors")
-            taker.words.append("vectors made up as they are used")
+            stored_SE = vector_store.mapped("vectors")
+            loader.places.append("vectors made up as they are used")
         else:
-            stored_SE = taker.take("vectors", store_of_vectors, ("vectors",))["vectors"]
-        vectors = controlled(Vectors(stored_SE, taken["places"], statistics), control, seed)
+            stored_SE = loader.load("vectors", vector_store, ("vectors",))["vectors"]
+        own = Vectors(stored_SE, tokens["places"], statistics)
+        vectors = apply_control(own, control, seed)
     else:
-        vectors = without_vectors(taken["places"])
-        taker.words.append("no vectors")
-    train, held_out = split_by_recording(store.mapped("recordings"), held_out_share, seed)
+        vectors = without_vectors(tokens["places"])
+        loader.places.append("no vectors")
+    train, held_out = split_by_recording(token_store.mapped("recordings"), held_out_share, seed)
     return Corpus(
         ids_N=ids_N,
-        starts_C=taken["starts"],
-        lengths_C=taken["lengths"],
+        starts_C=tokens["starts"],
+        lengths_C=tokens["lengths"],
         vectors=vectors,
-        row_C=taken["rows"],
-        recording_C=taken["recordings"],
+        row_C=tokens["rows"],
+        recording_C=tokens["recordings"],
         train=train.to(home),
         held_out=held_out.to(home),
-        where=", ".join(taker.words),
-        truncated=store.facts["truncated"],
-        dropped=store.facts["dropped"],
+        where=", ".join(loader.places),
+        truncated=token_store.facts["truncated"],
+        dropped=token_store.facts["dropped"],
     )
 
 
-class _Taker:
-    """Takes arrays where there is room; vectors go to the device only after tokens."""
+class _Loader:
+    """Loads arrays to where there is room. Once some do not fit the device, no later ones go there.
+
+    Attributes:
+        room: memory that is left.
+        device_is_open: whether arrays may still go to a device that is not this machine's CPU.
+        places: where arrays went, in words.
+    """
 
     def __init__(self, room: Room, device: torch.device) -> None:
         self.room, self.device = room, device
-        self.words: list[str] = []
+        self.device_is_open = device.type != "cpu"
+        self.places: list[str] = []
 
-    def take(self, what: str, store: ArrayStore, names: tuple[str, ...]) -> dict[str, Tensor]:
+    def load(self, what: str, store: ArrayStore, names: tuple[str, ...]) -> dict[str, Tensor]:
+        """Load some arrays of a store; `what` names them in words."""
         size = store.nbytes(*names)
-        told = f"{what} {size / 1e9:.2f} GB"
-        if self.device.type != "cpu" and size <= self.room.device_bytes:
+        size_in_words = f"{what} {size / 1e9:.2f} GB"
+        self.device_is_open &= size <= self.room.device_bytes
+        if self.device_is_open:
             self.room = replace(self.room, device_bytes=self.room.device_bytes - size)
-            self.words.append(f"{told} on {self.device}")
+            self.places.append(f"{size_in_words} on {self.device}")
             return {name: store.loaded(name, self.device) for name in names}
-        self.room = replace(self.room, device_bytes=-1)
         if size <= self.room.host_bytes:
             self.room = replace(self.room, host_bytes=self.room.host_bytes - size)
-            self.words.append(f"{told} in memory")
+            self.places.append(f"{size_in_words} in memory")
             return {name: store.loaded(name, CPU) for name in names}
-        self.words.append(f"{told} memory-mapped from {store.folder}")
+        self.places.append(f"{size_in_words} memory-mapped from {store.folder}")
         return {name: store.mapped(name) for name in names}
 
 
 def split_by_recording(
     recording_C: Tensor, held_out_share: float, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Clips to train on and clips held out; a recording is never on both sides.
+    """Split clips into those to train on and those held out; no recording is on both sides.
 
     Recordings are held out in a random order until the share is reached, but never more than
-    half of the clips. A clip of unknown recording is a recording of its own.
+    half of the clips. A clip of unknown recording counts as a recording of its own.
     """
     clips = len(recording_C)
     unknown_C = recording_C < 0
     alone = int(unknown_C.sum())
     known = torch.bincount(recording_C[~unknown_C])
-    # those alone come first, the last clip before the others, then recordings by their number
+    # clips of unknown recordings come first, the last clip first, then recordings by number
     member_C = (
         torch.where(
             unknown_C, alone - unknown_C.cumsum(0), alone + (known > 0).cumsum(0)[recording_C] - 1

@@ -1,6 +1,6 @@
 """Which tokens are hidden from the student, and what it sees in their place.
 
-Shapes: N tokens, K chosen ones, V vocabulary.
+Shapes: N tokens, K chosen tokens, V vocabulary.
 """
 
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from transformers import PreTrainedTokenizerBase
 
 @dataclass(frozen=True)
 class Masking:
-    """What is masked: a share of the tokens that are not special, 80/10/10 as in BERT.
+    """Masks a share of the tokens that are not special: 80/10/10, as in BERT.
 
     Attributes:
-        share: of the batch's ordinary tokens that are predicted; this many exactly, at least one.
+        share: share of the batch's ordinary tokens to predict: exactly this many, at least one.
         mask_id: id of the mask token.
         special_V: which ids are special and never chosen.
     """
@@ -34,7 +34,11 @@ class Masking:
         return cls(share, int(tokenizer.mask_token_id or 0), special_V)
 
     def choose(self, ids_N: Tensor, source: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Chosen places, ascending, and the ids to show instead of the whole sequence."""
+        """Choose tokens to predict.
+
+        Returns:
+            Places `[K]` of the chosen tokens, ascending, and the masked ids `[N]` of all tokens.
+        """
         device, vocabulary = ids_N.device, len(self.special_V)
         special_N = self.special_V[ids_N]
         draw_N = torch.rand(len(ids_N), generator=source, device=device)
@@ -43,7 +47,7 @@ class Masking:
         chosen_K = draw_N.masked_fill(special_N, 2.0).topk(count, largest=False).indices.sort()[0]
         fate_K = torch.rand(count, generator=source, device=device)
         other_K = torch.randint(vocabulary, (count,), generator=source, device=device)
-        kept_K = torch.where(fate_K < 0.9, other_K, ids_N[chosen_K])
-        shown_N = ids_N.clone()
-        shown_N[chosen_K] = torch.where(fate_K < 0.8, self.mask_id, kept_K)
-        return chosen_K, shown_N
+        other_K = torch.where(fate_K < 0.9, other_K, ids_N[chosen_K])
+        masked_N = ids_N.clone()
+        masked_N[chosen_K] = torch.where(fate_K < 0.8, self.mask_id, other_K)
+        return chosen_K, masked_N

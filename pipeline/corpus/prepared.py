@@ -1,11 +1,11 @@
 """What stage two makes of a cache once, for all its runs: tokens, vectors in one piece, WordPiece.
 
-They are kept in the folder CACHE.prepared beside the cache: a job array finds them there from every
-node, and a person who deletes the cache sees them. Where that cannot be written, or the cache is in
-object storage, they are in the user's cache folder. Each is named by a digest of all that it is
-made of, so it is never out of date; whoever deletes it costs the next run the making.
+All of it is in the folder CACHE.prepared beside the cache, because a job array finds it there from
+every node, and a person who deletes the cache sees it. If that folder cannot be written, or the
+cache is in object storage, it is in the user's cache folder. Each part is named by a digest of all
+that it is made of, so it is never out of date. It can be deleted; the next run makes it again.
 
-Shapes: C clips with text, S clips, E width of the teacher, N tokens.
+Shapes: C clips with text, S clips in all, R rows of a shard, E width of the teacher, N tokens.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from pipeline.cache.store import TeacherCache
 from pipeline.corpus.arrays import ArrayStore, ArrayWriter
 from pipeline.corpus.tokenization import Encoding, train_wordpiece
 from pipeline.foundation.atomic import made_once
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import Damaged, SpeechkdError
 from pipeline.foundation.hashing import json_sha256
 from pipeline.foundation.progress import Meter
 from pipeline.foundation.storage import user_cache
@@ -38,11 +38,11 @@ NO_RECORDING = -1
 
 
 class Prepared:
-    """The prepared things of one cache.
+    """Tokens, vectors and WordPiece of one cache.
 
     Args:
-        cache: what it holds is part of every name.
-        folder: where to keep them; None for the usual place.
+        cache: the cache; its content is part of every name.
+        folder: the folder for all of them; None for the usual one.
 
     Raises:
         SpeechkdError: the cache is not finished.
@@ -54,17 +54,17 @@ class Prepared:
             raise SpeechkdError(
                 f"{cache.location}: {len(unfinished)} of {len(cache.manifest)} shards are not "
                 f"finished (the first is {unfinished[0]}). Run `speechkd extract-teacher` again; "
-                "it makes only what is missing."
+                "it computes only what is missing."
             )
         self.cache, self.digest = cache, cache.digest()
         self.folder = folder or _usual_folder(cache)
 
     def tokens(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> ArrayStore:
-        """Every text's tokens, of clips that have any, in the order of the cache's rows.
+        """The tokens of every clip that has any, in the order of the cache's rows.
 
-        Arrays: `ids` `[N]` uint16 where the vocabulary allows, else int32; `[C]` each:
-        `starts`, `lengths`, `rows` in the cache, `places` among `vectors`, and `recordings`,
-        numbered as they appear, -1 where unknown. Facts: `truncated`, `dropped`.
+        Arrays: `ids` `[N]`, uint16 if the vocabulary allows, else int32; and `[C]` each `starts`,
+        `lengths`, `rows` in the cache, `places` among `vectors`, and `recordings`, numbered in the
+        order in which they appear, -1 if unknown. Facts: `truncated`, `dropped`.
         """
         encode = Encoding(tokenizer, max_tokens)
         name = json_sha256([self.digest, _identity(tokenizer), max_tokens])[:32]
@@ -77,7 +77,7 @@ class Prepared:
         )
 
     def vectors(self) -> ArrayStore:
-        """Every vector in one array `vectors` `[S, E]`, with `mean` and `std` `[E]`, float64."""
+        """All vectors in one array `vectors` `[S, E]`, with `mean` and `std` `[E]`, float64."""
         return ArrayStore(
             made_once(
                 self.folder / f"vectors-{self.digest[:32]}",
@@ -91,7 +91,7 @@ class Prepared:
         made_of = [self.digest, vocabulary_size, lowercase, max_tokens, tokenizers.__version__]
 
         def fill(aside: Path) -> None:
-            # read twice, not held: the texts of ten million clips take gigabytes
+            # read twice, because the texts of ten million clips take gigabytes of memory
             tokenizer = train_wordpiece(
                 lambda: (text for texts in self._texts() for text in texts),
                 vocabulary_size,
@@ -118,7 +118,7 @@ class Prepared:
         dropped: list[str] = []
         first_token = first_place = truncated = 0
         with Meter("tokenising", self.cache.written, "clips") as meter:
-            # texts are read while the tokenizer's own threads, which need no lock, are at work
+            # texts are read while the tokenizer's own threads work, which hold no lock
             for samples in ahead(self.cache.shard_samples, self.cache.receipts(), READ_AHEAD):
                 tokens = encode([s["text"] for s in samples])
                 full_S = tokens.lengths_B > around
@@ -139,7 +139,7 @@ class Prepared:
                 first_place += len(samples)
                 first_token += int(lengths_C.sum())
                 meter.advance(len(samples))
-        writer.append("recordings", numbered(np.concatenate(hashes)))
+        writer.append("recordings", recording_numbers(np.concatenate(hashes)))
         writer.close({"truncated": truncated, "dropped": dropped})
 
     def _write_vectors(self, writer: ArrayWriter, aside: Path) -> None:
@@ -152,10 +152,10 @@ class Prepared:
                 f"{free / 1e6:,.1f} MB are free. Free some, or name another folder with --prepared."
             )
 
-        def kept(shard: int) -> NDArray[Any]:
+        def vectors_of(shard: int) -> NDArray[Any]:
             receipt, block_RE = receipts[shard], cache.block(shard)
             if vectors_sha256(block_RE) != receipt["vectors_sha256"]:
-                raise SpeechkdError(
+                raise Damaged(
                     f"{cache.location}: the vectors of shard {shard} are not those of its receipt. "
                     "`speechkd cache verify` lists all damage."
                 )
@@ -163,7 +163,7 @@ class Prepared:
             return block_RE[[p for p in range(receipt["samples"]) if p not in refused]]
 
         with Meter("putting vectors in one piece", cache.written, "clips") as meter:
-            for vectors_SE in ahead(kept, receipts, READ_AHEAD):
+            for vectors_SE in ahead(vectors_of, receipts, READ_AHEAD):
                 writer.append("vectors", vectors_SE)
                 meter.advance(len(vectors_SE))
         statistics = cache.statistics()
@@ -181,26 +181,26 @@ def _usual_folder(cache: TeacherCache) -> Path:
 
 
 def _identity(tokenizer: PreTrainedTokenizerBase) -> list[Any]:
-    """Everything that the ids of a text depend on, whatever the tokenizer was loaded from."""
+    """Everything that a text's ids depend on, wherever the tokenizer was loaded from."""
     kind = [type(tokenizer).__name__, tokenizer("a")["input_ids"]]
     if tokenizer.is_fast:
         rules = json.loads(tokenizer.backend_tokenizer.to_str())
-        rules.update(truncation=None, padding=None)  # `Encoding` does without
+        rules.update(truncation=None, padding=None)  # `Encoding` uses neither
         return [*kind, rules, tokenizers.__version__]
     settings = {name: str(value) for name, value in tokenizer.init_kwargs.items()}
     return [*kind, tokenizer.get_vocab(), settings, transformers.__version__]
 
 
 def _hash(recording: str | None) -> int:
-    """63 bits that stand for a recording's name; names of ten million would take a gigabyte."""
+    """63 bits that stand for a recording's name; ten million names would take a gigabyte."""
     if recording is None:
         return NO_RECORDING
     whole = hashlib.blake2b(recording.encode(), digest_size=8).digest()
     return int.from_bytes(whole, "big") >> 1
 
 
-def numbered(names_C: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Numbers from 0 for names, in the order of their first appearance; -1 stays."""
+def recording_numbers(names_C: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Numbers from 0 for hashed names, in the order of their first appearance; -1 stays -1."""
     names, first, member_C = np.unique(names_C, return_index=True, return_inverse=True)
     first[names == NO_RECORDING] = len(names_C)  # comes last and gets no number
     number = np.empty(len(names), np.int64)

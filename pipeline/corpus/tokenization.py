@@ -15,26 +15,26 @@ from pipeline.models.loading import panics_as_errors
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 LETTERS_AT_MOST = 1000
-"""Distinct letters that get a piece of their own, as in BERT's own trainer."""
+"""The most letters that get a piece of their own, as in BERT's own trainer."""
 
 
 def train_wordpiece(
     texts: Callable[[], Iterable[str]], vocabulary_size: int, *, lowercase: bool, max_tokens: int
 ) -> PreTrainedTokenizerBase:
-    """Train BERT's tokenizer on texts; a small corpus gives fewer pieces than asked for.
+    """Train BERT's tokenizer on texts; a small corpus gives fewer pieces than `vocabulary_size`.
 
     Args:
-        texts: gives the corpus; called twice, so that it need not be held.
-        vocabulary_size: pieces at the most, special tokens included.
+        texts: returns the corpus; called twice, so that no text stays in memory.
+        vocabulary_size: the most pieces, special tokens included.
         lowercase: whether to drop case and accents, as `bert-base-uncased` does.
-        max_tokens: longest sequence, recorded in the tokenizer.
+        max_tokens: tokens of the longest sequence, recorded in the tokenizer.
     """
     tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS[1]))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     letters, inner = _alphabet(tokenizer, texts())
-    # The trainer numbers pieces in the order of a hash table and breaks ties by number, so that
-    # its result changes from run to run; numbering all single letters beforehand makes it fixed.
+    # The trainer numbers pieces in the order of a hash table and breaks ties by number, so its
+    # result changes from run to run. With all single letters numbered beforehand it does not.
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocabulary_size,
         special_tokens=[*SPECIAL_TOKENS, *letters, *(f"##{letter}" for letter in inner)],
@@ -49,7 +49,7 @@ def train_wordpiece(
 
 
 def _alphabet(tokenizer: Tokenizer, texts: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The commonest letters of the texts' words, and those of them that stand inside words."""
+    """The commonest letters of the texts, and those of them that occur inside words."""
     words: set[str] = set()
     for text in texts:
         words.update(tokenizer.normalizer.normalize_str(text).split())
@@ -68,7 +68,7 @@ class Tokenized:
     """Token ids of several texts, end to end.
 
     Attributes:
-        ids_N: ids, special tokens included.
+        ids_N: token ids, special tokens included.
         lengths_B: tokens of each text.
         truncated: how many texts were longer than allowed.
     """
@@ -79,11 +79,11 @@ class Tokenized:
 
 
 class Encoding:
-    """Turns texts into ids: special tokens around each text, long ones cut at the end.
+    """Turns texts into ids, with special tokens around each text; long texts are cut at the end.
 
     Args:
         tokenizer: any Hugging Face tokenizer with a mask token.
-        max_tokens: longest sequence kept, special tokens included.
+        max_tokens: tokens of the longest sequence, special tokens included.
 
     Raises:
         SpeechkdError: the tokenizer lacks what masked-LM training needs.
@@ -105,7 +105,7 @@ class Encoding:
             raise SpeechkdError(f"--max-tokens {max_tokens} leaves no room for text.")
 
     def __call__(self, texts: Sequence[str]) -> Tokenized:
-        """Encode texts; one without any token keeps only its special tokens."""
+        """Encode texts; a text without any token has only its special tokens."""
         if not texts:
             return Tokenized(np.empty(0, np.int32), np.empty(0, np.int64), 0)
         encoded = self._bare(list(texts))
@@ -117,7 +117,7 @@ class Encoding:
         return Tokenized(ids_N, lengths_B, truncated)
 
     def _bare(self, texts: list[str]) -> list[list[int]]:
-        """Ids of texts without special tokens, uncut; straight from the library's Rust part."""
+        """Ids of texts, uncut and without special tokens, straight from the library's Rust part."""
         if not self.tokenizer.is_fast:
             slow: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
             return slow

@@ -1,6 +1,6 @@
 """The teacher's vectors as training sees them: a clip's own, another's, or noise.
 
-Shapes: B clips asked for, C clips of the corpus, S stored vectors, E width of the teacher.
+Shapes: B clips of a batch, C clips of the corpus, S stored vectors, E width of the teacher.
 """
 
 import math
@@ -22,10 +22,10 @@ class Vectors:
     """Teacher vectors by clip.
 
     Attributes:
-        stored_SE: as the cache has them, wherever they are: on a device, in memory, in a file.
-        place_C: which of them belongs to each clip; where clips are asked for.
-        statistics: of all of them.
-        noise_seed: for the control `random`, which has nothing stored.
+        stored_SE: the vectors as cached, wherever they are: on a device, in memory, in a file.
+        place_C: which stored vector belongs to each clip; on the device that batches are made on.
+        statistics: mean and spread of all vectors.
+        noise_seed: seed of the control `random`, which stores nothing.
     """
 
     stored_SE: Tensor
@@ -35,11 +35,11 @@ class Vectors:
 
     @property
     def width(self) -> int:
-        """E."""
+        """E, the width of the teacher."""
         return self.stored_SE.shape[1]
 
     def of(self, clip_B: Tensor) -> Tensor:
-        """Vectors `[B, E]` of some clips, on the device of their numbers."""
+        """Vectors `[B, E]` of some clips, on the device of `clip_B`."""
         place_B, stored = self.place_C[clip_B], self.stored_SE
         if self.noise_seed is not None:
             noise_BE = normal(place_B, self.width, self.noise_seed)
@@ -50,23 +50,26 @@ class Vectors:
             return (noise_BE * std_E + mean_E).to(stored.dtype)
         if stored.device == place_B.device:
             return stored[place_B]
-        # gathered into pinned memory, from which the copy need not be waited for
-        found_BE = torch.empty(
+        # gathered into pinned memory, because a copy from there need not be waited for
+        vectors_BE = torch.empty(
             len(place_B), self.width, dtype=stored.dtype, pin_memory=place_B.is_cuda
         )
-        torch.index_select(stored, 0, place_B.to(stored.device), out=found_BE)
-        return found_BE.to(place_B.device, non_blocking=True)
+        torch.index_select(stored, 0, place_B.to(stored.device), out=vectors_BE)
+        return vectors_BE.to(place_B.device, non_blocking=True)
 
 
 def without_vectors(place_C: Tensor) -> Vectors:
-    """For masked-LM training alone: every vector has width 0."""
+    """Vectors of width 0, for masked-LM training alone."""
     none_E = np.zeros(0)
     stored_SE = torch.zeros(1, 0, device=place_C.device)
     return Vectors(stored_SE, torch.zeros_like(place_C), Statistics(0, none_E, none_E))
 
 
-def controlled(vectors: Vectors, control: Control, seed: int) -> Vectors:
-    """The same for a control: other clips' vectors, or noise of the same mean and spread."""
+def apply_control(vectors: Vectors, control: Control, seed: int) -> Vectors:
+    """Replace vectors by a control's: other clips' vectors, or noise of equal mean and spread.
+
+    `real` returns the vectors unchanged.
+    """
     if control == "random":
         empty_SE = vectors.stored_SE[:0].to(vectors.place_C.device)
         return Vectors(
@@ -86,8 +89,8 @@ def controlled(vectors: Vectors, control: Control, seed: int) -> Vectors:
 def normal(number_B: Tensor, width: int, seed: int) -> Tensor:
     """Standard normal noise `[B, E]`, float32, a function of number, column and seed alone.
 
-    Nothing is kept, so it costs no memory whatever the size of the cache. SplitMix64 (Steele, Lea
-    and Flood 2014) of the place gives the bits, the Box-Muller transform the numbers.
+    Nothing is stored, so it takes no memory whatever the size of the cache. SplitMix64 (Steele, Lea
+    and Flood 2014) of number and column gives the bits, the Box-Muller transform the values.
     """
     column_E = torch.arange(width, device=number_B.device)
     bits_BE = _mixed((number_B[:, None] * width + column_E) + seed)
@@ -104,5 +107,5 @@ def _mixed(state: Tensor) -> Tensor:
 
 
 def _shifted(state: Tensor, by: int) -> Tensor:
-    """Right by so many bits, zeros coming in: torch's own shift brings in the sign."""
+    """Shift right and fill with zeros; torch's own shift fills with the sign."""
     return (state >> by) & ((1 << (64 - by)) - 1)

@@ -14,7 +14,7 @@ from torch.nn import functional
 from pipeline.corpus.batches import TokenBatch
 from pipeline.distillation.objectives import KDBatch, Objective
 from pipeline.distillation.objectives.contract import at_least_float32
-from pipeline.models.compiled import Shape, compiled
+from pipeline.models.compiled import BatchShape, compiled
 from pipeline.models.packing import Packed
 from pipeline.models.student import Student
 from pipeline.training import processes
@@ -61,7 +61,7 @@ class Distillation(nn.Module):
         self.gammas, self.view = gammas, view
         self._compiled: Callable[[Packed], Tensor] | None = None
 
-    def compile_for(self, shape: Shape) -> None:
+    def compile_for(self, shape: BatchShape) -> None:
         """Run the encoder compiled, every batch filled up to one shape."""
         self._compiled = compiled(self.student.encoder, shape)
 
@@ -82,7 +82,7 @@ class Distillation(nn.Module):
         gradients at the hidden states) and how near the student is to its teacher.
         """
         packed = batch.packed
-        hidden_ND = self.encode(packed.with_ids(batch.shown_N))
+        hidden_ND = self.encode(packed.with_ids(batch.masked_N))
         logits_KV = self.student.masked_lm_logits(hidden_ND[batch.chosen_K])
         mlm = functional.cross_entropy(
             logits_KV.float(), packed.ids_N[batch.chosen_K], reduction="sum"

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 PROC, GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 DEVICE_SHARE = 0.5
@@ -34,13 +33,6 @@ class Room:
         neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         host = HOST_SHARE * available_bytes() / neighbours
         return cls(int(DEVICE_SHARE * free), int(host))
-
-
-def sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor on a device; from this machine's memory to a GPU without waiting for the copy."""
-    if device.type == "cuda" and tensor.device.type == "cpu":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
 
 
 def available_bytes(proc: Path = PROC, groups: Path = GROUPS) -> int:

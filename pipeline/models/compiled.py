@@ -23,7 +23,7 @@ COMPILER_PACKAGES = "install them (Debian and Ubuntu: g++ python3-dev)"
 
 
 @dataclass(frozen=True)
-class Shape:
+class BatchShape:
     """The largest size that a batch of a run has.
 
     Attributes:
@@ -55,7 +55,9 @@ class _Padded:
     bands: Bands
 
 
-def pad_to_shape(packed: Packed, shape: Shape) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def pad_to_shape(
+    packed: Packed, shape: BatchShape
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Pad a batch to a shape.
 
     The padding belongs to one sequence more than the shape has. All padding tokens attend to its
@@ -105,7 +107,7 @@ def missing_for_compiling(device_type: str) -> str:
     return " and ".join(missing)
 
 
-def compiled(encoder: PreTrainedModel, shape: Shape) -> Callable[[Packed], Tensor]:
+def compiled(encoder: PreTrainedModel, shape: BatchShape) -> Callable[[Packed], Tensor]:
     """Compile an encoder's forward pass once, for one shape.
 
     Args:

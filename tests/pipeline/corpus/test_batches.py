@@ -37,7 +37,7 @@ def test_an_epoch_takes_each_clip_once_in_an_order_of_its_own(corpus):
 
 def test_a_batch_depends_on_seed_epoch_and_place_only(corpus):
     def parts(batch):
-        return [batch.clip_B, batch.shown_N, batch.chosen_K, batch.whole.negative_row_K]
+        return [batch.clip_B, batch.masked_N, batch.chosen_K, batch.whole.negative_row_K]
 
     batches = make_batches(corpus, extra_negatives=9)
     torch.manual_seed(1)
@@ -68,7 +68,7 @@ def test_shares_of_a_batch_make_up_the_whole(corpus, processes):
         for clip in share.clip_N.unique():
             mine, all_of_it = share.clip_N == clip, whole.clip_N == clip
             assert share.packed.ids_N[mine].equal(whole.packed.ids_N[all_of_it])
-            assert share.shown_N[mine].equal(whole.shown_N[all_of_it])
+            assert share.masked_N[mine].equal(whole.masked_N[all_of_it])
             assert share.packed.offset_N[mine].equal(whole.packed.offset_N[all_of_it])
         predicted += [(int(share.clip_N[k]), int(share.packed.offset_N[k])) for k in share.chosen_K]
     assert sum(len(s.clip_N) for s in shares) == len(whole.clip_N)

@@ -21,17 +21,17 @@ def test_masks_are_berts(cache, tokenizer):
     masking = Masking.of(tokenizer, 0.15, torch.device("cpu"))
     texts = [tokenizer(text)["input_ids"] for text in samples_of(cache).texts]
     ids_N = torch.tensor([i for ids in texts for i in ids]).repeat(20)
-    chosen_K, shown_N = masking.choose(ids_N, generator(0, "test"))
+    chosen_K, masked_N = masking.choose(ids_N, generator(0, "test"))
     special_N = torch.isin(ids_N, torch.tensor(tokenizer.all_special_ids))
     assert len(chosen_K) == round(0.15 * int((~special_N).sum()))
     assert len(chosen_K.unique()) == len(chosen_K)
     assert not special_N[chosen_K].any()
     untouched_N = torch.ones_like(special_N)
     untouched_N[chosen_K] = False
-    assert shown_N[untouched_N].equal(ids_N[untouched_N])
-    shown_K, true_K = shown_N[chosen_K], ids_N[chosen_K]
-    masked = (shown_K == tokenizer.mask_token_id).float().mean()
-    kept = (shown_K == true_K).float().mean()
+    assert masked_N[untouched_N].equal(ids_N[untouched_N])
+    masked_K, true_K = masked_N[chosen_K], ids_N[chosen_K]
+    masked = (masked_K == tokenizer.mask_token_id).float().mean()
+    kept = (masked_K == true_K).float().mean()
     spread = 3 * (0.25 / len(chosen_K)) ** 0.5
     assert abs(masked - 0.8 - 0.1 / len(tokenizer)) < spread
     assert abs(kept - 0.1 - 0.1 / len(tokenizer)) < spread

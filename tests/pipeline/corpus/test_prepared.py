@@ -10,7 +10,7 @@ from transformers import BertTokenizer
 
 from pipeline.cache.store import TeacherCache
 from pipeline.corpus.arrays import ArrayWriter
-from pipeline.corpus.prepared import Prepared, numbered
+from pipeline.corpus.prepared import Prepared, recording_numbers
 from pipeline.foundation.errors import SpeechkdError
 from tests.helpers.caches import (
     identity,
@@ -188,6 +188,6 @@ def test_a_full_disk_is_told_before_anything_is_copied(cache, monkeypatch):
 
 def test_names_are_numbered_by_first_appearance():
     names = np.array([70, -1, 5, 70, 9, -1, 5], np.int64)
-    assert numbered(names).tolist() == [0, -1, 1, 0, 2, -1, 1]
-    assert numbered(np.array([-1, -1])).tolist() == [-1, -1]
-    assert numbered(np.empty(0, np.int64)).tolist() == []
+    assert recording_numbers(names).tolist() == [0, -1, 1, 0, 2, -1, 1]
+    assert recording_numbers(np.array([-1, -1])).tolist() == [-1, -1]
+    assert recording_numbers(np.empty(0, np.int64)).tolist() == []

@@ -3,7 +3,7 @@ import torch
 from scipy import stats
 
 from pipeline.cache.statistics import Statistics
-from pipeline.corpus.vectors import Vectors, controlled, normal, without_vectors
+from pipeline.corpus.vectors import Vectors, apply_control, normal, without_vectors
 
 WIDTH = 5
 
@@ -27,26 +27,26 @@ def test_a_clip_has_its_own_vector():
 
 def test_shuffled_is_one_cycle_through_the_clips():
     vectors = made_up()
-    shuffled = controlled(vectors, "shuffled", seed=4)
+    shuffled = apply_control(vectors, "shuffled", seed=4)
     assert sorted(shuffled.place_C.tolist()) == sorted(vectors.place_C.tolist())
     follows = dict(zip(vectors.place_C.tolist(), shuffled.place_C.tolist(), strict=True))
     here, steps = int(vectors.place_C[0]), 0
     while steps == 0 or here != int(vectors.place_C[0]):
         here, steps = follows[here], steps + 1
     assert steps == 120
-    assert not shuffled.place_C.equal(controlled(vectors, "shuffled", seed=5).place_C)
+    assert not shuffled.place_C.equal(apply_control(vectors, "shuffled", seed=5).place_C)
 
 
 def test_random_has_the_teachers_mean_and_spread_and_repeats():
     vectors = made_up(stored=20_000, clips=20_000)
-    random = controlled(vectors, "random", seed=4)
+    random = apply_control(vectors, "random", seed=4)
     every = torch.arange(20_000)
     found = random.of(every)
     assert found.dtype == vectors.stored_SE.dtype
     np.testing.assert_allclose(found.double().mean(0), random.statistics.mean_E, atol=0.2)
     np.testing.assert_allclose(found.double().std(0), random.statistics.std_E, rtol=0.02)
     assert random.of(torch.tensor([9, 3])).equal(found[[9, 3]])
-    assert not controlled(vectors, "random", seed=5).of(every).equal(found)
+    assert not apply_control(vectors, "random", seed=5).of(every).equal(found)
 
 
 def test_noise_is_normal_and_without_any_pattern():

@@ -50,11 +50,11 @@ def the_usual_way(module, batch, corpus, pad_id):
     """Padded forward, labels of -100, the head on every position; nst by its cosine."""
     model = module.student.model
     model.set_attn_implementation("sdpa")
-    labels_N = torch.full_like(batch.shown_N, -100)
+    labels_N = torch.full_like(batch.masked_N, -100)
     labels_N[batch.chosen_K] = batch.packed.ids_N[batch.chosen_K]
     mask_BL = batch.packed.valid_BL.long()
     out = model(
-        input_ids=padded(batch.packed, batch.shown_N, pad_id),
+        input_ids=padded(batch.packed, batch.masked_N, pad_id),
         attention_mask=mask_BL,
         labels=padded(batch.packed, labels_N, -100),
         output_hidden_states=True,
@@ -151,7 +151,7 @@ def test_measured_ratio_is_that_of_gradients_at_the_hidden_states(corpus_and_tok
     module, batch = make(corpus_and_tokenizer, "bert", ["l1"])
     plain, measured = module(batch), module(batch, measure=True)
     torch.testing.assert_close(plain["loss"], measured["loss"])
-    hidden_ND = module.student(batch.packed.with_ids(batch.shown_N)).detach().requires_grad_()
+    hidden_ND = module.student(batch.packed.with_ids(batch.masked_N)).detach().requires_grad_()
     logits = module.student.masked_lm_logits(hidden_ND[batch.chosen_K])
     mlm = functional.cross_entropy(logits, batch.packed.ids_N[batch.chosen_K])
     kd = 3 * module.objectives["l1"](module.pairs(hidden_ND, batch))

@@ -7,12 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForMaskedLM
 
-from pipeline.models.compiled import Shape, _Padded, compiled, missing_for_compiling, pad_to_shape
+from pipeline.models.compiled import (
+    BatchShape,
+    _Padded,
+    compiled,
+    missing_for_compiling,
+    pad_to_shape,
+)
 from pipeline.models.packing import Band, Bands, encode_packed, pack
 from pipeline.models.student import Student
 from tests.pipeline.models.test_packing import CONFIGS
 
-SHAPE = Shape(sequences=5, tokens=64, longest=20)
+SHAPE = BatchShape(sequences=5, tokens=64, longest=20)
 MISSING = missing_for_compiling("cpu")
 
 
