@@ -232,9 +232,7 @@ class Batches:
         )
 
     def _share(self, batch: TokenBatch) -> TokenBatch:
-        """The share of a batch that this process computes: clip `process`, and every
-        `processes`-th clip after it.
-        """
+        """This process's share of a batch: its own clip out of every `processes` clips."""
         packed = batch.packed
         mine_N = packed.sequence_N % self.processes == self.process
         mine_B = torch.arange(len(packed.lengths_B), device=mine_N.device) % self.processes
