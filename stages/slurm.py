@@ -15,7 +15,7 @@ from pipeline.cluster.settings import (
     StatusSettings,
 )
 from pipeline.finetuning.settings import FinetuneSettings
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import NotThere, SpeechkdError
 from pipeline.foundation.seeds import parse_seeds
 from pipeline.foundation.settings import Settings
 from stages.distill import DistillSettings
@@ -259,7 +259,7 @@ def _tasks(settings: FinetuneSettings) -> tuple[str, ...]:
             return tuple(question.task.name for question in questions)
         case TableSettings():
             if not settings.data.is_file():
-                raise SpeechkdError(f"{settings.data}: there is no such table.")
+                raise NotThere(f"{settings.data}: there is no such table.")
     return ()
 
 

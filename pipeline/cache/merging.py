@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.cache.samples import vectors_sha256
 from pipeline.cache.store import ShardResult, TeacherCache
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import Damaged, SpeechkdError
 from pipeline.shards.manifest import Manifest, Shard
 from pipeline.shards.refusals import Refusal
 
@@ -67,7 +67,7 @@ def copy_shards(caches: Sequence[TeacherCache], target: TeacherCache) -> Iterato
 def _result(cache: TeacherCache, shard: int, receipt: dict[str, Any]) -> ShardResult:
     block_RE = cache.block(shard)
     if vectors_sha256(block_RE) != receipt["vectors_sha256"]:
-        raise SpeechkdError(
+        raise Damaged(
             f"{cache.location}: the vectors of shard {shard} are not those of its receipt. "
             "`speechkd cache verify` lists all damage."
         )

@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.cache.statistics import ShardStatistics
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import Damaged
 from pipeline.foundation.folder import Folder
 from pipeline.foundation.untrusted import parse_json
 from pipeline.shards.refusals import Refusal
@@ -133,7 +133,7 @@ class Receipts:
         try:
             return ShardStatistics.from_record(receipt["statistics"], self._d_model)
         except (ValueError, KeyError, TypeError) as error:
-            raise SpeechkdError(
+            raise Damaged(
                 f"{self._folder.location}/receipts/{_name(shard)} has damaged statistics "
                 f"({error!r}); delete it and extract again."
             ) from error

@@ -94,7 +94,7 @@ class TeacherCache:
             layout.create(folder, manifest, layout.of_manifest(identity, manifest), versions)
         cache = cls.open_same(location, manifest, identity)
         if cache is None:
-            raise SpeechkdError(
+            raise NotThere(
                 f"{folder.location} went away while it was being opened. Run the command again."
             )
         folder.remove_leftovers()
@@ -246,7 +246,7 @@ class TeacherCache:
                 raise ValueError("it is missing")
             records = parse_samples(content, self.rows_of(shard))
         except ValueError as error:
-            raise SpeechkdError(
+            raise Damaged(
                 f"{self.location}/{name} is damaged ({error}). `speechkd cache verify` lists all "
                 "damage; delete the shard's receipt and extract again."
             ) from error
@@ -262,7 +262,7 @@ class TeacherCache:
         try:
             return np.asarray(self._embedding[rows.start : rows.stop])
         except ValueError as error:
-            raise SpeechkdError(
+            raise Damaged(
                 f"{self.location}: the vectors of shard {shard} are damaged ({error}). `speechkd "
                 "cache verify` lists all damage; delete the shard's receipt and extract again."
             ) from error

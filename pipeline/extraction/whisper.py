@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import Damaged
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Encoder(nn.Module):
         found = {name: tuple(value.shape) for name, value in tensors.items()}
         if wanted != found:
             wrong = sorted(n for n in wanted.keys() | found if wanted.get(n) != found.get(n))
-            raise SpeechkdError(
+            raise Damaged(
                 f"{where}: the weights do not fit its config.json; first at {wrong[0]} "
                 f"(weights: {found.get(wrong[0], 'absent')}, config: "
                 f"{wanted.get(wrong[0], 'absent')}). Is it a Whisper model, whole?"

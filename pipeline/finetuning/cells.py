@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, get_args
 
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import Damaged, SpeechkdError
 from pipeline.models.pretrained import Pretrained
 from pipeline.tasks.task import Kind
 
@@ -120,7 +120,7 @@ class Cell:
             SpeechkdError: a field is missing or of another type; it is named.
         """
         if not isinstance(record, dict) or record.get("format") != FORMAT:
-            raise SpeechkdError(
+            raise Damaged(
                 f"{where}: not a cell of format {FORMAT}; it was written by another version of "
                 "speechkd."
             )

@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.finetuning.cells import FORMAT, Cell
 from pipeline.foundation.arrays import Array
 from pipeline.foundation.atomic import locked, remove_leftovers, write_json, write_text
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import Damaged, SpeechkdError
 from pipeline.foundation.untrusted import file_part, parse_json, read_text_file
 from pipeline.tasks.task import Task
 
@@ -187,9 +187,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = parse_json(read_text_file(path))
     except ValueError as error:
-        raise SpeechkdError(f"{path} is damaged ({error}); remove it and run again.") from None
+        raise Damaged(f"{path} is damaged ({error}); remove it and run again.") from None
     if not isinstance(content, dict):
-        raise SpeechkdError(f"{path} is damaged (no JSON object); remove it and run again.")
+        raise Damaged(f"{path} is damaged (no JSON object); remove it and run again.")
     return content
 
 
@@ -219,9 +219,7 @@ def read_asked(folder: Path) -> list[tuple[str, str, int]]:
     except FileNotFoundError:
         return []
     except (TypeError, ValueError) as error:
-        raise SpeechkdError(
-            f"{path} is damaged ({error}); remove it: finetune writes it anew."
-        ) from None
+        raise Damaged(f"{path} is damaged ({error}); remove it: finetune writes it anew.") from None
 
 
 def _check_kind(folder: Path) -> None:

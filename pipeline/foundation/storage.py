@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import fsspec
 
-from pipeline.foundation.errors import KEPT, SpeechkdError
+from pipeline.foundation.errors import KEPT, NotThere, SpeechkdError, Unreachable
 from pipeline.foundation.progress import say
 from pipeline.foundation.untrusted import check_size, holds_secret, shown
 
@@ -81,11 +81,11 @@ def absolute(location: str) -> str:
 
 
 def retried(call: Callable[[], Result], what: str) -> Result:
-    """Return `call()`, tried again with growing pauses while it fails for a passing reason.
+    """Return `call()`; while it fails for a reason that may pass, try again after a pause.
 
     Raises:
-        Exception: what the first failure raised that cannot pass.
-        SpeechkdError: it has failed five times.
+        Exception: the first failure that trying again cannot mend.
+        Unreachable: it has failed five times.
     """
     for attempt in itertools.count(1):
         try:
@@ -94,7 +94,7 @@ def retried(call: Callable[[], Result], what: str) -> Result:
             raise
         except Exception as error:  # each storage library has its own kinds
             if attempt == ATTEMPTS:
-                raise SpeechkdError(
+                raise Unreachable(
                     f"{what}: {type(error).__name__}: {error}; tried {ATTEMPTS} times. Check the "
                     f"network and the storage. {KEPT}"
                 ) from error
@@ -109,7 +109,8 @@ def read_file(location: str) -> bytes:
 
     Raises:
         OSError: as `Path.read_bytes` does, `FileNotFoundError` among them.
-        SpeechkdError: a location that is refused, or whose package is missing; a file too large.
+        Unreachable: the storage does not answer.
+        SpeechkdError: the location is refused, its package is missing, or the file is too large.
     """
     path = local_path(location)
     if path is not None:
@@ -125,7 +126,8 @@ def file_size(location: str) -> int:
     """Size of a file in bytes.
 
     Raises:
-        SpeechkdError: there is no such file, or it may not be read.
+        NotThere: there is no such file.
+        Unreachable: the file may not be read, or the storage does not answer.
     """
     path = local_path(location)
     try:
@@ -142,7 +144,8 @@ def open_stream(location: str) -> Iterator[BinaryIO]:
     """Open a file for reading from start to end.
 
     Raises:
-        SpeechkdError: there is no such file, or it may not be read.
+        NotThere: there is no such file.
+        Unreachable: the file may not be read, or the storage does not answer.
     """
     path = local_path(location)
     try:
@@ -156,7 +159,8 @@ def open_stream(location: str) -> Iterator[BinaryIO]:
 
 
 def _unreadable(location: str, error: OSError) -> SpeechkdError:
-    return SpeechkdError(
+    kind = Unreachable if isinstance(error, PermissionError) else NotThere
+    return kind(
         f"{location} cannot be read ({type(error).__name__}). Put it there, or correct the "
         "manifest that lists it."
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError, Unreachable
 from pipeline.foundation.untrusted import check_size, parse_json
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
@@ -39,13 +39,13 @@ def column_names(path: Path) -> list[str]:
     if _is_json(path):
         for row in text_rows(path):
             if row.fault:
-                raise SpeechkdError(f"{path}, line {row.line}: {row.fault}.")
+                raise Damaged(f"{path}, line {row.line}: {row.fault}.")
             return list(row.cells)
-        raise SpeechkdError(f"{path} is empty; each of its lines must be a JSON object.")
+        raise Damaged(f"{path} is empty; each of its lines must be a JSON object.")
     for line in _lines(path):
         names = _split(line, _delimiter(path, line), path)
         return [name.strip() for name in names]
-    raise SpeechkdError(f"{path} is empty; its first line must name the columns.")
+    raise Damaged(f"{path} is empty; its first line must name the columns.")
 
 
 def text_rows(path: Path) -> Iterator[Row]:
@@ -132,15 +132,15 @@ def _lines(path: Path) -> Iterator[str]:
                     )
                 yield line
     except FileNotFoundError:
-        raise SpeechkdError(f"{path}: there is no such file; check the path.") from None
+        raise NotThere(f"{path}: there is no such file; check the path.") from None
     except UnicodeDecodeError as error:
-        raise SpeechkdError(
+        raise Damaged(
             f"{path}, line {_first_bad_line(path)}: not UTF-8 text (byte "
             f"0x{error.object[error.start]:02x}); save the file as UTF-8, for instance "
             f"`iconv -f {_encoding(path)} -t UTF-8 {path.name} > utf8{path.suffix}`."
         ) from None
     except OSError as error:
-        raise SpeechkdError(f"{path} cannot be read: {error.strerror}.") from None
+        raise Unreachable(f"{path} cannot be read: {error.strerror}.") from None
 
 
 def _encoding(path: Path) -> str:
@@ -178,7 +178,7 @@ def _split(line: str, delimiter: str, path: Path) -> list[str]:
     try:
         return next(csv.reader([line], delimiter=delimiter), [])
     except csv.Error as error:
-        raise SpeechkdError(f"{path}: its first line cannot be read ({error}).") from None
+        raise Damaged(f"{path}: its first line cannot be read ({error}).") from None
 
 
 def _csv_rows(path: Path) -> Iterator[Row]:
@@ -195,7 +195,7 @@ def _csv_rows(path: Path) -> Iterator[Row]:
                 yield _row(begin, names, values)
             begin = reader.line_num + 2
     except csv.Error as error:
-        raise SpeechkdError(
+        raise Damaged(
             f"{path}: the row that begins on line {begin} cannot be read ({error}). Close its "
             'quotes, and write a quote inside quotes twice ("").'
         ) from None
@@ -256,7 +256,7 @@ def _unquoted(cell: str) -> str:
 
 def _sound(row: Row, path: Path) -> dict[str, str]:
     if row.fault:
-        raise SpeechkdError(
+        raise Damaged(
             f"{path}, line {row.line}: {row.fault}. A text with a comma or a line break needs "
             "quotes in a CSV."
         )
@@ -267,13 +267,13 @@ def _json_object_rows(path: Path) -> tuple[list[str], Iterator[Placed]]:
     try:
         content = parse_json(read_text(path))
     except ValueError as error:
-        raise SpeechkdError(f"{path}: not JSON ({error}).") from None
+        raise Damaged(f"{path}: not JSON ({error}).") from None
     if isinstance(content, dict):
         content = [
             {"id": key, **row} if isinstance(row, dict) else row for key, row in content.items()
         ]
     if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
-        raise SpeechkdError(f"{path}: expected a list of objects, or an object of objects.")
+        raise Damaged(f"{path}: expected a list of objects, or an object of objects.")
     columns = dict.fromkeys(key for row in content for key in row)
     return list(columns), _numbered(content)
 
@@ -294,7 +294,7 @@ def _parquet_rows(path: Path) -> tuple[list[str], Iterator[Placed]]:
                 check_size(str(path), size)
                 rows += batch.to_pylist()
     except (OSError, ValueError, TypeError, arrow.ArrowException) as error:
-        raise SpeechkdError(f"{path} cannot be read as Parquet: {str(error)[:200]}") from None
+        raise Damaged(f"{path} cannot be read as Parquet: {str(error)[:200]}") from None
     return names, _numbered(rows)
 
 

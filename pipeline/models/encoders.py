@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 from pipeline.foundation.untrusted import file_part, parse_json, read_text_file
 from pipeline.models.pretrained import Pretrained
 from pipeline.models.student import Student, load_encoder, load_student
@@ -88,14 +88,14 @@ def _source_and_run(checkpoint: str) -> tuple[str, dict[str, Any]]:
     name = source
     if (folder / "run.json").is_file():
         if not (folder / "student").is_dir():
-            raise SpeechkdError(
+            raise NotThere(
                 f"{folder} is a run without student/ (has it finished?); `speechkd distill` with "
                 "the same settings carries on where it stopped."
             )
         run = _run_settings(folder / "run.json")
         name = str(folder / "student")
     elif not folder.exists() and (source.startswith((".", "/", "~")) or source.count("/") > 1):
-        raise SpeechkdError(f"{source}: there is no such folder; name a run or an encoder folder.")
+        raise NotThere(f"{source}: there is no such folder; name a run or an encoder folder.")
     return name, run
 
 
@@ -132,7 +132,7 @@ def _run_settings(path: Path) -> dict[str, Any]:
         settings = record["settings"]
         return dict(settings)
     except (KeyError, TypeError, ValueError) as error:
-        raise SpeechkdError(
+        raise Damaged(
             f"{path} is not the record of a distill run ({error!r}); to use the encoder without "
             "it, name its student/ folder."
         ) from None

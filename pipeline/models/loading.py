@@ -17,7 +17,7 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError, Unreachable
 from pipeline.foundation.untrusted import parse_json
 
 MAX_NUMBER = 2**24
@@ -63,7 +63,7 @@ def load_model(kind: Any, name: str, *, head: bool = False) -> Any:
             n for n in loaded["missing_keys"] if n.startswith(prefix) and "pooler" not in n
         )
         if absent:
-            raise SpeechkdError(
+            raise Damaged(
                 f"{name}: its weights lack {len(absent)} of the encoder's parameters, the first "
                 f"{absent[0]}; they would be drawn at random. Is the folder whole?"
             )
@@ -144,7 +144,7 @@ def _loading(name: str) -> Iterator[None]:
 
 def _need(name: str, file: str) -> None:
     if Path(name).exists() and not (Path(name) / file).is_file():
-        raise SpeechkdError(
+        raise NotThere(
             f"{name} has no {file}, so it is not a Hugging Face folder of that kind. Name a "
             "folder written by save_pretrained, the student/ of a distill run, or a hub id."
         )
@@ -157,14 +157,14 @@ def _ask_hub(name: str) -> None:
     try:
         HfApi().model_info(name, timeout=10)
     except RepositoryNotFoundError:
-        raise SpeechkdError(
+        raise Unreachable(
             f"{name} is no folder here, and the hub has no such model that you may read. Correct "
             "the name; for a private model log in with `hf auth login`."
         ) from None
     except HfHubHTTPError:
         return  # the hub answers, so loading may work, or says why it does not
     except Exception as error:  # what the network library raises changes with its version
-        raise SpeechkdError(
+        raise Unreachable(
             f"{name} is no folder here, and the hub cannot be reached ({error}). Name an existing "
             "local folder, or a hub id while online."
         ) from None
@@ -219,7 +219,7 @@ def check_parameters(folder: Path, model: Any) -> None:
     stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     if parameters > stored + SPARE_PARAMETERS:
-        raise SpeechkdError(
+        raise Damaged(
             f"{folder}: config.json describes {parameters:,} parameters, and the safetensors "
             f"beside it have {stored:,} bytes. They do not belong to one model."
         )
@@ -232,9 +232,9 @@ def _object(path: Path, most: int) -> dict[str, Any]:
     try:
         content = parse_json(path.read_bytes())
     except ValueError as error:
-        raise SpeechkdError(f"{path} is not JSON ({error}).") from None
+        raise Damaged(f"{path} is not JSON ({error}).") from None
     if not isinstance(content, dict):
-        raise SpeechkdError(f"{path} is not a JSON object.")
+        raise Damaged(f"{path} is not a JSON object.")
     return content
 
 

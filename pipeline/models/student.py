@@ -21,7 +21,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutput
 
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import Damaged, SpeechkdError
 from pipeline.foundation.untrusted import parse_json, read_text_file
 from pipeline.models.loading import check_config, load_model, load_tokenizer
 from pipeline.models.packing import Packed, encode_packed, first_position, use_packed_attention
@@ -151,7 +151,7 @@ def _configuration(file: Path) -> Any:
     except SpeechkdError:
         raise
     except Exception as error:  # transformers raises a different kind for each field
-        raise SpeechkdError(
+        raise Damaged(
             f"{file} is no Hugging Face model configuration ({error}). It needs a model_type that "
             "transformers knows, such as bert."
         ) from error

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.finetuning.cells import Cell
 from pipeline.finetuning.results import RESULTS, TEACHER, projection_name, read_asked, read_json
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 from pipeline.foundation.untrusted import parse_json, read_text_file
 from pipeline.tasks.mosei.questions import TASKS
 
@@ -25,9 +25,9 @@ def read_results(folder: Path) -> list[Cell]:
     try:
         lines = read_text_file(path).splitlines()
     except UnicodeDecodeError as error:
-        raise SpeechkdError(f"{path} is not UTF-8 text ({error}).") from None
+        raise Damaged(f"{path} is not UTF-8 text ({error}).") from None
     except FileNotFoundError:
-        raise SpeechkdError(
+        raise NotThere(
             f"{path}: there is no such file; `speechkd finetune … --out {folder}` makes it."
         ) from None
     cells = []
@@ -36,11 +36,11 @@ def read_results(folder: Path) -> list[Cell]:
         try:
             record = parse_json(line)
         except ValueError as error:
-            raise SpeechkdError(f"{where}: not JSON ({error}).") from None
+            raise Damaged(f"{where}: not JSON ({error}).") from None
         remedy = "the same finetune again writes that file anew from cells/"
         cells.append(Cell.from_record(record, where, remedy))
     if not cells:
-        raise SpeechkdError(f"{path} is empty: no cell has finished yet.")
+        raise NotThere(f"{path} is empty: no cell has finished yet.")
     return cells
 
 

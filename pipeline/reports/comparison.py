@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.foundation.arrays import Array
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 
 DRAWS = 10_000
 LEVEL = 0.95
@@ -84,11 +84,11 @@ def read_predictions(path: Path, kind: str, outputs: Sequence[str]) -> Predictio
         ids, groups = (tuple(row[column] for row in rows) for column in ("id", "group"))
         return Predictions(ids, groups, labels, predictions)
     except FileNotFoundError:
-        raise SpeechkdError(
+        raise NotThere(
             f"{path}: the predictions of a finished cell are missing; {REMEDY}."
         ) from None
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise SpeechkdError(
+        raise Damaged(
             f"{path} is not a predictions file ({error!r}); remove it, and {REMEDY}."
         ) from None
 

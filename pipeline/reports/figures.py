@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 
 from pipeline.finetuning.cells import Cell, Pretrained
 from pipeline.foundation.arrays import Array
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import Damaged
 from pipeline.reports.comparison import Difference
 
 DOTS_PER_INCH = 150
@@ -159,7 +159,7 @@ def read_projection(path: Path) -> tuple[Array, list[str], float]:
         points_n2 = np.array([[float(row["x"]), float(row["y"])] for row in rows])
         return points_n2, [row["raw"] for row in rows], float(rows[0]["variance_share"])
     except (OSError, KeyError, TypeError, ValueError, IndexError) as error:
-        raise SpeechkdError(f"{path} is not a projection ({error!r}); remove it.") from None
+        raise Damaged(f"{path} is not a projection ({error!r}); remove it.") from None
 
 
 def projections(paths: Mapping[str, Path]) -> bytes | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.finetuning.cells import Pretrained
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import Damaged
 from pipeline.reports.cells import ResultSet
 from pipeline.reports.comparison import (
     REMEDY,
@@ -234,7 +234,7 @@ def _predictions(results: ResultSet, label: str, task: str) -> dict[int, Predict
             path = results.predictions[cell.key]
             one = read_predictions(path, cell.kind, cell.outputs)
             if len(one.ids) != cell.splits["test"]:
-                raise SpeechkdError(
+                raise Damaged(
                     f"{path} holds {len(one.ids):,} of {cell.splits['test']:,} test clips; remove "
                     f"it, and {REMEDY}."
                 )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import NotThere, SpeechkdError, Unreachable
 from pipeline.foundation.tables import SUFFIXES as TABLE_SUFFIXES
 from pipeline.foundation.tables import read_text
 from pipeline.shards.recording_table import RecordingColumns, choose_columns, table_entries
@@ -54,7 +54,7 @@ def open_source(
             an argument that the layout has no use for.
     """
     if not source.exists():
-        raise SpeechkdError(
+        raise NotThere(
             f"{source}: there is no such file or folder. Give a table (.csv, .tsv, .jsonl) of "
             "paths and texts, or a folder of recordings."
         )
@@ -178,7 +178,7 @@ def _ljspeech(source: Path, audio_folder: Path | None) -> Source:
                 yield Refusal(Reason.MALFORMED_ROW, fault, f"line {number}", where=where)
 
     if not listing.is_file():
-        raise SpeechkdError(f"{listing}: no such file; the ljspeech layout has it beside wavs/.")
+        raise NotThere(f"{listing}: no such file; the ljspeech layout has it beside wavs/.")
     return Source(listing.parent, "ljspeech", "LJSpeech's layout (metadata.csv, wavs/)", read)
 
 
@@ -233,7 +233,7 @@ def _files_below(folder: Path) -> Iterator[Path]:
     """
 
     def stop(error: OSError) -> None:
-        raise SpeechkdError(f"{error.filename} cannot be read: {error.strerror}.")
+        raise Unreachable(f"{error.filename} cannot be read: {error.strerror}.")
 
     for parent, folders, files in os.walk(folder, onerror=stop):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.foundation.atomic import write_text
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 from pipeline.foundation.storage import read_file, scheme_of
 from pipeline.foundation.untrusted import has_control, parse_json
 
@@ -84,7 +84,7 @@ def read_manifest(location: str | Path) -> Manifest:
     try:
         text = read_file(location).decode()
     except FileNotFoundError:
-        raise SpeechkdError(
+        raise NotThere(
             f"{location}: there is no such data manifest. `speechkd shard` writes one beside "
             "the tars it makes."
         ) from None
@@ -94,7 +94,7 @@ def read_manifest(location: str | Path) -> Manifest:
             f"{location.rstrip('/')}/manifest.jsonl)."
         ) from None
     except UnicodeDecodeError as error:
-        raise SpeechkdError(f"{location} is not UTF-8 text ({error}); is it a manifest?") from None
+        raise Damaged(f"{location} is not UTF-8 text ({error}); is it a manifest?") from None
     return parse_manifest(text, location)
 
 
@@ -105,10 +105,10 @@ def parse_manifest(text: str, location: str) -> Manifest:
         if line.strip():
             shards.append(_parse_line(line, f"{location}, line {number}"))
     if not shards:
-        raise SpeechkdError(f"{location} lists no shard; make it with `speechkd shard`.")
+        raise Damaged(f"{location} lists no shard; make it with `speechkd shard`.")
     url, times = Counter(shard.url for shard in shards).most_common(1)[0]
     if times > 1:
-        raise SpeechkdError(f"{location} lists {url} more than once; remove the repetition.")
+        raise Damaged(f"{location} lists {url} more than once; remove the repetition.")
     return Manifest(tuple(shards), location)
 
 
@@ -128,26 +128,26 @@ def _parse_line(line: str, where: str) -> Shard:
         record = parse_json(line)
     except ValueError as error:
         reason = getattr(error, "msg", error)
-        raise SpeechkdError(f"{where}: not JSON ({reason}); a manifest is JSON lines.") from None
+        raise Damaged(f"{where}: not JSON ({reason}); a manifest is JSON lines.") from None
     if not isinstance(record, dict):
-        raise SpeechkdError(f"{where}: expected an object with the fields {', '.join(FIELDS)}.")
+        raise Damaged(f"{where}: expected an object with the fields {', '.join(FIELDS)}.")
     missing = [name for name in FIELDS if name not in record]
     if missing:
-        raise SpeechkdError(
+        raise Damaged(
             f"{where}: no field {', '.join(missing)}; each line needs {', '.join(FIELDS)}."
         )
     for name, most in (("samples", MAX_SAMPLES), ("bytes", MAX_BYTES)):
         value = record[name]
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise SpeechkdError(f"{where}: {name} is {value!r}; it must be a positive integer.")
+            raise Damaged(f"{where}: {name} is {value!r}; it must be a positive integer.")
         if value > most:
-            raise SpeechkdError(f"{where}: {name} is {value:,}; a tar has at most {most:,}.")
+            raise Damaged(f"{where}: {name} is {value:,}; a tar has at most {most:,}.")
     for name in ("url", "sha256"):
         if not isinstance(record[name], str) or not record[name]:
-            raise SpeechkdError(f"{where}: {name} is {record[name]!r}; it must be text.")
+            raise Damaged(f"{where}: {name} is {record[name]!r}; it must be text.")
     if has_control(record["url"]):
-        raise SpeechkdError(f"{where}: url is {record['url']!r}; it has a control character.")
+        raise Damaged(f"{where}: url is {record['url']!r}; it has a control character.")
     scheme_of(record["url"])
     if len(record["sha256"]) != 64:
-        raise SpeechkdError(f"{where}: sha256 has {len(record['sha256'])} characters, not 64.")
+        raise Damaged(f"{where}: sha256 has {len(record['sha256'])} characters, not 64.")
     return Shard(**{name: record[name] for name in FIELDS})

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import Damaged
 from pipeline.foundation.units import SAMPLE_RATE_HZ
 from pipeline.foundation.untrusted import is_unicode, parse_json
 from pipeline.shards.decoding import decode
@@ -105,13 +105,13 @@ def _check_identity(
     end: TarEnd, count: int, shard: Shard, where: str, is_cut: bool, damage: str
 ) -> None:
     if not is_cut and end.sha256 != shard.sha256:
-        raise SpeechkdError(
+        raise Damaged(
             f"changed tar: {where} has sha256 {end.sha256} ({end.bytes:,} bytes), the manifest "
             f"says {shard.sha256} ({shard.bytes:,} bytes). Restore the tar, or make a new "
             "manifest and a new cache of what is there now."
         )
     if count > shard.samples or (count < shard.samples and not is_cut):
-        raise SpeechkdError(
+        raise Damaged(
             f"wrong count: {where} holds {count} samples (neighbouring members of one key), the "
             f"manifest says {shard.samples}{f', and behind them: {damage}' if damage else ''}. "
             "Correct the manifest; the members of a sample must stand side by side in the tar."

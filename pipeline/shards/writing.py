@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from pipeline.foundation.atomic import locked, remove_leftovers, replaced, write_json, write_text
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 from pipeline.foundation.progress import say
 from pipeline.foundation.units import Seconds
 from pipeline.foundation.untrusted import parse_json, read_text_file
@@ -211,7 +211,7 @@ class ShardFolder:
             write_json(path, identity)
             return
         except (ValueError, OSError) as error:
-            raise SpeechkdError(f"{path} cannot be read ({error}); remove {self.path}.") from None
+            raise Damaged(f"{path} cannot be read ({error}); remove {self.path}.") from None
         for name in identity:
             if found.get(name) != identity[name]:
                 raise SpeechkdError(
@@ -249,5 +249,5 @@ class ShardFolder:
     def _manifest_lists(self, shards: list[Shard]) -> bool:
         try:
             return shards == list(read_manifest(self.manifest))
-        except SpeechkdError:
+        except (NotThere, Damaged):
             return False

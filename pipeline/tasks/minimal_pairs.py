@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 from pipeline.foundation.untrusted import parse_json, read_text_file
 from pipeline.models.loading import panics_as_errors
 from pipeline.models.packing import batches_by_length, pack
@@ -74,7 +74,7 @@ def read_pairs(folder: Path, limit: int = 0) -> list[Pair]:
     """
     files = sorted(folder.rglob("*.jsonl")) if folder.is_dir() else []
     if not files:
-        raise SpeechkdError(f"{folder} holds no .jsonl file; name the folder of BLiMP's data.")
+        raise NotThere(f"{folder} holds no .jsonl file; name the folder of BLiMP's data.")
     pairs = []
     for file in files:
         lines = [line for line in read_text_file(file).split("\n") if line.strip()]
@@ -90,7 +90,7 @@ def read_pairs(folder: Path, limit: int = 0) -> list[Pair]:
                     )
                 )
             except (ValueError, KeyError, AttributeError, TypeError) as error:
-                raise SpeechkdError(
+                raise Damaged(
                     f"{file}, line {number}: not a pair of sentence_good and sentence_bad "
                     f"({error!r})."
                 ) from None

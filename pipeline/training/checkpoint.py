@@ -15,7 +15,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from pipeline.foundation import atomic
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import Damaged
 
 PREFIX = "step-"
 
@@ -109,7 +109,7 @@ class Checkpoints:
             reason = (str(error).strip() or repr(error)).splitlines()[0]
             if isinstance(error, UnpicklingError):  # whose words tell how to load it anyway
                 reason = "optimizer.pt holds more than tensors and numbers."
-            raise SpeechkdError(
+            raise Damaged(
                 f"{path} cannot be loaded: {reason} Delete this folder to go on from the "
                 "checkpoint before it, or start anew with --resume never."
             ) from error

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from pipeline.foundation import atomic
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 from pipeline.foundation.untrusted import parse_json, read_text_file
 from pipeline.models.loading import load_tokenizer
 from pipeline.models.student import Student
@@ -49,7 +49,7 @@ class RunFolder:
             found: dict[str, Any] = parse_json(read_text_file(self.record_file))
             _ = found["identity"], found["status"]
         except (ValueError, KeyError, TypeError) as error:
-            raise SpeechkdError(
+            raise Damaged(
                 f"{self.record_file} is not the record of a run ({error!r}). Name a new --out."
             ) from error
         return found
@@ -113,7 +113,7 @@ class RunFolder:
                     f"{self.path} holds files but no run. Name a new or empty folder as --out."
                 )
             if resume == "always":
-                raise SpeechkdError(
+                raise NotThere(
                     f"--resume always: there is no run in {self.path}. Leave it at auto to start."
                 )
             return None

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 from pipeline.foundation.untrusted import has_control, parse_json
 from pipeline.tasks.mosei.clips import EMOTIONS, UNKNOWN, MoseiClip
 from pipeline.tasks.mosei.tables import NAMES
@@ -96,11 +96,11 @@ def _root(path: Path) -> Iterator[Any]:
             f"{path}: .csd files need h5py, which is not installed; `pip install h5py`."
         ) from None
     if not path.is_file():
-        raise SpeechkdError(f"{path}: there is no such file.")
+        raise NotThere(f"{path}: there is no such file.")
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise SpeechkdError(
+        raise Damaged(
             f"{path} cannot be read as HDF5 ({error}); is it a .csd, and downloaded whole?"
         ) from None
     with file:
@@ -108,11 +108,11 @@ def _root(path: Path) -> Iterator[Any]:
             first = next(iter(file), None)
             root = _child(file, first) if first else None
             if not isinstance(root, h5py.Group) or "data" not in root:
-                raise SpeechkdError(f"{path} is HDF5, but has no <root>/data, so it is not a .csd.")
+                raise Damaged(f"{path} is HDF5, but has no <root>/data, so it is not a .csd.")
             yield root
         # HDF5 finds damage only when it comes to it, and has no errors of its own
         except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise SpeechkdError(
+            raise Damaged(
                 f"{path} is damaged, or no .csd ({str(error)[:200]}); download it again."
             ) from None
 
@@ -157,13 +157,13 @@ def _sequences(root: Any, path: Path) -> Iterator[tuple[str, Any, Any]]:
             entry = _child(data, video)
             features, intervals = _values(entry, "features"), _values(entry, "intervals")
         except (KeyError, TypeError, AttributeError):
-            raise SpeechkdError(f"{path}, video {video}: no features or no intervals.") from None
+            raise Damaged(f"{path}, video {video}: no features or no intervals.") from None
         if has_control(video):
             raise ValueError(f"the video's name {video!r} has a control character")
         if intervals.dtype.kind not in "fiu":
             raise ValueError(f"the intervals of video {video} are no numbers")
         if intervals.shape != (len(features), 2):
-            raise SpeechkdError(
+            raise Damaged(
                 f"{path}, video {video}: {len(features)} rows of features, but intervals of the "
                 f"shape {intervals.shape}; the file is damaged."
             )
@@ -177,7 +177,7 @@ def _column_order(root: Any, path: Path, notes: Counter[str]) -> list[int]:
         try:
             names = parse_json(np.ravel(_values(metadata, "dimension names"))[0])
         except (ValueError, TypeError, AttributeError, IndexError):
-            raise SpeechkdError(f"{path}: metadata 'dimension names' is not JSON.") from None
+            raise Damaged(f"{path}: metadata 'dimension names' is not JSON.") from None
     if isinstance(names, list):
         places = [
             next((names.index(name) for name in NAMES[column] if name in names), -1)

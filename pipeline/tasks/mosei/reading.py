@@ -3,7 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import NotThere, SpeechkdError
 from pipeline.tasks.mosei.clips import MoseiClip, MoseiClips, check_splits, tidy, with_folds
 from pipeline.tasks.mosei.csd import read_labels, read_words
 from pipeline.tasks.mosei.pickles import read_pickled
@@ -63,7 +63,7 @@ def read_mosei(
         texts = open_texts(text, notes) if text else None
         corpus = tidy(read_pickled(path, texts, notes), str(path), notes)
     elif not path.exists():
-        raise SpeechkdError(f"{path}: there is no such file or folder.")
+        raise NotThere(f"{path}: there is no such file or folder.")
     else:
         raise SpeechkdError(
             f"{path}: CMU-MOSEI is read from {', '.join(SUFFIXES)}, .csd, .pkl or a folder of "

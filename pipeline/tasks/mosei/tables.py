@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.foundation.atomic import replaced, write_text
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 from pipeline.foundation.tables import pyarrow_for, read_rows, read_text
 from pipeline.foundation.untrusted import parse_json
 from pipeline.tasks.mosei.clips import EMOTIONS, UNKNOWN, MoseiClip, MoseiClips, tidy
@@ -99,7 +99,7 @@ def read_folds(path: Path) -> dict[str, str]:
         SpeechkdError: none of these, or a video in two splits.
     """
     if not path.is_file():
-        raise SpeechkdError(f"{path}: there is no such list of folds.")
+        raise NotThere(f"{path}: there is no such list of folds.")
     kind = path.suffix.lower()
     if kind == ".py":
         lists = _assigned_lists(path)
@@ -107,7 +107,7 @@ def read_folds(path: Path) -> dict[str, str]:
         try:
             lists = parse_json(read_text(path))
         except ValueError as error:
-            raise SpeechkdError(f"{path}: not JSON ({error}).") from None
+            raise Damaged(f"{path}: not JSON ({error}).") from None
     else:
         return _table_folds(path)
     folds: dict[str, str] = {}

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, ClassVar, NoReturn
 
 import numpy as np
 
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import Damaged, NotThere
 
 LAST_CHARACTER = 0x10FFFF
 BYTES_MADE_OF_ONE = 8
@@ -252,9 +252,9 @@ def read_pickle(path: Path) -> Any:
         _check_tree(content, size)
         return content
     except FileNotFoundError:
-        raise SpeechkdError(f"{path}: there is no such file.") from None
+        raise NotThere(f"{path}: there is no such file.") from None
     except Exception as error:  # a damaged pickle may fail in any way
-        raise SpeechkdError(
+        raise Damaged(
             f"{path} is refused as a pickle: {str(error)[:200] or type(error).__name__}. Only "
             "numpy arrays, text, numbers, lists and dictionaries are admitted; a table or the "
             ".csd files are safer sources."
