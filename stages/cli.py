@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from pipeline.distillation.settings import DistillSettings
+from pipeline.extraction.settings import ExtractSettings
 from pipeline.foundation.errors import explanation
 from pipeline.foundation.untrusted import shown
 from stages import (
@@ -42,8 +44,8 @@ probe_app = typer.Typer(help="Judge encoders as they are, without training.", no
 
 
 register(app, "shard", shard.ShardSettings, shard.run)
-register(app, "extract-teacher", extract_teacher.ExtractSettings, extract_teacher.run)
-register(app, "distill", distill.DistillSettings, distill.run)
+register(app, "extract-teacher", ExtractSettings, extract_teacher.run)
+register(app, "distill", DistillSettings, distill.run)
 register(finetune_app, "mosei", finetune_mosei.MoseiSettings, finetune_mosei.run)
 register(finetune_app, "table", finetune_table.TableSettings, finetune_table.run)
 register(probe_app, "blimp", probe_blimp.BlimpSettings, probe_blimp.run)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.distillation.settings import DistillSettings
+from pipeline.extraction.settings import ExtractSettings
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.settings import Settings, setting
 
@@ -135,7 +137,7 @@ def _hear(settings: DemoSettings, utterances: "list[Utterance]") -> Path:
     )
     with _output_to(out / LOG):
         extract_teacher.run(
-            extract_teacher.ExtractSettings(
+            ExtractSettings(
                 manifest=str(out / "shards" / "manifest.jsonl"),
                 cache=str(out / "cache"),
                 teacher=TEACHER,
@@ -160,8 +162,8 @@ def _teach(settings: DemoSettings) -> None:
         _show(f"speechkd distill {out}/cache --out {out}/runs/{name} {_flags(form | TRAINING)}")
         with _output_to(out / LOG):
             distill.run(
-                distill.DistillSettings(
-                    cache=out / "cache",
+                DistillSettings(
+                    cache=str(out / "cache"),
                     out=out / "runs" / name,
                     seed=settings.seed,
                     **{**form, **TRAINING, "kd": [form["kd"]]},

@@ -14,12 +14,12 @@ from pipeline.cluster.settings import (
     ShareSettings,
     StatusSettings,
 )
+from pipeline.distillation.settings import DistillSettings
+from pipeline.extraction.settings import ExtractSettings
 from pipeline.finetuning.settings import FinetuneSettings
 from pipeline.foundation.errors import NotThere, SpeechkdError
 from pipeline.foundation.seeds import parse_seeds
 from pipeline.foundation.settings import Settings
-from stages.distill import DistillSettings
-from stages.extract_teacher import ExtractSettings
 from stages.finetune_mosei import MoseiSettings
 from stages.finetune_table import TableSettings
 from stages.options import parse
