@@ -27,7 +27,7 @@ from pipeline.cache.store import TeacherCache
 from pipeline.corpus.arrays import ArrayStore, ArrayWriter
 from pipeline.corpus.tokenization import Encoding, train_wordpiece
 from pipeline.foundation.atomic import made_once
-from pipeline.foundation.errors import Damaged, SpeechkdError
+from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 from pipeline.foundation.hashing import json_sha256
 from pipeline.foundation.progress import Meter
 from pipeline.foundation.storage import user_cache
@@ -45,13 +45,13 @@ class Prepared:
         folder: the folder for all of them; None for the usual one.
 
     Raises:
-        SpeechkdError: the cache is not finished.
+        NotThere: the cache is not finished.
     """
 
     def __init__(self, cache: TeacherCache, folder: Path | None = None) -> None:
         unfinished = cache.unfinished()
         if unfinished:
-            raise SpeechkdError(
+            raise NotThere(
                 f"{cache.location}: {len(unfinished)} of {len(cache.manifest)} shards are not "
                 f"finished (the first is {unfinished[0]}). Run `speechkd extract-teacher` again; "
                 "it computes only what is missing."

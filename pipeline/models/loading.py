@@ -17,7 +17,7 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError, Unreachable
+from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError, Unreachable, first_line
 from pipeline.foundation.untrusted import parse_json
 
 MAX_NUMBER = 2**24
@@ -131,10 +131,9 @@ def _loading(name: str) -> Iterator[None]:
     except (SpeechkdError, MemoryError):
         raise
     except Exception as error:  # transformers and what it calls raise a dozen unrelated kinds
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise SpeechkdError(
-            f"{name} cannot be loaded as a Hugging Face encoder with safetensors weights: {reason}."
-            " Name an existing local folder, or a hub id while online."
+            f"{name} cannot be loaded as a Hugging Face encoder with safetensors weights: "
+            f"{first_line(error)}. Name an existing local folder, or a hub id while online."
         ) from error
     finally:
         logging.set_verbosity(verbosity)

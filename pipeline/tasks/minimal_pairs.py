@@ -70,7 +70,8 @@ def read_pairs(folder: Path, limit: int = 0) -> list[Pair]:
         limit: how many pairs to read from each file; 0 for all.
 
     Raises:
-        SpeechkdError: there is no such file, or a line is not a pair.
+        NotThere: there is no such file.
+        Damaged: a line is not a pair.
     """
     files = sorted(folder.rglob("*.jsonl")) if folder.is_dir() else []
     if not files:
