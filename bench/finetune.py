@@ -25,25 +25,27 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from pipeline.finetuning.cell import Examples, tokenize, train_cell
-from pipeline.finetuning.classifier import Recipe
-from pipeline.finetuning.grid import recipe_of
-from pipeline.finetuning.settings import FinetuneSettings
+from pipeline.finetuning.cell import train_cell
+from pipeline.finetuning.inputs import TextInputs, tokenize
+from pipeline.finetuning.settings import FinetuneSettings, Recipe
 from pipeline.foundation.provenance import record
 from pipeline.models.encoders import load_pretrained
 from pipeline.tasks.mosei.questions import TASKS, targets
 from pipeline.tasks.mosei.reading import read_mosei
+from pipeline.tasks.task import Question
 
 MAX_TOKENS = 128
 TASK = TASKS["sentiment7"]
 
 
-def ours(encoder: str, ids: list, labels: np.ndarray, recipe: Recipe, device: str) -> float:
+def ours(
+    encoder: str, inputs: TextInputs, labels: np.ndarray, recipe: Recipe, device: str
+) -> float:
     _, model, _ = load_pretrained(encoder)
     model.to(device)
-    nothing = Examples((), labels[:0])
-    data = {"train": Examples(tuple(ids), labels), "valid": nothing, "test": nothing}
-    return train_cell(model, TASK, data, recipe, 0).seconds
+    places = {"train": range(len(labels)), "valid": [], "test": []}
+    split = {"train": labels, "valid": labels[:0], "test": labels[:0]}
+    return train_cell(model, inputs, Question(TASK, places, split, []), recipe, 0).seconds
 
 
 def trainer(
@@ -103,27 +105,26 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    recipe = recipe_of(
-        FinetuneSettings(
-            checkpoint=[given.encoder],
-            out=Path(),
-            epochs=given.epochs,
-            max_tokens=MAX_TOKENS,
-            precision=given.precision,
-        )
-    )
+    recipe = FinetuneSettings(
+        checkpoint=[given.encoder],
+        out=Path(),
+        epochs=given.epochs,
+        max_tokens=MAX_TOKENS,
+        precision=given.precision,
+    ).recipe()
     clips = read_mosei(given.data).of("train")[: given.clips]
     _, _, tokenizer = load_pretrained(given.encoder)
-    ids = list(tokenize(tokenizer, [clip.text for clip in clips], MAX_TOKENS).ids)
+    inputs = tokenize(tokenizer, [clip.text for clip in clips], MAX_TOKENS)
+    ids = list(inputs.ids)
     labels = targets(clips, TASK)[1]
     ways = {
-        "speechkd, packed": lambda: ours(given.encoder, ids, labels, recipe, device),
+        "speechkd, packed": lambda: ours(given.encoder, inputs, labels, recipe, device),
         "Trainer, padded to 128": lambda: trainer(
             given.encoder, tokenizer, ids, labels, recipe, device, grouped=False
         ),

@@ -26,8 +26,8 @@ from transformers.utils import logging as transformers_logging
 
 from bench.planted_grid import CONFIG, CORPORA, FINE_TUNING, STUDENT, WORDS, Job, jobs
 from pipeline.cache.store import TeacherCache
-from pipeline.finetuning.cell import tokenize
-from pipeline.finetuning.text_vectors import vectors
+from pipeline.finetuning.inputs import tokenize
+from pipeline.finetuning.projection import vectors
 from pipeline.foundation.atomic import write_json
 from pipeline.foundation.progress import say
 from pipeline.foundation.provenance import git_commit
@@ -107,9 +107,10 @@ def fine_tuned(student: Path, corpus: Path, seed: int, out: Path) -> dict[str, f
 
 
 def hidden_states(student: Path, rows: list[dict]) -> np.ndarray:
-    """Mean of the student's last hidden states, a sentence."""
+    """Mean of the student's last hidden states, per sentence."""
     _, encoder, tokenizer = load_pretrained(str(student))
-    return vectors(encoder, tokenize(tokenizer, [row["text"] for row in rows], 128).ids)
+    inputs = tokenize(tokenizer, [row["text"] for row in rows], 128)
+    return vectors(encoder, inputs, range(len(rows)))
 
 
 def train(job: Job, out: Path) -> None:

@@ -1,6 +1,7 @@
 """Fine-tune encoders on CMU-MOSEI's text and judge them, one cell a checkpoint, task and seed."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -96,7 +97,8 @@ def run(settings: MoseiSettings) -> None:
     Example: speechkd finetune mosei --data label.csv --checkpoint runs/none
     --checkpoint runs/crd --task sentiment7,sentiment --seeds 0-4 --out results
     """
-    from pipeline.finetuning.grid import Grid, finetune, recipe_of
+    from pipeline.finetuning.grid import Grid, dry_run, finetune
+    from pipeline.finetuning.inputs import TextInputs
     from pipeline.foundation.progress import say
     from pipeline.reports.tables import summary
 
@@ -106,13 +108,18 @@ def run(settings: MoseiSettings) -> None:
     corpus, asked = settings.ask(corpus)
     made = settings.split == "made"
     split = {"origin": settings.split, "seed": settings.split_seed if made else None}
+    texts, recipe = [clip.text for clip in corpus.clips], settings.recipe()
     grid = Grid(
         ids=[clip.id for clip in corpus.clips],
         groups=[clip.video_id for clip in corpus.clips],
-        texts=[clip.text for clip in corpus.clips],
+        inputs_for=partial(TextInputs.of, texts, recipe),
         questions=asked,
         seeds=parse_seeds(settings.seeds),
-        recipe=recipe_of(settings),
+        recipe=recipe,
         data={"name": "mosei", "sha256": corpus.sha256, "split": split},
     )
-    print(summary(finetune(settings, grid)), end="")
+    if settings.dry_run:
+        for name in dry_run(settings, grid):
+            print(name)
+    else:
+        print(summary(finetune(settings, grid)), end="")

@@ -1,6 +1,7 @@
 """Fine-tune encoders on any table of texts with a label each."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -47,7 +48,8 @@ def run(settings: TableSettings) -> None:
     Example: speechkd finetune table sarcasm_data.json --text-column utterance --label-column
     sarcasm --id-column id --group-column speaker --checkpoint runs/crd --out results
     """
-    from pipeline.finetuning.grid import Grid, finetune, recipe_of
+    from pipeline.finetuning.grid import Grid, dry_run, finetune
+    from pipeline.finetuning.inputs import TextInputs
     from pipeline.foundation.progress import say
     from pipeline.reports.tables import summary
     from pipeline.tasks.labelled import LabelColumns, read_labelled
@@ -69,13 +71,18 @@ def run(settings: TableSettings) -> None:
         raise SpeechkdError(f"{settings.data}: --selection best-valid needs rows in split valid.")
     made = not settings.split_column
     split = {"origin": "made" if made else "given", "seed": settings.split_seed if made else None}
+    texts, recipe = [row.text for row in table.rows], settings.recipe()
     grid = Grid(
         ids=[row.id for row in table.rows],
         groups=[row.group for row in table.rows],
-        texts=[row.text for row in table.rows],
+        inputs_for=partial(TextInputs.of, texts, recipe),
         questions=[question],
         seeds=parse_seeds(settings.seeds),
-        recipe=recipe_of(settings),
+        recipe=recipe,
         data={"name": settings.data.name, "sha256": table.sha256, "split": split},
     )
-    print(summary(finetune(settings, grid)), end="")
+    if settings.dry_run:
+        for name in dry_run(settings, grid):
+            print(name)
+    else:
+        print(summary(finetune(settings, grid)), end="")

@@ -1,25 +1,19 @@
-"""The grid of cells: checkpoints × tasks × seeds, each fine-tuned once and written down."""
+"""The grid of cells: checkpoints × questions × seeds, each fine-tuned once and written down."""
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.cache.store import TeacherCache, vectors_by_key
 from pipeline.cluster.shares import array_task, share
-from pipeline.finetuning.cell import (
-    Examples,
-    Outcome,
-    Tokens,
-    check_pooling,
-    tokenize,
-    train_cell,
-)
+from pipeline.finetuning.cell import Outcome, train_cell
 from pipeline.finetuning.cells import Cell
-from pipeline.finetuning.classifier import Recipe
+from pipeline.finetuning.inputs import Inputs
+from pipeline.finetuning.projection import plane, vectors
 from pipeline.finetuning.results import (
     TEACHER,
     Results,
@@ -28,8 +22,7 @@ from pipeline.finetuning.results import (
     prediction_table,
     projection_name,
 )
-from pipeline.finetuning.settings import FinetuneSettings
-from pipeline.finetuning.text_vectors import plane, vectors
+from pipeline.finetuning.settings import FinetuneSettings, Recipe
 from pipeline.foundation.arrays import Array
 from pipeline.foundation.devices import device_named
 from pipeline.foundation.errors import SpeechkdError
@@ -46,29 +39,42 @@ class Grid:
     """Everything that is asked of every encoder.
 
     Attributes:
-        ids: name of each text.
-        groups: the recording (or other unit) that each text belongs to.
-        texts: the texts, tokenised once for each checkpoint.
-        questions: the tasks.
+        ids: name of each example.
+        groups: the recording (or other unit) that each example belongs to.
+        inputs_for: makes the examples ready for an encoder and its tokenizer; called once per
+            checkpoint.
+        questions: the tasks with their labels.
         seeds: seeds of fine-tuning.
         recipe: how each cell is trained.
-        data: identity of the texts, labels and split, as plain JSON values.
+        data: identity of the examples, labels and split, as plain JSON values.
     """
 
     ids: Sequence[str]
     groups: Sequence[str]
-    texts: Sequence[str]
+    inputs_for: Callable[[PreTrainedModel, PreTrainedTokenizerBase], Inputs]
     questions: Sequence[Question]
     seeds: Sequence[int]
     recipe: Recipe
     data: Mapping[str, Any]
 
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """What must be the same for every cell of a results folder."""
+        return {"data": self.data, "recipe": self.recipe.record()}
+
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """A cell that is to be run: one checkpoint, one question, one seed."""
+    """A cell that is to be run.
 
-    given: str
+    Attributes:
+        argument: the checkpoint as the user wrote it.
+        checkpoint: what is known about it.
+        question: what it is asked.
+        seed: seed of fine-tuning.
+    """
+
+    argument: str
     checkpoint: Pretrained
     question: Question
     seed: int
@@ -76,32 +82,32 @@ class PlannedCell:
     @property
     def name(self) -> str:
         """Name of the cell in the results folder."""
-        found = self.checkpoint
-        return cell_name(found.label, found.weights_sha256, self.question.task.name, self.seed)
+        checkpoint, task = self.checkpoint, self.question.task
+        return cell_name(checkpoint.label, checkpoint.weights_sha256, task.name, self.seed)
 
     def clips(self, epochs: int) -> int:
-        """Clips that go through the encoder for this cell."""
+        """Number of clips that go through the encoder for this cell."""
         counts = self.question.counts
         return epochs * (counts["train"] + counts["valid"]) + counts["test"]
 
 
-def cells(grid: Grid, checkpoints: Sequence[str]) -> list[PlannedCell]:
+def plan_cells(grid: Grid, checkpoints: Sequence[str]) -> list[PlannedCell]:
     """The whole grid, in an order that keeps a checkpoint's cells together.
 
     Args:
         grid: what is asked.
-        checkpoints: encoders as given by the user; each is loaded once here, so that a wrong
-            one is known before anything is trained.
+        checkpoints: encoders as the user wrote them. Each is loaded once here, so that a wrong
+            one is found before anything is trained.
 
     Raises:
         SpeechkdError: a checkpoint cannot be loaded, or two have the same label.
     """
     check_labels(checkpoints)
-    described = {given: load_pretrained(given)[0] for given in dict.fromkeys(checkpoints)}
+    known = {argument: load_pretrained(argument)[0] for argument in dict.fromkeys(checkpoints)}
     return [
-        PlannedCell(given, found, question, seed)
-        for (given, found), question, seed in itertools.product(
-            described.items(), grid.questions, grid.seeds
+        PlannedCell(argument, checkpoint, question, seed)
+        for (argument, checkpoint), question, seed in itertools.product(
+            known.items(), grid.questions, grid.seeds
         )
     ]
 
@@ -122,12 +128,11 @@ def run_cells(
         say(f"{len(todo) - len(left)} of {len(todo)} cells are finished already, {len(left)} left")
     total = sum(cell.clips(grid.recipe.epochs) for cell in left)
     with Meter("fine-tuning", total, "clips") as meter:
-        for given, group in itertools.groupby(left, key=lambda cell: cell.given):
-            described, encoder, tokenizer = load_pretrained(given)
-            tokens = tokenize(tokenizer, grid.texts, _longest(grid.recipe, encoder.config))
-            check_pooling(tokens, tokenizer, grid.recipe)
+        for argument, group in itertools.groupby(left, key=lambda cell: cell.argument):
+            checkpoint, encoder, tokenizer = load_pretrained(argument)
+            inputs = grid.inputs_for(encoder, tokenizer)
             encoder.to(device)
-            _project(results, grid, described, encoder, tokens)
+            _project(results, grid, checkpoint, encoder, inputs)
             for cell in group:
                 if results.finished(cell.name):  # meanwhile, by another command
                     meter.advance(cell.clips(grid.recipe.epochs), cell.name)
@@ -136,15 +141,10 @@ def run_cells(
                 def advance(clips: int, note: str, name: str = cell.name) -> None:
                     meter.advance(clips, f"{name} {note}")
 
-                question = cell.question
-                data = {
-                    split: Examples(tuple(tokens.ids[i] for i in places), question.labels[split])
-                    for split, places in question.places.items()
-                }
                 outcome = train_cell(
-                    encoder, question.task, data, grid.recipe, cell.seed, advance=advance
+                    encoder, inputs, cell.question, grid.recipe, cell.seed, advance=advance
                 )
-                _write(results, grid, cell, tokens, outcome, device)
+                _write(results, grid, cell, inputs, outcome, device)
 
 
 def _project(
@@ -152,25 +152,29 @@ def _project(
     grid: Grid,
     checkpoint: Pretrained,
     encoder: PreTrainedModel,
-    tokens: Tokens,
+    inputs: Inputs,
 ) -> None:
-    """Put the test texts' vectors, before any fine-tuning, on a plane for the report."""
+    """Put the test examples' vectors on a plane for the report, before any fine-tuning."""
     question = grid.questions[0]
     places = question.places["test"]
     name = projection_name(checkpoint.label, checkpoint.weights_sha256, question.task.name)
     if results.has_projection(name):
         return
-    points_n2, share = plane(vectors(encoder, [tokens.ids[i] for i in places]))
+    points_n2, variance_share = plane(vectors(encoder, inputs, places))
     ids = [grid.ids[i] for i in places]
-    results.add_projection(name, ids, question.raw, points_n2, share)
+    results.add_projection(name, ids, question.raw, points_n2, variance_share)
 
 
-def _teacher(grid: Grid, location: str) -> tuple[list[str], list[str], Array, float]:
-    """The teacher's vectors of the test clips on a plane, with the clips' ids and labels."""
+def _project_teacher(grid: Grid, location: str) -> tuple[list[str], list[str], Array, float]:
+    """Put the teacher's vectors of the test clips on a plane.
+
+    Returns:
+        What `Results.add_projection` takes after the name.
+    """
     question = grid.questions[0]
     ids = [grid.ids[i] for i in question.places["test"]]
     cache = TeacherCache.open(location)
-    places, vectors_nD = vectors_by_key(cache, ids)
+    places, vectors_nE = vectors_by_key(cache, ids)
     if len(places) < 2:
         key = next((r["key"] for shard in cache.receipts() for r in cache.shard_samples(shard)), "")
         raise SpeechkdError(
@@ -179,27 +183,24 @@ def _teacher(grid: Grid, location: str) -> tuple[list[str], list[str], Array, fl
             "clips' ids."
         )
     say(f"{location} has {len(places):,} of the {len(ids):,} test clips of {question.task.name}")
-    points_n2, share = plane(vectors_nD)
-    return [ids[i] for i in places], [question.raw[i] for i in places], points_n2, share
-
-
-def _longest(recipe: Recipe, config: Any) -> int:
-    """The recipe's longest text, or the encoder's own limit where that is shorter."""
-    return min(recipe.max_tokens, int(getattr(config, "max_position_embeddings", 10**9)))
+    points_n2, variance_share = plane(vectors_nE)
+    raw = [question.raw[i] for i in places]
+    return [ids[i] for i in places], raw, points_n2, variance_share
 
 
 def _write(
     results: Results,
     grid: Grid,
     cell: PlannedCell,
-    tokens: Tokens,
+    inputs: Inputs,
     outcome: Outcome,
     device: torch.device,
 ) -> None:
-    question, task = cell.question, cell.question.task
-    labels = question.labels
+    question, task, labels = cell.question, cell.question.task, cell.question.labels
     metrics = task.score(labels["test"], outcome.test_scores_nO)
-    test = question.places["test"]
+    valid_metrics = None
+    if len(labels["valid"]):
+        valid_metrics = task.score(labels["valid"], outcome.valid_scores_nO)
     finished = Cell(
         name=cell.name,
         checkpoint=cell.checkpoint,
@@ -210,11 +211,9 @@ def _write(
         seed=cell.seed,
         data=grid.data,
         splits=question.counts,
-        truncated_texts=tokens.truncated,
+        truncated_texts=inputs.truncated,
         metrics=metrics,
-        valid_metrics=task.score(labels["valid"], outcome.valid_scores_nO)
-        if len(labels["valid"])
-        else None,
+        valid_metrics=valid_metrics,
         epochs=outcome.epochs,
         curve=outcome.curve,
         chosen_epoch=outcome.chosen_epoch,
@@ -224,21 +223,20 @@ def _write(
         device=str(device),
         provenance=provenance(),
     )
-    results.add(
-        finished,
-        prediction_table(
-            task,
-            [grid.ids[i] for i in test],
-            [grid.groups[i] for i in test],
-            question.raw,
-            labels["test"],
-            outcome.test_scores_nO,
-        ),
+    test = question.places["test"]
+    predictions = prediction_table(
+        task,
+        [grid.ids[i] for i in test],
+        [grid.groups[i] for i in test],
+        question.raw,
+        labels["test"],
+        outcome.test_scores_nO,
     )
-    say(f"{cell.name}: {told(metrics)}, {duration(outcome.seconds)}")
+    results.add(finished, predictions)
+    say(f"{cell.name}: {in_words(metrics)}, {duration(outcome.seconds)}")
 
 
-def told(metrics: Mapping[str, Any]) -> str:
+def in_words(metrics: Mapping[str, Any]) -> str:
     """The main figures of a cell in a few words."""
     if "accuracy" in metrics:
         return (
@@ -253,38 +251,22 @@ def told(metrics: Mapping[str, Any]) -> str:
 
 
 def finetune(settings: FinetuneSettings, grid: Grid) -> list[Cell]:
-    """Run this process's share of a grid, or only list it.
+    """Run this process's share of a grid.
 
     Args:
-        settings: of the command; of an array's tasks, each does its share, every cell once.
+        settings: of the command. The tasks of an array divide the grid among them.
         grid: what is asked of each encoder; its data and recipe must not change within a
             results folder.
 
     Returns:
-        Every finished cell of the results folder; none for a dry run.
+        Every finished cell of the results folder.
 
     Raises:
         SpeechkdError: a checkpoint cannot be loaded, the results folder holds something else,
             or training fails.
     """
-    whole = cells(grid, settings.checkpoint)
-    mine = array_task(settings.array_task)
-    todo = [whole[i] for i in share([cell.clips(grid.recipe.epochs) for cell in whole], mine)]
-    for question in grid.questions:
-        sizes = ", ".join(f"{split} {n:,}" for split, n in question.counts.items())
-        say(f"{question.task.name}: {sizes} clips; {question.task.definition}")
-    teacher = _teacher(grid, settings.teacher_cache) if settings.teacher_cache else None
-    assumed = ", ".join(f"{name} {value}" for name, value in settings.assumed().items())
-    say(f"assumed where the paper is silent: {assumed}")
-    if len(todo) < len(whole):
-        say(f"this task's share: {len(todo):,} of {len(whole):,} cells")
-    fixed = {"data": grid.data, "recipe": grid.recipe.record()}
-    if settings.dry_run:
-        check_results(settings.out, fixed)
-        for cell in todo:
-            print(cell.name)
-        return []
-    results = Results(settings.out, fixed, {**provenance(), "settings": settings.record()})
+    whole, todo, teacher = _prepare(settings, grid)
+    results = Results(settings.out, grid.fixed, {**provenance(), "settings": settings.record()})
     results.ask((c.checkpoint.label, c.question.task.name, c.seed) for c in whole)
     if teacher:
         results.add_projection(TEACHER, *teacher)
@@ -293,9 +275,27 @@ def finetune(settings: FinetuneSettings, grid: Grid) -> list[Cell]:
     return results.cells()
 
 
-def recipe_of(settings: FinetuneSettings) -> Recipe:
-    """The recipe that the settings describe."""
-    chosen = {f.name: getattr(settings, f.name) for f in fields(Recipe)}
-    if settings.precision == "auto":
-        chosen["precision"] = "bf16" if device_named(settings.device).type == "cuda" else "fp32"
-    return Recipe(**chosen)
+def dry_run(settings: FinetuneSettings, grid: Grid) -> list[str]:
+    """Check everything that `finetune` checks before it trains; return the names of its cells."""
+    _, todo, _ = _prepare(settings, grid)
+    check_results(settings.out, grid.fixed)
+    return [cell.name for cell in todo]
+
+
+def _prepare(
+    settings: FinetuneSettings, grid: Grid
+) -> tuple[list[PlannedCell], list[PlannedCell], tuple[list[str], list[str], Array, float] | None]:
+    """The whole grid, this process's share of it, and the teacher's projection if it is wanted."""
+    whole = plan_cells(grid, settings.checkpoint)
+    sizes = [cell.clips(grid.recipe.epochs) for cell in whole]
+    todo = [whole[i] for i in share(sizes, array_task(settings.array_task))]
+    for question in grid.questions:
+        counts = ", ".join(f"{split} {n:,}" for split, n in question.counts.items())
+        say(f"{question.task.name}: {counts} clips; {question.task.definition}")
+    location = settings.teacher_cache
+    teacher = _project_teacher(grid, location) if location else None
+    assumed = ", ".join(f"{name} {value}" for name, value in settings.assumed().items())
+    say(f"assumed where the paper is silent: {assumed}")
+    if len(todo) < len(whole):
+        say(f"this task's share: {len(todo):,} of {len(whole):,} cells")
+    return whole, todo, teacher

@@ -75,7 +75,7 @@ class Results:
                 raise SpeechkdError(
                     f"{self.folder} has cells of checkpoint {label} with other weights (sha256 "
                     f"{there.weights_sha256[:12]} there, {weights_sha256[:12]} now). Their mean "
-                    "would mix two encoders: use another --out, or name one LABEL=PATH."
+                    "would mix two encoders: use another --out, or write one as NAME=PATH."
                 )
 
     def add(self, cell: Cell, predictions: str) -> None:

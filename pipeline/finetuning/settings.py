@@ -1,8 +1,8 @@
-"""What every fine-tuning command shares: the grid, the recipe, the machine."""
+"""Settings that every fine-tuning command shares: the grid, the recipe, the machine."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
 from pipeline.cluster.shares import array_task
 from pipeline.foundation.errors import SpeechkdError
@@ -10,6 +10,31 @@ from pipeline.foundation.seeds import parse_seeds
 from pipeline.foundation.settings import Settings, setting
 
 GRID, RECIPE, MACHINE, DATA = "The grid", "The recipe", "The machine", "The data"
+
+Pooling: TypeAlias = Literal["cls", "mean"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a cell is trained; `FinetuneSettings` documents each field."""
+
+    epochs: int
+    learning_rate: float
+    batch_size: int
+    warmup_fraction: float
+    weight_decay: float
+    dropout: float
+    clip_norm: float
+    pooling: Pooling
+    head: Literal["tanh", "linear"]
+    selection: Literal["last", "best-valid"]
+    regression_loss: Literal["mse", "l1"]
+    max_tokens: int
+    precision: Literal["float32", "bf16"]
+
+    def record(self) -> dict[str, Any]:
+        """The recipe as plain JSON values."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,21 +58,21 @@ class FinetuneSettings(Settings):
     teacher_cache: str = setting(
         "",
         help=(
-            "Teacher cache (path or URL) with these clips' recordings, its samples' keys being the "
-            "clips' ids (of MOSEI: video[clip]): the report then shows the teacher's vectors "
-            "beside the encoders'. Nothing is trained with it."
+            "Teacher cache (path or URL) made from these clips' recordings, with the clips' ids "
+            "as keys (MOSEI's are video[clip]). The report then shows the teacher's vectors beside "
+            "the encoders'. Nothing is trained with it."
         ),
         panel=DATA,
     )
     array_task: str = setting(
         "",
         help=(
-            "I/N: run part I of N (from 0) of the grid; by default what the scheduler's own "
-            "variables say, else all of it."
+            "I/N: run share I (from 0) of N of the grid. By default the scheduler's own variables "
+            "decide; without a scheduler the whole grid is run."
         ),
         panel=GRID,
     )
-    dry_run: bool = setting(False, help="Check everything, print the cells, train nothing.")
+    dry_run: bool = setting(False, help="Check everything and print the cells, but train nothing.")
 
     epochs: int = setting(
         3, help="Passes over the training split.", minimum=1, origin="paper", panel=RECIPE
@@ -56,38 +81,42 @@ class FinetuneSettings(Settings):
         2e-5, help="Peak learning rate.", minimum=1e-9, origin="paper", panel=RECIPE
     )
     batch_size: int = setting(
-        32, help="Clips a step.", unit="clips", minimum=1, origin="paper", panel=RECIPE
+        32, help="Clips per step.", unit="clips", minimum=1, origin="paper", panel=RECIPE
     )
     max_tokens: int = setting(
         128,
-        help="Longest text; longer ones are cut and counted.",
+        help="Length of the longest text; longer ones are cut and counted.",
         unit="tokens",
         minimum=4,
         origin="paper",
         panel=RECIPE,
     )
-    pooling: Literal["cls", "mean"] = setting(
+    pooling: Pooling = setting(
         "cls",
-        help="A text's vector: its first token's, or the mean of all.",
+        help="A text's vector: that of its first token, or the mean over all tokens.",
         origin="assumed",
         panel=RECIPE,
     )
     head: Literal["tanh", "linear"] = setting(
         "tanh",
-        help="Fresh head: dense, tanh, dropout, linear (as BERT's own classifier), or linear only.",
+        help="The fresh head: dense, tanh, dropout, linear (as BERT's), or linear only.",
         origin="assumed",
         panel=RECIPE,
     )
     warmup_fraction: float = setting(
         0.1,
-        help="Part of all steps in which the rate climbs; then it falls linearly to 0.",
+        help="Share of all steps in which the rate rises; after them it falls linearly to 0.",
         minimum=0,
         maximum=1,
         origin="assumed",
         panel=RECIPE,
     )
     weight_decay: float = setting(
-        0.01, help="AdamW's decay of matrices.", minimum=0, origin="assumed", panel=RECIPE
+        0.01,
+        help="AdamW's weight decay, for matrices only.",
+        minimum=0,
+        origin="assumed",
+        panel=RECIPE,
     )
     dropout: float = setting(
         0.1,
@@ -99,7 +128,7 @@ class FinetuneSettings(Settings):
     )
     clip_norm: float = setting(
         1.0,
-        help="Largest norm of the gradient; 0 for no limit.",
+        help="Largest norm of the gradient; 0 means no limit.",
         minimum=0,
         origin="assumed",
         panel=RECIPE,
@@ -109,24 +138,37 @@ class FinetuneSettings(Settings):
     )
     selection: Literal["last", "best-valid"] = setting(
         "last",
-        help="Weights that are tested: the last, or of the epoch best on the validation split.",
+        help="Weights to test: the last, or those of the epoch best on the validation split.",
         origin="assumed",
         panel=RECIPE,
     )
 
     device: Literal["auto", "cpu", "cuda"] = setting(
-        "auto", help="Where to train; auto takes a GPU where there is one.", panel=MACHINE
+        "auto", help="Where to train; auto takes a GPU if there is one.", panel=MACHINE
     )
-    precision: Literal["auto", "fp32", "bf16"] = setting(
+    precision: Literal["auto", "float32", "bf16"] = setting(
         "auto",
-        help="Arithmetic of the encoder; auto is bf16 on a GPU and fp32 on a CPU.",
+        help="Arithmetic of the encoder; auto is bf16 on a GPU and float32 on a CPU.",
         origin="assumed",
         panel=MACHINE,
     )
 
     def check(self) -> None:
-        """Refuse an empty grid and parts that are not there."""
+        """Refuse an empty grid, and seeds and shares that do not exist."""
         if not self.checkpoint:
             raise SpeechkdError("--checkpoint is empty; name at least one encoder.")
         parse_seeds(self.seeds)
         array_task(self.array_task)
+
+    def recipe(self) -> Recipe:
+        """How each cell is trained; `auto` precision is decided by the device.
+
+        Raises:
+            SpeechkdError: a GPU is wanted and there is none.
+        """
+        if self.precision != "auto":
+            return self.part(Recipe)
+        from pipeline.foundation.devices import device_named
+
+        on_gpu = device_named(self.device).type == "cuda"
+        return self.part(Recipe, precision="bf16" if on_gpu else "float32")

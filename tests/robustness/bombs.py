@@ -332,7 +332,7 @@ def _tokenizer(**parts: object) -> Callable[[Path], None]:
 
 
 def _load_model(folder: Path) -> str:
-    from pipeline.finetuning.cell import tokenize
+    from pipeline.finetuning.inputs import tokenize
     from pipeline.models.student import load_encoder
 
     _, tokenizer = load_encoder(str(folder / "m"))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.extraction.teacher import load_teacher
-from pipeline.finetuning.cell import tokenize
+from pipeline.finetuning.inputs import tokenize
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.models.encoders import load_pretrained
 from pipeline.models.student import load_encoder, load_student

@@ -177,11 +177,11 @@ def test_a_cell_that_another_command_finished_meanwhile_is_not_run_again(
 ):
     done = []
 
-    def both(encoder, task, *arguments, **named):
-        done.append(task.name)
+    def both(encoder, inputs, question, *arguments, **named):
+        done.append(question.task.name)
         if len(done) == 1:  # while the first cell trains, someone else runs the second
             run(settings(here, tmp_path / "r", task=["sentiment"]))
-        return train_cell(encoder, task, *arguments, **named)
+        return train_cell(encoder, inputs, question, *arguments, **named)
 
     monkeypatch.setattr(grid, "train_cell", both)
     run(settings(here, tmp_path / "r"))

@@ -5,12 +5,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from pipeline.finetuning.classifier import Judge, loss_of, score
-from pipeline.models.packing import pack
+from pipeline.finetuning.cell import train_cell
+from pipeline.finetuning.classifier import Classifier, loss_of, score
+from pipeline.tasks.task import Question, Task
 from tests.helpers import cells
 from tests.helpers.cells import RECIPE, data_for
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -20,38 +19,61 @@ def encoder(tmp_path_factory):
 
 def test_scores_do_not_depend_on_batch_mates(encoder):
     model, tokenizer = encoder
-    judge = Judge(model, 2, RECIPE, torch.Generator().manual_seed(0))
-    ids = data_for(tokenizer)["test"].ids
-    together = score(judge, ids, CPU, RECIPE)
+    classifier = Classifier(model, 2, RECIPE, torch.Generator().manual_seed(0))
+    inputs, question = data_for(tokenizer)
+    places = question.places["test"]
+    together = score(classifier, inputs, places, RECIPE)
+    assert together.shape == (64, 2)
     for i in (0, 17, 63):
-        np.testing.assert_allclose(
-            score(judge, ids[i : i + 1], CPU, RECIPE)[0], together[i], atol=1e-5
-        )
+        alone = score(classifier, inputs, [places[i]], RECIPE)
+        np.testing.assert_allclose(alone[0], together[i], atol=1e-5)
+    assert score(classifier, inputs, [], RECIPE).shape == (0, 2)
 
 
-def test_pooling_equals_a_loop_over_sequences(encoder):
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_the_head_stands_on_the_pooled_vectors(encoder, pooling):
     model, tokenizer = encoder
-    ids = data_for(tokenizer)["test"].ids[:5]
-    packed = pack(torch.from_numpy(np.concatenate(ids)), torch.tensor([len(row) for row in ids]))
-    for pooling in ("cls", "mean"):
-        judge = Judge(
-            model, 3, replace(RECIPE, pooling=pooling), torch.Generator().manual_seed(0)
-        ).eval()
-        with torch.no_grad():
-            hidden = [
-                model.eval()(
-                    input_ids=torch.from_numpy(row).long()[None],
-                    packed=pack(torch.from_numpy(row), torch.tensor([len(row)])),
-                ).last_hidden_state[0]
-                for row in ids
-            ]
-            pooled = [h[0] if pooling == "cls" else h.mean(0) for h in hidden]
-            torch.testing.assert_close(
-                judge(packed), judge.head(torch.stack(pooled)), atol=1e-5, rtol=1e-4
-            )
+    inputs, _ = data_for(tokenizer)
+    recipe = replace(RECIPE, pooling=pooling)
+    classifier = Classifier(model, 3, recipe, torch.Generator().manual_seed(0)).eval()
+    with torch.no_grad():
+        wanted = classifier.head(inputs.vectors(model, range(5), pooling))
+        torch.testing.assert_close(classifier(inputs, range(5)), wanted)
 
 
-def test_losses():
+class Numbers:
+    """Another kind of input: each example is a row of numbers, which is its vector."""
+
+    truncated = 0
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def size(self, places):
+        return len(places)
+
+    def batches(self, places):
+        yield list(range(len(places)))
+
+    def vectors(self, _encoder, places, _pooling):
+        return self.rows[list(places)]
+
+
+def test_training_knows_of_inputs_what_the_interface_says_and_no_more(encoder):
+    model, _ = encoder
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 96)
+    rows = rng.normal(size=(96, model.config.hidden_size)) + 2 * labels[:, None] - 1
+    places = {"train": range(64), "valid": range(64, 64), "test": range(64, 96)}
+    task = Task("which", "classes", ("a", "b"), "which of two")
+    question = Question(task, places, {s: labels[list(p)] for s, p in places.items()}, [""] * 32)
+    inputs = Numbers(torch.tensor(rows, dtype=torch.float32))
+    outcome = train_cell(model, inputs, question, replace(RECIPE, epochs=20), 0)
+    assert task.score(question.labels["test"], outcome.test_scores_nO)["accuracy"] > 0.95
+    assert outcome.trained_tokens == 20 * 64
+
+
+def test_each_kind_of_task_has_its_loss():
     scores, flags = torch.randn(4, 6), torch.randint(0, 2, (4, 6))
     classes = torch.tensor([0, 5, 2, 2])
     torch.testing.assert_close(

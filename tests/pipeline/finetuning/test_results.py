@@ -1,4 +1,5 @@
 import csv
+import errno
 import json
 import multiprocessing
 
@@ -118,6 +119,22 @@ def test_many_writers_at_once_lose_nothing(tmp_path):
         assert worker.exitcode == 0
     names = [line.name for line in read_results(tmp_path / "r")]
     assert names == sorted(f"cell-{w}-{i}" for w in range(4) for i in range(10))
+
+
+def test_a_file_system_without_locks_is_told_once_and_the_work_goes_on(
+    tmp_path, monkeypatch, capsys
+):
+    """Found by review: finetune died with an OSError where shard and distill go on."""
+
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    results = Results(tmp_path / "r", FIXED, {})
+    results.ask([("m", "sentiment2", 0)])
+    results.add(cell("one"), "id\nx\n")
+    assert [line.name for line in read_results(tmp_path / "r")] == ["one"]
+    assert capsys.readouterr().err.count("has no locks; run one command at a time") == 1
 
 
 def test_names_of_cells_are_file_names():

@@ -3,16 +3,17 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
-from pipeline.finetuning.text_vectors import plane, vectors
+from pipeline.finetuning.projection import plane, vectors
 from pipeline.models.packing import encode_packed, pack
 from tests.helpers import cells
 
 
 def test_vectors_are_means_of_hidden_states(tmp_path):
     model, tokenizer = cells.encoder(tmp_path)
-    ids = cells.data_for(tokenizer)["test"].ids[:6]
-    found = vectors(model, ids)
-    for row, vector in zip(ids, found, strict=True):
+    inputs, _ = cells.data_for(tokenizer)
+    places = [9, 4, 200, 1, 2, 30]
+    rows = [inputs.ids[i] for i in places]
+    for row, vector in zip(rows, vectors(model, inputs, places), strict=True):
         packed = pack(torch.from_numpy(row), torch.tensor([len(row)]))
         with torch.no_grad():
             np.testing.assert_allclose(

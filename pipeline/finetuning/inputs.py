@@ -1,0 +1,145 @@
+"""What a classifier reads: examples, each of which an encoder turns into one vector.
+
+`Inputs` is all that training and scoring know of them, so that another kind of example needs
+another class here and no other change. Texts are the one kind so far.
+
+Shapes: N tokens, B examples of a batch, D width.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from pipeline.finetuning.settings import Pooling, Recipe
+from pipeline.foundation.arrays import Array
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.models.loading import panics_as_errors
+from pipeline.models.packing import (
+    Packed,
+    batches_by_length,
+    encode_first_tokens,
+    encode_packed,
+    pack,
+)
+
+SCORED_TOKENS_PER_BATCH = 4096
+
+
+class Inputs(Protocol):
+    """Examples as one encoder reads them; a place is the number of an example, from 0."""
+
+    @property
+    def truncated(self) -> int:
+        """How many examples lost their end to the longest length allowed."""
+
+    def size(self, places: Sequence[int]) -> int:
+        """How much some examples give the encoder to read, in tokens."""
+
+    def batches(self, places: Sequence[int]) -> Iterator[list[int]]:
+        """Group examples of like size, as many as can be scored at once.
+
+        Yields:
+            Indices into `places`, one list per batch.
+        """
+
+    def vectors(self, encoder: PreTrainedModel, places: Sequence[int], pooling: Pooling) -> Tensor:
+        """One vector per example `[B, D]`, on the encoder's device."""
+
+
+@dataclass(frozen=True)
+class TextInputs:
+    """Texts as token ids, packed end to end for the encoder and pooled one by one.
+
+    Attributes:
+        ids: int32 token ids of each text, special tokens included.
+        truncated: how many texts lost tokens to the longest length allowed.
+    """
+
+    ids: tuple[Array, ...]
+    truncated: int
+
+    @classmethod
+    def of(
+        cls,
+        texts: Sequence[str],
+        recipe: Recipe,
+        encoder: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+    ) -> "TextInputs":
+        """Texts as an encoder reads them, cut to the recipe's longest length or its own.
+
+        Raises:
+            SpeechkdError: a text gives no token, or its first token cannot stand for it.
+        """
+        positions = int(getattr(encoder.config, "max_position_embeddings", 10**9))
+        inputs = tokenize(tokenizer, texts, min(recipe.max_tokens, positions))
+        check_pooling(inputs, tokenizer, recipe)
+        return inputs
+
+    def size(self, places: Sequence[int]) -> int:
+        """How many tokens some texts have."""
+        return sum(len(self.ids[place]) for place in places)
+
+    def batches(self, places: Sequence[int]) -> Iterator[list[int]]:
+        """Group texts of like length, at most `SCORED_TOKENS_PER_BATCH` tokens per batch."""
+        lengths = [len(self.ids[place]) for place in places]
+        return batches_by_length(lengths, SCORED_TOKENS_PER_BATCH)
+
+    def vectors(self, encoder: PreTrainedModel, places: Sequence[int], pooling: Pooling) -> Tensor:
+        """Each text's first hidden state, or the mean of all, from the last layer: `[B, D]`."""
+        rows = [self.ids[place] for place in places]
+        lengths_B = torch.tensor([len(row) for row in rows])
+        packed = pack(torch.from_numpy(np.concatenate(rows)), lengths_B).to(encoder.device)
+        if pooling == "cls":
+            return encode_first_tokens(encoder, packed)
+        return mean_states(encode_packed(encoder, packed), packed)
+
+
+def tokenize(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int
+) -> TextInputs:
+    """Token ids of each text with the tokenizer's own special tokens, at most `max_tokens` each.
+
+    Raises:
+        SpeechkdError: a text gives no token at all.
+    """
+    with panics_as_errors("the texts"):
+        ids: list[list[int]] = tokenizer(list(texts), verbose=False)["input_ids"]
+    long = [i for i, row in enumerate(ids) if len(row) > max_tokens]
+    if long:
+        cut = tokenizer([texts[i] for i in long], truncation=True, max_length=max_tokens)
+        for i, row in zip(long, cut["input_ids"], strict=True):
+            ids[i] = row
+    empty = next((i for i, row in enumerate(ids) if not row), None)
+    if empty is not None:
+        raise SpeechkdError(
+            f"the tokenizer makes no token of the text {texts[empty]!r}; leave the clip out, or "
+            "use a tokenizer that adds special tokens."
+        )
+    return TextInputs(tuple(np.asarray(row, np.int32) for row in ids), len(long))
+
+
+def check_pooling(inputs: TextInputs, tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> None:
+    """Refuse to take the first token for the whole text if it is a word of the text.
+
+    Raises:
+        SpeechkdError: pooling is `cls` and the tokenizer puts no token of its own in front.
+    """
+    if recipe.pooling == "cls" and any(
+        row[0] not in tokenizer.all_special_ids for row in inputs.ids
+    ):
+        raise SpeechkdError(
+            "--pooling cls takes the vector of the first token, but this tokenizer puts no "
+            "special token in front of a text; use --pooling mean."
+        )
+
+
+def mean_states(hidden_ND: Tensor, packed: Packed) -> Tensor:
+    """Mean `[B, D]` of the hidden states of each sequence."""
+    sums_BD = hidden_ND.new_zeros(len(packed.lengths_B), hidden_ND.shape[1])
+    return sums_BD.index_add(0, packed.sequence_N, hidden_ND) / packed.lengths_B[:, None]

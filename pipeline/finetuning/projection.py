@@ -1,0 +1,39 @@
+"""Where an encoder puts examples: their vectors, and the plane in which these differ most.
+
+Shapes: n examples, D width.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from pipeline.finetuning.inputs import Inputs
+from pipeline.foundation.arrays import Array
+
+
+@torch.inference_mode()
+def vectors(encoder: PreTrainedModel, inputs: Inputs, places: Sequence[int]) -> Array:
+    """Mean of each example's last hidden states `[n, D]` (float32), by the encoder as it is."""
+    encoder.eval()
+    vectors_nD = np.empty((len(places), int(encoder.config.hidden_size)), np.float32)
+    for batch in inputs.batches(places):
+        means_BD = inputs.vectors(encoder, [places[i] for i in batch], "mean")
+        vectors_nD[batch] = means_BD.float().cpu().numpy()
+    return vectors_nD
+
+
+def plane(vectors_nD: Array) -> tuple[Array, float]:
+    """The two directions in which vectors differ most.
+
+    Returns:
+        Coordinates `[n, 2]` on the first two principal components (of a sign that makes the
+        largest entry of each positive), and their share of the variance.
+    """
+    centred_nD = np.asarray(vectors_nD, np.float64) - np.mean(vectors_nD, 0)
+    values, directions_DD = np.linalg.eigh(centred_nD.T @ centred_nD)
+    top_D2 = directions_DD[:, [-1, -2]]
+    top_D2 = top_D2 * np.sign(top_D2[np.abs(top_D2).argmax(0), [0, 1]])
+    total = float(values.sum())
+    return centred_nD @ top_D2, float(values[-2:].sum()) / total if total > 0 else 0.0
