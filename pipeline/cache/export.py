@@ -1,9 +1,7 @@
-"""A teacher cache → `embedding.npy` and `samples.jsonl`, which anything can read."""
+"""Export: a teacher cache becomes `embedding.npy` and `samples.jsonl`, for any program to read."""
 
 import io
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator
 from glob import escape
 from pathlib import Path
@@ -11,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.cache.store import TeacherCache
-from pipeline.foundation.atomic import remove_leftovers, sync
+from pipeline.foundation.atomic import new_folder, remove_leftovers
 from pipeline.foundation.errors import SpeechkdError
 
 VECTORS, SAMPLES = "embedding.npy", "samples.jsonl"
@@ -20,42 +18,29 @@ VECTORS, SAMPLES = "embedding.npy", "samples.jsonl"
 def export(cache: TeacherCache, out: Path) -> Iterator[int]:
     """Write `out/embedding.npy` and `out/samples.jsonl`; yield each shard's number when done.
 
-    Row i of the array is line i of the text file, in manifest order, refused samples left out.
-    A line has `row` (i), `key`, `text`, `duration_s` and `shard` (the tar's url). The folder
-    appears when it is complete. Memory does not grow with the cache.
+    Row i of the array belongs to line i of the text file. Both are in manifest order, without
+    refused samples. A line has `row` (i), `key`, `text`, `duration_s` and `shard` (the tar's url).
+    The folder appears when it is complete. Memory does not grow with the cache.
 
-    An export of the same cache that is there already is left as it is, once it has been compared.
+    If `out` is an export of the same cache already, it is compared and left as it is.
 
     Raises:
-        SpeechkdError: `out` exists and is anything else.
+        SpeechkdError: `out` exists and is anything else, or cannot be made.
     """
     remove_leftovers(out.parent, f".{escape(out.name)}.*.partial")
     if out.exists():
         yield from _compare(cache, out)
         return
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
-    except OSError as error:
-        raise SpeechkdError(
-            f"{out} cannot be made: {error}. Name another folder, or mend that one."
-        ) from None
-    try:
-        yield from _write(cache, aside)
-        for file in (VECTORS, SAMPLES):
-            sync(aside / file)
-        aside.chmod(0o755)
-        aside.rename(out)
-        sync(out.parent)
+        with new_folder(out) as folder:
+            yield from _write(cache, folder)
     except OSError as error:
         if not out.exists():
             raise SpeechkdError(
-                f"{out} cannot be written: {error}. Make room or mend it, and run the same "
-                "command again."
+                f"{out} cannot be made: {error}. Make room, mend it or name another folder, and "
+                "run the command again."
             ) from error
         yield from _compare(cache, out)  # another process was first
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _write(cache: TeacherCache, folder: Path) -> Iterator[int]:
@@ -96,22 +81,22 @@ def _header(cache: TeacherCache) -> bytes:
 
 
 def _parts(cache: TeacherCache) -> Iterator[tuple[int, bytes, bytes]]:
-    """Of each finished shard its number, its vectors and its lines."""
-    row = 0
+    """Number, vectors and lines of each finished shard, as the files hold them."""
+    line = 0
     for shard in cache.receipts():
         samples = cache.shard_samples(shard)
         first_row = cache.rows_of(shard).start
-        kept = np.array([sample["row"] - first_row for sample in samples], dtype=np.int64)
+        rows = np.array([sample["row"] - first_row for sample in samples], dtype=np.int64)
         lines = []
         for sample in samples:
             record = {
-                "row": row,
+                "row": line,
                 "key": sample["key"],
                 "text": sample["text"],
                 "duration_s": sample["duration_s"],
                 "shard": cache.manifest.shards[shard].url,
             }
             lines.append(json.dumps(record, ensure_ascii=False) + "\n")
-            row += 1
-        vectors = np.ascontiguousarray(cache.block(shard)[kept]).tobytes()
+            line += 1
+        vectors = np.ascontiguousarray(cache.block(shard)[rows]).tobytes()
         yield shard, vectors, "".join(lines).encode()

@@ -1,16 +1,14 @@
 """How a teacher cache lies in storage: its identity, its array, its manifest."""
 
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import zarr
 
+from pipeline.foundation.atomic import new_folder
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.folder import Folder
 from pipeline.foundation.storage import absolute
@@ -91,26 +89,14 @@ def create(
         raise SpeechkdError(
             f"{folder.location} holds files but is not a teacher cache. Name a new folder."
         )
-    # Made aside and renamed, so that no task ever sees half a cache.
     try:
-        folder.path.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(
-            tempfile.mkdtemp(
-                prefix=f".{folder.path.name}.", suffix=".partial", dir=folder.path.parent
-            )
-        )
+        with new_folder(folder.path) as temporary:  # no array task ever sees half a cache
+            _write_layout(Folder(temporary), manifest, identity, versions)
     except OSError as error:
-        raise SpeechkdError(
-            f"{folder.location} cannot be made: {error}. Name another folder, or mend that one."
-        ) from None
-    try:
-        _write_layout(Folder(aside), manifest, identity, versions)
-        aside.chmod(0o755)
-        aside.rename(folder.path)
-    except OSError:
-        shutil.rmtree(aside, ignore_errors=True)
-        if not is_cache(folder):  # otherwise another task was first
-            raise
+        if not is_cache(folder):  # otherwise another array task was first
+            raise SpeechkdError(
+                f"{folder.location} cannot be made: {error}. Name another folder, or mend that one."
+            ) from None
 
 
 def _write_layout(
@@ -128,7 +114,7 @@ def _write_layout(
             fill_value=float("nan"),
             compressors=None,
         )
-    # Our attributes come last: a group without them is not a cache yet.
+    # These attributes come last: a group without them is not a cache yet.
     record: Any = {
         "identity": asdict(identity),
         "manifest_location": absolute(manifest.location),
