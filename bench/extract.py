@@ -3,11 +3,13 @@
     python bench/extract.py                                          # tiny.en, this machine's CPU
     python bench/extract.py --teacher random:small --clips 4096 --batch-size 64 --devices 0
 
-`random:small` has whisper-small's shape and random weights: as fast as the real one, and needs no
-network. Clips are 15 s of made-up speech as 16-bit FLAC; --manifest takes real tars instead. Ways
-take turns, several rounds, and the best round of each counts, since a shared machine can only
-slow a round down; processor time is shown beside the wall clock because it is the steadier of the
-two there. Ways that need a package that is absent (ctranslate2, openai-whisper) are left out.
+`random:small` has whisper-small's shape and random weights: it is as fast as the real one and needs
+no network. Clips are 15 s of made-up speech as 16-bit FLAC; --manifest takes real tars instead.
+
+The ways take turns for several rounds, and the best round of each counts, because a shared machine
+can only slow a round down. Processor time stands beside the wall clock, because on such a machine
+it is the steadier of the two. A way whose package (ctranslate2, openai-whisper) is absent is left
+out.
 """
 
 import argparse
@@ -39,7 +41,7 @@ from pipeline.foundation.units import CLIP_ENCODER_FRAMES, CLIP_SAMPLES, SAMPLE_
 from pipeline.shards.manifest import Manifest, Shard, file_sha256, read_manifest, write_manifest
 from stages.extract_teacher import ExtractSettings, run
 
-CLIPS_A_SHARD = 256
+CLIPS_PER_SHARD = 256
 USUAL_BATCH = 8
 SIZES = {  # layers, width
     "tiny": (4, 384),
@@ -61,7 +63,7 @@ def random_whisper(size: str, folder: Path) -> Path:
 
 
 def make_corpus(folder: Path, clips: int) -> Path:
-    """Tars of 15 s clips: a few different ones, over and over under different keys."""
+    """Tars of 15 s clips: a few different ones, again and again under different keys."""
     time_S = np.arange(CLIP_SAMPLES) / SAMPLE_RATE_HZ
     rng = np.random.default_rng(0)
     flacs = []
@@ -74,9 +76,9 @@ def make_corpus(folder: Path, clips: int) -> Path:
         soundfile.write(buffer, 0.1 * voice_S * loud_S + noise_S, SAMPLE_RATE_HZ, format="FLAC")
         flacs.append(buffer.getvalue())
     shards = []
-    for first in range(0, clips, CLIPS_A_SHARD):
-        count = min(CLIPS_A_SHARD, clips - first)
-        path = folder / f"{first // CLIPS_A_SHARD:06d}.tar"
+    for first in range(0, clips, CLIPS_PER_SHARD):
+        count = min(CLIPS_PER_SHARD, clips - first)
+        path = folder / f"{first // CLIPS_PER_SHARD:06d}.tar"
         with webdataset.TarWriter(str(path)) as tar:
             for number in range(first, first + count):
                 tar.write(
@@ -93,7 +95,7 @@ def make_corpus(folder: Path, clips: int) -> Path:
 
 @dataclass
 class Bench:
-    """What the ways share."""
+    """What all ways share."""
 
     manifest: Path
     folder: Path
@@ -120,7 +122,7 @@ class Bench:
         self.caches = 0
 
     def synchronize(self) -> None:
-        """Wait for what has been launched on a GPU."""
+        """Wait until a GPU has done what was launched on it."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
@@ -136,11 +138,11 @@ class Bench:
         self.ready_features(lambda m: self.hugging_face(m).last_hidden_state, self.batch_size)
 
     def bare_ours(self) -> None:
-        """This project's encoder on ready features, every position kept."""
+        """This project's encoder on ready features; keeps every position."""
         self.ready_features(self.teacher.encoder, self.batch_size)
 
     def bare_ours_trimmed(self) -> None:
-        """This project's encoder on ready features, as it is used: 750 positions kept."""
+        """This project's encoder on ready features, as the command uses it; keeps 750 positions."""
         keep = CLIP_ENCODER_FRAMES
         self.ready_features(lambda m: self.teacher.encoder(m, keep=keep).mean(1), self.batch_size)
 
@@ -234,7 +236,7 @@ def works(listed: Manifest) -> list[Work]:
 
 
 def measured_matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Multiply-adds a second, times two, that a large square matrix product reaches here."""
+    """FLOP/s (a multiply-add is two) that a large square matrix product reaches on this device."""
     size = 8192 if device.type == "cuda" else 2048
     left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     best = float("inf")
@@ -248,38 +250,38 @@ def measured_matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def cpu_seconds() -> float:
-    """Processor time of this process and of its children that have ended."""
+    """Processor time of this process and of those of its children that have ended."""
     uses = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(use.ru_utime + use.ru_stime for use in uses)
 
 
 def measure(ways: dict[str, Callable[[], None]], rounds: int) -> dict[str, dict[str, float]]:
-    """Best wall and processor time of each way, over rounds in which they take turns."""
+    """Best wall and processor time per way, over rounds in which the ways take turns."""
     best: dict[str, dict[str, float]] = {}
     for number in range(rounds):
         for name, way in ways.items():
             wall, cpu = time.perf_counter(), cpu_seconds()
             with torch.inference_mode():
                 way()
-            taken = {"wall_s": time.perf_counter() - wall, "cpu_s": cpu_seconds() - cpu}
-            kept = best.setdefault(name, taken)
-            best[name] = {key: min(kept[key], taken[key]) for key in taken}
-            progress.say(f"round {number + 1}: {name}: {taken['wall_s']:.1f} s")
+            seconds = {"wall_s": time.perf_counter() - wall, "cpu_s": cpu_seconds() - cpu}
+            fastest = best.setdefault(name, seconds)
+            best[name] = {key: min(fastest[key], seconds[key]) for key in seconds}
+            progress.say(f"round {number + 1}: {name}: {seconds['wall_s']:.1f} s")
     return best
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--teacher", default="offline:tiny.en", help="as for the command")
+    parser.add_argument("--teacher", default="offline:tiny.en", help="as for extract-teacher")
     parser.add_argument("--manifest", type=Path, help="real tars instead of made-up ones")
-    parser.add_argument("--clips", type=int, default=64)
+    parser.add_argument("--clips", type=int, default=64, help="clips of the made-up tars")
     parser.add_argument("--devices", default="cpu", help="cpu, or the number of one GPU")
     parser.add_argument("--precision", default="", help="float32 on a CPU, bfloat16 on a GPU")
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--workers", type=int, default=-1)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2, help="of torch, on a CPU")
-    parser.add_argument("--only", default="", help="names of ways, by commas")
+    parser.add_argument("--rounds", type=int, default=3, help="the best one counts")
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch, on a CPU")
+    parser.add_argument("--only", default="", help="names of the ways to run, by commas")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -328,19 +330,19 @@ def report(
 ) -> None:
     rows = {
         name: {
-            **taken,
-            "audio_seconds_per_s": bench.audio_seconds / taken["wall_s"],
-            "windows_per_s": bench.clips / taken["wall_s"],
-            "of_matmul_rate": flops * bench.clips / taken["wall_s"] / peak,
+            **seconds,
+            "audio_seconds_per_s": bench.audio_seconds / seconds["wall_s"],
+            "windows_per_s": bench.clips / seconds["wall_s"],
+            "of_matmul_rate": flops * bench.clips / seconds["wall_s"] / peak,
         }
-        for name, taken in best.items()
+        for name, seconds in best.items()
     }
     print(
         f"{bench.clips} clips, {bench.audio_seconds:,.0f} s of audio, {bench.teacher.id}, "
-        f"{bench.teacher.precision} on {bench.device}, {flops / 1e9:.0f} GFLOP a window, "
+        f"{bench.teacher.precision} on {bench.device}, {flops / 1e9:.0f} GFLOP per window, "
         f"matrix products at {peak / 1e12:.2f} TFLOP/s"
     )
-    print("| way | audio-s/s | windows/s | processor s | of the matmul rate |")
+    print("| way | audio-s/s | windows/s | processor s | share of the matmul rate |")
     print("|---|--:|--:|--:|--:|")
     for name, row in rows.items():
         print(
@@ -352,7 +354,7 @@ def report(
             ratio = best[other]["wall_s"] / best["extract-teacher"]["wall_s"]
             cpu = best[other]["cpu_s"] / best["extract-teacher"]["cpu_s"]
             print(
-                f"extract-teacher is at {ratio:.2f} × the rate of: {other} "
+                f"extract-teacher runs at {ratio:.2f} × the rate of {other} "
                 f"(by processor time {cpu:.2f} ×)"
             )
     if options.out:

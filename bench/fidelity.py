@@ -1,10 +1,10 @@
-"""How near the cheaper ways of encoding come to the exact vectors, on real speech.
+"""How near cheaper ways of encoding come to the exact vectors, on real speech.
 
     python bench/fidelity.py shards/manifest.jsonl --teacher offline:tiny.en --clips 64
 
-For each way: the cosine of each clip's vector to the exact one (float32, 30 s of context), as it
-is and after taking the exact vectors' mean from both, which is what a student that standardises
-its teacher sees; and how often the nearest exact vector is the clip's own.
+Per way it prints the cosine of each clip's vector to the exact one (float32, 30 s of context), as
+it is and with the exact vectors' mean taken from both, as a student that standardises its teacher
+sees them. It also prints how often the nearest exact vector is the clip's own.
 """
 
 import argparse
@@ -67,16 +67,16 @@ def main() -> None:
     work = [Work(i, shard, listed.resolve(shard)) for i, shard in enumerate(listed)]
     items = (i for i in load(work, options.batch_size, 0, pin=False) if isinstance(i, WaveBatch))
     batches = list(itertools.islice(items, -(-options.clips // options.batch_size)))
-    found: dict[str, np.ndarray] = {}
+    vectors: dict[str, np.ndarray] = {}
     for name, changes in WAYS.items():
         if name == "exact, stored as float16":
-            found[name] = found["exact"].astype(np.float16).astype(np.float64)
+            vectors[name] = vectors["exact"].astype(np.float16).astype(np.float64)
             continue
         teacher = load_teacher(options.teacher, device=options.device, **changes)
         parts = [teacher.encode(b.waves_BS, b.lengths_B).cpu().numpy() for b in batches]
-        found[name] = np.concatenate(parts).astype(np.float64)
-    rows = {name: compare(vectors_NE, found["exact"]) for name, vectors_NE in found.items()}
-    print(f"{len(found['exact'])} clips of {options.manifest}, {options.teacher}")
+        vectors[name] = np.concatenate(parts).astype(np.float64)
+    rows = {name: compare(vectors_NE, vectors["exact"]) for name, vectors_NE in vectors.items()}
+    print(f"{len(vectors['exact'])} clips of {options.manifest}, {options.teacher}")
     print(
         "| way | cosine, mean | least | centred, mean | least | own centre | nearest is its own |"
     )

@@ -1,9 +1,9 @@
-"""Clips a second of one fine-tuning cell: packed here, against Hugging Face's Trainer.
+"""Clips per second of one fine-tuning cell: packed here, against Hugging Face's Trainer.
 
-Three ways over the same texts, encoder, batch size, loss, optimiser and number of steps:
-speechkd (packed), Trainer padding each batch to 128 tokens, and Trainer padding to the longest
-of the batch with lengths grouped. Rounds alternate, so that other load on the machine meets all
-alike; the best round of each counts.
+Three ways have the same texts, encoder, batch size, loss, optimiser and number of steps: speechkd
+(packed), Trainer with batches padded to 128 tokens, and Trainer with batches padded to their
+longest text and lengths grouped. The ways take turns, so that other load on the machine meets all
+of them; the best round of each counts.
 
     python bench/finetune.py ENCODER DATA.csv [--clips 512] [--rounds 3] [--threads 2]
 """
@@ -98,52 +98,52 @@ def trainer(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("encoder")
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--clips", type=int, default=512)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("encoder", help="a distill run, a Hugging Face folder or a hub id")
+    parser.add_argument("data", type=Path, help="labels of CMU-MOSEI, as for finetune mosei")
+    parser.add_argument("--clips", type=int, default=512, help="clips to train on")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     recipe = FinetuneSettings(
-        checkpoint=[given.encoder],
+        checkpoint=[options.encoder],
         out=Path(),
-        epochs=given.epochs,
+        epochs=options.epochs,
         max_tokens=MAX_TOKENS,
-        precision=given.precision,
+        precision=options.precision,
     ).recipe()
-    clips = read_mosei(given.data).of("train")[: given.clips]
-    _, _, tokenizer = load_pretrained(given.encoder)
+    clips = read_mosei(options.data).of("train")[: options.clips]
+    _, _, tokenizer = load_pretrained(options.encoder)
     inputs = tokenize(tokenizer, [clip.text for clip in clips], MAX_TOKENS)
     ids = list(inputs.ids)
     labels = targets(clips, TASK)[1]
     ways = {
-        "speechkd, packed": lambda: ours(given.encoder, inputs, labels, recipe, device),
+        "speechkd, packed": lambda: ours(options.encoder, inputs, labels, recipe, device),
         "Trainer, padded to 128": lambda: trainer(
-            given.encoder, tokenizer, ids, labels, recipe, device, grouped=False
+            options.encoder, tokenizer, ids, labels, recipe, device, grouped=False
         ),
         "Trainer, dynamic padding, grouped": lambda: trainer(
-            given.encoder, tokenizer, ids, labels, recipe, device, grouped=True
+            options.encoder, tokenizer, ids, labels, recipe, device, grouped=True
         ),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(given.rounds):
+    for _ in range(options.rounds):
         for name, way in ways.items():
             seconds[name].append(way())
-    count = len(ids) * given.epochs
+    count = len(ids) * options.epochs
     best = {name: count / min(times) for name, times in seconds.items()}
     mean_tokens = float(np.mean([len(row) for row in ids]))
-    print(f"{count} clips of {mean_tokens:.1f} tokens on average, best of {given.rounds} rounds")
+    print(f"{count} clips of {mean_tokens:.1f} tokens on average, best of {options.rounds} rounds")
     for name, rate in best.items():
         print(f"  {name:36} {rate:8.1f} clips/s   ours is {best['speechkd, packed'] / rate:.2f} ×")
-    found = record()
-    print(json.dumps({k: found[k] for k in ("git_commit", "versions", "hardware")}))
+    provenance = record()
+    print(json.dumps({k: provenance[k] for k in ("git_commit", "versions", "hardware")}))
 
 
 if __name__ == "__main__":

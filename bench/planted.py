@@ -1,12 +1,12 @@
 """Does it distil? Students on spoken corpora whose invented words differ in affect by voice alone.
 
     python -m bench.planted corpora --out DIR
-    python -m bench.planted students --out DIR       # may run several times at once
+    python -m bench.planted students --out DIR       # several may run at once
     python -m bench.planted_tables DIR
 
 Each student goes through the commands' own code: wav → shard → extract-teacher (tiny.en) → distill
 → finetune table. A finished corpus or student is never made again, so the same command carries on.
-docs/does-it-distil.md tells the experiment and its figures.
+docs/does-it-distil.md describes the experiment and its figures.
 """
 
 import argparse
@@ -39,7 +39,7 @@ from stages import distill, extract_teacher, finetune_table, shard
 
 
 def make_corpus(name: str, out: Path) -> None:
-    """Speak a corpus, cut it into tars, let the teacher hear it, and probe the teacher."""
+    """Speak a corpus, cut it into tars, let the teacher hear it, and probe its vectors."""
     corpus, folder = CORPORA[name], out / name
     if not (folder / "cache").exists() or not (out / f"corpus-{name}.json").exists():
         utterances = plant(
@@ -74,7 +74,7 @@ def make_corpus(name: str, out: Path) -> None:
 
 
 def mean_squares(clip_CE: np.ndarray, rows: list[dict]) -> tuple[np.ndarray, np.ndarray]:
-    """The one number that nst `token` sees of a clip, and its mean over the clips of the word."""
+    """The one number that nst `token` sees of a clip, and its mean over the clips of its word."""
     size_C1 = np.square(clip_CE).mean(1, keepdims=True)
     word_C = np.array([row["word"] for row in rows])
     return size_C1, np.stack([size_C1[word_C == word].mean(0) for word in word_C])
@@ -93,8 +93,8 @@ def distil(corpus: Path, folder: Path, seed: int, settings: dict) -> None:
     distill.run(distill.DistillSettings(cache=corpus / "cache", out=folder, seed=seed, **settings))
 
 
-def fine_tuned(student: Path, corpus: Path, seed: int, out: Path) -> dict[str, float]:
-    """Share of right answers a word: fine-tuned on each half of the words, asked for the other."""
+def fine_tune(student: Path, corpus: Path, seed: int, out: Path) -> dict[str, float]:
+    """Share of right answers per word: fine-tune on each half of the words, ask for the other."""
     for split in SPLITS:
         finetune_table.run(
             finetune_table.TableSettings(
@@ -117,14 +117,14 @@ def train(job: Job, out: Path) -> None:
     """Distil a student, fine-tune it both ways, probe it, and write its line."""
     started = time.monotonic()
     folder = out / "students" / job.digest
-    judged = out / job.corpus.rstrip("124")
+    test_corpus = out / job.corpus.rstrip("124")
     settings = {**STUDENT, **job.settings}
     clips = WORDS * len(CORPORA[job.corpus].carriers)
-    if clips != 10 * WORDS:  # equal numbers of steps, whatever the amount of audio
+    if clips != 10 * WORDS:  # as many steps, whatever the amount of audio
         steps = settings["epochs"] * (10 * WORDS // settings["batch"])
         settings["epochs"] = float(steps / max(1, clips // settings["batch"]))
     distil(out / job.corpus, folder, job.seed, settings)
-    rows = read_labels(judged)
+    rows = read_labels(test_corpus)
     last = json.loads((folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
     line = {
         "digest": job.digest, "group": job.group, "student": job.name,
@@ -132,7 +132,7 @@ def train(job: Job, out: Path) -> None:
         "settings": settings, "commit": git_commit(),
         "losses": {n: v for n, v in last.items() if n.startswith("loss") and math.isfinite(v)},
         "probe": probe_by_word(hidden_states(folder, rows), rows, SPLITS),
-        "fine_tuned": fine_tuned(folder, judged, job.seed, folder),
+        "fine_tuned": fine_tune(folder, test_corpus, job.seed, folder),
         "seconds": round(time.monotonic() - started, 1),
     }  # fmt: skip
     descriptor = os.open(out / "students.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -151,9 +151,9 @@ def finished(out: Path) -> set[str]:
 
 
 def claim(out: Path) -> tuple[Job, TextIO] | None:
-    """The first student that is not finished, is no other process's, and whose corpus is there.
+    """The first student that is not finished, that no other process has, and whose corpus exists.
 
-    It is this process's for as long as the file that comes with it stays open.
+    This process has it for as long as the file that comes with it stays open.
     """
     (out / "students").mkdir(exist_ok=True)
     done = finished(out)
@@ -174,23 +174,23 @@ def claim(out: Path) -> tuple[Job, TextIO] | None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["corpora", "students"])
+    parser.add_argument("what", choices=["corpora", "students"], help="what to make")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--corpora", nargs="*", default=list(CORPORA))
-    given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(1)  # so small a student gains nothing from more
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)  # such a small student gains nothing from more
     transformers_logging.set_verbosity_error()
-    if given.what == "corpora":
-        for name in given.corpora:
-            make_corpus(name, given.out)
+    if options.what == "corpora":
+        for name in options.corpora:
+            make_corpus(name, options.out)
         return
-    while found := claim(given.out):
-        job, lock = found
+    while claimed := claim(options.out):
+        job, lock = claimed
         with lock:
-            left = {one.digest for one in jobs()} - finished(given.out)
-            say(f"{len(left)} students left: {job.corpus}, {job.name}, seed {job.seed}")
-            train(job, given.out)
+            unfinished = {one.digest for one in jobs()} - finished(options.out)
+            say(f"{len(unfinished)} students left: {job.corpus}, {job.name}, seed {job.seed}")
+            train(job, options.out)
 
 
 if __name__ == "__main__":

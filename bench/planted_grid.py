@@ -1,4 +1,4 @@
-"""What the planted-signal experiment consists of: corpora, settings, and every student in order."""
+"""The planted-signal experiment: its corpora, its settings, and every student in order."""
 
 import itertools
 from collections.abc import Iterable
@@ -10,12 +10,12 @@ from pipeline.tasks.planted.speech import VOICES
 
 WORDS = 40
 SEEDS = (7816, 9573, 7788, 6782, 8588)
-"""Seeds of students, drawn ahead of everything: default_rng(231107014).integers(1, 10000, 5)."""
+"""Seeds of students, drawn before everything else: default_rng(231107014).integers(1, 10000, 5)."""
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """What is drawn for one corpus: forty words in each of the carriers."""
+    """What one corpus is made from: forty words in each of the carriers."""
 
     seed: int
     carriers: tuple[str, ...]
@@ -44,8 +44,8 @@ CORPORA = {
     "A2": Corpus(0, CARRIERS[:2], VOICES),
     "A4": Corpus(0, CARRIERS[:4], VOICES),
 }
-"""A is the demo's, on which the settings below were chosen. A1, A2 and A4 have its words, their
-affects, and fewer sentences; their students are judged on the sentences of A."""
+"""A is the demo's; the settings below were chosen on it. A1, A2 and A4 have its words and affects
+in fewer sentences; their students are tested on the sentences of A."""
 
 CONFIG = {
     "model_type": "bert", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -131,7 +131,7 @@ CURVES = {
 
 @dataclass(frozen=True)
 class Job:
-    """One student: where it is trained, how, and with which seed."""
+    """One student: its corpus, its settings and its seed."""
 
     group: str
     name: str
@@ -141,17 +141,17 @@ class Job:
 
     @property
     def digest(self) -> str:
-        """What a student is known by, whatever it is called."""
+        """The student's identity, whatever its name in tables."""
         return settings_digest(self.corpus, self.seed, self.settings)
 
 
 def settings_digest(corpus: str, seed: int, settings: dict) -> str:
-    """A short digest of all that a student depends on."""
+    """A short digest of everything that a student depends on."""
     return json_sha256([corpus, seed, {**STUDENT, **settings}, FINE_TUNING])[:12]
 
 
 def jobs() -> list[Job]:
-    """Every student of the experiment, what matters most first; equal ones are trained once."""
+    """Every student of the experiment, the most important first; equal ones are trained once."""
     first, second, third = SEEDS[:3]
     return [
         *main("AB", first, FIRST),
@@ -191,6 +191,6 @@ def curves(seed: int) -> list[Job]:
 
 def amounts(seed: int) -> list[Job]:
     return [
-        Job("clips a word", name, corpus, seed, settings)
+        Job("clips per word", name, corpus, seed, settings)
         for corpus, (name, settings) in itertools.product(("A1", "A2", "A4"), WEAK.items())
     ]

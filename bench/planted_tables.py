@@ -2,7 +2,7 @@
 
     python -m bench.planted_tables DIR
 
-Prints Markdown; DIR/curves.png has the curves. What is not finished is left out.
+Prints Markdown; DIR/curves.png has the curves. Unfinished students are left out.
 """
 
 import argparse
@@ -17,11 +17,11 @@ from bench.planted_grid import SEEDS as ALL_SEEDS
 from pipeline.tasks.planted.answers import CHANCE, Share, gain, share
 
 SIDES = ("none", "center", "standardize")
-Told = list[list[dict[str, float]]]
+RightAnswers = list[list[dict[str, float]]]
 
 
-class Found:
-    """What is finished: students by their digest, and what was probed of each corpus."""
+class Finished:
+    """The finished students by their digest, and the probes of each corpus."""
 
     def __init__(self, folder: Path) -> None:
         lines = (folder / "students.jsonl").read_text(encoding="utf-8").splitlines()
@@ -31,9 +31,9 @@ class Found:
             for path in folder.glob("corpus-*.json")
         }
 
-    def told(self, settings: dict, corpora: Iterable[str], what: str) -> Told:
-        """Of each corpus, of each finished seed: the share of right answers a word."""
-        found = [
+    def right(self, settings: dict, corpora: Iterable[str], what: str) -> RightAnswers:
+        """Per corpus, per finished seed: the share of right answers per word."""
+        by_corpus = [
             [
                 self.by_digest[one][what]
                 for seed in ALL_SEEDS
@@ -41,12 +41,12 @@ class Found:
             ]
             for corpus in corpora
         ]
-        return [seeds for seeds in found if seeds]
+        return [seeds for seeds in by_corpus if seeds]
 
     def share(self, settings: dict, corpora: Iterable[str], what: str) -> Share | None:
-        """Mean and interval over what is finished, or None."""
-        told = self.told(settings, corpora, what)
-        return share(told) if told else None
+        """Mean and interval over finished students, or None."""
+        right = self.right(settings, corpora, what)
+        return share(right) if right else None
 
     def masked_lm(self, settings: dict, corpora: Iterable[str]) -> str:
         """Mean masked-LM loss of the last training step, over finished students."""
@@ -59,14 +59,14 @@ class Found:
         return f"{sum(losses) / len(losses):.1f}" if losses else "–"
 
     def gain(self, settings: dict, corpora: str, what: str) -> Share | None:
-        """Over the text-only student, on the corpora that have both."""
+        """Gain over the text-only student, on the corpora that have both."""
         both = [
             c for c in corpora
-            if self.told(settings, [c], what) and self.told(MAIN["none"], [c], what)
+            if self.right(settings, [c], what) and self.right(MAIN["none"], [c], what)
         ]  # fmt: skip
         if not both:
             return None
-        return gain(self.told(settings, both, what), self.told(MAIN["none"], both, what))
+        return gain(self.right(settings, both, what), self.right(MAIN["none"], both, what))
 
 
 def table(head: list[str], rows: Iterable[list[str]]) -> None:
@@ -77,28 +77,28 @@ def table(head: list[str], rows: Iterable[list[str]]) -> None:
     print()
 
 
-def plain(one: Share | None) -> str:
+def mean_only(one: Share | None) -> str:
     return "–" if one is None else f"{100 * one.mean:.1f}"
 
 
-def told(one: Share | None) -> str:
+def with_interval(one: Share | None) -> str:
     return "–" if one is None else str(one)
 
 
-def main_table(found: Found) -> None:
+def main_table(finished: Finished) -> None:
     print("## Students on corpora A, B and C: affect of unseen words, from text\n")
     rows = []
     for name, settings in MAIN.items():
-        each = [found.share(settings, [corpus], "fine_tuned") for corpus in "ABC"]
-        students = sum(len(s) for s in found.told(settings, "ABC", "fine_tuned"))
+        each = [finished.share(settings, [corpus], "fine_tuned") for corpus in "ABC"]
+        students = sum(len(s) for s in finished.right(settings, "ABC", "fine_tuned"))
         if students:
             rows.append(
                 [
-                    name, *map(plain, each),
-                    told(found.share(settings, "ABC", "fine_tuned")),
-                    told(found.gain(settings, "ABC", "fine_tuned")),
-                    told(found.share(settings, "ABC", "probe")),
-                    found.masked_lm(settings, "ABC"), str(students),
+                    name, *map(mean_only, each),
+                    with_interval(finished.share(settings, "ABC", "fine_tuned")),
+                    with_interval(finished.gain(settings, "ABC", "fine_tuned")),
+                    with_interval(finished.share(settings, "ABC", "probe")),
+                    finished.masked_lm(settings, "ABC"), str(students),
                 ]
             )  # fmt: skip
     table(
@@ -108,13 +108,13 @@ def main_table(found: Found) -> None:
     )  # fmt: skip
 
 
-def steps_table(found: Found) -> None:
+def steps_table(finished: Finished) -> None:
     print("## How much survives each step\n")
-    names = [name for name in ("A", "B", "C", "weak") if name in found.corpora]
+    names = [name for name in ("A", "B", "C", "weak") if name in finished.corpora]
     rows = [
-        [title, *(plain(share([[found.corpora[name][key]]])) for name in names)]
+        [title, *(mean_only(share([[finished.corpora[name][key]]])) for name in names)]
         for title, key in (
-            ("what eSpeak was told: pitch, range, rate, volume", "voice"),
+            ("what eSpeak got: pitch, range, rate, volume", "voice"),
             ("the teacher's vector of a clip", "teacher"),
             ("its mean over a word's clips", "teacher, a word"),
             ("the mean square of a clip's vector, one number", "mean square"),
@@ -123,32 +123,32 @@ def steps_table(found: Found) -> None:
     ]
     for student, settings in WEAK.items():
         for title, what in (("hidden states", "probe"), ("fine-tuned", "fine_tuned")):
-            each = [plain(found.share(settings, [name], what)) for name in names]
+            each = [mean_only(finished.share(settings, [name], what)) for name in names]
             rows.append([f"{student}: {title}", *each])
     table(["", *names], rows)
 
 
-def curve_tables(found: Found) -> None:
+def curve_tables(finished: Finished) -> None:
     for group, forms in CURVES.items():
         print(f"## {group}, corpus A\n")
         table(
             ["student", "fine-tuned (95 %)", "probe (95 %)", "seeds"],
             (
-                [name, told(found.share(settings, "A", "fine_tuned")),
-                 told(found.share(settings, "A", "probe")),
-                 str(len(found.told(settings, "A", "probe")[0]))]
+                [name, with_interval(finished.share(settings, "A", "fine_tuned")),
+                 with_interval(finished.share(settings, "A", "probe")),
+                 str(len(finished.right(settings, "A", "probe")[0]))]
                 for name, settings in forms.items()
-                if found.told(settings, "A", "probe")
+                if finished.right(settings, "A", "probe")
             ),
         )  # fmt: skip
-    print("## Clips a word\n")
+    print("## Clips per word\n")
     table(
         ["student", "1", "2", "4", "10"],
         (
             [
                 name,
                 *(
-                    told(found.share(settings, [corpus], "fine_tuned"))
+                    with_interval(finished.share(settings, [corpus], "fine_tuned"))
                     for corpus in ("A1", "A2", "A4", "A")
                 ),
             ]
@@ -157,14 +157,14 @@ def curve_tables(found: Found) -> None:
     )
 
 
-def curves(found: Found, path: Path) -> None:
-    """A panel a quantity: fine-tuned accuracy on corpus A, a line a student."""
+def curves(finished: Finished, path: Path) -> None:
+    """One panel per quantity: fine-tuned accuracy on corpus A, one line per student."""
     figure = Figure(figsize=(12, 3.4), layout="constrained")
     panels = figure.subplots(1, 4, sharey=True)
     for axes, group, sign in zip(panels, ("γ", "τ"), (" = ", " = "), strict=False):
         lines: dict[str, list[tuple[float, Share]]] = {}
         for name, settings in CURVES[group].items():
-            one = found.share(settings, "A", "fine_tuned")
+            one = finished.share(settings, "A", "fine_tuned")
             if one:
                 student, _, value = name.rpartition(sign)
                 lines.setdefault(student.rpartition(",")[0], []).append((float(value), one))
@@ -174,7 +174,7 @@ def curves(found: Found, path: Path) -> None:
     lines = {}
     for name, settings in CURVES["teacher side"].items():
         student, _, side = name.rpartition(", ")
-        if one := found.share(settings, "A", "fine_tuned"):
+        if one := finished.share(settings, "A", "fine_tuned"):
             lines.setdefault(student, []).append(
                 (("none", "center", "standardize").index(side), one)
             )
@@ -184,10 +184,10 @@ def curves(found: Found, path: Path) -> None:
     lines = {}
     for student, settings in WEAK.items():
         for clips, corpus in ((1, "A1"), (2, "A2"), (4, "A4"), (10, "A")):
-            if one := found.share(settings, [corpus], "fine_tuned"):
+            if one := finished.share(settings, [corpus], "fine_tuned"):
                 lines.setdefault(student, []).append((clips, one))
     draw(panels[3], lines)
-    panels[3].set_xlabel("clips a word")
+    panels[3].set_xlabel("clips per word")
     panels[0].set_ylabel("right on unseen words")
     figure.savefig(path, dpi=150)
 
@@ -209,14 +209,14 @@ def draw(axes, lines: dict[str, list[tuple[float, Share]]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    given = parser.parse_args()
-    found = Found(given.folder)
-    steps: list[Callable[[Found], None]] = [main_table, steps_table, curve_tables]
+    options = parser.parse_args()
+    finished = Finished(options.folder)
+    steps: list[Callable[[Finished], None]] = [main_table, steps_table, curve_tables]
     for step in steps:
-        step(found)
-    seconds = sum(record["seconds"] for record in found.by_digest.values())
-    print(f"{len(found.by_digest)} students, {seconds / 3600:.1f} h of their processes' time.")
-    curves(found, given.folder / "curves.png")
+        step(finished)
+    seconds = sum(record["seconds"] for record in finished.by_digest.values())
+    print(f"{len(finished.by_digest)} students, {seconds / 3600:.1f} h of process time.")
+    curves(finished, options.folder / "curves.png")
 
 
 if __name__ == "__main__":

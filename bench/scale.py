@@ -2,10 +2,10 @@
 
     python bench/scale.py --shards 100 1000 10000 --rows 1000 --out FOLDER_OR_URL
 
-Prints a Markdown table of seconds, the median of `--repeats` where something is only read, and the
-growth from the first to the last column, as a multiple of the growth in shards: 1.0 is linear.
-Vectors are 8 wide: what is measured is the number of shards, rows and objects, not the bytes. Every
-cache is left at OUT/shards-N, and one that is there is only read; what is created anew, to time it,
+Prints a Markdown table of seconds; what is only read is the median of `--repeats`. The last column
+is the growth over all columns as a multiple of the growth in shards: 1.0 is linear. Vectors are 8
+wide, because the number of shards, rows and objects is measured, not their bytes. Every cache stays
+at OUT/shards-N, and one that exists is only read. A cache that is created to time its creation
 stays empty at OUT/empty-N-PROCESS.
 """
 
@@ -28,11 +28,11 @@ from pipeline.foundation.progress import Meter
 from pipeline.shards.manifest import Shard, read_manifest, write_manifest
 
 WIDTH = 8
-ELEMENTS = 1000  # of the array whose shares are planned
+ARRAY_TASKS = 1000  # of the job array whose shares are planned
 
 
 def timed(call: Callable[[], Any], repeats: int = 1) -> tuple[float, Any]:
-    """Median of the seconds that it takes, and what it gave last."""
+    """Median of the seconds that a call takes, and its last result."""
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -77,8 +77,8 @@ def measure(
     seconds = {}
     seconds["read manifest"], manifest = timed(lambda: read_manifest(path), repeats)
     sizes = [shard.bytes for shard in manifest]
-    task = ArrayTask(0, ELEMENTS, "")
-    seconds["plan: share of an element"], mine = timed(lambda: share(sizes, task), repeats)
+    task = ArrayTask(0, ARRAY_TASKS, "")
+    seconds["plan: share of an array task"], mine = timed(lambda: share(sizes, task), repeats)
 
     def created(place: str) -> TeacherCache:
         return TeacherCache.create_or_open(place, manifest, identity, {})
@@ -104,13 +104,13 @@ def measure(
         return TeacherCache.open(location)
 
     seconds["open"], _ = timed(opened, repeats)
-    seconds["plan: receipts of an element"], _ = timed(lambda: opened().receipts(mine), repeats)
+    seconds["plan: receipts of an array task"], _ = timed(lambda: opened().receipts(mine), repeats)
     seconds["status: shards finished"], finished = timed(lambda: opened().finished(), repeats)
     must(len(finished) == shards, "every shard is finished")
     seconds["read all receipts"], receipts = timed(lambda: opened().receipts(), repeats)
     must(len(receipts) == shards, "every shard has a receipt")
-    seconds["statistics"], found = timed(lambda: opened().statistics(), repeats)
-    must(found.count == shards * rows, "every row is counted")
+    seconds["statistics"], merged = timed(lambda: opened().statistics(), repeats)
+    must(merged.count == shards * rows, "every row is counted")
     if check:
         seconds["verify"], events = timed(lambda: list(verification.verify(opened(), tars=False)))
         damage = [event for event in events if isinstance(event, verification.Damage)]
@@ -121,18 +121,18 @@ def measure(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shards", type=int, nargs="+", default=[100, 1000, 10_000])
-    parser.add_argument("--rows", type=int, default=1000, help="rows of a shard")
+    parser.add_argument("--rows", type=int, default=1000, help="rows per shard")
     parser.add_argument("--out", required=True, help="folder or URL for the caches")
     parser.add_argument("--scratch", type=Path, default=Path(), help="folder for the manifests")
     parser.add_argument("--repeats", type=int, default=3, help="of what only reads")
     parser.add_argument("--verify", action=argparse.BooleanOptionalAction, default=True)
-    given = parser.parse_args()
-    given.scratch.mkdir(parents=True, exist_ok=True)
+    options = parser.parse_args()
+    options.scratch.mkdir(parents=True, exist_ok=True)
     columns = {
-        n: measure(n, given.rows, given.out, given.scratch, given.repeats, given.verify)
-        for n in given.shards
+        n: measure(n, options.rows, options.out, options.scratch, options.repeats, options.verify)
+        for n in options.shards
     }
-    first, last = given.shards[0], given.shards[-1]
+    first, last = options.shards[0], options.shards[-1]
     print("| seconds | " + " | ".join(f"{n:,} shards" for n in columns) + " | growth |")
     print("|---|" + "---:|" * (len(columns) + 1))
     for name in columns[first]:

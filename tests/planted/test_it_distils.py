@@ -66,13 +66,13 @@ def one_thread():
 @pytest.fixture(scope="module")
 def known(corpus, one_thread, tmp_path_factory):
     """Of settings, the share of right answers on each word by a student distilled with them."""
-    from bench.planted import distil, fine_tuned
+    from bench.planted import distil, fine_tune
 
     def of(settings, heard=corpus):
         folder = tmp_path_factory.mktemp("student")
         steps = WORDS * SENTENCES // 64
         distil(heard, folder / "run", SEED, {"epochs": 360 / steps, **settings})
-        return fine_tuned(folder / "run", corpus, SEED, folder)
+        return fine_tune(folder / "run", corpus, SEED, folder)
 
     return of
 
