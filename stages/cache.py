@@ -1,7 +1,6 @@
 """Look into a teacher cache, check it, export it, merge several."""
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -207,9 +206,9 @@ def _print_page(cache: "TeacherCache") -> None:
     Console(highlight=False).print(page)
 
 
-COMMANDS: dict[str, tuple[type[Settings], Callable[[Any], None]]] = {
-    "info": (InfoSettings, info),
-    "verify": (VerifySettings, verify),
-    "export": (ExportSettings, export),
-    "merge": (MergeSettings, merge),
+COMMANDS = {
+    "cache info": (InfoSettings, info),
+    "cache verify": (VerifySettings, verify),
+    "cache export": (ExportSettings, export),
+    "cache merge": (MergeSettings, merge),
 }

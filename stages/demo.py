@@ -298,3 +298,6 @@ def _output_to(log: Path) -> Iterator[None]:
 
     with details_to(log) as file, redirect_stdout(file):
         yield
+
+
+COMMANDS = {"demo": (DemoSettings, run)}

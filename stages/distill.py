@@ -119,3 +119,6 @@ def _distill(settings: DistillSettings, folder: "RunFolder", device: "torch.devi
     processes.leave()
     if outcome in STOPPED:
         raise SystemExit(STOPPED[outcome])
+
+
+COMMANDS = {"distill": (DistillSettings, run)}

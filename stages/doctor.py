@@ -185,3 +185,6 @@ def _slurm() -> Finding:
     if available():
         return Finding("slurm", "good", "sbatch, squeue and scancel are here")
     return Finding("slurm", "note", "not here; needed for `speechkd slurm` only")
+
+
+COMMANDS = {"doctor": (DoctorSettings, run)}

@@ -159,3 +159,6 @@ def _print_summary(cache: "TeacherCache", tally: "Tally") -> None:
     )
     for reason, count in tally.reasons.most_common():
         print(f"  refused: {reason}: {count:,}")
+
+
+COMMANDS = {"extract-teacher": (ExtractSettings, run)}

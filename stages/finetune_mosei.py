@@ -123,3 +123,6 @@ def run(settings: MoseiSettings) -> None:
             print(name)
     else:
         print(summary(finetune(settings, grid)), end="")
+
+
+COMMANDS = {"finetune mosei": (MoseiSettings, run)}

@@ -86,3 +86,6 @@ def run(settings: TableSettings) -> None:
             print(name)
     else:
         print(summary(finetune(settings, grid)), end="")
+
+
+COMMANDS = {"finetune table": (TableSettings, run)}

@@ -64,4 +64,4 @@ def run(settings: ConvertSettings) -> None:
         print(f"  {what}: {count:,}")
 
 
-COMMANDS = {"convert": (ConvertSettings, run)}
+COMMANDS = {"mosei convert": (ConvertSettings, run)}

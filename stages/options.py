@@ -1,4 +1,4 @@
-"""Settings as command-line options: one declaration gives the command, its help and its parsing."""
+"""Settings as options: one declaration gives a command its options, its help and its parsing."""
 
 import inspect
 import re
@@ -15,10 +15,11 @@ from pipeline.foundation.settings import Settings, flag_name
 
 ORIGINS = {"paper": "The paper's.", "assumed": "Assumed: the paper is silent.", "ours": ""}
 
-# what every wrong option is; the click it is from may be click itself or typer's own copy
-USAGE_ERROR: Any = typer.BadParameter.__base__
+# Click's UsageError, the class of every wrong option. It cannot be imported by its name: older
+# typers stand on click, newer ones on a private copy of it. Both export this one subclass.
+UsageError: Any = typer.BadParameter.__base__
 
-Given = TypeVar("Given", bound=Settings)
+SomeSettings = TypeVar("SomeSettings", bound=Settings)
 
 
 def register(
@@ -33,13 +34,13 @@ def register(
         values = {name: value for name, value in values.items() if name in hints}
         for name, hint in hints.items():
             if _listed_choices(hint):  # `--task a,b` is `--task a --task b`
-                values[name] = [item for given in values[name] for item in given.split(",")]
+                values[name] = [item for words in values[name] for item in words.split(",")]
         try:
             run(settings(**values))
         except KeyboardInterrupt:
             sys.stderr.write("interrupted; the same command carries on from what is finished\n")
             raise
-        except EOFError as error:  # of a connection to it; typer would say "Aborted." and no more
+        except EOFError as error:  # the connection to a process broke; typer would say "Aborted."
             raise SpeechkdError(
                 "a process that this command had started is gone, perhaps killed for the memory "
                 f"it took. {KEPT}"
@@ -50,43 +51,43 @@ def register(
     group.command(name, help=_flowing(inspect.cleandoc(run.__doc__ or "")))(invoke)
 
 
-def parse(command: str, settings: type[Given], words: Sequence[str]) -> Given:
-    """The settings that `speechkd COMMAND WORDS` would run with.
+def parse(command: str, settings: type[SomeSettings], words: Sequence[str]) -> SomeSettings:
+    """The settings with which `speechkd COMMAND WORDS` would run.
 
     Raises:
-        SpeechkdError: the words are not that command's, said as the command itself would.
+        SpeechkdError: the command does not take these words; the message is the command's own.
     """
-    taken: list[Given] = []
+    parsed: list[SomeSettings] = []
     app = typer.Typer(add_completion=False)
-    register(app, command, settings, taken.append)
+    register(app, command, settings, parsed.append)
     try:
         typer.main.get_command(app).main(
             list(words), prog_name=f"speechkd {command}", standalone_mode=False
         )
-    except USAGE_ERROR as error:
+    except UsageError as error:
         raise SpeechkdError(
             f"speechkd {command} {' '.join(words)}: {error.format_message()} "
             f"(`speechkd {command} --help` lists what there is.)"
         ) from None
-    if not taken:
+    if not parsed:
         raise SpeechkdError(f"speechkd {command}: leave --help out to submit it.")
-    return taken[0]
+    return parsed[0]
 
 
 def _path(text: str | Path) -> Path:
-    """A path; an empty one, which an unset variable gives, would be the current folder."""
+    """A path. An empty one is refused: an unset variable would name the current folder."""
     if text == "":
         raise typer.BadParameter("it is empty; is a variable of your script unset?")
     return Path(text)
 
 
 def _flowing(text: str) -> str:
-    """Each paragraph on one line, for the terminal to break; indented lines stay as they are."""
+    """Put each paragraph on one line, for the terminal to break; indented lines stay as they are."""
     return re.sub(r"(?<=\S)\n(?=\S)", " ", text)
 
 
 def _listed_choices(hint: Any) -> tuple[str, ...]:
-    """The choices of a `list[Literal[...]]`, which typer itself does not read; else nothing."""
+    """The choices of a `list[Literal[...]]`, which typer cannot read; else nothing."""
     if get_origin(hint) is list and get_origin(get_args(hint)[0]) is Literal:
         return get_args(get_args(hint)[0])
     return ()
@@ -97,7 +98,7 @@ def _parameter(f: "Field[Any]", hint: Any) -> inspect.Parameter:
     choices = _listed_choices(hint)
     notes = (
         meta["help"],
-        f"One or more, by commas, of: {', '.join(choices)}." if choices else "",
+        f"One or more, separated by commas, of: {', '.join(choices)}." if choices else "",
         f"[{meta['unit']}]" if meta["unit"] else "",
         ORIGINS[meta["origin"]],
     )
@@ -124,7 +125,7 @@ def _parameter(f: "Field[Any]", hint: Any) -> inspect.Parameter:
 
 
 def _renamed(f: "Field[Any]") -> inspect.Parameter:
-    """The option's old name: hidden, and refused with the new one."""
+    """The option's old name: it is hidden, and refused with the new name."""
     old, new = f.metadata["formerly"], flag_name(f)
 
     def refuse(value: str | None) -> None:

@@ -86,3 +86,6 @@ def run(settings: BlimpSettings) -> None:
             "provenance": record(),
         }
         write_json(settings.out, content)
+
+
+COMMANDS = {"probe blimp": (BlimpSettings, run)}

@@ -66,3 +66,6 @@ def run(settings: ReportSettings) -> None:
     ]
     write_text(settings.out / "report.tex", "\n".join(latex))
     print(settings.out / "report.html")
+
+
+COMMANDS = {"report": (ReportSettings, run)}

@@ -273,3 +273,6 @@ def _print_plan(settings: ShardSettings, source: Source, entries: int, jobs: int
             f"{reasons.total():,} of {entries:,} entries would be refused, more than --max-refused "
             f"{settings.max_refused:g} allows: mend them, or raise it."
         )
+
+
+COMMANDS = {"shard": (ShardSettings, run)}

@@ -2,9 +2,9 @@
 
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.cluster.settings import (
     TASKS_PER_PLACE,
@@ -19,7 +19,6 @@ from pipeline.extraction.settings import ExtractSettings
 from pipeline.finetuning.settings import FinetuneSettings
 from pipeline.foundation.errors import NotThere, SpeechkdError
 from pipeline.foundation.seeds import parse_seeds
-from pipeline.foundation.settings import Settings
 from stages.finetune_mosei import MoseiSettings
 from stages.finetune_table import TableSettings
 from stages.options import parse
@@ -316,10 +315,10 @@ def _words_by_stage(words: Sequence[str]) -> dict[str, list[str]]:
     return by_stage
 
 
-COMMANDS: dict[str, tuple[type[Settings], Callable[[Any], None]]] = {
-    "extract-teacher": (ShareSettings, extract_teacher),
-    "distill": (GridSettings, distill),
-    "finetune": (ShareSettings, finetune),
-    "all": (AllSettings, everything),
-    "status": (StatusSettings, status),
+COMMANDS = {
+    "slurm extract-teacher": (ShareSettings, extract_teacher),
+    "slurm distill": (GridSettings, distill),
+    "slurm finetune": (ShareSettings, finetune),
+    "slurm all": (AllSettings, everything),
+    "slurm status": (StatusSettings, status),
 }

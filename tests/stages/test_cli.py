@@ -3,6 +3,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import pytest
 import typer
@@ -69,6 +70,18 @@ def test_every_setting_is_in_its_commands_help(words):
         if parameter.param_type_name == "option" and not parameter.hidden:
             assert max(parameter.opts, key=len) in done.stdout
             assert parameter.help, f"{words}: {parameter.name} says nothing of itself"
+
+
+def test_every_stage_is_on_the_command_line():
+    files = Path(cli.__file__).parent.glob("*.py")
+    stages = {file.stem for file in files} - {"__init__", "cli", "options"}
+    assert stages == {stage.__name__.removeprefix("stages.") for stage in cli.STAGES}
+    for stage in cli.STAGES:
+        for words, (settings, _) in stage.COMMANDS.items():
+            command = typer.main.get_command(cli.app)
+            for word in words.split():
+                command = command.commands[word]
+            assert {field.name for field in fields(settings)} <= {p.name for p in command.params}
 
 
 def test_defaults_say_where_they_come_from():
