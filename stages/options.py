@@ -82,7 +82,7 @@ def _path(text: str | Path) -> Path:
 
 
 def _flowing(text: str) -> str:
-    """Put each paragraph on one line, for the terminal to break; indented lines stay as they are."""
+    """Put each paragraph on one line, for the terminal to break; leave indented lines alone."""
     return re.sub(r"(?<=\S)\n(?=\S)", " ", text)
 
 
