@@ -17,10 +17,12 @@ class ReportSettings(Settings):
     """Settings of `speechkd report`."""
 
     results: list[Path] = setting(help="Results folders of `speechkd finetune`.", argument=True)
-    out: Path = setting(help="Folder for report.md, report.html, report.csv and figures.")
+    out: Path = setting(
+        help="Folder for report.md, report.html, report.csv, report.tex and the pictures."
+    )
 
     def check(self) -> None:
-        """Refuse what is no folder before any work is done."""
+        """Refuse a file in place of the folder before any work is done."""
         if self.out.exists() and not self.out.is_dir():
             raise SpeechkdError(f"--out {self.out} is a file; name a folder.")
 
@@ -28,9 +30,9 @@ class ReportSettings(Settings):
 def run(settings: ReportSettings) -> None:
     """Print the tables of results folders and write the whole report.
 
-    Rows are encoders, after the best constant answer; figures are mean ± σ over fine-tuning
-    seeds, with the paper's beside them. Folders of one data set, split and recipe are put
-    together; others stay apart, so no column mixes them.
+    The first row of a table is the best constant answer; the others are the encoders. Figures
+    are mean ± σ over fine-tuning seeds, with the paper's figures beside them. Folders of the same
+    data, split and recipe share their tables; others get tables of their own.
 
     Example: speechkd report results --out report
     """

@@ -205,7 +205,7 @@ def check_results(folder: Path, fixed: Mapping[str, Any]) -> None:
 
 
 def read_asked(folder: Path) -> list[tuple[str, str, int]]:
-    """Label, task and seed of every cell that some command was to make; of old folders none.
+    """Label, task and seed of every cell that some command was to make; none without the file.
 
     Raises:
         SpeechkdError: the file is damaged.

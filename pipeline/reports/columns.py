@@ -87,7 +87,7 @@ def _accuracy(title: str, task: str, definition: str, under: tuple[str, ...] = (
 
 
 def mosei_columns() -> dict[str, tuple[str, tuple[Column, ...]]]:
-    """The tables that can be made: key → title and columns."""
+    """The tables of CMU-MOSEI: key → title and columns."""
     paper = tuple(_accuracy(name, name, DEFINITIONS[f"paper/{name}"]) for name in SENTIMENT_CLASSES)
     average = Column(AVERAGE, "", (), "unweighted mean of the columns before it")
     mult = tuple(
@@ -112,17 +112,20 @@ def mosei_columns() -> dict[str, tuple[str, tuple[Column, ...]]]:
     )
     return {
         "table1": (
-            "Table 1: sentiment, accuracy in % (scheme paper: a classifier a column)",
+            "Table 1: sentiment, accuracy in % (scheme paper: one classifier per column)",
             (*paper, average),
         ),
         "table1-mult": (
-            "Table 1 by the other scheme: accuracy in % (mult: one regression, rounded)",
+            "Table 1 under the other scheme: accuracy in % (mult: one regression, rounded)",
             mult,
         ),
-        "table2": ("Table 2: sentiment score (regression; a low MAE is good, r in %)", value),
-        "table3": ("Table 3: emotions, accuracy in % (a classifier each)", (*emotions, average)),
+        "table2": ("Table 2: sentiment score (regression; a lower MAE is better, r in %)", value),
+        "table3": (
+            "Table 3: emotions, accuracy in % (one classifier per emotion)",
+            (*emotions, average),
+        ),
         "table3-shared": (
-            "Table 3 by one head of six sigmoids: emotions, accuracy in %",
+            "Table 3 from one head of six sigmoids: emotions, accuracy in %",
             (*flags, average),
         ),
     }

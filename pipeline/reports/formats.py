@@ -14,6 +14,11 @@ NOTHING = "–"
 Grid = Sequence[Sequence[str]]
 
 
+def listed(names: Sequence[str]) -> str:
+    """Names as they stand in a sentence: `a, b and c`."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
 def is_figures(cells: Iterable[str]) -> bool:
     """Whether the cells of a column are all figures (or dashes), which are set to the right."""
     return all(re.fullmatch(r"(?:[\d\s.,±+–()%-]|of|to)*", cell) for cell in cells)

@@ -15,7 +15,7 @@ from pipeline.reports.comparison import (
     difference,
     read_predictions,
 )
-from pipeline.reports.formats import NOTHING
+from pipeline.reports.formats import NOTHING, listed
 from pipeline.reports.tables import encoders_of, row_name
 
 MEASURES = {"classes": ("accuracy",), "flags": ("accuracy",), "value": ("mae", "pearson")}
@@ -138,7 +138,7 @@ class Gains:
         if not lost:
             return f"Compared with {control}, each of these gains is beyond the noise, too."
         return (
-            f"Compared with {control}, there is no gain beyond the noise in {_listed(lost)}, so "
+            f"Compared with {control}, there is no gain beyond the noise in {listed(lost)}, so "
             "the gain there is not shown to come from the teacher."
         )
 
@@ -255,11 +255,7 @@ def _verdicts(gains: Sequence[Gain], seeds: int) -> str:
         verdict: [gain.measure for gain in gains if gain.verdict == verdict] for verdict in words
     }
     return "; ".join(
-        f"{words[verdict]} {_listed(measures)}"
+        f"{words[verdict]} {listed(measures)}"
         for verdict, measures in by_verdict.items()
         if measures
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

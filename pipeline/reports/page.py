@@ -1,7 +1,6 @@
-"""A report as a page: sections of text, tables and pictures, as Markdown and as one HTML file.
+"""A report as Markdown and as one HTML file: sections of text, tables and pictures.
 
-Whatever is shown was written by others (labels, paths, classes), so every piece of text is
-escaped. The HTML needs nothing else: no script, no network.
+Labels, paths and names of classes were written by others, so every piece of text is escaped.
 """
 
 import base64
@@ -21,10 +20,10 @@ class Section:
         title: its heading.
         text: paragraphs.
         grid: a table of text, with a head.
-        notes: small print under it.
+        notes: a list of remarks under the table.
         picture: name and content of a PNG.
-        chapter: the heading of a chapter that begins with this section; empty within one.
-        folded: whether a reader has to ask for it, on a page that can fold.
+        chapter: the heading of the chapter that begins with this section; empty if none begins.
+        folded: whether the HTML page shows only the heading until a reader opens the section.
     """
 
     title: str
@@ -36,10 +35,10 @@ class Section:
     folded: bool = False
 
 
-def as_markdown(made: Sequence[Section]) -> str:
-    """The report as Markdown; pictures by name, in `figures/`."""
+def as_markdown(sections: Sequence[Section]) -> str:
+    """The report as Markdown; the pictures are files in `figures/`."""
     parts = []
-    for section in made:
+    for section in sections:
         if section.chapter:
             parts.append(f"# {_one_line(section.chapter)}")
         parts.append(f"## {_one_line(section.title)}")
@@ -81,10 +80,10 @@ ul { padding-left: 1.2rem; } li { font-size: .9rem; }
 """
 
 
-def as_html(made: Sequence[Section]) -> str:
+def as_html(sections: Sequence[Section]) -> str:
     """The report as one HTML file that needs nothing else: no script, no network."""
     body = []
-    for section in made:
+    for section in sections:
         if section.chapter:
             body.append(f"<h1>{html.escape(section.chapter)}</h1>")
         title = html.escape(section.title)
@@ -136,5 +135,5 @@ def _table(grid: Sequence[Sequence[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    """A cell, in which the count of seeds that a mean lacks stands under it in small print."""
+    """A cell; if a mean is over fewer seeds, their number stands under it in small print."""
     return re.sub(r" (\(\d+ of \d+\))$", r"<small>\1</small>", html.escape(text))

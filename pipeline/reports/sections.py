@@ -15,7 +15,7 @@ from pipeline.foundation.untrusted import file_part
 from pipeline.reports import figures
 from pipeline.reports.cells import ResultSet
 from pipeline.reports.columns import Column, Stat
-from pipeline.reports.formats import NOTHING
+from pipeline.reports.formats import NOTHING, listed
 from pipeline.reports.gains import Gains, gains_of
 from pipeline.reports.page import Section
 from pipeline.reports.tables import CONSTANT, encoders_of, ordered, row_name, split_origin, tables
@@ -84,18 +84,18 @@ def _findings(results: ResultSet, cells: Sequence[Cell], gains: Gains | None) ->
 
 def _constant(cells: Sequence[Cell]) -> list[str]:
     """Which encoders answer which tasks as if they had not read the texts."""
-    tasks: dict[str, list[str]] = {}
+    tasks: dict[tuple[str, ...], list[str]] = {}
     for task, flag, mine in _classifications(cells):
         largest: dict[str, list[float]] = {}
         for cell in mine:
             share = _largest_share(_metrics(cell, flag)["confusion"])
             largest.setdefault(cell.label, []).append(share)
-        labels = [label for label, shares in largest.items() if min(shares) > NEARLY_ALL]
+        labels = tuple(label for label, shares in largest.items() if min(shares) > NEARLY_ALL)
         if labels:
-            tasks.setdefault(", ".join(labels), []).append(f"{task}/{flag}" if flag else task)
+            tasks.setdefault(labels, []).append(f"{task}/{flag}" if flag else task)
     return [
-        f"Constant answers in {', '.join(several)}: {labels}. With every seed, one class is given "
-        f"to more than {100 * NEARLY_ALL:g} % of the test clips."
+        f"In {listed(several)}, the answers of {listed(labels)} are all but constant: with every "
+        f"seed, more than {100 * NEARLY_ALL:g} % of the test clips get one and the same class."
         for labels, several in tasks.items()
     ]
 
@@ -164,15 +164,16 @@ def _conventions(cells: Sequence[Cell]) -> list[Section]:
 
     for task in (*SENTIMENT_CLASSES, "sentiment2-nonnegative"):
         own = [cell for cell in cells if cell.task == task]
-        add(task, "a classifier, scheme paper", "paper", own, ())
+        add(task, "classifier, scheme paper", "paper", own, ())
         for scheme in ("paper", "mult"):
             if scheme == "paper" and task.startswith("sentiment2"):
-                continue  # of a regression the two schemes then ask the same
+                continue  # both schemes then ask the regression the same
             path = ("derived", f"{scheme}/{task}")
-            add(task, f"the regression, scheme {scheme}", scheme, regressions, path)
+            add(task, f"regression, scheme {scheme}", scheme, regressions, path)
     text = (
         "Accuracies in %, means over seeds, on the same test clips. All rows of the regression "
-        "come from the same predictions, so between those of one task only the convention differs."
+        "come from the same predictions, so within one task only the convention differs between "
+        "them."
     )
     notes = tuple(f"{name}: {DEFINITIONS[name]}." for name in dict.fromkeys(used))
     grid = tuple(map(tuple, rows))

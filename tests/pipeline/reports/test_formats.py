@@ -3,7 +3,7 @@
 import csv
 import io
 
-from pipeline.reports.formats import is_figures, to_csv, to_latex, to_markdown, to_terminal
+from pipeline.reports.formats import is_figures, listed, to_csv, to_latex, to_markdown, to_terminal
 
 GRID = [["model", "a", "empty"], ["[b]x[/b]", "1.0 ± 0.1", "–"], ["y", "–", "–"]]
 
@@ -11,6 +11,11 @@ GRID = [["model", "a", "empty"], ["[b]x[/b]", "1.0 ± 0.1", "–"], ["y", "–",
 def test_figures_are_told_from_words():
     assert is_figures(["47.80 ± 0.29", "–", "", "+0.10 to +1.20", "71.6 (2 of 5)", "1,234"])
     assert not is_figures(["47.80", "y < 0"])
+
+
+def test_names_in_a_sentence():
+    assert listed(["a"]) == "a"
+    assert listed(["a", "b", "c"]) == "a, b and c"
 
 
 def test_markdown_sets_figures_to_the_right_and_escapes_the_rest():
