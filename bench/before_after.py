@@ -101,7 +101,7 @@ def make_inputs(folder: Path) -> None:
 
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(WORDS, rng.integers(4, 40))) for _ in range(600)]
-    save_encoder(folder / "encoder", texts, width=128)
+    save_encoder(folder / "encoder", texts, width=128, positions=128)
     lines = ["video_id,clip_id,text,label,annotation,mode"]
     for number, text in enumerate(texts):
         split = "train" if number < 560 else "valid" if number < 580 else "test"

@@ -8,7 +8,9 @@ from tokenizers.processors import BertProcessing
 from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
 
-def save_encoder(folder: Path, texts: list[str], *, seed: int = 0, width: int = 32) -> Path:
+def save_encoder(
+    folder: Path, texts: list[str], *, seed: int = 0, width: int = 32, positions: int = 64
+) -> Path:
     """A 2-layer BERT whose word pieces are made from `texts`."""
     pieces = BertWordPieceTokenizer(lowercase=True)
     pieces.train_from_iterator(texts, vocab_size=300, show_progress=False)
@@ -28,7 +30,7 @@ def save_encoder(folder: Path, texts: list[str], *, seed: int = 0, width: int = 
             num_hidden_layers=2,
             num_attention_heads=2,
             intermediate_size=2 * width,
-            max_position_embeddings=64,
+            max_position_embeddings=positions,
         )
         BertForMaskedLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
