@@ -121,7 +121,7 @@ class ArrayStore:
         """Rows of an array; 0 if nothing was written to it."""
         return int(self._arrays[name]["shape"][0]) if name in self._arrays else 0
 
-    def mapped(self, name: str) -> Tensor:
+    def map(self, name: str) -> Tensor:
         """Map an array's file, which is read where it is touched; not to be written to.
 
         Raises:
@@ -144,7 +144,7 @@ class ArrayStore:
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             return torch.from_numpy(values)
 
-    def loaded(self, name: str, device: torch.device) -> Tensor:
+    def load(self, name: str, device: torch.device) -> Tensor:
         """Load an array into the memory of a device and check every block of it.
 
         Raises:

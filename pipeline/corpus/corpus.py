@@ -118,10 +118,10 @@ def read_corpus(
     home = ids_N.device
     if with_vectors:
         vector_store = ready.vectors()
-        mean_E, std_E = (vector_store.loaded(name, CPU).numpy() for name in ("mean", "std"))
+        mean_E, std_E = (vector_store.load(name, CPU).numpy() for name in ("mean", "std"))
         statistics = Statistics(vector_store.rows("vectors"), mean_E, std_E)
         if control == "random":
-            stored_SE = vector_store.mapped("vectors")
+            stored_SE = vector_store.map("vectors")
             loader.places.append("vectors made up as they are used")
         else:
             stored_SE = loader.load("vectors", vector_store, ("vectors",))["vectors"]
@@ -130,7 +130,7 @@ def read_corpus(
     else:
         vectors = without_vectors(tokens["places"])
         loader.places.append("no vectors")
-    train, held_out = split_by_recording(token_store.mapped("recordings"), held_out_share, seed)
+    train, held_out = split_by_recording(token_store.map("recordings"), held_out_share, seed)
     return Corpus(
         ids_N=ids_N,
         starts_C=tokens["starts"],
@@ -168,13 +168,13 @@ class _Loader:
         if self.device_is_open:
             self.room = replace(self.room, device_bytes=self.room.device_bytes - size)
             self.places.append(f"{size_in_words} on {self.device}")
-            return {name: store.loaded(name, self.device) for name in names}
+            return {name: store.load(name, self.device) for name in names}
         if size <= self.room.host_bytes:
             self.room = replace(self.room, host_bytes=self.room.host_bytes - size)
             self.places.append(f"{size_in_words} in memory")
-            return {name: store.loaded(name, CPU) for name in names}
+            return {name: store.load(name, CPU) for name in names}
         self.places.append(f"{size_in_words} memory-mapped from {store.folder}")
-        return {name: store.mapped(name) for name in names}
+        return {name: store.map(name) for name in names}
 
 
 def split_by_recording(

@@ -14,7 +14,7 @@ from torch.nn import functional
 from pipeline.corpus.batches import TokenBatch
 from pipeline.distillation.objectives import KDBatch, Objective
 from pipeline.distillation.objectives.contract import at_least_float32
-from pipeline.models.compiled import BatchShape, compiled
+from pipeline.models.compiled import BatchShape, compile_forward
 from pipeline.models.packing import Packed
 from pipeline.models.student import Student
 from pipeline.training import processes
@@ -63,7 +63,7 @@ class Distillation(nn.Module):
 
     def compile_for(self, shape: BatchShape) -> None:
         """Run the encoder compiled, every batch filled up to one shape."""
-        self._compiled = compiled(self.student.encoder, shape)
+        self._compiled = compile_forward(self.student.encoder, shape)
 
     def encode(self, packed: Packed) -> Tensor:
         """Hidden states `[N, D]` of the student."""

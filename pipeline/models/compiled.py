@@ -107,7 +107,7 @@ def missing_for_compiling(device_type: str) -> str:
     return " and ".join(missing)
 
 
-def compiled(encoder: PreTrainedModel, shape: BatchShape) -> Callable[[Packed], Tensor]:
+def compile_forward(encoder: PreTrainedModel, shape: BatchShape) -> Callable[[Packed], Tensor]:
     """Compile an encoder's forward pass once, for one shape.
 
     Args:

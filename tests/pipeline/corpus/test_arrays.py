@@ -38,7 +38,7 @@ def test_what_was_written_in_pieces_is_read_as_a_whole(tmp_path):
     for name, values in whole.items():
         assert store.rows(name) == len(values)
         assert store.nbytes(name) == values.nbytes
-        for read in (store.mapped(name), store.loaded(name, CPU)):
+        for read in (store.map(name), store.load(name, CPU)):
             assert read.numpy().dtype == values.dtype
             np.testing.assert_array_equal(read.numpy(), values)
 
@@ -58,9 +58,9 @@ def test_every_damaged_byte_is_found_when_loading(tmp_path):
     for place in (0, 63, 64, len(sound) - 1):
         file.write_bytes(sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1 :])
         with pytest.raises(SpeechkdError, match=r"s is damaged .* Delete this folder"):
-            ArrayStore(tmp_path / "s").loaded("a", CPU)
+            ArrayStore(tmp_path / "s").load("a", CPU)
     with pytest.raises(SpeechkdError, match=r"a\.bin differs"):  # few blocks: all are tried
-        ArrayStore(tmp_path / "s").mapped("a")
+        ArrayStore(tmp_path / "s").map("a")
 
 
 @pytest.mark.parametrize("how", ["cut", "longer", "gone", "no record", "torn record", "format"])

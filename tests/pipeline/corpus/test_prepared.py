@@ -29,8 +29,8 @@ def cache(tmp_path):
 
 
 def texts_of(store):
-    ids = store.mapped("ids").to(torch.int64)
-    starts, lengths = store.mapped("starts").tolist(), store.mapped("lengths").tolist()
+    ids = store.map("ids").to(torch.int64)
+    starts, lengths = store.map("starts").tolist(), store.map("lengths").tolist()
     return [ids[s : s + n].tolist() for s, n in zip(starts, lengths, strict=True)]
 
 
@@ -39,18 +39,18 @@ def test_tokens_are_the_tokenizers_own(cache):
     store = Prepared(cache).tokens(tokenizer, 32)
     samples = samples_of(cache)
     assert texts_of(store) == [tokenizer(text)["input_ids"] for text in samples.texts]
-    assert store.mapped("rows").tolist() == samples.rows.tolist()
-    assert store.mapped("ids").dtype == torch.uint16
+    assert store.map("rows").tolist() == samples.rows.tolist()
+    assert store.map("ids").dtype == torch.uint16
 
 
 def test_vectors_are_the_caches_own_at_their_places(cache):
     ready = Prepared(cache)
     store, tokens = ready.vectors(), ready.tokens(wordpiece(cache), 32)
-    np.testing.assert_array_equal(store.mapped("vectors"), vectors_of(cache))
-    assert tokens.mapped("places").tolist() == list(range(360))
+    np.testing.assert_array_equal(store.map("vectors"), vectors_of(cache))
+    assert tokens.map("places").tolist() == list(range(360))
     statistics = cache.statistics()
-    assert store.mapped("mean").tolist() == statistics.mean_E.tolist()
-    assert store.mapped("std").tolist() == statistics.std_E.tolist()
+    assert store.map("mean").tolist() == statistics.mean_E.tolist()
+    assert store.map("std").tolist() == statistics.std_E.tolist()
 
 
 def test_refused_samples_and_empty_texts_leave_no_gap(tmp_path):
@@ -62,8 +62,8 @@ def test_refused_samples_and_empty_texts_leave_no_gap(tmp_path):
     ready = Prepared(cache)
     tokens, vectors = ready.tokens(wordpiece(cache), 32), ready.vectors()
     assert tokens.facts["dropped"] == ["clip-1-2"]
-    found = vectors.mapped("vectors")[tokens.mapped("places")]
-    rows = tokens.mapped("rows").tolist()
+    found = vectors.map("vectors")[tokens.map("places")]
+    rows = tokens.map("rows").tolist()
     assert rows == [1, 2, 4, 5, 256, 257, 259, 260]
     wanted = [*first.vectors_NE[[1, 2, 4, 5]], *second.vectors_NE[[0, 1, 3, 4]]]
     np.testing.assert_array_equal(found, np.array(wanted))
@@ -74,8 +74,8 @@ def test_wide_vocabularies_take_wider_ids(cache):
     special = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4}
     tokenizer = BertTokenizer(vocab={**special, **words, "cat": 70_005})
     store = Prepared(cache).tokens(tokenizer, 32)
-    assert store.mapped("ids").dtype == torch.int32
-    assert int(store.mapped("ids").max()) == 70_005
+    assert store.map("ids").dtype == torch.int32
+    assert int(store.map("ids").max()) == 70_005
 
 
 def test_what_is_there_is_not_made_again_and_what_differs_is(cache, monkeypatch):
@@ -121,7 +121,7 @@ def test_two_processes_at_once(cache):
         p.name.split("-")[0] for p in (cache.folder.path.parent / "cache.prepared").iterdir()
     )
     assert left == [".tokens", ".vectors", "tokens", "vectors"], "a lock and a folder of each"
-    np.testing.assert_array_equal(Prepared(cache).vectors().mapped("vectors"), vectors_of(cache))
+    np.testing.assert_array_equal(Prepared(cache).vectors().map("vectors"), vectors_of(cache))
 
 
 def killed_at_piece(location, last):
@@ -148,7 +148,7 @@ def test_killed_at_any_piece_the_next_process_makes_it_whole(cache):
     folder = cache.folder.path.parent / "cache.prepared"
     assert not list(folder.glob("*.partial"))
     ready = Prepared(cache)
-    np.testing.assert_array_equal(ready.vectors().mapped("vectors"), vectors_of(cache))
+    np.testing.assert_array_equal(ready.vectors().map("vectors"), vectors_of(cache))
     tokenizer = wordpiece(cache)
     wanted = [tokenizer(text)["input_ids"] for text in samples_of(cache).texts]
     assert texts_of(ready.tokens(tokenizer, 32)) == wanted

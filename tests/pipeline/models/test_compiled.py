@@ -10,7 +10,7 @@ from transformers import AutoModelForMaskedLM
 from pipeline.models.compiled import (
     BatchShape,
     _Padded,
-    compiled,
+    compile_forward,
     missing_for_compiling,
     pad_to_shape,
 )
@@ -110,7 +110,7 @@ def test_what_compiling_lacks_is_told(device, variable, names, monkeypatch, tmp_
 @pytest.mark.parametrize("kind", ["bert", "modernbert"])
 def test_compiled_once_for_all_batches(kind):
     student = make_student(kind)
-    fast = compiled(student.encoder, SHAPE)
+    fast = compile_forward(student.encoder, SHAPE)
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     for lengths in ([3, 5, 20, 1, 7], [20, 1, 2, 3, 4], [20, 20, 20, 2, 2], [4, 4]):
@@ -124,7 +124,7 @@ def test_compiled_once_for_all_batches(kind):
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_compiled_on_a_gpu(kind):
     student = make_student(kind).cuda()
-    fast = compiled(student.encoder, SHAPE)
+    fast = compile_forward(student.encoder, SHAPE)
     for lengths in ([3, 5, 20, 1, 7], [4, 4]):
         packed = make_packed(lengths)
         on_gpu = pack(packed.ids_N.cuda(), packed.lengths_B.cuda())
