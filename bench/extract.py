@@ -160,8 +160,8 @@ class Bench:
         def flush() -> None:
             features = extractor(pending, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt")
             mel_BMF = features["input_features"].to(self.device, self.dtype)
-            hidden_BTD = self.hugging_face(mel_BMF).last_hidden_state
-            vectors.append(hidden_BTD[:, :CLIP_ENCODER_FRAMES].float().mean(dim=1).cpu().numpy())
+            hidden_BTE = self.hugging_face(mel_BMF).last_hidden_state
+            vectors.append(hidden_BTE[:, :CLIP_ENCODER_FRAMES].float().mean(dim=1).cpu().numpy())
             pending.clear()
 
         listed = read_manifest(self.manifest)
@@ -181,7 +181,7 @@ class Bench:
         self.caches += 1
         options = {
             "teacher": self.teacher_name,
-            "precision": self.teacher.precision,
+            "precision": self.teacher.precision.replace("bfloat16", "bf16"),
             "devices": str(self.device).removeprefix("cuda:"),
             "batch_size": self.batch_size,
             "workers": self.workers,
@@ -276,7 +276,7 @@ def main() -> None:
     parser.add_argument("--manifest", type=Path, help="real tars instead of made-up ones")
     parser.add_argument("--clips", type=int, default=64, help="clips of the made-up tars")
     parser.add_argument("--devices", default="cpu", help="cpu, or the number of one GPU")
-    parser.add_argument("--precision", default="", help="float32 on a CPU, bfloat16 on a GPU")
+    parser.add_argument("--precision", default="", help="float32 or bf16; by default bf16 on a GPU")
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--workers", type=int, default=-1)
     parser.add_argument("--rounds", type=int, default=3, help="the best one counts")
@@ -287,7 +287,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     transformers_logging.disable_progress_bar()
     device = torch.device("cpu" if options.devices == "cpu" else f"cuda:{options.devices}")
-    precision = options.precision or ("float32" if device.type == "cpu" else "bfloat16")
+    precision = options.precision or ("float32" if device.type == "cpu" else "bf16")
+    precision = precision.replace("bf16", "bfloat16")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if options.teacher.startswith("random:"):

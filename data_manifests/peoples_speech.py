@@ -15,7 +15,7 @@ ROWS_AT_ONCE = 100
 
 
 def extract(parquet: Path, out: Path) -> Path:
-    """Write the clips of one parquet file below `out`; returns its part of the table."""
+    """Write the clips of one parquet file below `out`; return the path of their table."""
     part = out / "parts" / f"{parquet.stem}.jsonl"
     if part.exists():
         return part

@@ -2,7 +2,7 @@
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.extraction.settings import (
     ExtractSettings,
@@ -18,23 +18,24 @@ if TYPE_CHECKING:
 
     from pipeline.cache.layout import Identity
     from pipeline.cache.store import TeacherCache
-    from pipeline.extraction.loop import Encodes, Event
+    from pipeline.extraction.loop import Event
     from pipeline.extraction.plan import Tally
+    from pipeline.extraction.teacher import DummyTeacher, Precision, Teacher
 
 
 def run(settings: ExtractSettings) -> None:
     """Compute the teacher's vector of every clip, once, into a cache.
 
-    MANIFEST lists tar shards (speechkd shard makes both). Each clip of at most 15 s becomes one
-    vector; key, text and duration are stored with it. A shard is done when its receipt is
-    written, so the command may be stopped at any time, run as a job array, run on several
-    machines at once, and run again: it does what is not done.
+    MANIFEST lists tar shards; speechkd shard makes both. Each clip of at most 15 s becomes one
+    vector, and its key, text and duration are stored with it. A shard is done once its receipt is
+    written. So the command may be stopped at any time, run as a job array, run on several
+    machines at once, and run again: each time it does what is not done yet.
 
     Example: speechkd extract-teacher shards/manifest.jsonl --cache caches/mine
     """
     from pipeline.cache.store import TeacherCache
     from pipeline.cluster.shares import array_task
-    from pipeline.extraction.plan import check_tars, print_plan, work_of
+    from pipeline.extraction.plan import check_tars, plan, work_of
     from pipeline.foundation.devices import devices_named
     from pipeline.foundation.progress import say
     from pipeline.foundation.provenance import versions
@@ -48,7 +49,8 @@ def run(settings: ExtractSettings) -> None:
     teacher = teacher_on(devices[0])
     identity = _identity(settings, teacher)
     if settings.dry_run:
-        print_plan(settings, manifest, task, devices, teacher, identity)
+        for line in plan(settings, manifest, task, devices, teacher, identity):
+            print(line)
         return
     check_tars(manifest)
     cache = TeacherCache.create_or_open(settings.cache, manifest, identity, versions())
@@ -61,33 +63,33 @@ def run(settings: ExtractSettings) -> None:
 
     from pipeline.extraction.loop import extract, extract_on
 
-    options = {
+    speed = {
         "batch_size": batch_size_on(settings, devices[0]),
         "workers": workers_for(settings, devices, sum(item.shard.samples for item in work)),
     }
-    with stop_at_once("the shards in hand are dropped; the same command carries on"):
+    with stop_at_once("unfinished shards are dropped; the same command carries on"):
         if len(devices) == 1:
-            events = extract(work, teacher, cache, versions(), **options)
+            events = extract(work, teacher, cache, versions(), **speed)
         else:
-            del teacher  # each process loads its own
-            events = extract_on(devices, work, teacher_on, cache.location, versions(), **options)
+            del teacher  # because each process loads its own
+            events = extract_on(devices, work, teacher_on, cache.location, versions(), **speed)
         _follow(events, tally, settings.max_refused)
     _print_summary(cache, tally)
     if tally.failed:
-        shown = "\n  ".join(tally.failed[:5])
+        first = "\n  ".join(tally.failed[:5])
         raise SpeechkdError(
-            f"{len(tally.failed)} shards failed and are not in the cache:\n  {shown}"
+            f"{len(tally.failed)} shards failed and are not in the cache:\n  {first}"
         )
 
 
 @dataclass(frozen=True)
 class _TeacherOn:
-    """Loads the teacher that the settings name onto a device; can be sent to other processes."""
+    """Loads the teacher that the settings name onto a device. Can be sent to other processes."""
 
     settings: ExtractSettings
-    precision: Any
+    precision: "Precision"
 
-    def __call__(self, device: "torch.device") -> "Encodes":
+    def __call__(self, device: "torch.device") -> "Teacher | DummyTeacher":
         from pipeline.extraction.teacher import DummyTeacher, load_teacher
 
         if self.settings.encoder == "dummy":
@@ -101,7 +103,7 @@ class _TeacherOn:
         )
 
 
-def _identity(settings: ExtractSettings, teacher: Any) -> "Identity":
+def _identity(settings: ExtractSettings, teacher: "Teacher | DummyTeacher") -> "Identity":
     from pipeline.cache.layout import Identity
 
     return Identity(
@@ -110,14 +112,14 @@ def _identity(settings: ExtractSettings, teacher: Any) -> "Identity":
         d_model=teacher.d_model,
         pooling=settings.pooling,
         context_seconds=int(settings.context.removesuffix("s")),
-        precision="float32" if settings.encoder == "dummy" else teacher.precision,
+        precision=teacher.precision,
         dtype=settings.dtype,
         clip_seconds=CLIP_SECONDS,
     )
 
 
 def _follow(events: "Generator[Event, None, None]", tally: "Tally", max_refused: float) -> None:
-    """Show progress, count, and stop where too much is refused."""
+    """Show progress, count, and stop when too many samples are refused."""
     import time
     from contextlib import closing
 
@@ -140,7 +142,7 @@ def _follow(events: "Generator[Event, None, None]", tally: "Tally", max_refused:
                         f"{audio_seconds / (time.monotonic() - start):,.0f} audio-s/s, "
                         f"waiting for audio "
                         f"{wait_seconds / spent:.0%}, encoding {encode_seconds / spent:.0%}, "
-                        f"writing beside it {write_seconds / spent:.0%}",
+                        f"writing meanwhile {write_seconds / spent:.0%}",
                     )
                 case Finished():
                     write_seconds += event.write_seconds

@@ -30,50 +30,56 @@ class ShardSettings(Settings):
     """What `speechkd shard` reads, and what it writes."""
 
     source: Path = setting(
-        help="A table (.csv, .tsv, .jsonl) of paths and texts, or a folder.", argument=True
+        help="A table of paths and texts (.csv, .tsv, .jsonl), or a folder.", argument=True
     )
     out: Path = setting(help="Folder for the tars and manifest.jsonl.")
-    layout: Layout = setting("auto", help="How the corpus is laid out; auto finds out and says.")
+    layout: Layout = setting("auto", help="Layout of the source; auto detects it and says so.")
     audio_folder: Path | None = setting(
-        None, help="Where relative paths in a table start; the table's own folder by default."
+        None, help="Where relative paths in a table start; by default the table's own folder."
     )
     samples_per_shard: int = setting(
-        1000, help="Clips in a tar.", unit="clips", minimum=1, maximum=1_000_000
+        1000, help="Clips per tar.", unit="clips", minimum=1, maximum=1_000_000
     )
     max_refused: float = setting(
         0.1,
-        help="Share of the samples that may be refused before the command gives up.",
+        help="The command gives up when more than this share of the samples is refused.",
         minimum=0,
         maximum=1,
     )
-    jobs: int = setting(
-        0, help="Processes that decode and encode; 0 for one a core.", unit="processes", minimum=0
+    workers: int = setting(
+        -1,
+        help="Processes that decode and encode; 0 does both in this one, -1: one per core.",
+        minimum=-1,
+        formerly="--jobs",
     )
     dry_run: bool = setting(
-        False, help="Read tables and audio headers, print what would come out, write nothing."
+        False, help="Read tables and audio headers, print what would be written, and write nothing."
     )
-    path_column: str = setting("", help="Path of the recording.", panel=COLUMNS)
-    text_column: str = setting("", help="Transcript.", panel=COLUMNS)
-    key_column: str = setting("", help="Id, unique; the path by default.", panel=COLUMNS)
-    speaker_column: str = setting("", help="Speaker.", panel=COLUMNS)
-    recording_column: str = setting("", help="What a clip was cut from.", panel=COLUMNS)
-    start_column: str = setting("", help="Start of a segment.", unit="s", panel=COLUMNS)
-    end_column: str = setting("", help="End of a segment.", unit="s", panel=COLUMNS)
+    path_column: str = setting("", help="Column of the recording's path.", panel=COLUMNS)
+    text_column: str = setting("", help="Column of the transcript.", panel=COLUMNS)
+    key_column: str = setting(
+        "", help="Column of ids, each unique; by default the path is the id.", panel=COLUMNS
+    )
+    speaker_column: str = setting("", help="Column of the speaker.", panel=COLUMNS)
+    recording_column: str = setting("", help="Column of what a clip was cut from.", panel=COLUMNS)
+    start_column: str = setting("", help="Column of a segment's start.", unit="s", panel=COLUMNS)
+    end_column: str = setting("", help="Column of a segment's end.", unit="s", panel=COLUMNS)
     duration_column: str = setting(
-        "", help="Length of a segment, where there is a start and no end.", unit="s", panel=COLUMNS
+        "", help="Column of a segment's length, if starts have no ends.", unit="s", panel=COLUMNS
     )
 
 
 def run(settings: ShardSettings) -> None:
-    """Pack recordings and transcripts into tars of 15 s clips.
+    """Pack recordings and transcripts into tars of clips of at most 15 s.
 
-    SOURCE is a table with a path and a text column (relative paths start at the table; columns
-    start and end, in seconds, cut a recording), a folder of recordings with a .txt beside each,
-    or a corpus in the layout of LibriSpeech, LJSpeech or Common Voice.
+    SOURCE is a table with a column of paths and one of texts, a folder of recordings with a .txt
+    beside each, or a corpus in the layout of LibriSpeech, LJSpeech or Common Voice. In a table,
+    relative paths start at the table, and columns start and end, in seconds, cut a recording.
 
-    DIR gets speech-000000.tar and so on (16 kHz mono FLAC and a .json a clip, in the order of
-    the source), refused.jsonl, and, last, manifest.jsonl. A recording over 15 s without times is
-    refused: its transcript cannot be cut blindly. Interrupted, the same command carries on.
+    The folder gets speech-000000.tar and so on (one 16 kHz mono FLAC and one .json per clip, in
+    the order of the source), then refused.jsonl, and last manifest.jsonl. A recording over 15 s
+    without times is refused, because nobody knows where its transcript would have to be cut.
+    When the command is interrupted, the same command carries on.
 
     Example: speechkd shard corpus.tsv --out shards
     """
@@ -85,9 +91,9 @@ def run(settings: ShardSettings) -> None:
     say(f"{settings.source}: {source.description}")
     entries, digest = _survey(source)
     say(f"{settings.source}: {entries:,} entries")
-    jobs = settings.jobs or cores()
+    workers = cores() if settings.workers < 0 else settings.workers
     if settings.dry_run:
-        _print_plan(settings, source, entries, jobs)
+        _print_plan(settings, source, entries, workers)
         return
 
     identity = {
@@ -100,12 +106,12 @@ def run(settings: ShardSettings) -> None:
         if folder.complete:
             say(f"{folder.manifest} is there and its tars are whole: nothing to do")
         else:
-            _fill(folder, settings, source, entries, jobs)
+            _fill(folder, settings, source, entries, workers)
         _print_summary(folder)
 
 
 def _fill(
-    folder: "ShardFolder", settings: ShardSettings, source: Source, entries: int, jobs: int
+    folder: "ShardFolder", settings: ShardSettings, source: Source, entries: int, workers: int
 ) -> None:
     """Write the tars that are not there yet, then the manifest."""
     from pipeline.foundation.progress import Meter, say
@@ -113,21 +119,21 @@ def _fill(
 
     done = folder.tally.entries
     if done:
-        say(f"{settings.out}: carries on behind {len(folder.tally.shards):,} finished tars")
+        say(f"{settings.out}: carries on after {len(folder.tally.shards):,} finished tars")
     checked = islice(_checked(source), done, None)
-    made = in_order(_make_sample, checked, jobs, died=_decoder_died)
+    results = in_order(_make_sample, checked, workers, died=_decoder_died)
     try:
-        with closing(made), Meter("sharding", entries, "clips", done=done) as meter:
-            results = _watched(made, folder, meter, settings.max_refused * entries)
-            while folder.write_tar(results, settings.samples_per_shard):
+        with closing(results), Meter("sharding", entries, "clips", done=done) as meter:
+            watched = _watched(results, folder, meter, settings.max_refused * entries)
+            while folder.write_tar(watched, settings.samples_per_shard):
                 pass
         if not folder.tally.shards:
-            raise SpeechkdError(_refusal_message(folder, "every sample was refused"))
+            raise SpeechkdError(_refusal_message(folder, "every entry was refused"))
         folder.finish()
     except OSError as error:
         raise SpeechkdError(
-            f"--out {settings.out}: {error}. What is finished is kept: make room or mend the "
-            "folder, and the same command carries on."
+            f"--out {settings.out}: {error}. What is finished is kept; make room or repair "
+            "the folder, and the same command carries on."
         ) from error
 
 
@@ -140,7 +146,7 @@ def _open(settings: ShardSettings) -> Source:
 
 
 def _survey(source: Source) -> tuple[int, str]:
-    """Number of entries, and a digest of all that they say."""
+    """Number of entries, and a digest of everything they say."""
     digest, count = hashlib.sha256(), 0
     for entry in source.read():
         count += 1
@@ -176,7 +182,7 @@ def _checked(source: Source) -> Iterator[Entry | Refusal]:
 
 
 def _make_sample(entry: Entry | Refusal) -> "Sample | Refusal":
-    """Decode, cut, resample and encode one entry; runs in the workers."""
+    """Decode, cut, resample and encode one entry. Runs in the workers."""
     from pipeline.shards.decoding import encode_flac, read_clip
     from pipeline.shards.writing import Sample, description
 
@@ -218,7 +224,7 @@ def _decoder_died(entry: Entry | Refusal) -> Refusal:
 def _watched(
     results: "Iterator[Sample | Refusal]", folder: "ShardFolder", meter: "Meter", limit: float
 ) -> "Iterator[Sample | Refusal]":
-    """Pass results on, show the progress, and stop where more than `limit` are refused."""
+    """Pass results on, show progress, and stop when more than `limit` entries are refused."""
     refused = len(folder.tally.refused)
     for result in results:
         refused += isinstance(result, Refusal)
@@ -226,7 +232,7 @@ def _watched(
         meter.advance(1, f"{refused:,} refused" if refused else "")
         if refused > limit:
             raise SpeechkdError(
-                _refusal_message(folder, "more than --max-refused allows were refused")
+                _refusal_message(folder, "more entries were refused than --max-refused allows")
             )
 
 
@@ -238,7 +244,7 @@ def _refusal_message(folder: "ShardFolder", what: str) -> str:
         f"{what}: {len(tally.refused):,} of the first {tally.entries:,} entries, {count:,} for "
         f"'{reason}', for instance {example.key!r} ({example.where}): {example.detail}. All "
         f"are in {folder.write_refused()}. Raise --max-refused and the same command carries on, or "
-        "mend them and name a new --out."
+        "correct them and name a new --out."
     )
 
 
@@ -252,13 +258,13 @@ def _print_summary(folder: "ShardFolder") -> None:
         print(f"refused: {count:,} for {reason}")
 
 
-def _print_plan(settings: ShardSettings, source: Source, entries: int, jobs: int) -> None:
+def _print_plan(settings: ShardSettings, source: Source, entries: int, workers: int) -> None:
     from pipeline.foundation.progress import Meter
     from pipeline.foundation.workers import in_order
 
     seconds, clips, reasons = 0.0, 0, Counter[str]()
     with Meter("reading headers", entries, "clips") as meter:
-        for result in in_order(_measure, _checked(source), jobs, died=_decoder_died):
+        for result in in_order(_measure, _checked(source), workers, died=_decoder_died):
             if isinstance(result, Refusal):
                 reasons[result.reason] += 1
             else:
@@ -271,7 +277,7 @@ def _print_plan(settings: ShardSettings, source: Source, entries: int, jobs: int
     if reasons.total() > settings.max_refused * entries:
         raise SpeechkdError(
             f"{reasons.total():,} of {entries:,} entries would be refused, more than --max-refused "
-            f"{settings.max_refused:g} allows: mend them, or raise it."
+            f"{settings.max_refused:g} allows: correct them, or raise it."
         )
 
 

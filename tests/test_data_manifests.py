@@ -66,5 +66,5 @@ def test_peoples_speech_from_parquet_to_shards(tmp_path):
     entries = list(open_source(listing).read())
     assert [entry.key for entry in entries] == [f"talk_SLASH_a.b_DOT_mp3_{i:05d}" for i in range(6)]
     assert {entry.recording for entry in entries} == {"talk_SLASH_a.b_DOT_mp3"}
-    shard.run(shard.ShardSettings(source=listing, out=tmp_path / "shards", jobs=1))
+    shard.run(shard.ShardSettings(source=listing, out=tmp_path / "shards", workers=0))
     assert read_manifest(tmp_path / "shards" / "manifest.jsonl").samples == 6

@@ -1,3 +1,3 @@
-"""Stage one: the frozen speech encoder over the shards;
+"""Stage one: a frozen speech encoder over the shards;
 imports `foundation`, `shards`, `cache`, `cluster`.
 """

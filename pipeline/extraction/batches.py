@@ -3,9 +3,9 @@
 Shapes: B clips, S samples.
 
 Decoding is done in processes, because libsndfile's reads of bytes in memory hold Python's lock.
-A batch holds clips of one shard only, and the first batch of a shard begins with its first clip:
-so the vectors of a shard do not depend on the number of workers, on other shards, or on where an
-earlier run was interrupted. A worker has a few batches ready at most, so memory is bounded.
+A batch holds clips of one shard only, and the first batch of a shard begins with its first clip.
+So the vectors of a shard do not depend on the number of workers, on other shards, or on where an
+earlier run was interrupted. Memory is bounded, because a worker has only a few batches ready.
 """
 
 import multiprocessing
@@ -22,7 +22,7 @@ import torch
 from torch.multiprocessing.reductions import shared_cache
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import KEPT, SpeechkdError
 from pipeline.foundation.storage import open_stream
 from pipeline.foundation.units import CLIP_SAMPLES
 from pipeline.foundation.workers import begin_worker
@@ -30,13 +30,13 @@ from pipeline.shards.manifest import Shard
 from pipeline.shards.reading import Clip, TarEnd, read_shard
 from pipeline.shards.refusals import Refusal
 
-BATCHES_AHEAD = 2  # of each worker
+BATCHES_AHEAD = 2  # per worker
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (Linux passes tensors between processes through it)
 
 
 @dataclass(frozen=True)
 class Work:
-    """One shard to read: its number in the manifest, the manifest's line, and where it is."""
+    """One shard to read: its number in the manifest, the manifest's line, and its path or URL."""
 
     index: int
     shard: Shard
@@ -51,8 +51,9 @@ class WaveBatch:
     """Number of the shard."""
     positions: list[int]
     waves_BS: torch.Tensor
-    """float32, zeros behind each clip's end; S is the longest clip's length."""
+    """float32, with zeros after each clip's end; S is the longest clip's length."""
     lengths_B: torch.Tensor
+    """Samples of each clip."""
 
     def pin_memory(self) -> "WaveBatch":
         """Move the waves to page-locked memory, from which a GPU copies without waiting."""
@@ -62,7 +63,7 @@ class WaveBatch:
 
 @dataclass
 class ShardEnd:
-    """The end of a shard: what to keep beside its vectors, or why it cannot be used."""
+    """The end of a shard: what the cache keeps beside its vectors, or why it cannot be used."""
 
     index: int
     samples: list[dict[str, Any]] = field(default_factory=list)
@@ -70,14 +71,14 @@ class ShardEnd:
     input_sha256: str = ""
     input_bytes: int = 0
     read_seconds: float = 0.0
-    """Time the worker spent on reading and decoding."""
+    """Time that the worker spent on reading and decoding."""
     error: str = ""
 
 
 class ShardBatches(IterableDataset[WaveBatch | ShardEnd]):
     """Batches of each shard in turn, each shard followed by its `ShardEnd`.
 
-    In worker w of W it reads shards w, w + W, w + 2 W, …
+    Worker w of W reads shards w, w + W, w + 2 W, …
     """
 
     def __init__(self, work: Sequence[Work], batch_size: int) -> None:
@@ -121,9 +122,9 @@ class ShardBatches(IterableDataset[WaveBatch | ShardEnd]):
 def load(
     work: Sequence[Work], batch_size: int, workers: int, *, pin: bool
 ) -> Generator[WaveBatch | ShardEnd, None, None]:
-    """Read shards in `workers` processes (0: in this one) and yield their batches as they come.
+    """Read shards in `workers` processes (0: in this one) and yield batches as they are ready.
 
-    Batches of one shard come in order and before its `ShardEnd`; shards may be interleaved.
+    Batches of one shard come in order and before its `ShardEnd`. Shards may be interleaved.
 
     Raises:
         SpeechkdError: a worker died, or shared memory is too small for the batches.
@@ -133,7 +134,7 @@ def load(
     if workers:
         _check_shared_memory(workers, batch_size)
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])  # imports are paid once, not once a worker
+        context.set_forkserver_preload([__name__])  # imports are paid once, not per worker
         options = {
             "multiprocessing_context": context,
             "prefetch_factor": BATCHES_AHEAD,
@@ -150,16 +151,15 @@ def load(
     try:
         for item in loader:
             yield item
-            # What torch keeps of each tensor that came through shared memory, 128 of them or
-            # more, lies among the activations and would keep their memory from being used again.
+            # torch keeps a little of each tensor that came through shared memory, up to 128 or
+            # more. It lies among the activations and would keep their memory from being reused.
             shared_cache.free_dead_references()  # type: ignore[no-untyped-call]
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):  # torch has no class for it, only these words
             raise
         raise SpeechkdError(
-            f"a reading process ended without a word ({error}). Out of memory, or audio that "
-            "crashes the decoder: --workers 0 shows which. What is finished is kept; the same "
-            "command carries on."
+            f"a reading process ended without a message ({error}). Either memory ran out, or some "
+            f"audio crashes the decoder; --workers 0 shows which. {KEPT}"
         ) from error
 
 
@@ -178,10 +178,10 @@ def _begin_worker(worker: int) -> None:  # noqa: ARG001
 
 
 def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print what nothing in this worker has handled, but for a main process that hung up.
+    """Print an error that nothing in this worker handled, unless the main process hung up.
 
-    Batches are handed over through a connection that a thread of the library serves. A main
-    process that is stopped in just that moment breaks it, and has already said so itself.
+    Batches are handed over through a connection that a thread of the library serves. If the main
+    process is stopped at that moment, the connection breaks, but the main process has said so.
     """
     if not issubclass(kind, (ConnectionError, EOFError)):
         sys.__excepthook__(kind, error, trace)

@@ -1,7 +1,9 @@
 """Shards → vectors in the cache, on one device or several: the loop of stage one.
 
-Reading happens in worker processes, encoding here, writing in one thread: the three overlap.
-What happens is told as a stream of events, so that the caller alone talks to the user.
+Worker processes read, this process encodes, one thread writes, and the three overlap. Progress is
+a stream of events, so that only the caller talks to the user.
+
+Shapes: B clips of a batch, N samples of a shard, S wave samples, E the teacher's width.
 """
 
 import multiprocessing
@@ -19,18 +21,18 @@ import torch
 from pipeline.cache.store import ShardResult, TeacherCache
 from pipeline.cluster.shares import ArrayTask, share
 from pipeline.extraction.batches import ShardEnd, WaveBatch, Work, load
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import KEPT, SpeechkdError, first_line, is_out_of_memory
 from pipeline.foundation.units import SAMPLE_RATE_HZ, Seconds
 from pipeline.foundation.workers import begin_worker
 from pipeline.shards.refusals import Reason, Refusal
 
-SHARDS_WAITING = 2  # to be written; beyond that encoding waits, so that memory is bounded
+SHARDS_WAITING = 2  # to be written; with more, encoding waits, so that memory is bounded
 BATCHES_IN_FLIGHT = 2  # on a GPU: one computes while the next is being launched
 POLL_SECONDS: Seconds = 1.0
 
 
 class Encodes(Protocol):
-    """What a teacher is to this loop."""
+    """What this loop needs of a teacher."""
 
     @property
     def d_model(self) -> int:
@@ -38,20 +40,20 @@ class Encodes(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Device that it computes on."""
 
     def encode(self, waves_BS: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:
-        """Waves → float32 `[B, d_model]`."""
+        """Waves → float32 `[B, E]`."""
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A batch has been encoded; times are what the main loop spent on it."""
+    """A batch has been encoded. Its times are those of the main loop."""
 
     clips: int
     audio_seconds: Seconds
     wait_seconds: Seconds
-    """Waiting for the batch: what reading costs beyond what overlaps."""
+    """Time spent waiting for the batch: the part of reading that does not overlap."""
     encode_seconds: Seconds
 
 
@@ -63,11 +65,11 @@ class Finished:
     written: int
     refused: list[Refusal]
     undecoded: int
-    """Those refused that never came to the encoder."""
+    """Refused samples that never reached the encoder."""
     read_seconds: Seconds
-    """Of a worker, for reading and decoding."""
+    """Time that a worker spent on reading and decoding."""
     write_seconds: Seconds
-    """Of the writer, all of it overlapped with encoding."""
+    """Time that the writer spent, all of it while the encoder worked."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ Event = Encoded | Finished | Failed
 
 @dataclass
 class _Pace:
-    """Keeps a few batches in flight on a GPU and waits for older ones; on a CPU does nothing."""
+    """Keeps a few batches in flight on a GPU and waits for older ones. Does nothing on a CPU."""
 
     device: torch.device
     launched: "deque[torch.cuda.Event]" = field(default_factory=deque)
@@ -111,7 +113,7 @@ def extract(
 
     Raises:
         SpeechkdError: a worker died, the device's memory is too small, or the cache cannot be
-            written. What is finished stays.
+            written. Finished shards stay.
     """
     vectors: dict[int, torch.Tensor] = {}
     writing: deque[Future[Finished]] = deque()
@@ -163,16 +165,16 @@ def extract_on(
     Shards are divided by bytes; a device beyond the number of shards stays idle.
 
     Args:
-        devices: one process each; a device may be named twice.
+        devices: the devices, one process each; a device may be named twice.
         work: the shards.
         teacher_on: loads the teacher onto a device; must be importable from another process.
-        cache_location: the cache, which exists.
-        versions: for the receipts.
-        batch_size: clips a batch.
-        workers: reading processes of each device.
+        cache_location: the cache, which exists already.
+        versions: versions of libraries, for the receipts.
+        batch_size: clips per batch.
+        workers: reading processes per device.
 
     Raises:
-        SpeechkdError: a process failed; what the others had in hand is dropped.
+        SpeechkdError: a process failed. The shards that the others were working on are dropped.
     """
     context = multiprocessing.get_context("spawn")
     events: Any = context.Queue()
@@ -213,18 +215,20 @@ def extract_on(
 def _encode(teacher: Encodes, batch: WaveBatch) -> torch.Tensor:
     try:
         return teacher.encode(batch.waves_BS, batch.lengths_B)
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise SpeechkdError(
             f"{teacher.device} has too little memory for batches of {len(batch.positions)} clips "
-            f"({str(error).splitlines()[0]}). Lower --batch-size; what is finished is kept."
+            f"({first_line(error)}). Lower --batch-size. {KEPT}"
         ) from None
 
 
 def _empty(cache: TeacherCache, index: int, device: torch.device) -> torch.Tensor:
     """NaN for each sample of a shard, to be filled batch by batch.
 
-    Made before the shard is encoded: results kept one by one would each pin a hole in the heap
-    where a batch's activations were, and memory would grow with the shard.
+    It is allocated before the shard is encoded. Results kept one by one would each occupy a hole
+    in the heap where a batch's activations were, and memory would grow with the shard.
     """
     count = cache.manifest.shards[index].samples
     return torch.full((count, cache.identity.d_model), torch.nan, device=device)
@@ -247,8 +251,7 @@ def _write(
         cache.write_shard(end.index, result, versions)
     except OSError as error:
         raise SpeechkdError(
-            f"{cache.location} cannot be written: {error}. Make room there or mend it; what is "
-            "finished is kept, and the same command carries on."
+            f"{cache.location} cannot be written: {error}. Make room there or repair it. {KEPT}"
         ) from error
     return Finished(
         index=end.index,
@@ -263,7 +266,7 @@ def _write(
 def _refuse_non_finite(
     vectors_NE: "np.ndarray[Any, np.dtype[np.float32]]", end: ShardEnd, dtype: str
 ) -> tuple[list[dict[str, Any]], list[Refusal]]:
-    """Split samples by whether their vectors are finite as stored; earlier refusals stay."""
+    """Samples whose vectors are finite as stored, and refusals, those of the others included."""
     with np.errstate(over="ignore"):
         finite_N = np.isfinite(vectors_NE.astype(dtype)).all(axis=1)
     detail = f"the teacher's output is not finite as {dtype}; is the audio far too loud?"
@@ -287,7 +290,7 @@ def _on_device(
     workers: int,
     threads: int,
 ) -> None:
-    """Body of one device's process: events go to the parent, None last, a message on failure."""
+    """Body of one device's process: it sends events to the parent, then None; a failure as text."""
     begin_worker()
     torch.set_num_threads(threads)
     try:
@@ -307,5 +310,5 @@ def _check_alive(processes: Sequence[Any]) -> None:
     if dead:
         raise SpeechkdError(
             f"the process of {dead[0].name} ended with status {dead[0].exitcode}; its own message "
-            "is above. What is finished is kept, and the same command carries on."
+            f"is above. {KEPT}"
         )

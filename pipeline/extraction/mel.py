@@ -1,10 +1,10 @@
-"""Waves → Whisper's log-mel spectrogram, a whole batch at once, on whatever device they are on.
+"""Waves → Whisper's log-mel spectrogram, a whole batch at once, on the device of the waves.
 
 Shapes: B clips, S samples, M mel channels, F mel frames (10 ms each),
 K frequencies of the spectrum.
 
-Source: openai/whisper `audio.py` and Hugging Face's `WhisperFeatureExtractor`, which this
-equals to 1e-4 for every clip that leaves at least 12.5 ms of the 30 s window empty.
+Source: openai/whisper `audio.py` and Hugging Face's `WhisperFeatureExtractor`. This equals it to
+1e-4 for every clip that leaves at least 12.5 ms of the 30 s window empty.
 """
 
 import torch
@@ -21,17 +21,17 @@ from pipeline.foundation.units import (
 )
 
 SMALLEST_POWER = 1e-10  # Whisper's floor before the logarithm
-LONGEST_WAVE: Samples = WINDOW_SAMPLES - N_FFT // 2  # beyond it Whisper mirrors audio, not zeros
+LONGEST_WAVE: Samples = WINDOW_SAMPLES - N_FFT // 2  # after it Whisper mirrors audio, not zeros
 
 
 class LogMel(nn.Module):
     """Whisper's front end: power spectrum, Slaney mel filters, log10, floor at the clip's max − 8.
 
-    Audio is padded with zeros to 30 s. Only frames that can hold audio are transformed; the
-    others are silence by construction and get the value that silence has.
+    Audio is padded with zeros to 30 s. Only frames that can hold audio are transformed. The others
+    are silent by construction and get the value of silence.
 
     Args:
-        n_mels: mel channels, as the teacher's configuration says (80; 128 from large-v3 on).
+        n_mels: number of mel channels in the teacher's configuration (80; 128 from large-v3 on).
     """
 
     filters_MK: torch.Tensor
@@ -51,7 +51,7 @@ class LogMel(nn.Module):
 
         Args:
             waves_BS: float32 `[B, S]`, 16 kHz, full scale ±1, each padded on the right with zeros.
-            frames: how many of the 3,000 frames of the 30 s window to return, from the first.
+            frames: number of frames to return, from the first of the window's 3,000.
 
         Returns:
             float32 `[B, n_mels, frames]`.

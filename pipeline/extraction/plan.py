@@ -1,11 +1,11 @@
-"""What stage one has to do: a task's shards, those that are done, and what the rest will take."""
+"""What stage one has to do: the shards of an array task, those done, and the time for the rest."""
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.cache.layout import Identity
 from pipeline.cache.store import TeacherCache
@@ -15,16 +15,18 @@ from pipeline.extraction.settings import ExtractSettings, batch_size_on
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 from pipeline.foundation.progress import duration
 from pipeline.foundation.storage import file_size, local_path
-from pipeline.foundation.units import SAMPLE_RATE_HZ
+from pipeline.foundation.units import SAMPLE_RATE_HZ, Seconds
 from pipeline.shards.manifest import Manifest
 
 if TYPE_CHECKING:
     import torch
 
+    from pipeline.extraction.loop import Encodes
+
 
 @dataclass
 class Tally:
-    """Counts over the shards of this task, those of earlier runs included."""
+    """Counts over the shards of this array task, those of earlier runs included."""
 
     shards: int
     samples: int
@@ -43,19 +45,30 @@ class Tally:
         self.reasons.update(reasons)
 
     def check(self, max_refused: float) -> None:
-        """Stop where more than `max_refused` of this task's samples are refused."""
+        """Refuse to go on if too many samples are refused.
+
+        Args:
+            max_refused: the largest share of this array task's samples that may be refused.
+
+        Raises:
+            SpeechkdError: more of them are refused.
+        """
         if self.refused > max_refused * self.samples:
             reason, count = self.reasons.most_common(1)[0]
             raise SpeechkdError(
                 f"{self.refused:,} of {self.samples:,} samples are refused, more than "
                 f"--max-refused {max_refused:g} allows; the commonest reason is '{reason}' "
-                f"({count:,}). `speechkd cache info` lists them. Mend the tars and run with "
+                f"({count:,}). `speechkd cache info` lists them. Correct the tars and run with "
                 "--retry-refused, or raise --max-refused."
             )
 
 
 def check_tars(manifest: Manifest) -> None:
-    """Every tar on a disk here exists; remote ones are asked for when their turn comes."""
+    """Check that every tar on a local disk exists; remote ones are met when their turn comes.
+
+    Raises:
+        NotThere: one does not exist.
+    """
     for shard in manifest:
         where = manifest.resolve(shard)
         path = local_path(where)
@@ -72,7 +85,17 @@ def work_of(
     cache: TeacherCache | None,
     task: ArrayTask,
 ) -> tuple[list[Work], Tally]:
-    """The shards of this task that are to be done, and the counts of those that are."""
+    """Divide the shards of an array task into those to do and those done.
+
+    Args:
+        settings: whether shards with refused samples are done again.
+        manifest: all shards.
+        cache: the cache; None if it does not exist yet.
+        task: whose share of the shards.
+
+    Returns:
+        The shards to do, and the counts of the others.
+    """
     mine = share([shard.bytes for shard in manifest], task)
     receipts = cache.receipts(mine) if cache else {}
     samples = sum(manifest.shards[index].samples for index in mine)
@@ -89,15 +112,20 @@ def work_of(
     return work, tally
 
 
-def print_plan(
+def plan(
     settings: ExtractSettings,
     manifest: Manifest,
     task: ArrayTask,
     devices: "list[torch.device]",
-    teacher: Any,
+    teacher: "Encodes",
     identity: Identity,
-) -> None:
-    """Check tars and cache, time the first batches, print what a run would do."""
+) -> Iterator[str]:
+    """Check tars and cache, time the first batches, and yield lines on what a run would do.
+
+    Raises:
+        SpeechkdError: a tar is missing or of another size than the manifest says, the cache is
+            of other settings, or every sample of the first shard is refused.
+    """
     cache = TeacherCache.open_same(settings.cache, manifest, identity)
     work, tally = work_of(settings, manifest, cache, task)
     for item in work:
@@ -108,49 +136,44 @@ def print_plan(
                 "Restore the tar, or make the manifest anew."
             )
     clips = sum(item.shard.samples for item in work)
+    gigabytes = sum(item.shard.bytes for item in work) / 1e9
     row_bytes = identity.d_model * (2 if identity.dtype == "float16" else 4)
-    print(
-        f"manifest    {manifest.location}: {len(manifest):,} shards, {manifest.samples:,} samples"
-    )
-    print(f"cache       {settings.cache}: {'carried on with' if cache else 'to be created'}")
-    print(f"this task   {task} ({task.source}): {tally.shards:,} shards, {tally.samples:,} samples")
-    print(
-        f"to do       {len(work):,} shards, {clips:,} samples, "
-        f"{sum(item.shard.bytes for item in work) / 1e9:,.2f} GB of tars"
-    )
-    print(
-        f"teacher     {teacher.id} ({identity.precision}), {settings.pooling} pooling, "
+    yield f"manifest    {manifest.location}: {len(manifest):,} shards, {manifest.samples:,} samples"
+    yield f"cache       {settings.cache}: {'to be continued' if cache else 'to be created'}"
+    yield f"this task   {task} ({task.source}): {tally.shards:,} shards, {tally.samples:,} samples"
+    yield f"to do       {len(work):,} shards, {clips:,} samples, {gigabytes:,.2f} GB of tars"
+    yield (
+        f"teacher     {identity.teacher} ({identity.precision}), {settings.pooling} pooling, "
         f"{settings.context} context, on {', '.join(map(str, devices))}"
     )
-    print(f"to write    {clips * row_bytes / 1e6:,.1f} MB of vectors")
+    yield f"to write    {clips * row_bytes / 1e6:,.1f} MB of vectors"
     if not work:
         return
-    seconds_a_clip, audio_a_clip = _time_a_batch(
-        work[0], teacher, batch_size_on(settings, devices[0])
-    )
-    estimate = clips * seconds_a_clip / len(devices)
-    print(f"audio       about {clips * audio_a_clip / 3600:,.1f} h, judged by the first clips")
-    print(
-        f"time        about {duration(estimate)} ({audio_a_clip / seconds_a_clip:,.0f} audio-s/s "
-        f"a device, judged by two batches; reading faster than that is assumed)"
+    batch_size = batch_size_on(settings, devices[0])
+    encode_seconds, audio_seconds = _seconds_per_clip(work[0], teacher, batch_size)
+    estimate = clips * encode_seconds / len(devices)
+    yield f"audio       about {clips * audio_seconds / 3600:,.1f} h, judging by the first clips"
+    yield (
+        f"time        about {duration(estimate)} ({audio_seconds / encode_seconds:,.0f} audio-s/s "
+        f"per device, judging by two batches, if reading is no slower than that)"
     )
 
 
-def _time_a_batch(work: Work, teacher: Any, batch_size: int) -> tuple[float, float]:
-    """Seconds a clip for encoding, and seconds of audio a clip, over the first two batches."""
-    clips, audio_samples, seconds_a_clip = 0, 0, 0.0
+def _seconds_per_clip(work: Work, teacher: "Encodes", batch_size: int) -> tuple[Seconds, Seconds]:
+    """Time that a clip takes to encode, and its length, over the first two batches of a shard."""
+    clips, audio_samples, encode_seconds = 0, 0, 0.0
     with closing(load([work], batch_size, 0, pin=False)) as items:
         for item in items:
             if not isinstance(item, WaveBatch):
                 break
             start = time.perf_counter()
             teacher.encode(item.waves_BS, item.lengths_B).cpu()
-            # of the last batch: the first one warms up
-            seconds_a_clip = (time.perf_counter() - start) / len(item.positions)
+            # only the last batch counts, because the first one warms up
+            encode_seconds = (time.perf_counter() - start) / len(item.positions)
             clips += len(item.positions)
             audio_samples += int(item.lengths_B.sum())
             if clips >= 2 * batch_size:
                 break
     if not clips:
         raise SpeechkdError(f"{work.where}: every sample of this shard is refused.")
-    return seconds_a_clip, audio_samples / SAMPLE_RATE_HZ / clips
+    return encode_seconds, audio_samples / SAMPLE_RATE_HZ / clips

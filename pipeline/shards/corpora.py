@@ -1,4 +1,4 @@
-"""The ways in which a corpus of recordings and transcripts lies on a disk, and how to read each."""
+"""Layouts in which recordings and transcripts lie on a disk, and how to read each."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -24,14 +24,14 @@ Layout = Literal["auto", "table", "folder", "librispeech", "ljspeech", "commonvo
 
 @dataclass(frozen=True)
 class Source:
-    """A corpus that was found."""
+    """A corpus of recordings and transcripts whose layout is known."""
 
     root: Path
     layout: str
     description: str
-    """What was taken for what, in a line for the user."""
+    """The layout, and what each column was taken for, as one line for the user."""
     read: Callable[[], Iterator[Entry | Refusal]]
-    """Start reading from the top; may be called again and gives the same each time."""
+    """Start reading from the top. Each call gives the same entries."""
 
 
 def open_source(
@@ -40,18 +40,18 @@ def open_source(
     columns: RecordingColumns | None = None,
     audio_folder: Path | None = None,
 ) -> Source:
-    """Find out how a corpus is laid out, and make ready to read it.
+    """Detect how a source is laid out, and prepare to read it.
 
     Args:
         source: a table (CSV, TSV, JSON lines) or a folder.
-        layout: the layout, or `auto` to find it.
-        columns: names of the columns of a table, where they are not usual ones.
-        audio_folder: what relative paths in a table start from; by default the table's folder
-            (`clips` beside it for Common Voice, `wavs` for LJSpeech).
+        layout: the layout, or `auto` to detect it.
+        columns: names of a table's columns, if they are not the usual ones.
+        audio_folder: folder that relative paths in a table start from; by default the table's
+            (for Common Voice `clips` beside the table, for LJSpeech `wavs`).
 
     Raises:
-        SpeechkdError: no such source, nothing in it that is known, a column that is missing, or
-            an argument that the layout has no use for.
+        SpeechkdError: the source does not exist or holds nothing that is known, a column is
+            missing, or the layout has no use for an argument.
     """
     if not source.exists():
         raise NotThere(
@@ -119,7 +119,7 @@ def _folder(source: Path) -> Source:
                 yield _with_transcript(key, path)
 
     _need_folder(source, "folder")
-    return Source(source, "folder", "a folder of recordings, a .txt beside each", read)
+    return Source(source, "folder", "a folder of recordings with a .txt beside each", read)
 
 
 def _with_transcript(key: str, path: Path) -> Entry | Refusal:
@@ -166,7 +166,7 @@ def _ljspeech(source: Path, audio_folder: Path | None) -> Source:
 
     def read() -> Iterator[Entry | Refusal]:
         for number, line in enumerate(read_text(listing).split("\n"), start=1):
-            cells = line.strip().split("|")  # never quoted: a quotation mark is part of the text
+            cells = line.strip().split("|")  # never quoted: quotation marks belong to the text
             where = f"{listing}, line {number}"
             if len(cells) in (2, 3):
                 key = cells[0].strip()
@@ -197,9 +197,9 @@ def _common_voice(source: Path, columns: RecordingColumns, audio_folder: Path | 
         text=columns.text or "sentence",
         speaker=columns.speaker or "client_id",
     )
-    corpus = _table(table, usual, audio_folder or table.parent / "clips")
+    read_as_table = _table(table, usual, audio_folder or table.parent / "clips")
     description = f"Common Voice's layout ({table.name}, clips/)"
-    return replace(corpus, layout="commonvoice", description=description)
+    return replace(read_as_table, layout="commonvoice", description=description)
 
 
 def _table(source: Path, columns: RecordingColumns, audio_folder: Path | None) -> Source:
@@ -215,11 +215,11 @@ def _table(source: Path, columns: RecordingColumns, audio_folder: Path | None) -
             f"{table} is not a table that can be read; known ones end in "
             f"{', '.join(TABLE_SUFFIXES)}."
         )
-    taken = choose_columns(table, columns)
+    chosen = choose_columns(table, columns)
     folder = audio_folder or table.parent
-    shown = ", ".join(f"{name} from {column!r}" for name, column in taken.items())
-    description = f"the table {table.name} ({shown})"
-    return Source(table.parent, "table", description, lambda: table_entries(table, taken, folder))
+    origins = ", ".join(f"{name} from {column!r}" for name, column in chosen.items())
+    description = f"the table {table.name} ({origins})"
+    return Source(table.parent, "table", description, lambda: table_entries(table, chosen, folder))
 
 
 def _tables_in(folder: Path) -> list[Path]:
@@ -227,9 +227,9 @@ def _tables_in(folder: Path) -> list[Path]:
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    """All files below `folder`, sorted, so that every machine sees the same order.
+    """All files below `folder`, sorted so that every machine sees the same order.
 
-    Hidden ones are left out: macOS puts a `._name.wav`, which is no audio, beside each file.
+    Hidden files are left out, because macOS puts a `._name.wav`, which is not audio, beside each.
     """
 
     def stop(error: OSError) -> None:
@@ -243,7 +243,7 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 
 def _with_any_suffix(folder: Path, stem: str, usual: str) -> Path:
-    """The recording `stem` in `folder`: with the layout's own suffix, or any that is there."""
+    """The recording `stem` in `folder`, with the layout's own suffix or with any that exists."""
     candidates = (folder / f"{stem}{suffix}" for suffix in (usual, *AUDIO_SUFFIXES))
     return next((path for path in candidates if is_file(path)), folder / f"{stem}{usual}")
 

@@ -1,4 +1,4 @@
-"""The data manifest: which tar shards there are, what they hold, and which rows each one owns."""
+"""The data manifest: the list of tar shards, and how many samples and bytes each has."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from pipeline.foundation.storage import read_file, scheme_of
 from pipeline.foundation.untrusted import has_control, parse_json
 
 FIELDS = ("url", "samples", "bytes", "sha256")
-MAX_SAMPLES = 1_000_000  # of a tar; `speechkd shard` makes none with more
+MAX_SAMPLES = 1_000_000  # per tar; `speechkd shard` writes no more either
 MAX_BYTES = 2**50
 
 
@@ -34,11 +34,11 @@ class Shard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """An ordered list of shards. The order decides the rows, so it is part of the identity."""
+    """An ordered list of shards. Their order decides which rows of a cache each one owns."""
 
     shards: tuple[Shard, ...]
     location: str
-    """Path or URL of the manifest file: what relative shard urls are relative to."""
+    """Path or URL of the manifest file, which relative urls of shards start from."""
 
     def __iter__(self) -> Iterator[Shard]:
         return iter(self.shards)
@@ -58,15 +58,15 @@ class Manifest:
 
     @property
     def sha256(self) -> str:
-        """Digest of the list of shards, the same wherever the corpus is kept.
+        """Digest of the list of shards, hexadecimal.
 
-        Only the base name of each url counts, so moving a corpus does not change it.
+        Only the base name of each url counts, so moving the tars does not change it.
         """
         lines = (f"{os.path.basename(s.url)} {s.samples} {s.sha256}\n" for s in self.shards)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def resolve(self, shard: Shard) -> str:
-        """Where the shard's tar is: an absolute path, or a URL as it stands."""
+        """Path or URL of a shard's tar; relative urls are completed by the manifest's folder."""
         if "://" in shard.url or Path(shard.url).is_absolute():
             return shard.url
         folder = self.location.rpartition("/")[0] or "."
@@ -77,8 +77,10 @@ def read_manifest(location: str | Path) -> Manifest:
     """Read and check a data manifest: JSON lines of `url`, `samples`, `bytes`, `sha256`.
 
     Raises:
-        SpeechkdError: no such file, not JSON lines, a field missing or of the wrong type, a
-            shard listed twice, or no shard at all. The message names file and line.
+        NotThere: there is no such file.
+        Damaged: it is not JSON lines, a field is missing or of the wrong type, a shard is listed
+            twice, or there is no shard. The message names file and line.
+        SpeechkdError: it is a folder, or a url is of a kind that is not read.
     """
     location = str(location)
     try:
@@ -86,7 +88,7 @@ def read_manifest(location: str | Path) -> Manifest:
     except FileNotFoundError:
         raise NotThere(
             f"{location}: there is no such data manifest. `speechkd shard` writes one beside "
-            "the tars it makes."
+            "its tars."
         ) from None
     except IsADirectoryError:
         raise SpeechkdError(
@@ -99,13 +101,21 @@ def read_manifest(location: str | Path) -> Manifest:
 
 
 def parse_manifest(text: str, location: str) -> Manifest:
-    """Parse the text of a data manifest; `location` is for messages and relative urls."""
+    """Parse the text of a data manifest.
+
+    Args:
+        text: its lines.
+        location: its path or URL, for messages and for relative urls.
+
+    Raises:
+        SpeechkdError: as `read_manifest`.
+    """
     shards = []
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
             shards.append(_parse_line(line, f"{location}, line {number}"))
     if not shards:
-        raise Damaged(f"{location} lists no shard; make it with `speechkd shard`.")
+        raise Damaged(f"{location} lists no shard; write it with `speechkd shard`.")
     url, times = Counter(shard.url for shard in shards).most_common(1)[0]
     if times > 1:
         raise Damaged(f"{location} lists {url} more than once; remove the repetition.")

@@ -1,4 +1,4 @@
-"""A table of recordings: which of its columns say what, and its rows as entries."""
+"""A table of recordings: what its columns mean, and its rows as entries."""
 
 import math
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ USUAL_NAMES = {
 
 @dataclass(frozen=True)
 class RecordingColumns:
-    """Names of a table's columns, as the user gave them; for "" the usual names are tried."""
+    """Names of a table's columns as the user gave them; "" stands for the usual names."""
 
     path: str = ""
     text: str = ""
@@ -38,10 +38,13 @@ class RecordingColumns:
 
 
 def choose_columns(table: Path, columns: RecordingColumns) -> dict[str, str]:
-    """Find which column of `table` says what.
+    """Find the column of `table` for each field of `RecordingColumns`.
 
-    A column of durations counts only where there are starts and no ends (as in NeMo's
-    manifests: `offset`, `duration`); else it is a mere length.
+    Durations count only if there are starts and no ends (as in NeMo's manifests: `offset`,
+    `duration`). Otherwise such a column only repeats a recording's length.
+
+    Returns:
+        The name of the column by field, for the fields that have one.
 
     Raises:
         SpeechkdError: a named column is missing, or none is found for path or text.
@@ -49,39 +52,48 @@ def choose_columns(table: Path, columns: RecordingColumns) -> dict[str, str]:
     present = column_names(table)
     listed = ", ".join(map(repr, present))
     lower = {name.lower(): name for name in reversed(present)}
-    taken = {}
-    for name, given in asdict(columns).items():
+    chosen = {}
+    for name, wanted in asdict(columns).items():
         usual = USUAL_NAMES[name].split()
-        if given and given not in present:
+        if wanted and wanted not in present:
             raise SpeechkdError(
-                f"{table}: no column {given!r} (--{name}-column); its columns are {listed}."
+                f"{table}: no column {wanted!r} (--{name}-column); its columns are {listed}."
             )
-        found = given or next((lower[n] for n in usual if n in lower), "")
-        if found:
-            taken[name] = found
+        column = wanted or next((lower[n] for n in usual if n in lower), "")
+        if column:
+            chosen[name] = column
         elif name in ("path", "text"):
             raise SpeechkdError(
                 f"{table}: no column for the {name} (looked for {', '.join(usual)}); its columns "
                 f"are {listed}. Name one with --{name}-column."
             )
-    if not columns.duration and ("start" not in taken or "end" in taken):
-        taken.pop("duration", None)
-    return taken
+    if not columns.duration and ("start" not in chosen or "end" in chosen):
+        chosen.pop("duration", None)
+    return chosen
 
 
-def table_entries(table: Path, taken: dict[str, str], folder: Path) -> Iterator[Entry | Refusal]:
-    """Yield an entry or a refusal for each row; relative paths start at `folder`."""
+def table_entries(table: Path, chosen: dict[str, str], folder: Path) -> Iterator[Entry | Refusal]:
+    """Yield an entry or a refusal for each row.
+
+    Args:
+        table: the table.
+        chosen: its columns, from `choose_columns`.
+        folder: what relative paths start from.
+
+    Raises:
+        SpeechkdError: the table cannot be read.
+    """
     for row in text_rows(table):
-        yield _entry(row, taken, folder, f"{table}, line {row.line}")
+        yield _entry(row, chosen, folder, f"{table}, line {row.line}")
 
 
-def _entry(row: Row, taken: dict[str, str], folder: Path, where: str) -> Entry | Refusal:
+def _entry(row: Row, chosen: dict[str, str], folder: Path, where: str) -> Entry | Refusal:
     if row.fault:
         return Refusal(Reason.MALFORMED_ROW, row.fault, f"line {row.line}", where=where)
-    cell = {name: row.cells.get(column, "").strip() for name, column in taken.items()}
+    cell = {name: row.cells.get(column, "").strip() for name, column in chosen.items()}
     key = cell.get("key", "")
     if not cell["path"] or "\0" in cell["path"]:
-        detail = f"the cell {taken['path']!r} is empty or holds a NUL"
+        detail = f"the cell {chosen['path']!r} is empty or holds a NUL"
         return Refusal(Reason.MISSING_AUDIO, detail, key or f"line {row.line}", where=where)
     path = folder / cell["path"]
     inside = path.relative_to(folder) if path.is_relative_to(folder) else path

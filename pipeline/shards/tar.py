@@ -1,10 +1,10 @@
 """A tar shard → its samples in order, with the digest of every byte that was read.
 
-The standard library's reader is used, not webdataset's: of a tar cut in a header or between two
-members webdataset gives the samples before the cut and no error, and it splits a name at its
-first dot. Here bytes are counted and hashed, so the caller can hold them against the manifest.
-Names are keys only: nothing is unpacked to disk, links and devices are passed over, and nothing
-is unpickled.
+It uses the standard library's reader, not webdataset's. If a tar is cut in a header or between two
+members, webdataset gives the samples before the cut and no error; and it splits a name at its
+first dot. Here bytes are counted and hashed, so that the caller can compare them with the
+manifest. Names are only keys: nothing is unpacked to disk or unpickled, and links and devices are
+skipped.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, NoReturn
 
 MAX_MEMBER_BYTES = 128 * 2**20  # 15 s of 8 channels at 192 kHz in 32 bits is 92 MB
-MAX_MEMBERS = 32  # of one sample
+MAX_MEMBERS = 32  # per sample
 MAX_NAME_BYTES = 64 * 2**10  # of a long name, or of a member's extended header
 MAX_HEADERS = 1000  # keywords that a tar may set for all its members
 MAX_EMPTY_READS = 8  # tarfile skips a member that claims 2**63 bytes block by block
@@ -23,14 +23,14 @@ DRAIN_BYTES = 2**20
 
 @dataclass
 class TarSample:
-    """Adjacent members of one key.
+    """Members of one key that stand side by side.
 
     Attributes:
         key: name without its last suffix, folder included.
         members: content by suffix in lower case, without the dot.
-        too_large: suffixes of members that were not read: with them the sample would have over
-            `MAX_MEMBER_BYTES`.
-        surplus: members beyond `MAX_MEMBERS`, not read either.
+        too_large: suffixes of members that were not read, because with them the sample would
+            have over `MAX_MEMBER_BYTES`.
+        surplus: number of members beyond `MAX_MEMBERS`, which were not read either.
     """
 
     key: str
@@ -44,7 +44,7 @@ class TarSample:
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Key and suffix of a member: split at the last dot of the base name, so keys keep theirs.
+    """Key and suffix of a member, split at the last dot of its base name; keys may hold dots.
 
     >>> split_name("a.b/vid_1.0_2.5.FLAC")
     ('a.b/vid_1.0_2.5', 'flac')
@@ -57,14 +57,14 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 class TarReader:
-    """Iterates over the samples of a tar once.
+    """Iterates once over the samples of a tar.
 
     Args:
         file: the tar, read from its current position to its end.
 
     Attributes:
-        damage: what was wrong with the tar's structure, once iteration is over, or "".
-        bytes_read: its size, once iteration is over.
+        damage: what is wrong with the tar's structure, or ""; known once iteration is over.
+        bytes_read: bytes so far; the tar's size once iteration is over.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -114,12 +114,12 @@ class TarReader:
                         yield tar, info
                     if self.damage:
                         break
-        # of broken headers tarfile lets through what its parsing raises
+        # tarfile lets through whatever its parsing of a broken header raises
         except (tarfile.TarError, EOFError, ValueError, RecursionError, OverflowError) as error:
             self.damage = str(error) or type(error).__name__
 
     def _content(self, tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes | None:
-        """A member's content; None, and `damage`, where the tar ends within it."""
+        """A member's content; None if the tar ends within it, and then `damage` says so."""
         try:
             opened = tar.extractfile(info)
             content = opened.read() if opened else b""
@@ -132,9 +132,9 @@ class TarReader:
 
 
 class _Header(tarfile.TarInfo):
-    """A header whose extensions are bounded: tarfile reads them whole, and keeps global ones.
+    """A header with bounded extensions, because tarfile reads them whole and keeps global ones.
 
-    Maps of sparse members, which no recording needs and which can be of any length, are refused.
+    Sparse members are refused: no recording needs one, and their maps can be of any length.
     """
 
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:

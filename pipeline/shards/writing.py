@@ -1,7 +1,7 @@
 """The folder that `speechkd shard` fills: tars, their receipts, refusals, and last the manifest.
 
-A tar's receipt tells which entries of the source went into it, so an interrupted run carries on
-behind the last receipt and ends with the same bytes as one that was never interrupted.
+A tar's receipt says which entries of the source went into it. So an interrupted command carries
+on after the last receipt, and ends with the same bytes as one that was never interrupted.
 """
 
 import json
@@ -37,8 +37,8 @@ def description(entry: Entry, duration_s: Seconds) -> bytes:
     """The .json of a sample.
 
     Raises:
-        RefusedError: it takes more than `MAX_TEXT_BYTES`, so that it would not be read again, or
-            is not valid Unicode.
+        RefusedError: it would have over `MAX_TEXT_BYTES`, which stage one does not read, or is
+            not valid Unicode.
     """
     record = {
         "text": entry.text,
@@ -59,10 +59,10 @@ def description(entry: Entry, duration_s: Seconds) -> bytes:
 
 @dataclass
 class Tally:
-    """What has been written so far."""
+    """Counts of what has been written so far."""
 
     entries: int = 0
-    """Entries of the source that are dealt with, in order from the first."""
+    """Entries of the source that are written or refused, in order from the first."""
     seconds: Seconds = 0.0
     shards: list[Shard] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
@@ -73,15 +73,15 @@ class Tally:
 
 
 class ShardFolder:
-    """The output folder of one corpus, a context; one process at a time may be in it.
+    """The output folder of one source, as a context; one process at a time may enter it.
 
     Args:
-        path: the folder; made if need be.
-        identity: what decides the bytes (source, settings); an output of another is refused.
+        path: the folder, which is made if it does not exist.
+        identity: what decides the bytes (source, settings). A folder of another one is refused.
 
     Raises:
-        SpeechkdError: the folder holds shards of another corpus or other settings, another
-            process is at work on it, or it cannot be written.
+        SpeechkdError: the folder holds shards of another source or other settings, another
+            process is writing there, or it cannot be written.
     """
 
     def __init__(self, path: Path, identity: dict[str, Any]) -> None:
@@ -117,18 +117,21 @@ class ShardFolder:
         return self.manifest.is_file()
 
     def write_tar(self, results: Iterator[Sample | Refusal], samples: int) -> bool:
-        """Write the next tar and its receipt; False where no sample was left for one.
+        """Write the next tar and its receipt.
 
         Args:
-            results: a sample or a refusal for each entry behind the finished ones; as many are
+            results: a sample or a refusal for each entry after the finished ones; as many are
                 taken as fill the tar.
-            samples: samples in a tar that is full.
+            samples: samples of a full tar.
+
+        Returns:
+            Whether there was a sample for it. If not, nothing is written.
         """
         from webdataset import TarWriter
 
-        before = (self.tally.entries, len(self.tally.refused))
-        kept = self._kept(results)
-        first = next(kept, None)
+        first_entry, first_refused = self.tally.entries, len(self.tally.refused)
+        accepted = self._accepted(results)
+        first = next(accepted, None)
         if first is None:
             return False
         number = len(self.tally.shards)
@@ -140,15 +143,15 @@ class ShardFolder:
                 # a fixed time and owner: the same input gives the same bytes
                 TarWriter(file, user="", group="", mode=0o644, mtime=0, encoder=False) as tar,
             ):
-                for sample in chain([first], islice(kept, samples - 1)):
+                for sample in chain([first], islice(accepted, samples - 1)):
                     tar.write({"__key__": sample.key, "flac": sample.flac, "json": sample.json})
                     count += 1
                     seconds += sample.duration_s
             shard = Shard(name, count, temporary.stat().st_size, file_sha256(temporary))
-        refused = self.tally.refused[before[1] :]
+        refused = self.tally.refused[first_refused:]
         receipt = {
-            "first_entry": before[0],
-            "entries": self.tally.entries - before[0],
+            "first_entry": first_entry,
+            "entries": self.tally.entries - first_entry,
             "seconds": seconds,
             "shard": asdict(shard),
             "refused": [refusal.record() for refusal in refused],
@@ -159,7 +162,7 @@ class ShardFolder:
         return True
 
     def finish(self) -> None:
-        """Write refused.jsonl, summary.json and, as the sign that all is there, the manifest."""
+        """Write refused.jsonl, summary.json and last the manifest, which says that all is there."""
         self.write_refused()
         tally = self.tally
         summary = {
@@ -174,19 +177,19 @@ class ShardFolder:
         write_manifest(self.manifest, tally.shards)
 
     def summary(self) -> dict[str, Any]:
-        """What `finish` wrote down of the whole corpus."""
+        """The counts that `finish` wrote."""
         text = (self.path / "summary.json").read_text(encoding="utf-8")
         summary: dict[str, Any] = json.loads(text)
         return summary
 
     def write_refused(self) -> Path:
-        """Write refused.jsonl: a line a sample that was left out, in the order of the source."""
+        """Write refused.jsonl: one line per refused entry, in the order of the source."""
         path = self.path / "refused.jsonl"
         lines = (json.dumps(refusal.record()) + "\n" for refusal in self.tally.refused)
         write_text(path, "".join(lines))
         return path
 
-    def _kept(self, results: Iterator[Sample | Refusal]) -> Iterator[Sample]:
+    def _accepted(self, results: Iterator[Sample | Refusal]) -> Iterator[Sample]:
         for result in results:
             self.tally.entries += 1
             if isinstance(result, Sample):
@@ -198,10 +201,10 @@ class ShardFolder:
         return self._receipts / f"speech-{number:06d}.json"
 
     def _claim(self, identity: dict[str, Any]) -> None:
-        """Make the folder this corpus', or check that it is."""
+        """Mark the folder as this source's, or check that it is."""
         path = self._receipts / "corpus.json"
         try:
-            found = parse_json(read_text_file(path))
+            begun = parse_json(read_text_file(path))
         except FileNotFoundError:
             if self.manifest.exists() or any(self.path.glob("speech-*.tar")):
                 raise SpeechkdError(
@@ -213,19 +216,19 @@ class ShardFolder:
         except (ValueError, OSError) as error:
             raise Damaged(f"{path} cannot be read ({error}); remove {self.path}.") from None
         for name in identity:
-            if found.get(name) != identity[name]:
+            if begun.get(name) != identity[name]:
                 raise SpeechkdError(
-                    f"--out {self.path} was begun with another {name}: {found.get(name)!r}, now "
+                    f"--out {self.path} was begun with another {name}: {begun.get(name)!r}, now "
                     f"{identity[name]!r}. Choose another folder, or remove that one."
                 )
 
     def _sweep(self) -> None:
-        """Remove what a killed run left of the files it was writing."""
+        """Remove the unfinished files of a command that was killed."""
         for folder in (self.path, self._receipts):
             remove_leftovers(folder, older_than_seconds=0)
 
     def _finished_tally(self) -> Tally:
-        """What the unbroken row of receipts with their tars says is done."""
+        """What is done according to the receipts whose tars are whole, up to the first gap."""
         tally = Tally()
         while (path := self._receipt(len(tally.shards))).is_file():
             try:
@@ -236,7 +239,7 @@ class ShardFolder:
             except (OSError, ValueError, KeyError, TypeError):
                 whole = False
             if not whole:
-                say(f"{path.stem}.tar or its receipt is damaged; made again, with those behind it")
+                say(f"{path.stem}.tar or its receipt is damaged; tars from there on are made again")
                 break
             tally.entries += receipt["entries"]
             tally.seconds += receipt["seconds"]

@@ -42,7 +42,7 @@ TRAINING = (
 )  # fmt: skip
 FINETUNING = ("--task=sentiment3,sentiment", "--seeds=0-1", "--epochs=1", "--device=cpu")
 ALTERNATIVES = {
-    "shard": (("--jobs=1",), ("--jobs=2",)),
+    "shard": (("--workers=0",), ("--workers=2",)),
     "extract-teacher": (("--workers=0",), ("--workers=1",)),
 }
 UNTIMED = {"seconds", "tokens_per_s", "provenance", "sittings", "created_by"}

@@ -79,7 +79,7 @@ def teacher_vectors(folder, name):
 def test_sound_at_the_edge_through_shard_and_teacher(tmp_path):
     (tmp_path / "in").mkdir()
     write_waves(tmp_path / "in")
-    shard(ShardSettings(source=tmp_path / "in", out=tmp_path / "out", max_refused=1.0, jobs=1))
+    shard(ShardSettings(source=tmp_path / "in", out=tmp_path / "out", max_refused=1.0, workers=0))
     refused = [json.loads(line) for line in (tmp_path / "out" / "refused.jsonl").open()]
     assert reasons(refused) == expected(1)
     cache = teacher_vectors(tmp_path, "out")

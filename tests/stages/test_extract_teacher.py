@@ -405,13 +405,20 @@ def test_a_missing_tar_is_named_before_anything_is_made(tmp_path, teacher):
         ({"dtype": "float16"}, "dtype: cache 'float32', now 'float16'"),
         ({"context": "30s"}, "context_seconds: cache 15, now 30"),
         ({"encoder": "dummy"}, "teacher: cache 'random-whisper', now 'dummy'"),
-        ({"precision": "bfloat16"}, "precision: cache 'float32', now 'bfloat16'"),
+        ({"precision": "bf16"}, "precision: cache 'float32', now 'bfloat16'"),
     ],
 )
 def test_other_settings_on_a_cache_are_refused(corpus, teacher, tmp_path, change, shown):
     extract(corpus, tmp_path / "c", teacher)
     with pytest.raises(SpeechkdError, match=shown):
         extract(corpus, tmp_path / "c", teacher, **change)
+
+
+def test_the_cache_records_the_precision_by_torchs_name(corpus, teacher, tmp_path):
+    cache = extract(corpus, tmp_path / "c", teacher, precision="bf16")
+    assert cache.identity.precision == "bfloat16"
+    with pytest.raises(SpeechkdError, match=r"--precision is 'bfloat16'.*float32, bf16, float16"):
+        settings(corpus, tmp_path / "c", teacher, precision="bfloat16")
 
 
 def test_another_teacher_of_the_same_name_is_refused(corpus, teacher, tmp_path):

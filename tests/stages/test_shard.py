@@ -27,7 +27,7 @@ REAL = ROOT.parent / "shared" / "data" / "librispeech_test_other"
 
 
 def run(source, out, **options):
-    options = {"jobs": 1, **options}
+    options = {"workers": 0, **options}
     shard.run(ShardSettings(source=source, out=out, **options))
 
 
@@ -106,11 +106,11 @@ def test_webdataset_reads_the_tars(tmp_path):
     assert json.loads(sample["json"])["text"] == "hé"
 
 
-def test_same_bytes_whatever_the_jobs_and_the_day(tmp_path, monkeypatch):
+def test_same_bytes_whatever_the_workers_and_the_day(tmp_path, monkeypatch):
     table = corpus(tmp_path / "in", 25, rate=22_050)
-    run(table, tmp_path / "one", samples_per_shard=10, jobs=1)
+    run(table, tmp_path / "one", samples_per_shard=10, workers=0)
     monkeypatch.setattr(time, "time", lambda: 1e9)
-    run(table, tmp_path / "two", samples_per_shard=10, jobs=3)
+    run(table, tmp_path / "two", samples_per_shard=10, workers=3)
     assert files(tmp_path / "one") == files(tmp_path / "two")
 
 
@@ -255,7 +255,7 @@ def test_too_many_refusals_stop_the_command_and_leave_nothing_finished(tmp_path)
 def test_nothing_left_is_an_error(tmp_path):
     table = tmp_path / "t.csv"
     table.write_text("path,text\nnone.wav,x\n")
-    with pytest.raises(SpeechkdError, match="every sample was refused: 1 of"):
+    with pytest.raises(SpeechkdError, match="every entry was refused: 1 of"):
         run(table, tmp_path / "out", max_refused=1.0)
     assert not (tmp_path / "out" / "manifest.jsonl").exists()
     table.write_text("path,text\n")
@@ -366,7 +366,7 @@ def test_a_full_disk_is_told_and_survived(tmp_path, monkeypatch):
 def test_killed_at_any_instant_the_same_command_ends_with_the_same_bytes(tmp_path):
     table = corpus(tmp_path / "in", 60)
     (tmp_path / "in" / "vid_7.0_2.5.wav").unlink()
-    options = ["--samples-per-shard", "5", "--jobs", "2"]
+    options = ["--samples-per-shard", "5", "--workers", "2"]
     code = "from stages.cli import main; main()"
     command = [sys.executable, "-c", code, "shard", str(table), *options, "--out"]
     subprocess.run([*command, str(tmp_path / "whole")], cwd=ROOT, check=True, capture_output=True)
@@ -408,13 +408,13 @@ def test_dry_run_tells_what_would_come_out_and_writes_nothing(tmp_path, capsys):
     [
         (["nowhere"], "nowhere: there is no such file or folder"),
         (["t.csv", "--text-column", "words"], "no column 'words' (--text-column)"),
-        (["t.csv", "--max-refused", "0"], "more than --max-refused allows"),
+        (["t.csv", "--max-refused", "0"], "more entries were refused than --max-refused allows"),
     ],
 )
 def test_the_command_line_fails_with_one_message(tmp_path, arguments, message):
     (tmp_path / "t.csv").write_text("path,text\nnone.wav,x\n")
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from stages.cli import main; main()"
-    command = [sys.executable, "-c", code, "shard", *arguments, "--out", "out", "--jobs", "1"]
+    command = [sys.executable, "-c", code, "shard", *arguments, "--out", "out", "--workers", "1"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
     assert message in done.stderr
@@ -424,7 +424,7 @@ def test_the_command_line_fails_with_one_message(tmp_path, arguments, message):
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real LibriSpeech clips are not at hand")
 def test_real_librispeech_clips(tmp_path):
-    run(REAL, tmp_path / "out", jobs=2)
+    run(REAL, tmp_path / "out", workers=2)
     manifest = read_manifest(tmp_path / "out" / "manifest.jsonl")
     assert manifest.samples == 90
     assert {reason for _, reason in refused(tmp_path / "out")} == {"too long"}
