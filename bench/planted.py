@@ -34,7 +34,7 @@ from pipeline.foundation.provenance import git_commit
 from pipeline.models.encoders import load_pretrained
 from pipeline.tasks.planted.answers import probe_by_word, right_by_word, teacher_vectors
 from pipeline.tasks.planted.corpus import plant
-from pipeline.tasks.planted.folder import SPLITS, write_corpus
+from pipeline.tasks.planted.folder import SPLIT_COLUMNS, write_corpus
 from stages import distill, extract_teacher, finetune_table, shard
 
 
@@ -64,11 +64,13 @@ def make_corpus(name: str, out: Path) -> None:
         {
             "corpus": name,
             "commit": git_commit(),
-            "voice": probe_by_word(voice_C4, rows, SPLITS),
-            "teacher": probe_by_word(clip_CE, rows, SPLITS),
-            "teacher, a word": probe_by_word(clip_CE, rows, SPLITS, test_CD=mean_CE),
-            "mean square": probe_by_word(size_C1, rows, SPLITS),
-            "mean square, a word": probe_by_word(size_C1, rows, SPLITS, test_CD=mean_size_C1),
+            "voice": probe_by_word(voice_C4, rows, SPLIT_COLUMNS),
+            "teacher": probe_by_word(clip_CE, rows, SPLIT_COLUMNS),
+            "teacher, a word": probe_by_word(clip_CE, rows, SPLIT_COLUMNS, test_CD=mean_CE),
+            "mean square": probe_by_word(size_C1, rows, SPLIT_COLUMNS),
+            "mean square, a word": probe_by_word(
+                size_C1, rows, SPLIT_COLUMNS, test_CD=mean_size_C1
+            ),
         },
     )
 
@@ -95,7 +97,7 @@ def distil(corpus: Path, folder: Path, seed: int, settings: dict) -> None:
 
 def fine_tune(student: Path, corpus: Path, seed: int, out: Path) -> dict[str, float]:
     """Share of right answers per word: fine-tune on each half of the words, ask for the other."""
-    for split in SPLITS:
+    for split in SPLIT_COLUMNS:
         finetune_table.run(
             finetune_table.TableSettings(
                 data=corpus / "labels.csv", checkpoint=[f"student={student}"], seeds=str(seed),
@@ -131,7 +133,7 @@ def train(job: Job, out: Path) -> None:
         "corpus": job.corpus, "seed": job.seed,
         "settings": settings, "commit": git_commit(),
         "losses": {n: v for n, v in last.items() if n.startswith("loss") and math.isfinite(v)},
-        "probe": probe_by_word(hidden_states(folder, rows), rows, SPLITS),
+        "probe": probe_by_word(hidden_states(folder, rows), rows, SPLIT_COLUMNS),
         "fine_tuned": fine_tune(folder, test_corpus, job.seed, folder),
         "seconds": round(time.monotonic() - started, 1),
     }  # fmt: skip

@@ -14,7 +14,7 @@ SEEDS = (7816, 9573, 7788, 6782, 8588)
 
 
 @dataclass(frozen=True)
-class Corpus:
+class PlantedCorpus:
     """What one corpus is made from: forty words in each of the carriers."""
 
     seed: int
@@ -36,13 +36,13 @@ VOICES_C = (
 )
 # fmt: on
 CORPORA = {
-    "A": Corpus(0, CARRIERS[:10], VOICES),
-    "B": Corpus(1301, CARRIERS[10:20], VOICES_B),
-    "C": Corpus(2602, CARRIERS[20:], VOICES_C),
-    "weak": Corpus(3903, CARRIERS[5:15], VOICES_B[:5] + VOICES_C[:5], strength=0.5),
-    "A1": Corpus(0, CARRIERS[:1], VOICES),
-    "A2": Corpus(0, CARRIERS[:2], VOICES),
-    "A4": Corpus(0, CARRIERS[:4], VOICES),
+    "A": PlantedCorpus(0, CARRIERS[:10], VOICES),
+    "B": PlantedCorpus(1301, CARRIERS[10:20], VOICES_B),
+    "C": PlantedCorpus(2602, CARRIERS[20:], VOICES_C),
+    "weak": PlantedCorpus(3903, CARRIERS[5:15], VOICES_B[:5] + VOICES_C[:5], strength=0.5),
+    "A1": PlantedCorpus(0, CARRIERS[:1], VOICES),
+    "A2": PlantedCorpus(0, CARRIERS[:2], VOICES),
+    "A4": PlantedCorpus(0, CARRIERS[:4], VOICES),
 }
 """A is the demo's; the settings below were chosen on it. A1, A2 and A4 have its words and affects
 in fewer sentences; their students are tested on the sentences of A."""

@@ -177,7 +177,7 @@ def _compare(settings: DemoSettings, labels: Path) -> dict[str, dict[str, float]
 
     from pipeline.cache.store import TeacherCache
     from pipeline.tasks.planted.answers import probe_by_word, right_by_word, teacher_vectors
-    from pipeline.tasks.planted.folder import SPLITS
+    from pipeline.tasks.planted.folder import SPLIT_COLUMNS
     from stages import finetune_table
 
     out = settings.out
@@ -186,7 +186,7 @@ def _compare(settings: DemoSettings, labels: Path) -> dict[str, dict[str, float]
         "Each student sees the affect of half of the words, in text, and is asked for that of the "
         "others, three times with different seeds.",
         f"speechkd finetune table {labels} --label-column affect --id-column key "
-        f"--group-column word --split-column {SPLITS[0]} --seeds 0-2 --out {out}/results "
+        f"--group-column word --split-column {SPLIT_COLUMNS[0]} --seeds 0-2 --out {out}/results "
         f"{_flags(FINE_TUNING)} "
         + " ".join(f"--checkpoint {out}/runs/{name}" for name in STUDENTS),
     )
@@ -198,7 +198,7 @@ def _compare(settings: DemoSettings, labels: Path) -> dict[str, dict[str, float]
                 label_column="affect",
                 id_column="key",
                 group_column="word",
-                split_column=SPLITS[0],
+                split_column=SPLIT_COLUMNS[0],
                 seeds="0-2",
                 out=out / "results",
                 **FINE_TUNING,
@@ -214,7 +214,7 @@ def _compare(settings: DemoSettings, labels: Path) -> dict[str, dict[str, float]
     with labels.open(encoding="utf-8", newline="") as file:
         clips = list(csv.DictReader(file))
     clip_vectors, word_means = teacher_vectors(TeacherCache.open(str(out / "cache")), clips)
-    rows["ceiling"] = probe_by_word(clip_vectors, clips, SPLITS[:1], test_CD=word_means)
+    rows["ceiling"] = probe_by_word(clip_vectors, clips, SPLIT_COLUMNS[:1], test_CD=word_means)
     return rows
 
 

@@ -16,7 +16,7 @@ from pipeline.tasks.planted.corpus import Utterance
 from pipeline.tasks.planted.speech import Synthesizer
 
 AFFECTS = {1: "bright", -1: "flat"}
-SPLITS = ("split_1", "split_2")
+SPLIT_COLUMNS = ("split_1", "split_2")
 """Columns of `labels.csv`: half of the words train and the others test; then the reverse."""
 
 
@@ -89,7 +89,7 @@ def write_corpus(utterances: Sequence[Utterance], folder: Path, seed: int) -> tu
 def _labels(utterances: Sequence[Utterance], half_of: dict[str, int]) -> str:
     text = io.StringIO(newline="")
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow([*(f.name for f in fields(Utterance)), *SPLITS])
+    rows.writerow([*(f.name for f in fields(Utterance)), *SPLIT_COLUMNS])
     for u in utterances:
         columns = {**asdict(u), "affect": AFFECTS[u.affect]}
         splits = ["train" if half_of[u.word] == half else "test" for half in (0, 1)]

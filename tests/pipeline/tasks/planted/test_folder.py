@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.tasks.planted.corpus import CARRIERS, plant
-from pipeline.tasks.planted.folder import SPLITS, halves, write_corpus
+from pipeline.tasks.planted.folder import SPLIT_COLUMNS, halves, write_corpus
 
 pytest.importorskip("espeakng_loader", reason="the corpus's voices come with this package")
 
@@ -29,11 +29,11 @@ def test_a_corpus_is_spoken_once_and_no_word_trains_and_tests(tmp_path):
     table, labels = write_corpus(utterances, tmp_path, seed=5)
     rows = read(labels)
     assert {row["key"] for row in rows} == {row["id"] for row in read(table, "\t")}
-    for split in SPLITS:
+    for split in SPLIT_COLUMNS:
         words = {s: {r["word"] for r in rows if r[split] == s} for s in ("train", "test")}
         assert len(words["train"]) == len(words["test"]) == 2
         assert not words["train"] & words["test"]
-    assert all({row[split] for split in SPLITS} == {"train", "test"} for row in rows)
+    assert all({row[split] for split in SPLIT_COLUMNS} == {"train", "test"} for row in rows)
 
     waves = {path: path.stat().st_mtime_ns for path in (tmp_path / "recordings").glob("*.wav")}
     assert len(waves) == 8
