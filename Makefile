@@ -17,8 +17,7 @@ export UV_HTTP_TIMEOUT ?= 180
 .PHONY: help install demo test test-slow lint sbom licences clean
 
 help:  ## list these targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target what; do \
-	  printf 'make %-10s %s\n' "$$target" "$$what"; done
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 17
 
 install: $(VENV)/.demo  ## install into .venv; the command is then .venv/bin/speechkd
 
