@@ -1,4 +1,4 @@
-"""Fine-tune encoders on CMU-MOSEI's text and judge them, one cell a checkpoint, task and seed."""
+"""Fine-tune encoders on CMU-MOSEI's text and score them: a cell per checkpoint, task and seed."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -28,14 +28,14 @@ class MoseiSettings(FinetuneSettings):
     )
     task: list[TaskName] = setting(
         [*SENTIMENT_CLASSES, "sentiment"],
-        help="What to fine-tune for; the default is the paper's Tables 1 and 2.",
+        help="Tasks to fine-tune for; the default is those of the paper's Tables 1 and 2.",
         panel=GRID,
     )
     scheme: Literal["paper", "mult"] = setting(
         "paper",
         help=(
-            "Classes of sentiment: paper (sign and ceiling, a classifier for each class count) or "
-            "mult (one regression, rounded, as MulT and MMSA)."
+            "Classes of sentiment: paper (sign and ceiling, a classifier per class count) or mult "
+            "(one regression, rounded, as in MulT and MMSA)."
         ),
         origin="assumed",
         panel=DATA,
@@ -43,22 +43,22 @@ class MoseiSettings(FinetuneSettings):
     text: Path | None = setting(
         None,
         help=(
-            "Texts for labels that come without, as of `speechkd mosei convert`; by default what "
-            "stands beside a .csd."
+            "Source of the texts, for label files that have none, as for `speechkd mosei convert`; "
+            "by default what lies beside a .csd."
         ),
         panel=DATA,
     )
     folds: Path | None = setting(
-        None, help="Which video is in which split, in place of the file's own.", panel=DATA
+        None, help="List of which video is in which split, in place of the file's own.", panel=DATA
     )
     allow_pickle: bool = setting(
-        False, help="Admit pickles; they are read as data only.", panel=DATA
+        False, help="Accept pickles; they are read as data only.", panel=DATA
     )
     split: Literal["given", "made"] = setting(
         "given",
         help=(
-            "Use the data's own split, or make one (70/10/20 % by video, of the clips that have "
-            "the labels of all tasks asked for)."
+            "Use the data's own split, or make one: 70/10/20 % by video, from the clips that have "
+            "the labels of every task asked for."
         ),
         panel=DATA,
     )
@@ -90,9 +90,8 @@ class MoseiSettings(FinetuneSettings):
 def run(settings: MoseiSettings) -> None:
     """Fine-tune encoders on CMU-MOSEI and write results and predictions.
 
-    One cell is a checkpoint, a task and a seed. A finished cell is kept and
-    never run again: an interrupted command carries on where it stopped, and
-    several may share a folder.
+    One cell is a checkpoint, a task and a seed. A finished cell is kept and never run again, so
+    an interrupted command carries on where it stopped, and several commands may share a folder.
 
     Example: speechkd finetune mosei --data label.csv --checkpoint runs/none
     --checkpoint runs/crd --task sentiment7,sentiment --seeds 0-4 --out results

@@ -1,4 +1,4 @@
-"""Fine-tune encoders on any table of texts with a label each."""
+"""Fine-tune encoders on any table of texts with one label each."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -28,17 +28,17 @@ class TableSettings(FinetuneSettings):
     id_column: str = setting("", help="Column that names each row.", panel=DATA)
     group_column: str = setting(
         "",
-        help="Column of what must stay in one split together, such as the speaker.",
+        help="Column of what must stay together in one split, such as the speaker.",
         panel=DATA,
     )
     split_column: str = setting(
         "",
-        help="Column of the split (train, valid, test); without it one is made, 70/10/20 %.",
+        help="Column of the split (train, valid, test); without it a split of 70/10/20 % is made.",
         panel=DATA,
     )
     split_seed: int = setting(0, help="Seed of a made split.", minimum=0, panel=DATA)
     kind: Literal["classes", "value"] = setting(
-        "classes", help="Whether a label is a class or a number.", panel=DATA
+        "classes", help="Whether the labels are classes or numbers.", panel=DATA
     )
 
 

@@ -1,4 +1,4 @@
-"""Turn CMU-MOSEI, in whatever layout, into one tidy table."""
+"""Turn CMU-MOSEI, in any of its layouts, into one tidy table."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,29 +17,30 @@ class ConvertSettings(Settings):
         ),
         argument=True,
     )
-    out: Path = setting(help="The tidy table: .csv, .tsv, .jsonl or .parquet.")
+    out: Path = setting(help="The tidy table to write: .csv, .tsv, .jsonl or .parquet.")
     text: Path | None = setting(
         None,
         help=(
-            "Texts for labels that come without: CMU_MOSEI_TimestampedWords.csd, the folder of "
-            "raw transcripts, or a table with times; by default what stands beside a .csd."
+            "Source of the texts, for label files that have none: CMU_MOSEI_TimestampedWords.csd, "
+            "the folder of raw transcripts, or a table with times; by default what lies beside a "
+            ".csd."
         ),
     )
     folds: Path | None = setting(
         None,
         help=(
-            "Which video is in which split, in place of the file's own: a table (video_id, split), "
-            "a JSON object of lists, or the SDK's cmu_mosei_std_folds.py."
+            "List of which video is in which split, in place of the file's own: a table "
+            "(video_id, split), a JSON object of lists, or the SDK's cmu_mosei_std_folds.py."
         ),
     )
-    allow_pickle: bool = setting(False, help="Admit pickles; they are read as data only.")
+    allow_pickle: bool = setting(False, help="Accept pickles; they are read as data only.")
 
 
 def run(settings: ConvertSettings) -> None:
-    """Turn CMU-MOSEI into one tidy table and say what was clamped, dropped or unmatched.
+    """Turn CMU-MOSEI into one tidy table and say what was clamped, left out or not matched.
 
-    The table has a clip a row: video_id, clip_id, split, text, sentiment, six emotions and times
-    in seconds; a field is empty where its value is not known.
+    The table has one clip per row: video_id, clip_id, split, text, sentiment, six emotions, and
+    times in seconds. A field is empty if its value is not known.
 
     Example: speechkd mosei convert CMU_MOSEI_Labels.csd --out mosei.csv
     """

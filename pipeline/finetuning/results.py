@@ -1,8 +1,8 @@
-"""The results folder: one file a finished cell, its predictions, and `results.jsonl` of all.
+"""The results folder: one file per finished cell, its predictions, and `results.jsonl` of all.
 
-A cell's own file is written last and whole, and is the proof that the cell is done.
-`results.jsonl` is made anew from those files under a lock after each cell, so any number of
-processes may write at once and a kill tears nothing.
+A cell's own file is written last and whole, and proves that the cell is done. After each cell
+`results.jsonl` is written again from those files, under a lock. So any number of processes may
+write at once, and a kill leaves no torn file.
 """
 
 import csv
@@ -23,7 +23,7 @@ from pipeline.tasks.task import Task
 RESULTS = "results.json"
 ASKED = "asked.json"
 TEACHER = "teacher"
-"""Name of the teacher's projection; an encoder's has digest and task behind its label."""
+"""Name of the teacher's projection; an encoder's is label, digest, task."""
 
 
 class Results:
@@ -32,7 +32,7 @@ class Results:
     Args:
         folder: where it is or shall be.
         fixed: what must be the same for every cell in it, as plain JSON values by name.
-        provenance: of the command that creates the folder; kept beside `fixed`.
+        provenance: that of the command that creates the folder; stored beside `fixed`.
 
     Raises:
         SpeechkdError: the folder was made with another data set or recipe; both are shown.
@@ -54,11 +54,11 @@ class Results:
             remove_leftovers(part)
 
     def finished(self, cell: str) -> bool:
-        """Whether the cell is done and its predictions are there."""
+        """Whether the cell's record and its predictions are there."""
         return self._cell(cell).is_file() and self._predictions(cell).is_file()
 
     def ask(self, cells: Iterable[tuple[str, str, int]]) -> None:
-        """Note label, task and seed of cells that shall come: a report tells which are missing."""
+        """Note label, task and seed of cells to be run, so that a report can list missing ones."""
         with _locked(self.folder):
             asked = sorted({*read_asked(self.folder), *cells})
             write_json(self.folder / ASKED, asked, indent=None)
@@ -90,13 +90,21 @@ class Results:
         self.collect()
 
     def has_projection(self, name: str) -> bool:
-        """Whether an encoder's vectors have been put on a plane already."""
+        """Whether the projection of that name is there already."""
         return (self.folder / "projections" / f"{name}.csv").is_file()
 
     def add_projection(
         self, name: str, ids: Sequence[str], raw: Sequence[str], points_n2: Array, share: float
     ) -> None:
-        """Write where each test clip lies on the plane, with its label as text."""
+        """Write where each test example lies on the plane, with its label as text.
+
+        Args:
+            name: of the projection.
+            ids: of the examples.
+            raw: their labels, as text.
+            points_n2: where they lie.
+            share: the plane's share of the variance.
+        """
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["id", "raw", "x", "y", "variance_share"])
@@ -105,7 +113,7 @@ class Results:
         write_text(self.folder / "projections" / f"{name}.csv", text.getvalue())
 
     def collect(self) -> None:
-        """Write `results.jsonl` from the cells that are done."""
+        """Write `results.jsonl` again from the finished cells."""
         with _locked(self.folder):
             lines = [json.dumps(cell.record(), allow_nan=False) + "\n" for cell in self.cells()]
             write_text(self.folder / "results.jsonl", "".join(lines))
@@ -130,12 +138,12 @@ class Results:
 
 
 def cell_name(label: str, weights_sha256: str, task: str, seed: int) -> str:
-    """Name of a cell, fit to be a file name whatever the checkpoint and the task are called."""
+    """Name of a cell, safe as a file name whatever the checkpoint and the task are called."""
     return f"{projection_name(label, weights_sha256, task)}-seed{seed}"
 
 
 def projection_name(label: str, weights_sha256: str, task: str) -> str:
-    """Name of an encoder's file for a task, fit to be a file name."""
+    """Name of an encoder's projection for a task, safe as a file name."""
     return f"{file_part(label)}-{weights_sha256[:8]}-{file_part(task)}"
 
 
@@ -147,11 +155,11 @@ def prediction_table(
     labels: Array,
     scores_nO: Array,
 ) -> str:
-    """Predictions of a cell as CSV text, from which every metric can be computed again.
+    """Predictions of a cell as CSV text, from which every metric can be recomputed.
 
     Columns: `id`, `group` (the video), `raw` (the label before it became a class), `label`,
-    `prediction` and `score:<output>` for each output of the head; for several flags `label:…`
-    and `prediction:…` for each. Numbers are written so that float32 values return exactly.
+    `prediction`, and `score:<output>` per output of the head. With several flags there are
+    `label:…` and `prediction:…` per flag. Numbers have enough digits to restore float32 exactly.
     """
     predictions = task.decide(scores_nO)
     many = task.kind == "flags"
@@ -194,7 +202,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def check_results(folder: Path, fixed: Mapping[str, Any]) -> None:
-    """Refuse a folder that results of these settings could not be added to; it may be absent.
+    """Refuse a folder to which results of these settings cannot be added; it may be absent.
 
     Raises:
         SpeechkdError: it holds something else, or finished cells of other settings.
@@ -205,7 +213,7 @@ def check_results(folder: Path, fixed: Mapping[str, Any]) -> None:
 
 
 def read_asked(folder: Path) -> list[tuple[str, str, int]]:
-    """Label, task and seed of every cell that some command was to make; none without the file.
+    """Label, task and seed of every cell that some command was to run; none without the file.
 
     Raises:
         SpeechkdError: the file is damaged.

@@ -1,1 +1,1 @@
-"""CMU-MOSEI in the formats people have it in → one tidy table, and the tasks made from it."""
+"""CMU-MOSEI, in the formats that people have, becomes one tidy table and the tasks made from it."""

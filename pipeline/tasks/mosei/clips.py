@@ -1,4 +1,4 @@
-"""The tidy table of CMU-MOSEI: one clip a row, whatever file it came from."""
+"""The clips of CMU-MOSEI, one per row of the tidy table, whatever file they came from."""
 
 import hashlib
 import json
@@ -23,13 +23,13 @@ class MoseiClip:
 
     Attributes:
         video_id: the recording; no recording may be in two splits.
-        clip_id: the clip in its recording, as its source names it.
-        split: `train`, `valid`, `test`, or empty where the clip is in no fold.
+        clip_id: the clip's name within its recording, as its source writes it.
+        split: `train`, `valid`, `test`, or empty if the clip is in no fold.
         text: what is said.
-        sentiment: -3 (very negative) to 3; NaN where unknown.
-        emotions: strength of each of `EMOTIONS`, 0 to 3 (or 0 and 1); NaN where unknown.
-        start_s: start in the recording, in seconds; NaN where unknown.
-        end_s: end in the recording, in seconds; NaN where unknown.
+        sentiment: -3 (very negative) to 3; NaN if unknown.
+        emotions: strength of each of `EMOTIONS`, 0 to 3 (or 0 and 1); NaN if unknown.
+        start_s: start in the recording, in seconds; NaN if unknown.
+        end_s: end in the recording, in seconds; NaN if unknown.
     """
 
     video_id: str
@@ -43,18 +43,18 @@ class MoseiClip:
 
     @property
     def id(self) -> str:
-        """Name of the clip that is unique in the corpus, as the SDK writes it: `video[clip]`."""
+        """Name of the clip, unique in the corpus, as the SDK writes it: `video[clip]`."""
         return f"{self.video_id}[{self.clip_id}]"
 
 
 @dataclass(frozen=True)
 class MoseiClips:
-    """Clips in the order of their source, and what was done to them on the way.
+    """Clips in the order of their source, and what was done to them while reading.
 
     Attributes:
-        clips: the clips that are left.
+        clips: the clips that remain.
         source: the file or folder they came from.
-        notes: what was clamped, dropped or left unmatched, and how often.
+        notes: what was clamped, left out or not matched, and how often.
     """
 
     clips: tuple[MoseiClip, ...]
@@ -66,14 +66,14 @@ class MoseiClips:
         return tuple(clip for clip in self.clips if clip.split == split)
 
     def counts(self) -> dict[str, int]:
-        """Clips a split; clips in no fold under `none` where there are any."""
-        found = Counter(clip.split for clip in self.clips)
-        named = {split: found[split] for split in SPLITS}
-        return {**named, "none": found[""]} if found[""] else named
+        """Number of clips per split; clips in no fold, if any, are counted under `none`."""
+        counts = Counter(clip.split for clip in self.clips)
+        named = {split: counts[split] for split in SPLITS}
+        return {**named, "none": counts[""]} if counts[""] else named
 
     @property
     def sha256(self) -> str:
-        """Digest of ids, splits, texts and labels: the identity of a data set in results."""
+        """Digest of ids, splits, texts and labels: the data set's identity in results."""
         digest = hashlib.sha256()
         for clip in self.clips:
             row = [clip.id, clip.split, clip.text, repr(clip.sentiment), *map(repr, clip.emotions)]
@@ -84,17 +84,17 @@ class MoseiClips:
 def tidy(
     clips: Iterable[MoseiClip], source: str, notes: Mapping[str, int] | None = None
 ) -> MoseiClips:
-    """Check clips and bring them into range.
+    """Check clips and bring their values into range.
 
-    Values beyond the scale are clamped (known faults of the label files: emotions over 3,
-    sentiment to 5, negative starts), halves of characters are replaced, clips without text or
-    without any label are left out; each is counted in the notes.
+    Values outside the scale are clamped; the label files are known to have emotions over 3,
+    sentiments up to 5 and negative start times. Lone surrogates in texts are replaced. Clips
+    without text or without any label are left out. Each of these is counted in the notes.
 
     Raises:
-        SpeechkdError: no clip is left, or two clips have one id.
+        SpeechkdError: no clip remains, or two clips have the same id.
     """
     counted: Counter[str] = Counter(notes or {})
-    kept: list[MoseiClip] = []
+    tidied: list[MoseiClip] = []
     for clip in clips:
         if not clip.text.strip():
             counted["clips without text, left out"] += 1
@@ -102,15 +102,15 @@ def tidy(
         if math.isnan(clip.sentiment) and all(map(math.isnan, clip.emotions)):
             counted["clips without any label, left out"] += 1
             continue
-        kept.append(_clamped(clip, counted))
-    if not kept:
+        tidied.append(_clamped(clip, counted))
+    if not tidied:
         raise SpeechkdError(
             f"{source} holds no clip with both text and a label"
-            + (f" ({_told(counted)})" if counted else "")
+            + (f" ({_in_words(counted)})" if counted else "")
             + "; is it CMU-MOSEI in one of the layouts of docs/mosei.md?"
         )
-    _check_ids(kept, source)
-    return MoseiClips(tuple(kept), source, {key: n for key, n in counted.items() if n})
+    _check_ids(tidied, source)
+    return MoseiClips(tuple(tidied), source, {key: n for key, n in counted.items() if n})
 
 
 def _clamped(clip: MoseiClip, counted: Counter[str]) -> MoseiClip:
@@ -149,30 +149,32 @@ def _check_ids(clips: Sequence[MoseiClip], source: str) -> None:
 
 
 def check_splits(clips: Sequence[MoseiClip], source: str) -> None:
-    """Refuse splits that must not be trained and tested on.
+    """Refuse splits that cannot be used for training and testing.
 
     Raises:
         SpeechkdError: a split has an unknown name, or a video is in two.
     """
-    home: dict[str, str] = {}
+    split_of: dict[str, str] = {}
     for clip in clips:
         if clip.split not in (*SPLITS, ""):
             raise SpeechkdError(
                 f"{source}: clip {clip.id} is in split {clip.split!r}; splits are "
                 f"{', '.join(SPLITS)}, or empty for none."
             )
-        if home.setdefault(clip.video_id, clip.split) != clip.split:
+        if split_of.setdefault(clip.video_id, clip.split) != clip.split:
             raise SpeechkdError(
-                f"{source}: video {clip.video_id} is both in {home[clip.video_id] or 'no split'} "
-                f"and in {clip.split or 'no split'}. A speaker met in training must not be in the "
-                "test: put each video into one split, or use --split made."
+                f"{source}: video {clip.video_id} is both in "
+                f"{split_of[clip.video_id] or 'no split'} and in {clip.split or 'no split'}. A "
+                "speaker met in training must not be in the test: put each video into one split, "
+                "or use --split made."
             )
 
 
 def with_folds(corpus: MoseiClips, folds: Mapping[str, str], folds_source: str) -> MoseiClips:
     """Give each clip the split that a list of folds names for its video.
 
-    Videos that the list does not name end in no fold; both sides' strays are noted.
+    Clips of videos that the list does not name are in no fold. These, and videos of the list that
+    have no clip, are counted in the notes.
 
     Raises:
         SpeechkdError: the list names none of the corpus's videos.
@@ -193,5 +195,5 @@ def with_folds(corpus: MoseiClips, folds: Mapping[str, str], folds_source: str) 
     return MoseiClips(clips, corpus.source, {key: n for key, n in notes.items() if n})
 
 
-def _told(notes: Mapping[str, int]) -> str:
+def _in_words(notes: Mapping[str, int]) -> str:
     return "; ".join(f"{key}: {n:,}" for key, n in notes.items())

@@ -20,24 +20,24 @@ from pipeline.tasks.mosei.tables import NAMES
 from pipeline.tasks.mosei.transcripts import PAUSE, Timed
 
 MAX_CELLS = 20_000_000
-"""Of one video's array; the longest of CMU-MOSEI has some 10,000 words."""
+"""Most cells of one video's array; the longest video of CMU-MOSEI has some 10,000 words."""
 
 LABEL_COLUMNS = ("sentiment", *EMOTIONS)
 """The label file's seven columns, in the order of the SDK's documentation."""
 
 
 def read_labels(path: Path, notes: Counter[str]) -> list[MoseiClip]:
-    """Read `CMU_MOSEI_Labels.csd`: one clip a row, without text and in no fold.
+    """Read `CMU_MOSEI_Labels.csd`: one clip per row, without text and in no fold.
 
-    A clip is named by its row number in the video, as the SDK's alignment names it, whatever
-    the order of the rows in time.
+    A clip is named by its row number in the video, as in the SDK's alignment, even if the rows
+    are not in order of time.
 
     Args:
         path: the file.
         notes: counts repairs.
 
     Raises:
-        SpeechkdError: not such a file, or a video's arrays do not fit together.
+        SpeechkdError: the path is no such file, or a video's arrays do not fit together.
     """
     clips = []
     with _root(path) as root:
@@ -46,7 +46,7 @@ def read_labels(path: Path, notes: Counter[str]) -> list[MoseiClip]:
             if features.shape[1:] != (len(LABEL_COLUMNS),):
                 raise SpeechkdError(
                     f"{path}, video {video}: labels have the shape {features.shape}; wanted is "
-                    f"one row a segment with {len(LABEL_COLUMNS)} columns "
+                    f"one row per segment with {len(LABEL_COLUMNS)} columns "
                     f"({', '.join(LABEL_COLUMNS)}). Is it CMU_MOSEI_Labels.csd?"
                 )
             starts = intervals[:, 0]
@@ -73,7 +73,7 @@ def read_words(path: Path, notes: Counter[str]) -> dict[str, list[Timed]]:
     """Read `CMU_MOSEI_TimestampedWords.csd`: the words of each video with their times.
 
     Raises:
-        SpeechkdError: not such a file.
+        SpeechkdError: the path is no such file.
     """
     videos = {}
     with _root(path) as root:
@@ -110,7 +110,7 @@ def _root(path: Path) -> Iterator[Any]:
             if not isinstance(root, h5py.Group) or "data" not in root:
                 raise Damaged(f"{path} is HDF5, but has no <root>/data, so it is not a .csd.")
             yield root
-        # HDF5 finds damage only when it comes to it, and has no errors of its own
+        # HDF5 meets damage only when it reads that part, and has no error types of its own
         except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise Damaged(
                 f"{path} is damaged, or no .csd ({str(error)[:200]}); download it again."
@@ -118,10 +118,10 @@ def _root(path: Path) -> Iterator[Any]:
 
 
 def _child(group: Any, name: str) -> Any:
-    """A member of a group that is in this very file.
+    """A member of a group, which must be in this file.
 
     Raises:
-        ValueError: it is a link to another file, or its data lie there.
+        ValueError: it is a link to another file, or its data are in another file.
     """
     import h5py
 
@@ -139,13 +139,13 @@ def _values(group: Any, name: str) -> Any:
         raise ValueError(f"{name} has {array.size} cells of {array.dtype.itemsize} bytes")
     if array.dtype.kind != "O" or not array.shape:
         return array[()]
-    # Cells of text of any length may all be one long text in the file: a row at a time, counted.
-    rows, left = [], int(array.file.id.get_filesize())
+    # many cells may point to one long text in the file, so rows are read one by one and counted
+    rows, allowance = [], int(array.file.id.get_filesize())
     for row in array:
         rows.append(row)
         cells = [row] if isinstance(row, bytes) else row.reshape(-1).tolist()
-        left -= sum(len(cell) if isinstance(cell, bytes) else 1 for cell in cells)
-        if left < 0:
+        allowance -= sum(len(cell) if isinstance(cell, bytes) else 1 for cell in cells)
+        if allowance < 0:
             raise ValueError(f"{name} holds more text than the file")
     return np.array(rows, dtype=object)
 
@@ -171,7 +171,7 @@ def _sequences(root: Any, path: Path) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _column_order(root: Any, path: Path, notes: Counter[str]) -> list[int]:
-    """Where each of `LABEL_COLUMNS` stands: by the metadata's names, else the documented order."""
+    """Index of each of `LABEL_COLUMNS`: by the names in the metadata, else the SDK's order."""
     names: Any = None
     if "metadata" in root and "dimension names" in (metadata := _child(root, "metadata")):
         try:

@@ -1,4 +1,4 @@
-"""CMU-MOSEI as MMSA's and MulT's pickles."""
+"""Read CMU-MOSEI from the pickles of MMSA and MulT."""
 
 from collections import Counter
 from itertools import islice
@@ -15,15 +15,15 @@ from pipeline.tasks.splits import SPLITS
 
 
 def read_pickled(path: Path, texts: Texts | None, notes: Counter[str]) -> list[MoseiClip]:
-    """Read MMSA's pickle (which holds the texts), or MulT's (which holds word vectors only).
+    """Read MMSA's pickle, which has the texts, or MulT's, which has word vectors only.
 
     Args:
         path: the pickle.
-        texts: where the texts of MulT's come from.
+        texts: source of the texts for MulT's pickle.
         notes: counts repairs.
 
     Raises:
-        SpeechkdError: it is neither, or MulT's without a source of texts.
+        SpeechkdError: the file is neither, or it is MulT's and there is no source of texts.
     """
     content = read_pickle(path)
     if not isinstance(content, dict) or not all(
@@ -93,15 +93,15 @@ def _mult(part: dict[str, Any], split: str, path: Path) -> list[MoseiClip]:
 
 
 def _numbers(label: Any) -> list[float]:
-    """All numbers of a label, whatever its shape."""
+    """The numbers of a label of any shape, in order."""
     return [float(value) for value in np.asarray(label, np.float64).reshape(-1)]
 
 
 def _text(value: Any) -> str:
-    """Text of a pickled value.
+    """A pickled value as text.
 
     Raises:
-        TypeError: it is neither text nor number.
+        TypeError: the value is neither text nor a number.
     """
     if not isinstance(value, str | bytes | int | float):
         raise TypeError(f"a {type(value).__name__} where text is wanted")

@@ -1,4 +1,4 @@
-"""What is asked of a text: the tasks of the paper's Tables 1 to 3, and their targets."""
+"""The tasks of the paper's Tables 1 to 3, their labels, and the questions they make of clips."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -60,8 +60,9 @@ TASKS: dict[str, Task] = {
 
 
 def trained_task(name: str, scheme: str) -> str:
-    """The task to train for a task that is asked for: under `mult` every sentiment figure
-    comes from the one regression.
+    """The task to train for a task that is asked for.
+
+    Under `mult` every figure of sentiment comes from the one regression.
     """
     return "sentiment" if scheme == "mult" and name in SENTIMENT_CLASSES else name
 
@@ -120,50 +121,51 @@ def _check_counts(question: Question, needed: Sequence[str], source: str) -> Non
 
 
 def targets(clips: Sequence[MoseiClip], task: Task) -> tuple[list[int], Array]:
-    """What the task wants of each clip.
+    """Labels of clips for a task.
 
     Args:
         clips: clips of one split.
         task: one of `TASKS`.
 
     Returns:
-        Which clips the task has (those whose label is known and, for `sentiment2`, is not 0),
-        and their labels: classes `[n]` int64, values `[n]` float32, or flags `[n, F]` int64.
+        Indices of the clips that the task has (those whose label is known and, for `sentiment2`,
+        is not 0), and their labels: classes `[n]` int64, values `[n]` float32, or flags `[n, F]`
+        int64.
     """
     sentiment = np.array([clip.sentiment for clip in clips], np.float64)
     emotions = np.array([clip.emotions for clip in clips], np.float64).reshape(-1, len(EMOTIONS))
     if task.name == "emotions":
-        held = ~np.isnan(emotions).any(1)
+        has_label = ~np.isnan(emotions).any(1)
         labels = (emotions > 0).astype(np.int64)
     elif task.name in EMOTIONS:
         column = emotions[:, EMOTIONS.index(task.name)]
-        held = ~np.isnan(column)
+        has_label = ~np.isnan(column)
         labels = (column > 0).astype(np.int64)
     else:
-        held = ~np.isnan(sentiment)
-        known = np.where(held, sentiment, 0.0)
+        has_label = ~np.isnan(sentiment)
+        known = np.where(has_label, sentiment, 0.0)
         if task.name == "sentiment":
             labels = known.astype(np.float32)
         elif task.name == "sentiment2":
-            held = held & (sentiment != 0)
+            has_label = has_label & (sentiment != 0)
             labels = (known > 0).astype(np.int64)
         elif task.name == "sentiment2-with-neutral":
             labels = (known > 0).astype(np.int64)
         else:
             limit = len(task.outputs) // 2
             labels = sign_ceil(known, limit) + limit
-    chosen = np.flatnonzero(held)
+    chosen = np.flatnonzero(has_label)
     return chosen.tolist(), labels[chosen]
 
 
 def class_counts(clips: Sequence[MoseiClip], task: Task) -> str:
-    """How many clips each class has, as text: `156, 489, 705, …`."""
+    """Number of clips per class, as text: `156, 489, 705, …`."""
     _, labels = targets(clips, task)
     return ", ".join(f"{n:,}" for n in np.bincount(labels, minlength=len(task.outputs)))
 
 
 def raw_labels(clips: Sequence[MoseiClip], task: Task) -> list[str]:
-    """The label of each clip before it became a class, as text; empty where the task has none."""
+    """The label of each clip before it became a class, as text; empty if the task has none."""
     if task.name == "emotions":
         return [""] * len(clips)
     if task.name in EMOTIONS:

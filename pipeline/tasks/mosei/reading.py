@@ -1,4 +1,4 @@
-"""CMU-MOSEI from whatever file or folder a user has."""
+"""Read CMU-MOSEI from whatever file or folder a user has."""
 
 from collections import Counter
 from pathlib import Path
@@ -33,16 +33,16 @@ def read_mosei(
     Args:
         path: a table (MMSA's `label.csv`, or tidy), a label `.csd`, an MMSA or MulT pickle, or a
             folder that holds such files under their own names.
-        text: source of texts for labels that come without; for a `.csd` by default the words or
-            transcripts beside it.
-        folds: which video is in which split; replaces the file's own. For a `.csd` by default
-            the SDK's `cmu_mosei_std_folds.py` beside it.
-        allow_pickle: admit pickles, read as data only.
+        text: source of the texts, for labels that have none. The default for a `.csd` is the words
+            or transcripts beside it.
+        folds: a list of which video is in which split, in place of the file's own. The default for
+            a `.csd` is the SDK's `cmu_mosei_std_folds.py` beside it.
+        allow_pickle: accept pickles; they are read as data only.
         own_split: the file's own split will be used, so it must be sound.
 
     Raises:
-        SpeechkdError: nothing there can be read, with what was found and what would do; or the
-            split is unsound.
+        SpeechkdError: nothing at that path can be read (the message says what is there and what
+            is wanted), or the split is unsound.
     """
     if path.is_dir():
         path = _in_folder(path)
@@ -82,10 +82,10 @@ def open_texts(path: Path, notes: Counter[str]) -> Texts:
     Args:
         path: `CMU_MOSEI_TimestampedWords.csd`, the folder of raw transcripts (or one of the
             folders above it), or a table with texts and times.
-        notes: counts what had to be repaired on the way.
+        notes: counts repairs.
 
     Raises:
-        SpeechkdError: it is none of these.
+        SpeechkdError: the path is none of these.
     """
     if path.suffix.lower() == ".csd":
         words = read_words(path, notes)
@@ -99,7 +99,7 @@ def open_texts(path: Path, notes: Counter[str]) -> Texts:
     if folder is None:
         raise SpeechkdError(
             f"{path} is no source of texts. Name CMU_MOSEI_TimestampedWords.csd, the folder with "
-            "one <video>.txt a video (Raw/Transcript/Segmented/Combined), or a table with text, "
+            "one <video>.txt per video (Raw/Transcript/Segmented/Combined), or a table with text, "
             "start_s and end_s."
         )
     files = {file.stem: file for file in folder.glob("*.txt")}
@@ -112,22 +112,22 @@ def open_texts(path: Path, notes: Counter[str]) -> Texts:
 
 def _with_texts(segments: list[MoseiClip], source: Path, notes: Counter[str]) -> list[MoseiClip]:
     texts = open_texts(source, notes)
-    found = with_texts(segments, texts, notes)
-    if not found:
+    clips = with_texts(segments, texts, notes)
+    if not clips:
         raise SpeechkdError(
             f"{source} has a text for none of the {len(segments)} labelled segments; is it of the "
             "same corpus?"
         )
-    return found
+    return clips
 
 
 def _in_folder(folder: Path) -> Path:
     for pattern in ("*[Ll]abels.csd", "*label.csv", "*.csd"):
-        found = sorted(folder.glob(pattern))
-        if len(found) == 1:
-            return found[0]
-        if found:
-            names = ", ".join(path.name for path in found)
+        matches = sorted(folder.glob(pattern))
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            names = ", ".join(path.name for path in matches)
             raise SpeechkdError(f"{folder} holds {names}; name the one with the labels.")
     inside = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
     raise SpeechkdError(

@@ -31,26 +31,26 @@ NAMES: dict[str, tuple[str, ...]] = {
     "start_s": ("start_s", "start"),
     "end_s": ("end_s", "end"),
 }
-"""Each column of the tidy table, and the names it has in files; the first one found counts."""
+"""Each column of the tidy table and its names in files; the first one that a file has is read."""
 
 NUMBERED_SPLITS = {"0": "train", "1": "valid", "2": "test", "3": ""}
-"""Splits as s3prl's `CMU_MOSEI_Labels.csv` numbers them; 3 is in no fold."""
+"""Splits as s3prl's `CMU_MOSEI_Labels.csv` numbers them; 3 means in no fold."""
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 MAX_SOURCE_CHARACTERS = 4_000_000
 
 
 def read_table(path: Path) -> MoseiClips:
-    """Read CMU-MOSEI from a table with one clip a row.
+    """Read CMU-MOSEI from a table with one clip per row.
 
     Args:
-        path: CSV, TSV, JSON lines or Parquet, with the columns of `NAMES`: `video_id`,
-            `clip_id`, `text`, and `sentiment` or at least one emotion; `split` and times if
-            there are any. MMSA's `label.csv` is such a table.
+        path: CSV, TSV, JSON lines or Parquet with the columns of `NAMES`: `video_id`, `clip_id`,
+            `text`, and `sentiment` or at least one emotion. `split` and times are optional.
+            MMSA's `label.csv` is such a table.
 
     Raises:
-        SpeechkdError: the file is missing or not readable, columns are missing, a value is not
-            what its column holds, or the corpus fails the checks of `tidy`.
+        SpeechkdError: the file is missing or cannot be read, a column is missing, a value does not
+            fit its column, or the clips fail the checks of `tidy`.
     """
     columns, rows = read_rows(path)
     place = {key: next((n for n in names if n in columns), "") for key, names in NAMES.items()}
@@ -68,7 +68,11 @@ def read_table(path: Path) -> MoseiClips:
 
 
 def write_table(corpus: MoseiClips, path: Path) -> None:
-    """Write the tidy table as CSV, TSV, JSON lines or Parquet, by the path's suffix."""
+    """Write the tidy table as CSV, TSV, JSON lines or Parquet, depending on the suffix.
+
+    Raises:
+        SpeechkdError: the suffix is none of these.
+    """
     kind = path.suffix.lower()
     if kind not in SUFFIXES:
         raise SpeechkdError(f"{path}: a table is written as one of {', '.join(SUFFIXES)}.")
@@ -88,15 +92,15 @@ def write_table(corpus: MoseiClips, path: Path) -> None:
 
 
 def read_folds(path: Path) -> dict[str, str]:
-    """Read which video is in which split.
+    """Read a list of folds: which video is in which split.
 
     Args:
         path: a table with columns `video_id` (or `file`) and `split` (names, or 0 to 3 as in
             s3prl's list), a JSON object of three lists, or the SDK's own
-            `cmu_mosei_std_folds.py`, which is parsed and never run.
+            `cmu_mosei_std_folds.py`, which is parsed but never run.
 
     Raises:
-        SpeechkdError: none of these, or a video in two splits.
+        SpeechkdError: the file is none of these, or a video is in two splits.
     """
     if not path.is_file():
         raise NotThere(f"{path}: there is no such list of folds.")
@@ -135,7 +139,7 @@ def _table_folds(path: Path) -> dict[str, str]:
     folds: dict[str, str] = {}
     for at, row in rows:
         missing = [column for column in (video, split) if row.get(column) is None]
-        if missing:  # of JSON lines, any may leave a field out
+        if missing:  # any line of a JSON lines file may leave a field out
             raise SpeechkdError(f"{path}, {at}: no field {missing[0]}.")
         name = str(row[split]).strip()
         if name not in known:
@@ -154,7 +158,7 @@ NAMES_OF_FOLDS = ("video_id", "split")
 
 
 def _assigned_lists(path: Path) -> dict[str, Any]:
-    """The literal lists that a Python file assigns to names, without running it."""
+    """Lists that a Python file assigns to names, read without running it."""
     lists = {}
     try:
         source = read_text(path)
@@ -176,15 +180,15 @@ def _clip(row: Mapping[str, Any], place: Mapping[str, str], where: str) -> Mosei
         return "" if value is None else str(value)
 
     def number(key: str) -> float:
-        given = text(key).strip()
+        cell = text(key).strip()
         try:
-            value = float(given) if given else UNKNOWN
+            value = float(cell) if cell else UNKNOWN
         except ValueError:
             value = math.inf
         if math.isinf(value):
             raise SpeechkdError(
-                f"{where}, column {place[key]}: {given!r} is not a finite number; leave the field "
-                "empty where the value is not known."
+                f"{where}, column {place[key]}: {cell!r} is not a finite number; leave the field "
+                "empty if the value is not known."
             )
         return value
 

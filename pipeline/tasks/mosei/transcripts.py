@@ -1,9 +1,9 @@
-"""Texts for labelled stretches of recordings: from timed words, or from timed transcripts.
+"""Texts for the labelled segments of recordings, from timed words or timed transcripts.
 
-Labels and texts of CMU-MOSEI come apart: the label file names a video, a start and an end. Timed
-words are cut by the SDK's own rule (a word belongs to each segment that it overlaps by more than
-1e-5 s); rows of a transcript are matched by start and end, never by their running number, which
-differs between the two.
+CMU-MOSEI has labels and texts in separate files: the label file names a video, a start and an
+end. Timed words are cut by the SDK's rule: a word belongs to each segment that it overlaps by more
+than 1e-5 s. Rows of a transcript are matched by start and end, never by their running number,
+because the two files number them differently.
 """
 
 import math
@@ -35,7 +35,7 @@ Transcript: TypeAlias = Sequence[Timed]
 
 
 def cut_words(words: Transcript, start_s: float, end_s: float) -> str:
-    """The words of a stretch, in order of time, pauses left out."""
+    """The words of a segment in order of time, without pauses."""
     inside = (
         word
         for word in words
@@ -45,7 +45,7 @@ def cut_words(words: Transcript, start_s: float, end_s: float) -> str:
 
 
 def find_row(rows: Transcript, start_s: float, end_s: float) -> str:
-    """The text of the row with this start and end; empty where there is none."""
+    """The text of the row with this start and end; empty if there is none."""
     for row in rows:
         if (
             abs(row.start_s - start_s) <= SAME_TIME_SECONDS
@@ -60,9 +60,9 @@ class Texts:
     """Where the texts of a label file come from.
 
     Attributes:
-        of_video: the timed words or rows of a video; None where it has none.
-        find: how the text of a stretch is found among them.
-        source: for messages.
+        of_video: gives the timed words or rows of a video; None if it has none.
+        find: finds the text of a segment among them.
+        source: where they come from, for messages.
     """
 
     of_video: Callable[[str], Transcript | None]
@@ -71,8 +71,8 @@ class Texts:
 
 
 def with_texts(segments: Iterable[MoseiClip], texts: Texts, notes: Counter[str]) -> list[MoseiClip]:
-    """Give each labelled segment its text; segments without one are left out and counted."""
-    found: list[MoseiClip] = []
+    """Give each labelled segment its text; leave out and count segments without one."""
+    clips: list[MoseiClip] = []
     for segment in segments:
         transcript = texts.of_video(segment.video_id)
         if transcript is None:
@@ -82,12 +82,12 @@ def with_texts(segments: Iterable[MoseiClip], texts: Texts, notes: Counter[str])
         if not text.strip():
             notes["segments that no text matches, left out"] += 1
             continue
-        found.append(replace(segment, text=text))
-    return found
+        clips.append(replace(segment, text=text))
+    return clips
 
 
 def timed_rows(clips: Iterable[MoseiClip]) -> dict[str, list[Timed]]:
-    """The clips' texts by video, of those whose times are known."""
+    """Texts of the clips with known times, by video."""
     rows: dict[str, list[Timed]] = {}
     for clip in clips:
         if not (math.isnan(clip.start_s) or math.isnan(clip.end_s)):
@@ -97,7 +97,7 @@ def timed_rows(clips: Iterable[MoseiClip]) -> dict[str, list[Timed]]:
 
 
 def transcript_folder(path: Path) -> Path | None:
-    """The folder of raw transcripts at or below `path`, where the SDK's layout puts it."""
+    """The folder of raw transcripts at `path` or below it, by the SDK's layout."""
     for below in ("", "Combined", "Segmented/Combined", "Transcript/Segmented/Combined"):
         for top in (path, path / "Raw"):
             if next((top / below).glob("*.txt"), None):
@@ -108,10 +108,10 @@ def transcript_folder(path: Path) -> Path | None:
 def read_transcript(path: Path, notes: Counter[str]) -> list[Timed]:
     """Read a raw transcript: lines `video___number___start___end___text`.
 
-    Video ids may hold underscores and texts may hold `___`; both are met in the real files.
+    Video ids may contain underscores and texts may contain `___`; the real files have both.
 
     Raises:
-        SpeechkdError: a line is not of that form.
+        SpeechkdError: a line does not have that form.
     """
     rows = []
     check_size(str(path), path.stat().st_size)

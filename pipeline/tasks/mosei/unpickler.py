@@ -1,4 +1,4 @@
-"""Pickles as data: an unpickler that admits numpy arrays and plain types, and nothing else."""
+"""Read pickles as data: only NumPy arrays and plain types are admitted."""
 
 import math
 import pickle
@@ -12,22 +12,22 @@ import numpy as np
 from pipeline.foundation.errors import Damaged, NotThere
 
 LAST_CHARACTER = 0x10FFFF
-BYTES_MADE_OF_ONE = 8
-"""Bytes of arrays and byte strings that a pickle may unfold to, for each of its own."""
+UNFOLDED_BYTES_PER_BYTE = 8
+"""Most bytes of arrays and byte strings that a pickle may unfold to, per byte of its own."""
 
 
 def _latin1(text: str, encoding: str) -> bytes:
-    """What pickles of protocol 2 store byte strings by; any other codec is refused."""
+    """Encode text as Latin-1, as pickles of protocol 2 store byte strings; refuse other codecs."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"the codec {encoding!r} is not admitted")
     return text.encode("latin1")
 
 
 class _DataType:
-    """What a pickled data type becomes, until an array takes it: its name and its byte order.
+    """Stands in for a pickled data type until an array takes it; has its name and byte order.
 
-    numpy trusts the state of a pickled data type: flags that make array items of arbitrary
-    memory, dates without a unit, which end the process.
+    NumPy trusts the state of a pickled data type. A forged state can have flags that turn
+    arbitrary memory into array items, or dates without a unit, which kill the process.
     """
 
     def __init__(self, name: Any) -> None:
@@ -42,17 +42,17 @@ class _DataType:
         self._order = order
 
     def plain(self, kinds: str) -> Any:
-        """The data type itself, if it is of one of these kinds."""
+        """NumPy's data type, if it is of one of these kinds."""
         if self._name[0] not in kinds:
             raise pickle.UnpicklingError(f"the data type {self._name} is not admitted here")
         return np.dtype(self._order.replace("|", "=") + self._name)
 
 
 class _Array(np.ndarray):
-    """What a pickled array becomes: numpy's own, but for a state that is checked, and set once.
+    """A pickled array: NumPy's own, except that its state is checked and can be set only once.
 
-    numpy makes room for the shape before it looks at the data, and frees the memory of an array
-    whose state is set again, whatever else looks at it.
+    NumPy allocates memory for the shape before it looks at the data. If the state is set a second
+    time it frees the array's memory, even if something else still uses it.
     """
 
     def __setstate__(self, state: Any) -> None:
@@ -65,16 +65,16 @@ class _Array(np.ndarray):
             raise pickle.UnpicklingError(f"it makes an array of {type(data).__name__}")
         if type(shape) is not tuple or not all(type(n) is int and n >= 0 for n in shape):
             raise pickle.UnpicklingError(f"an array of shape {shape!r:.99}")
-        held = len(data) if plain.kind == "O" else len(data) / max(plain.itemsize, 1)
-        if math.prod(shape) != held:
-            raise pickle.UnpicklingError(f"an array of shape {shape} has {held:g} items")
+        items = len(data) if plain.kind == "O" else len(data) / max(plain.itemsize, 1)
+        if math.prod(shape) != items:
+            raise pickle.UnpicklingError(f"an array of shape {shape} has {items:g} items")
         checked: Any = (1, shape, plain, bool(fortran), data)
         super().__setstate__(checked)
         _check_text(self)
 
 
 def _check_text(array: Any) -> Any:
-    """Refuse text of numbers that are no characters: Python would make strings that break it."""
+    """Refuse text with code points that no character has; such strings crash Python."""
     if array.dtype.kind == "U" and array.size:
         flat = np.ascontiguousarray(array).reshape(-1)
         codes = flat.view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
@@ -84,7 +84,7 @@ def _check_text(array: Any) -> Any:
 
 
 class _ArrayType:
-    """Stands for numpy's array type, which a pickle names but must not call."""
+    """Stands in for NumPy's array type, which a pickle names but must not call."""
 
 
 _ARRAY_TYPE = _ArrayType()
@@ -121,20 +121,20 @@ def _from_bytes(data: Any, plain: Any) -> Any:
 
 
 def _admitted() -> dict[tuple[str, str], Any]:
-    found: dict[tuple[str, str], Any] = {
+    admitted: dict[tuple[str, str], Any] = {
         ("numpy", "ndarray"): _ARRAY_TYPE,
         ("numpy", "dtype"): _dtype,
         ("_codecs", "encode"): _latin1,
     }
     for core in ("numpy.core", "numpy._core"):
-        found[f"{core}.multiarray", "_reconstruct"] = _reconstruct
-        found[f"{core}.multiarray", "scalar"] = _scalar
-        found[f"{core}.numeric", "_frombuffer"] = _frombuffer
-    return found
+        admitted[f"{core}.multiarray", "_reconstruct"] = _reconstruct
+        admitted[f"{core}.multiarray", "scalar"] = _scalar
+        admitted[f"{core}.numeric", "_frombuffer"] = _frombuffer
+    return admitted
 
 
 class _Bounded:
-    """A file of which no more is asked than it has: an opcode may claim 2**63 bytes."""
+    """A file from which no read asks for more than it has: an opcode may claim 2**63 bytes."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file, self._size = file, size
@@ -147,9 +147,9 @@ class _Bounded:
 
 
 class DataUnpickler(pickle._Unpickler):
-    """Admits numpy arrays and plain types, and nothing else: no class, no function.
+    """Admits NumPy arrays and plain types, but no class and no function.
 
-    Python's own implementation, not the one in C, for that one makes room for as many memo
+    It is built on the implementation in Python, because the one in C allocates as many memo
     entries as an opcode of five bytes names, and lets any object's attributes be set.
     """
 
@@ -161,13 +161,13 @@ class DataUnpickler(pickle._Unpickler):
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         super().__init__(_Bounded(file, size), encoding="latin1")
-        self._size, self._left = size, BYTES_MADE_OF_ONE * size
+        self._size, self._allowance = size, UNFOLDED_BYTES_PER_BYTE * size
 
     def find_class(self, module: str, name: str) -> Any:
-        """Look a global up in the list of what is admitted.
+        """Look up a global that a pickle names.
 
         Raises:
-            pickle.UnpicklingError: it is not there.
+            pickle.UnpicklingError: it is not one of those admitted.
         """
         try:
             return self.admitted[module, name]
@@ -179,22 +179,22 @@ class DataUnpickler(pickle._Unpickler):
 
     def _reduce(self) -> None:
         arguments = self.stack.pop()
-        self.stack[-1] = self._counted(self.stack[-1](*arguments))
+        self.stack[-1] = self._count(self.stack[-1](*arguments))
 
     def _build(self) -> None:
         state = self.stack.pop()
-        made: Any = self.stack[-1]
-        if not isinstance(made, _Array | _DataType):
+        target: Any = self.stack[-1]
+        if not isinstance(target, _Array | _DataType):
             self._refuse()
-        made.__setstate__(state)
-        self._counted(made)
+        target.__setstate__(state)
+        self._count(target)
 
-    def _counted(self, made: Any) -> Any:
-        """`made`, unless too much has been made of the file: its bytes can be named many times."""
-        self._left -= len(made) if isinstance(made, bytes) else getattr(made, "nbytes", 0)
-        if self._left < 0:
+    def _count(self, value: Any) -> Any:
+        """Return `value`, unless the file, which can name its bytes many times, unfolds too far."""
+        self._allowance -= len(value) if isinstance(value, bytes) else getattr(value, "nbytes", 0)
+        if self._allowance < 0:
             raise pickle.UnpicklingError("it unfolds to many times its size")
-        return made
+        return value
 
     def _bytes(self) -> None:
         count = int.from_bytes(self.read(8), "little")
@@ -218,7 +218,7 @@ class DataUnpickler(pickle._Unpickler):
     def _set(self, items: list[Any]) -> None:
         keys = items[::2]
         if not all(isinstance(key, str | bytes | int | float | None) for key in keys):
-            # the hash of nested tuples can take for ever
+            # the hash of nested tuples can take forever
             raise pickle.UnpicklingError("a key is neither text nor number")
         target = self.stack[-1]
         if not isinstance(target, dict):
@@ -243,7 +243,7 @@ def read_pickle(path: Path) -> Any:
     """Read a pickle of arrays and plain types.
 
     Raises:
-        SpeechkdError: it is damaged, or asks for anything else.
+        SpeechkdError: the file is damaged, or asks for anything else.
     """
     try:
         size = path.stat().st_size
@@ -262,8 +262,8 @@ def read_pickle(path: Path) -> Any:
 
 
 def _check_tree(content: Any, most: int) -> None:
-    """Refuse lists in lists that, each named several times, have more items than can be walked."""
-    found, open_parts = 0, [content]
+    """Refuse nested lists that name each other so often that walking them never ends."""
+    items, open_parts = 0, [content]
     while open_parts:
         part = open_parts.pop()
         if isinstance(part, dict):
@@ -274,7 +274,7 @@ def _check_tree(content: Any, most: int) -> None:
             inner = part.flat
         else:
             continue
-        found += len(part) if isinstance(part, dict | list | tuple) else part.size
-        if found > most:
+        items += len(part) if isinstance(part, dict | list | tuple) else part.size
+        if items > most:
             raise pickle.UnpicklingError("it names its parts so often that they cannot be walked")
         open_parts += [item for item in inner if isinstance(item, dict | list | tuple | np.ndarray)]
