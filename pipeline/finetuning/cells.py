@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, get_args
 
-from pipeline.foundation.errors import Damaged, SpeechkdError
+from pipeline.foundation.errors import Damaged
 from pipeline.models.pretrained import Pretrained
 from pipeline.tasks.task import Kind
 
@@ -117,7 +117,7 @@ class Cell:
             remedy: what to do if it is no such record, for the message.
 
         Raises:
-            SpeechkdError: a field is missing or of another type; it is named.
+            Damaged: a field is missing or of another type; it is named.
         """
         if not isinstance(record, dict) or record.get("format") != FORMAT:
             raise Damaged(
@@ -147,9 +147,9 @@ class _Fields:
     message: Callable[[str], str]
     path: str = ""
 
-    def wrong(self, name: str, wanted: str) -> SpeechkdError:
+    def wrong(self, name: str, wanted: str) -> Damaged:
         what = f"is not {wanted}" if name in self.values else "is missing"
-        return SpeechkdError(self.message(f"{self.path}{name} {what}"))
+        return Damaged(self.message(f"{self.path}{name} {what}"))
 
     def get(self, name: str, *kinds: type) -> Any:
         """A value of one of these types; a bool is no number, NaN is none either."""
