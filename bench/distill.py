@@ -42,14 +42,14 @@ from pipeline.corpus.batches import Batches
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.masking import Masking
 from pipeline.corpus.vectors import Vectors
-from pipeline.distillation.costs import flops_per_token, peak_flops
 from pipeline.distillation.module import Distillation, View
 from pipeline.distillation.objectives import OBJECTIVES, Context
 from pipeline.foundation.devices import device_named
 from pipeline.foundation.provenance import git_commit, hardware
 from pipeline.models.student import build_student
 from pipeline.training.checkpoint import Progress
-from pipeline.training.loop import Plan, Task, make_optimizer, train
+from pipeline.training.costs import flops_per_token, peak_flops
+from pipeline.training.loop import Schedule, Workload, make_optimizer, train
 
 VOCABULARY = 30522
 MAX_TOKENS = 128
@@ -167,24 +167,27 @@ def ours(setup: Setup, kd: str, negatives: int = 0) -> Speed:
         device=setup.device,
     )
     warm = max(2, setup.steps // 5)
-    plan = Plan(
+    schedule = Schedule(
         steps_per_epoch=batches.per_epoch, total_steps=10**6, warmup_steps=100,
         learning_rate=1e-4, weight_decay=0.01, adam_epsilon=1e-6, clip_norm=1.0,
         precision=setup.precision, seed=0, max_steps=warm, max_hours=0, log_every=10**9,
         measure_every=10**9, checkpoint_steps=0, checkpoint_minutes=0,
     )  # fmt: skip
-    task = Task(
+    workload = Workload(
+        label="distilling",
+        module=module,
         losses=lambda batch, measure: module(batch, measure=measure),
         epoch=batches.epoch,
         held_out=lambda: iter(()),
         tokens=lambda batch: int(batch.lengths_B.sum()),
+        less_memory="Lower --clips.",
     )
-    optimizer, progress = make_optimizer(module, plan), Progress()
-    unsaved = SimpleNamespace(save=lambda *_: None, latest=lambda: None)
+    optimizer, progress = make_optimizer(module, schedule), Progress()
+    unsaved = SimpleNamespace(due=lambda *_: False, save=lambda *_: None, latest=lambda: None)
 
     def go(steps: int) -> None:
-        limited = SimpleNamespace(**{**vars(plan), "max_steps": steps, "last_step": steps})
-        train(module, task, limited, unsaved, Silent(), progress, optimizer, setup.device)
+        limited = SimpleNamespace(**{**vars(schedule), "max_steps": steps, "last_step": steps})
+        train(workload, limited, unsaved, Silent(), progress, optimizer, setup.device)
 
     if setup.compile:
         module.compile_for(batches.shape())

@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=64, help="of the vectors, float16")
     parser.add_argument("--student", default="bert-tiny")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--batch-size", dest="batch", type=int, default=256)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     cache = make_cache(given.out / "cache", given.rows, given.width)
@@ -151,7 +151,7 @@ def main() -> None:
     def arguments(name: str, kd: str) -> list[str]:
         return [
             str(cache), "--out", str(given.out / name), "--kd", kd, "--student", given.student,
-            "--tokenizer", str(tokenizer), "--batch", str(given.batch), "--max-steps",
+            "--tokenizer", str(tokenizer), "--batch-size", str(given.batch), "--max-steps",
             str(given.steps), "--resume", "never", "--held-out", "0.0001", "--device", "cpu",
         ]  # fmt: skip
 

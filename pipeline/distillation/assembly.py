@@ -1,5 +1,7 @@
-"""The parts of a distillation run, each made from the settings: what `speechkd distill` joins."""
+"""The parts of a distillation run, made from its settings in the one order that is right."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -7,20 +9,24 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.cache.store import TeacherCache
-from pipeline.corpus.batches import Batches
+from pipeline.corpus.batches import Batches, TokenBatch
 from pipeline.corpus.corpus import Corpus, read_corpus
 from pipeline.corpus.masking import Masking
 from pipeline.corpus.prepared import Prepared
 from pipeline.distillation.module import Distillation, View
 from pipeline.distillation.objectives import OBJECTIVES, Context, Options
 from pipeline.distillation.settings import DistillSettings
+from pipeline.distillation.words import LESS_MEMORY, WORDS
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.progress import say
 from pipeline.models.compiled import COMPILER_PACKAGES, missing_for_compiling
 from pipeline.models.loading import load_tokenizer
 from pipeline.models.student import Student, build_student, check_kind, load_student
 from pipeline.training import processes
-from pipeline.training.loop import Plan, Task
+from pipeline.training.checkpoint import Progress
+from pipeline.training.costs import flops_per_token, peak_flops
+from pipeline.training.log import TrainingLog
+from pipeline.training.loop import Schedule, Workload, make_optimizer
 from pipeline.training.run_folder import RunFolder
 
 WARMUP_AT_MOST = 0.5
@@ -28,29 +34,89 @@ WARMUP_INSTEAD = 0.1
 """A warm-up over half of a run never trains at full rate: a tenth of the run takes its place."""
 
 
-def make_tokenizer(
-    settings: DistillSettings, cache: TeacherCache, folder: RunFolder
-) -> PreTrainedTokenizerBase:
-    """The run's tokenizer: the one kept by an earlier sitting, the one named, or a new one."""
-    kept = folder.kept_tokenizer()
-    if kept is not None and settings.resume != "never":
-        return kept
+@dataclass(frozen=True)
+class Parts:
+    """What a distillation run is made of.
+
+    Attributes:
+        settings: as the user gave them.
+        cache: the teacher's vectors and the texts.
+        device: where training is.
+        tokenizer: the student's.
+        corpus: the cache as tokens and vectors.
+        distillation: the student and the objectives, on the device.
+        batches: this process's share of every batch.
+        schedule: how long and how fast to train.
+        optimizer: of the student and the objectives' projections.
+        workload: what the step loop sees of all this.
+    """
+
+    settings: DistillSettings
+    cache: TeacherCache
+    device: torch.device
+    tokenizer: PreTrainedTokenizerBase
+    corpus: Corpus
+    distillation: Distillation
+    batches: Batches
+    schedule: Schedule
+    optimizer: torch.optim.Optimizer
+    workload: Workload
+
+
+def assemble(
+    settings: DistillSettings,
+    cache: TeacherCache,
+    device: torch.device,
+    kept_tokenizer: PreTrainedTokenizerBase | None = None,
+) -> Parts:
+    """Make the parts of a run, at its beginning or of a later sitting.
+
+    Args:
+        settings: as the user gave them.
+        cache: a finished teacher cache.
+        device: where to train.
+        kept_tokenizer: the tokenizer of an earlier sitting.
+
+    Raises:
+        SpeechkdError: some part cannot be made as asked.
+    """
+    compiles = shall_compile(settings, device)  # refused before the tokens are made, not after
+    tokenizer = kept_tokenizer or make_tokenizer(settings, cache)
+    corpus = make_corpus(settings, cache, tokenizer, device)
+    torch.manual_seed(settings.seed)  # of the weights: the student's, then the projections'
+    student = make_student(settings, tokenizer)
+    distillation = make_distillation(settings, student, corpus).to(device)
+    batches = make_batches(settings, corpus, tokenizer, device)
+    if compiles:
+        distillation.compile_for(batches.shape())
+    schedule = make_schedule(settings, batches, device)
+    return Parts(
+        settings=settings,
+        cache=cache,
+        device=device,
+        tokenizer=tokenizer,
+        corpus=corpus,
+        distillation=distillation,
+        batches=batches,
+        schedule=schedule,
+        optimizer=make_optimizer(distillation, schedule),
+        workload=make_workload(distillation, batches),
+    )
+
+
+def make_tokenizer(settings: DistillSettings, cache: TeacherCache) -> PreTrainedTokenizerBase:
+    """The tokenizer that is named, or a WordPiece trained on the cache's texts."""
     if not settings.init:
         check_kind(settings.student)
     named = settings.tokenizer or settings.init
     if named:
         return load_tokenizer(named)
     with processes.first_on_this_machine():
-        tokenizer = load_tokenizer(
-            str(
-                Prepared(cache, settings.prepared).wordpiece(
-                    settings.vocab_size,
-                    lowercase=settings.lowercase,
-                    max_tokens=settings.max_tokens,
-                )
-            )
+        folder = Prepared(cache, settings.prepared).wordpiece(
+            settings.vocab_size, lowercase=settings.lowercase, max_tokens=settings.max_tokens
         )
-    if len(tokenizer) < settings.vocab_size and processes.rank() == 0:
+    tokenizer = load_tokenizer(str(folder))
+    if len(tokenizer) < settings.vocab_size:
         say(
             f"WordPiece finds {len(tokenizer):,} pieces in these texts, not "
             f"{settings.vocab_size:,}: the vocabulary is that small"
@@ -80,7 +146,7 @@ def make_corpus(
 
 
 def make_student(settings: DistillSettings, tokenizer: PreTrainedTokenizerBase) -> Student:
-    """A fresh student, or the one to go on from; seed torch beforehand."""
+    """A student with weights drawn from torch's generator, or the one to go on from."""
     if settings.init:
         student, _ = load_student(settings.init)
     else:
@@ -92,17 +158,8 @@ def make_student(settings: DistillSettings, tokenizer: PreTrainedTokenizerBase) 
 
 
 def make_distillation(settings: DistillSettings, student: Student, corpus: Corpus) -> Distillation:
-    """The student with the objectives asked for, each at its own weight."""
-    options = Options(
-        projection=settings.projection,
-        teacher_side=settings.teacher_side,
-        temperature=settings.temperature,
-        nst_pattern=settings.nst_pattern,
-        nst_normalize=settings.nst_normalize,
-        crd_bias=settings.crd_bias,
-        crd_symmetric=settings.crd_symmetric,
-    )
-    context = Context(student.width, corpus.vectors.statistics, options)
+    """The student with the objectives that were asked for, each at its own weight."""
+    context = Context(student.width, corpus.vectors.statistics, settings.part(Options))
     objectives = {name: OBJECTIVES[name](context) for name in settings.objectives()}
     gammas = settings.gamma or [o.default_gamma for o in objectives.values()]
     return Distillation(
@@ -114,7 +171,7 @@ def make_distillation(settings: DistillSettings, student: Student, corpus: Corpu
 
 
 def shall_compile(settings: DistillSettings, device: torch.device) -> bool:
-    """Whether the encoder is to be compiled: as asked, or on a GPU where that is possible.
+    """Whether to compile the encoder: as asked, or by default on a GPU where that is possible.
 
     Raises:
         SpeechkdError: it is asked for and this machine cannot.
@@ -126,9 +183,9 @@ def shall_compile(settings: DistillSettings, device: torch.device) -> bool:
         raise SpeechkdError(
             f"--compile yes: torch.compile needs {missing}; {COMPILER_PACKAGES}, or drop --compile."
         )
-    if missing and processes.rank() == 0:
+    if missing:
         say(
-            f"WARNING: trains uncompiled, which is slower, for want of {missing}; "
+            f"WARNING: trains uncompiled, which is slower, because {missing} is missing; "
             f"{COMPILER_PACKAGES}"
         )
     return not missing
@@ -146,12 +203,12 @@ def make_batches(
         SpeechkdError: there are too few clips for so many processes.
     """
     clips = min(settings.batch, len(corpus.train))
-    if clips < settings.batch and processes.rank() == 0:
+    if clips < settings.batch:
         say(f"there are only {clips:,} clips to train on: that is the batch, not {settings.batch}")
     if clips < 2 * processes.count():
         raise SpeechkdError(
             f"a batch of {clips} clips is too small for {processes.count()} processes: each needs "
-            "two. Start fewer processes or raise --batch."
+            "two. Start fewer processes or raise --batch-size."
         )
     return Batches(
         corpus,
@@ -165,50 +222,58 @@ def make_batches(
     )
 
 
-def make_plan(settings: DistillSettings, batches: Batches, device: torch.device) -> Plan:
-    """The schedule; a warm-up that the run has no room for is shortened, and that is said."""
+def make_schedule(settings: DistillSettings, batches: Batches, device: torch.device) -> Schedule:
+    """The schedule; a warm-up that is too long for the run is shortened, and that is said."""
     total = max(1, round(settings.epochs * batches.per_epoch))
     warmup = settings.warmup
     if warmup > WARMUP_AT_MOST * total:
         warmup = round(WARMUP_INSTEAD * total)
-        if processes.rank() == 0:
-            say(
-                f"a warm-up of {settings.warmup:,} steps would take over half of this run's "
-                f"{total:,}: {warmup:,} steps instead"
-            )
-    precision = settings.precision
-    if precision == "auto":
-        precision = "bf16" if device.type == "cuda" else "float32"
-    return Plan(
+        say(
+            f"a warm-up of {settings.warmup:,} steps would take over half of this run's "
+            f"{total:,}: {warmup:,} steps instead"
+        )
+    automatic = "bf16" if device.type == "cuda" else "float32"
+    return settings.part(
+        Schedule,
         steps_per_epoch=batches.per_epoch,
         total_steps=total,
         warmup_steps=warmup,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        adam_epsilon=settings.adam_epsilon,
-        clip_norm=settings.clip_norm,
-        precision=precision,
-        seed=settings.seed,
-        max_steps=settings.max_steps,
-        max_hours=settings.max_hours,
-        log_every=settings.log_every,
-        measure_every=settings.measure_every,
-        checkpoint_steps=settings.checkpoint_steps,
-        checkpoint_minutes=settings.checkpoint_minutes,
+        precision=automatic if settings.precision == "auto" else settings.precision,
     )
 
 
-def make_task(distillation: Distillation, batches: Batches) -> Task:
-    """What the step loop trains on; with several processes their gradients are averaged."""
+def make_workload(distillation: Distillation, batches: Batches) -> Workload:
+    """What the step loop trains; with several processes their gradients are averaged."""
     module: Any = distillation
     if processes.count() > 1:
         module = DistributedDataParallel(distillation, broadcast_buffers=False)
-    return Task(
+
+    def held_out() -> Iterator[TokenBatch]:
+        for index, clip_B in enumerate(batches.held_out()):
+            yield batches.make(clip_B, "held out", 0, index)
+
+    return Workload(
+        label="distilling",
+        module=distillation,
         losses=lambda batch, measure: module(batch, measure=measure),
         epoch=batches.epoch,
-        held_out=lambda: (
-            batches.make(clip_B, "held out", 0, index)
-            for index, clip_B in enumerate(batches.held_out())
-        ),
+        held_out=held_out,
         tokens=lambda batch: int(batch.lengths_B.sum()),
+        less_memory=LESS_MEMORY,
+    )
+
+
+def make_log(parts: Parts, folder: RunFolder, progress: Progress) -> TrainingLog:
+    """The run's log; only the first process writes one."""
+    mean_tokens = float(parts.corpus.lengths_C.double().mean())
+    peak = peak_flops(parts.device)
+    return TrainingLog(
+        folder.path if processes.rank() == 0 else None,
+        progress,
+        words=WORDS,
+        quiet_steps=parts.schedule.warmup_steps,
+        flops_per_token=flops_per_token(
+            parts.distillation.student, mean_tokens, parts.settings.mask_share
+        ),
+        peak_flops=peak * processes.count() if peak else None,
     )

@@ -1,67 +1,43 @@
-"""The record of a distillation run, `run.json`: what it is made of, and what came out of it."""
+"""What a distillation run records of itself, and what it leaves when it ends."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
-
-from pipeline.cache.store import TeacherCache
-from pipeline.corpus.corpus import Corpus
-from pipeline.distillation.model_card import write_card, write_loss_curve
-from pipeline.distillation.module import Distillation
-from pipeline.distillation.settings import DistillSettings
-from pipeline.foundation import provenance
-from pipeline.foundation.errors import SpeechkdError
-from pipeline.models.student import Student
+from pipeline.distillation.assembly import Parts
+from pipeline.distillation.model_card import model_card
+from pipeline.foundation import atomic
+from pipeline.training.card import write_loss_curve
 from pipeline.training.checkpoint import Progress
-from pipeline.training.loop import Plan
+from pipeline.training.processes import on_main
+from pipeline.training.record import check_converged, ended_record
 from pipeline.training.run_folder import RunFolder
 
+SUMS = ("loss/kd", "loss/kd_weighted")
 
-def starting_record(
-    settings: DistillSettings,
-    identity: Mapping[str, Any],
-    found: Mapping[str, Any] | None,
-    cache: TeacherCache,
-    corpus: Corpus,
-    tokenizer: PreTrainedTokenizerBase,
-    distillation: Distillation,
-    plan: Plan,
-) -> dict[str, Any]:
-    """What a run is, known before its first step.
+
+def method_record(parts: Parts, cache_sha256: str) -> dict[str, Any]:
+    """What `run.json` says of the objectives, the student and the data.
 
     Args:
-        settings: as given.
-        identity: everything the result depends on.
-        found: the record of the sitting that this one goes on from, if any.
-        cache: the teacher's vectors.
-        corpus: what was read of it.
-        tokenizer: of the student.
-        distillation: what is trained.
-        plan: how.
+        parts: what the run is made of.
+        cache_sha256: digest of the cache, which takes a while to compute.
     """
-    sittings = [*(found or {}).get("sittings", []), provenance.record()]
+    distillation, corpus, cache = parts.distillation, parts.corpus, parts.cache
     student = distillation.student
     return {
-        "status": "running",
-        "identity": identity,
-        "objectives": list(settings.kd),
-        "settings": settings.record(),
-        "paper": settings.stated_in_paper(),
-        "assumed": settings.assumed(),
-        "plan": asdict(plan),
+        "objectives": list(parts.settings.kd),
         "gammas": distillation.gammas,
         "teacher_sides": {n: o.side for n, o in distillation.named_objectives()},
         "student": {
             "architecture": student.model.config.model_type,
             "parameters": sum(p.numel() for p in student.encoder.parameters()),
-            "vocabulary": len(tokenizer),
+            "vocabulary": len(parts.tokenizer),
         },
         "data": {
             "cache": cache.location,
-            "cache_sha256": identity["cache_sha256"],
+            "cache_sha256": cache_sha256,
             "teacher": asdict(cache.identity),
             "clips": len(corpus),
             "train_clips": len(corpus.train),
@@ -70,15 +46,13 @@ def starting_record(
             "truncated": corpus.truncated,
             "dropped": corpus.dropped,
         },
-        "provenance": sittings[-1],
-        "sittings": sittings,
     }
 
 
-def finish(
+@on_main
+def hand_over(
+    parts: Parts,
     folder: RunFolder,
-    student: Student,
-    tokenizer: PreTrainedTokenizerBase,
     record: Mapping[str, Any],
     progress: Progress,
     outcome: str,
@@ -86,30 +60,17 @@ def finish(
     """Write the student, its card and curve, and last the record that calls the run finished.
 
     Raises:
-        SpeechkdError: losses or weights are no numbers; no student is handed on then.
+        SpeechkdError: losses or weights are not finite; no student is handed on then.
     """
-    _check_converged(student, progress, folder)
-    folder.export(student, tokenizer)
-    validation = [  # JSON has no number for what an early epoch may have given
-        {name: value if math.isfinite(value) else None for name, value in epoch.items()}
-        for epoch in progress.validation
-    ]
-    record = {
-        **record,
-        "status": "finished" if outcome == "finished" else "stopped",
-        "result": {**asdict(progress), "validation": validation, "outcome": outcome},
-    }
-    write_loss_curve(folder.path)
-    write_card(folder.path, record)
+    student = parts.distillation.student
+    check_converged(student, progress, folder.path)
+
+    def save(into: Path) -> None:
+        student.save(into)
+        parts.tokenizer.save_pretrained(into)
+
+    folder.export(save)
+    record = ended_record(record, progress, outcome)
+    write_loss_curve(folder.path, leave_out=SUMS)
+    atomic.write_text(folder.path / "README.md", model_card(record))
     folder.write_record(record)
-
-
-def _check_converged(student: Student, progress: Progress, folder: RunFolder) -> None:
-    last = progress.validation[-1] if progress.validation else {}
-    sound = all(math.isfinite(value) for name, value in last.items() if name.startswith("loss"))
-    if not sound or not all(bool(p.isfinite().all()) for p in student.parameters()):
-        raise SpeechkdError(
-            f"{folder.path}: training diverged, its losses or weights are not finite "
-            f"({progress.skipped:,} steps were skipped for that). No student is written. Lower "
-            "--learning-rate and start anew with --resume never."
-        )

@@ -84,21 +84,47 @@ class Settings:
         """The settings as plain JSON values."""
         return {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
 
-    def assumed(self) -> dict[str, Any]:
-        """Settings left at a default that the paper does not state."""
-        return {
-            f.name: _plain(getattr(self, f.name))
+    def choices(self) -> set[str]:
+        """What is chosen, of all that `idle_without` may name; overridden as needed."""
+        return set()
+
+    def without_effect(self) -> set[str]:
+        """Settings that change nothing here, whatever their value."""
+        choices = self.choices()
+        needs = {f.name: f.metadata["idle_without"] for f in fields(self)}
+        return {name for name, need in needs.items() if need and need not in choices}
+
+    def set_in_vain(self) -> list[str]:
+        """Options that were given another value than the default, but change nothing here."""
+        idle = self.without_effect()
+        return [
+            flag_name(f)
             for f in fields(self)
-            if f.metadata.get("origin") == "assumed" and getattr(self, f.name) == f.default
-        }
+            if f.name in idle and f.default is not MISSING and getattr(self, f.name) != f.default
+        ]
+
+    def assumed(self) -> dict[str, Any]:
+        """Settings with an effect that are left at a default which the paper does not state."""
+        return self._defaults_of("assumed")
 
     def stated_in_paper(self) -> dict[str, Any]:
-        """Settings left at the value that the paper states."""
+        """Settings with an effect that are left at the value which the paper states."""
+        return self._defaults_of("paper")
+
+    def _defaults_of(self, origin: Origin) -> dict[str, Any]:
+        idle = self.without_effect()
         return {
             f.name: _plain(getattr(self, f.name))
             for f in fields(self)
-            if f.metadata.get("origin") == "paper" and getattr(self, f.name) == f.default
+            if f.metadata["origin"] == origin
+            and getattr(self, f.name) == f.default
+            and f.name not in idle
         }
+
+    def identity(self) -> dict[str, Any]:
+        """The record of the settings that the result depends on."""
+        free = self.operational()
+        return {name: value for name, value in self.record().items() if name not in free}
 
     @classmethod
     def operational(cls) -> set[str]:

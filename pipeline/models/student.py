@@ -20,6 +20,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.modeling_outputs import BaseModelOutput
+from transformers.utils import logging as transformers_logging
 
 from pipeline.foundation.errors import Damaged, SpeechkdError
 from pipeline.foundation.untrusted import parse_json, read_text_file
@@ -67,6 +68,11 @@ class Student(nn.Module):
     def forward(self, packed: Packed) -> Tensor:
         """Hidden states `[N, D]` of the last layer."""
         return encode_packed(self.encoder, packed)
+
+    def save(self, folder: Path) -> None:
+        """Save the model as Hugging Face does, with its head and without a progress bar."""
+        transformers_logging.disable_progress_bar()
+        self.model.save_pretrained(folder)
 
     def check_fits(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> None:
         """Check that the model has an embedding for every token and every position.

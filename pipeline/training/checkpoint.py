@@ -1,9 +1,9 @@
-"""Checkpoints: a folder a step that is whole or absent, and exact to go on from."""
+"""Checkpoints: one folder per saved step, whole or absent, from which a run goes on exactly."""
 
 import contextlib
 import json
-import os
 import shutil
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
@@ -15,22 +15,24 @@ from torch import nn
 from torch.optim import Optimizer
 
 from pipeline.foundation import atomic
-from pipeline.foundation.errors import Damaged
+from pipeline.foundation.errors import Damaged, first_line
+from pipeline.foundation.progress import say
+from pipeline.training.processes import on_main
 
 PREFIX = "step-"
 
 
 @dataclass
 class Progress:
-    """How far a run has come; all of it is saved, and nothing else is needed beside the weights.
+    """How far a run has come; a checkpoint needs nothing else beside weights and optimiser.
 
     Attributes:
         step: steps done, skipped ones included.
         tokens: real tokens trained on.
         seconds: time spent training, over all sittings.
         skipped: steps whose loss or gradient was not finite.
-        skipped_in_a_row: the latest of these without a good step between.
-        validation: losses on the held-out clips after each epoch.
+        skipped_in_a_row: how many of the latest steps were such.
+        validation: losses on the held-out data after each epoch.
     """
 
     step: int = 0
@@ -40,17 +42,24 @@ class Progress:
     skipped_in_a_row: int = 0
     validation: list[dict[str, float]] = field(default_factory=list)
 
+    def summary(self) -> str:
+        """Steps done, and the latest losses on the held-out data if there are any."""
+        latest = self.validation[-1] if self.validation else {}
+        losses = [f"{n} {v:.4f}" for n, v in latest.items() if n.startswith("loss/")]
+        return f"{self.step} steps" + (f", held out {', '.join(losses)}" if losses else "")
+
 
 class Checkpoints:
     """The checkpoints of one run.
 
     Args:
-        folder: where they are kept.
+        folder: where they are.
         keep: how many of the latest to keep.
     """
 
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder, self.keep = folder, keep
+        self._saved_at = time.monotonic()
 
     def all(self) -> list[Path]:
         """Finished checkpoints, oldest first."""
@@ -60,40 +69,59 @@ class Checkpoints:
         """The newest finished checkpoint."""
         return self.all()[-1] if self.all() else None
 
+    def due(self, step: int, every_steps: int, every_minutes: float) -> bool:
+        """Whether it is time for the next one.
+
+        Args:
+            step: steps done.
+            every_steps: steps between two; 0 for none by steps.
+            every_minutes: minutes between two; 0 for none by time.
+        """
+        overdue = time.monotonic() - self._saved_at > every_minutes * 60 > 0
+        return overdue or (every_steps > 0 and step % every_steps == 0)
+
+    @on_main
     def save(self, module: nn.Module, optimizer: Optimizer, progress: Progress) -> Path:
         """Write a checkpoint, then drop the oldest ones; a kill at any time leaves whole ones."""
         final = self.folder / f"{PREFIX}{progress.step:09d}"
         if final.is_dir():
             return final
-        for stale in self.folder.glob(".*.partial"):
-            shutil.rmtree(stale)
-        aside = self.folder / f".{final.name}.{os.getpid()}.partial"
-        aside.mkdir(parents=True)
-        with atomic.explained_write_errors(final):
-            save_model(module, str(aside / "model.safetensors"))
-            torch.save(optimizer.state_dict(), aside / "optimizer.pt")
-            (aside / "progress.json").write_text(json.dumps(asdict(progress)))
-            for file in aside.iterdir():
-                atomic.sync(file)
-            atomic.sync(aside)
-            aside.rename(final)
-            atomic.sync(self.folder)
+        atomic.remove_leftovers(self.folder, older_than_seconds=0)
+        with atomic.explained_write_errors(final), atomic.new_folder(final) as folder:
+            save_model(module, str(folder / "model.safetensors"))
+            torch.save(optimizer.state_dict(), folder / "optimizer.pt")
+            (folder / "progress.json").write_text(json.dumps(asdict(progress)))
         self.drop_old()
+        self._saved_at = time.monotonic()
         return final
 
+    @on_main
     def drop_old(self) -> None:
         """Delete all but the latest ones."""
         for old in self.all()[: -self.keep]:
             # renamed first, so that a kill halfway leaves no damaged checkpoint behind
-            gone = old.with_name(f".{old.name}.partial")
-            old.rename(gone)
-            shutil.rmtree(gone)
+            renamed = old.with_name(f".{old.name}.partial")
+            old.rename(renamed)
+            shutil.rmtree(renamed)
+
+    def resume(self, module: nn.Module, optimizer: Optimizer) -> Progress:
+        """Restore the newest checkpoint; if there is none, leave everything at its beginning.
+
+        Raises:
+            Damaged: it is damaged, or of another model.
+        """
+        latest = self.latest()
+        if latest is None:
+            return Progress()
+        progress = self.load(latest, module, optimizer)
+        say(f"goes on from {latest}, step {progress.step:,}")
+        return progress
 
     def load(self, path: Path, module: nn.Module, optimizer: Optimizer | None) -> Progress:
         """Restore weights, optimiser and progress from a checkpoint.
 
         Raises:
-            SpeechkdError: it is damaged, or of another model.
+            Damaged: it is damaged, or of another model.
         """
         try:
             load_model(module, str(path / "model.safetensors"))
@@ -106,8 +134,8 @@ class Checkpoints:
         except MemoryError:
             raise
         except Exception as error:  # a damaged or forged checkpoint may fail in any way
-            reason = (str(error).strip() or repr(error)).splitlines()[0]
-            if isinstance(error, UnpicklingError):  # whose words tell how to load it anyway
+            reason = first_line(error)
+            if isinstance(error, UnpicklingError):  # its own words say how to load it anyway
                 reason = "optimizer.pt holds more than tensors and numbers."
             raise Damaged(
                 f"{path} cannot be loaded: {reason} Delete this folder to go on from the "

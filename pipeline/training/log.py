@@ -1,21 +1,36 @@
-"""The log of a run: a line a logged step in metrics.jsonl, TensorBoard events, and warnings."""
+"""The log of a run: metrics.jsonl with one line per logged step, TensorBoard events, warnings."""
 
 import json
 import math
-from collections.abc import Mapping
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from pipeline.foundation import atomic
 from pipeline.foundation.progress import say
 from pipeline.training.checkpoint import Progress
-from pipeline.training.event_file import EventFile
 
-DROWNED = 10.0
-"""Ratio of gradient norms beyond which one of the two losses drowns the other."""
-COLLAPSED = 1e-3
-"""Spread of the student's directions over clips, as a share of the teacher's, below which it tells
-no clip from another."""
+
+@dataclass(frozen=True)
+class Words:
+    """What a method says about the values that it logs.
+
+    Attributes:
+        note: the most telling of the values in a few words, for a progress bar; the second
+            argument is the number of decimals.
+        warnings: what looks wrong, by a name under which it is said only once.
+    """
+
+    note: Callable[[Mapping[str, float], int], str]
+    warnings: Callable[[Mapping[str, float]], Mapping[str, str]]
 
 
 class TrainingLog:
@@ -23,23 +38,26 @@ class TrainingLog:
 
     Args:
         folder: the run's folder; None for a process that does not log.
-        progress: where the run goes on from: lines beyond it, of a sitting that was killed after
-            its last checkpoint, are dropped.
-        quiet_steps: steps before which nothing is warned of: a fresh student looks collapsed.
+        progress: where the run starts: later lines, which a sitting wrote after its last
+            checkpoint and before it was killed, are dropped.
+        words: the method's own.
+        quiet_steps: steps before which there are no warnings, because a fresh model looks bad.
         flops_per_token: floating-point operations of training on one token.
-        peak_flops: what the hardware can do a second; None where unknown.
+        peak_flops: floating-point operations per second of the hardware; None where unknown.
     """
 
     def __init__(
         self,
         folder: Path | None,
         progress: Progress,
+        *,
+        words: Words,
         quiet_steps: int,
         flops_per_token: float,
         peak_flops: float | None,
     ) -> None:
         self.path = folder / "metrics.jsonl" if folder else None
-        self.quiet_steps = quiet_steps
+        self.words, self.quiet_steps = words, quiet_steps
         self.flops_per_token, self.peak_flops = flops_per_token, peak_flops
         self._events: EventFile | None = None
         self._last = (progress.tokens, progress.seconds)
@@ -78,17 +96,15 @@ class TrainingLog:
         self._write(line)
         if progress.step > self.quiet_steps:
             self._warn(values)
-        kd = f", kd {values['loss/kd']:.3f}" if "loss/kd" in values else ""
         mfu = f", MFU {line['mfu']:.0%}" if "mfu" in line else ""
-        self._note = f"mlm {values['loss/mlm']:.3f}{kd}, {speed:,.0f} tokens/s{mfu}"
+        self._note = f"{self.words.note(values, 3)}, {speed:,.0f} tokens/s{mfu}"
 
     def validation(self, progress: Progress, epoch: int, values: Mapping[str, float]) -> None:
-        """Log losses on the held-out clips."""
+        """Log losses on the held-out data."""
         named = {f"validation/{name}": value for name, value in values.items()}
         self._write({"step": progress.step, "epoch": epoch, **named})
         if self.path:
-            kd = f", kd {values['loss/kd']:.4f}" if "loss/kd" in values else ""
-            say(f"epoch {epoch + 1}: held out mlm {values['loss/mlm']:.4f}{kd}")
+            say(f"epoch {epoch + 1}: held out {self.words.note(values, 4)}")
 
     def note(self) -> str:
         """The latest losses and speed, for the progress bar."""
@@ -102,7 +118,7 @@ class TrainingLog:
     def _write(self, line: Mapping[str, Any]) -> None:
         if not self.path or not self._events:
             return
-        # one short write a line: a kill can tear the last line at most, which readers skip
+        # one short write per line: a kill can tear only the last line, which readers skip
         plain = {
             name: None if isinstance(value, float) and not math.isfinite(value) else value
             for name, value in line.items()
@@ -113,31 +129,47 @@ class TrainingLog:
         self._events.add(scalars, line["step"])
 
     def _warn(self, values: Mapping[str, float]) -> None:
-        ratio = values.get("gradient/kd_over_mlm")
-        if ratio is not None and ratio > DROWNED:
-            self._once(
-                "drowned",
-                f"the objective's gradient is {ratio:.0f} times that of the "
-                "masked-LM loss and drowns it; lower --gamma",
-            )
-        if ratio is not None and ratio < 1 / DROWNED:
-            self._once(
-                "faint",
-                f"the objective's gradient is {ratio:.2g} of that of the masked-LM "
-                "loss, which drowns it; raise --gamma",
-            )
-        for name, value in values.items():
-            if name.startswith("spread/") and value < COLLAPSED:
-                self._once(
-                    name,
-                    f"the student gives all clips nearly the same vector ({name} is "
-                    f"{value:.1e}): it may have collapsed",
-                )
+        for about, warning in self.words.warnings(values).items():
+            if self.path and about not in self._warned:
+                say(f"WARNING: {warning} (said once; see metrics.jsonl)")
+            self._warned.add(about)
 
-    def _once(self, about: str, warning: str) -> None:
-        if self.path and about not in self._warned:
-            say(f"WARNING: {warning} (said once; see metrics.jsonl)")
-        self._warned.add(about)
+
+class EventFile:
+    """The curves of one sitting, in TensorBoard's own format.
+
+    It is written within the call. TensorBoard's own writer does so in a thread, so that a full
+    disk would show only as a traceback.
+
+    Args:
+        folder: made if need be.
+        first_step: curves that earlier sittings drew from this step on are dropped.
+
+    Raises:
+        OSError: here and in `add`, when the disk cannot be written.
+    """
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
+        self._file = (folder / name).open("ab")
+        self._writer = RecordWriter(self._file)
+        self._write(Event(file_version="brain.Event:2"))
+        self._write(Event(step=first_step, session_log=SessionLog(status=SessionLog.START)))
+
+    def add(self, scalars: Mapping[str, float], step: int) -> None:
+        """Add a point to each curve."""
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
+        self._write(Event(step=step, summary=Summary(value=values)))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _write(self, event: Any) -> None:
+        event.wall_time = time.time()
+        self._writer.write(event.SerializeToString())
+        self._file.flush()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -18,32 +17,32 @@ from pipeline.foundation.signals import Stopped, stop_after_step
 from pipeline.training import processes
 from pipeline.training.checkpoint import Checkpoints, Progress
 from pipeline.training.log import TrainingLog
-from pipeline.training.optimizer import linear_schedule, parameter_groups
+from pipeline.training.optimizer import adamw, linear_schedule
 
 Precision = Literal["float32", "bf16"]
 Outcome = Literal["finished", "steps", "hours", "terminated", "interrupted"]
 STOPPED: dict[Outcome, int] = {"terminated": 143, "interrupted": 130}
-"""By a signal; a process that one ends leaves with these statuses."""
+"""Outcomes that a signal brings about, with the exit status of a process that one ends."""
 GIVE_UP_AFTER = 5
-"""Non-finite steps in a row after which a run stops."""
+"""A run stops after this many non-finite steps in a row."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How to train.
+class Schedule:
+    """How long and how fast to train.
 
     Attributes:
         steps_per_epoch: steps in an epoch.
         total_steps: where the schedule ends.
         warmup_steps: steps of linear warm-up.
         learning_rate: its peak.
-        weight_decay: of matrices, a step.
-        adam_epsilon: of AdamW.
+        weight_decay: decay of matrices, per step.
+        adam_epsilon: epsilon of AdamW.
         clip_norm: largest norm of the whole gradient; 0 for no clipping.
-        precision: of the forward pass; weights and optimiser are float32.
-        seed: of dropout.
-        max_steps: stop after this many steps, the schedule being as it is; 0 for no such limit.
-        max_hours: stop after this long, over all sittings; 0 for no such limit.
+        precision: precision of the forward pass; weights and optimiser are float32.
+        seed: seed of dropout.
+        max_steps: stop after this many steps and leave the schedule as it is; 0 for no limit.
+        max_hours: stop after this long, over all sittings; 0 for no limit.
         log_every: steps between logged lines.
         measure_every: steps between measurements of gradients and cosines.
         checkpoint_steps: steps between checkpoints; 0 for none by steps.
@@ -68,41 +67,43 @@ class Plan:
 
     @property
     def last_step(self) -> int:
-        """The step to stop at, unless time is up before."""
+        """The step at which training stops, unless time is up before."""
         return min(self.total_steps, self.max_steps or self.total_steps)
 
 
 @dataclass(frozen=True)
-class Task:
-    """What to train on: a module that turns a batch into named losses, `loss` being minimised.
+class Workload:
+    """What to train, and on what.
 
     Attributes:
-        losses: `(batch, measure) → named scalars`.
-        epoch: of an epoch's number, its batches by their place.
-        held_out: validation batches.
-        tokens: real tokens of a batch, over all processes.
+        label: what is being done, for the progress bar.
+        module: whose parameters are trained and saved.
+        losses: turns `(batch, measure)` into named scalars; `loss` is minimised.
+        epoch: the batches of an epoch, by their place in it.
+        held_out: the validation batches.
+        tokens: number of real tokens of a batch, over all processes.
+        less_memory: what a user can do when memory runs out, in a sentence.
     """
 
+    label: str
+    module: nn.Module
     losses: Callable[[Any, bool], Mapping[str, Tensor]]
     epoch: Callable[[int], Callable[[int], Any]]
     held_out: Callable[[], Iterator[Any]]
     tokens: Callable[[Any], int]
+    less_memory: str
 
 
-def make_optimizer(module: nn.Module, plan: Plan) -> torch.optim.Optimizer:
-    """AdamW, fused into one kernel, without decay on norms and biases."""
-    return torch.optim.AdamW(
-        parameter_groups(module, plan.weight_decay),
-        lr=plan.learning_rate,
-        eps=plan.adam_epsilon,
-        fused=True,
+def make_optimizer(module: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
+    """The optimiser that a schedule asks for."""
+    return adamw(
+        module, schedule.learning_rate, schedule.weight_decay, epsilon=schedule.adam_epsilon
     )
 
 
 def train(
-    module: nn.Module,
-    task: Task,
-    plan: Plan,
+    workload: Workload,
+    schedule: Schedule,
     checkpoints: Checkpoints,
     log: TrainingLog,
     progress: Progress,
@@ -118,36 +119,35 @@ def train(
     """
     autocast = (
         torch.autocast(device.type, dtype=torch.bfloat16)
-        if plan.precision == "bf16"
+        if schedule.precision == "bf16"
         else nullcontext()
     )
-    main = processes.rank() == 0
+    module = workload.module
     started, before = time.monotonic(), progress.seconds
-    saved_at = started
     module.train()
     with (
         stop_after_step() as stopped,
-        Meter("distilling", plan.last_step, "steps", done=progress.step) as meter,
-        explained_memory_errors(),
+        Meter(workload.label, schedule.last_step, "steps", done=progress.step) as meter,
+        explained_memory_errors(workload.less_memory),
     ):
         current, batch_at = -1, None
-        while progress.step < plan.last_step:
-            epoch, place = divmod(progress.step, plan.steps_per_epoch)
+        while progress.step < schedule.last_step:
+            epoch, place = divmod(progress.step, schedule.steps_per_epoch)
             if batch_at is None or epoch != current:
-                current, batch_at = epoch, task.epoch(epoch)
-            last = progress.step + 1 == plan.total_steps
-            logged = progress.step % plan.log_every == 0 or last
-            measured = progress.step % plan.measure_every == 0 or last
-            factor = linear_schedule(progress.step, plan.warmup_steps, plan.total_steps)
+                current, batch_at = epoch, workload.epoch(epoch)
+            last = progress.step + 1 == schedule.total_steps
+            logged = progress.step % schedule.log_every == 0 or last
+            measured = progress.step % schedule.measure_every == 0 or last
+            factor = linear_schedule(progress.step, schedule.warmup_steps, schedule.total_steps)
             for group in optimizer.param_groups:
-                group["lr"] = plan.learning_rate * factor
+                group["lr"] = schedule.learning_rate * factor
 
             batch = batch_at(place)
-            seed_dropout(plan.seed, progress.step)
+            seed_dropout(schedule.seed, progress.step)
             with autocast:
-                losses = task.losses(batch, logged and measured)
+                losses = workload.losses(batch, logged and measured)
             losses["loss"].backward()  # type: ignore[no-untyped-call]
-            norm = nn.utils.clip_grad_norm_(module.parameters(), plan.clip_norm or math.inf)
+            norm = nn.utils.clip_grad_norm_(module.parameters(), schedule.clip_norm or math.inf)
             finite = bool(torch.isfinite(norm) & torch.isfinite(losses["loss"]))
             finite = not processes.any_of(not finite, device)
             if finite:
@@ -155,39 +155,39 @@ def train(
             optimizer.zero_grad(set_to_none=True)
 
             progress.step += 1
-            progress.tokens += task.tokens(batch)
+            progress.tokens += workload.tokens(batch)
             progress.seconds = before + time.monotonic() - started
             progress.skipped += not finite
             progress.skipped_in_a_row = 0 if finite else progress.skipped_in_a_row + 1
             if progress.skipped_in_a_row >= GIVE_UP_AFTER:
-                raise _gave_up(progress, checkpoints, plan)
+                raise _gave_up(progress, checkpoints, schedule)
             if logged:
-                shown = {name: float(processes.mean(value)) for name, value in losses.items()}
-                log.step(progress, epoch, shown, float(norm), plan.learning_rate * factor)
+                values = {name: float(processes.mean(value)) for name, value in losses.items()}
+                log.step(progress, epoch, values, float(norm), schedule.learning_rate * factor)
             meter.advance(1, log.note())
 
-            outcome = _agreed(_ended(plan, progress, stopped), device)
-            # a student that is handed on is judged first, be its epoch whole or not
+            outcome = _agreed(_ended(schedule, progress, stopped), device)
+            # a model that is handed on is validated first, whether its epoch is whole or not
             handed_on = outcome is not None and outcome not in STOPPED
-            if progress.step % plan.steps_per_epoch == 0 or handed_on:
-                validate(module, task, log, progress, epoch, autocast)
+            if progress.step % schedule.steps_per_epoch == 0 or handed_on:
+                validate(workload, log, progress, epoch, autocast)
 
-            overdue = time.monotonic() - saved_at > plan.checkpoint_minutes * 60 > 0
-            by_steps = plan.checkpoint_steps and progress.step % plan.checkpoint_steps == 0
-            if main and (outcome or overdue or by_steps) and not progress.skipped_in_a_row:
+            due = checkpoints.due(
+                progress.step, schedule.checkpoint_steps, schedule.checkpoint_minutes
+            )
+            if (outcome or due) and not progress.skipped_in_a_row:
                 checkpoints.save(module, optimizer, progress)
-                saved_at = time.monotonic()
             if outcome:
                 return outcome
     return "finished"
 
 
-def _ended(plan: Plan, progress: Progress, stopped: Stopped) -> Outcome | None:
-    if progress.step >= plan.total_steps:
+def _ended(schedule: Schedule, progress: Progress, stopped: Stopped) -> Outcome | None:
+    if progress.step >= schedule.total_steps:
         return "finished"
-    if plan.max_steps and progress.step >= plan.max_steps:
+    if schedule.max_steps and progress.step >= schedule.max_steps:
         return "steps"
-    if plan.max_hours and progress.seconds >= plan.max_hours * 3600:
+    if schedule.max_hours and progress.seconds >= schedule.max_hours * 3600:
         return "hours"
     return stopped()
 
@@ -202,23 +202,18 @@ def _agreed(outcome: Outcome | None, device: torch.device) -> Outcome | None:
 
 @torch.no_grad()
 def validate(
-    module: nn.Module,
-    task: Task,
-    log: TrainingLog,
-    progress: Progress,
-    epoch: int,
-    autocast: Any,
+    workload: Workload, log: TrainingLog, progress: Progress, epoch: int, autocast: Any
 ) -> None:
     """Mean losses over the held-out batches, logged and kept in `progress`."""
     sums: dict[str, float] = {}
     batches = 0
-    module.eval()
-    for batch in task.held_out():
+    workload.module.eval()
+    for batch in workload.held_out():
         with autocast:
-            for name, value in task.losses(batch, True).items():
+            for name, value in workload.losses(batch, True).items():
                 sums[name] = sums.get(name, 0.0) + float(processes.mean(value))
         batches += 1
-    module.train()
+    workload.module.train()
     if batches:
         means = {name: value / batches for name, value in sums.items()}
         progress.validation.append({"epoch": epoch + 1, "step": progress.step, **means})
@@ -231,24 +226,22 @@ def seed_dropout(seed: int, step: int) -> None:
 
 
 @contextmanager
-def explained_memory_errors() -> Iterator[None]:
-    """Turn running out of memory into one line that says which setting to lower."""
+def explained_memory_errors(remedy: str) -> Iterator[None]:
+    """Turn running out of memory into one line that says what a user can do."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         raise SpeechkdError(
-            "out of memory in a training step. Lower --batch first; then --crd-negatives, "
-            f"--max-tokens, or take a smaller --student. ({first_line(error)})"
+            f"out of memory in a training step. {remedy} ({first_line(error)})"
         ) from error
 
 
-def _gave_up(progress: Progress, checkpoints: Checkpoints, plan: Plan) -> SpeechkdError:
-    finer = ", or set --precision float32," if plan.precision == "bf16" else ""
-    good: Path | None = checkpoints.latest()
+def _gave_up(progress: Progress, checkpoints: Checkpoints, schedule: Schedule) -> SpeechkdError:
+    finer = ", or set --precision float32," if schedule.precision == "bf16" else ""
     return SpeechkdError(
         f"the loss or its gradient was not finite {progress.skipped_in_a_row} steps in a row (up "
-        f"to step {progress.step}). The last good checkpoint is {good or 'none'}. Lower "
-        f"--learning-rate{finer} and run again."
+        f"to step {progress.step}). The last good checkpoint is {checkpoints.latest() or 'none'}. "
+        f"Lower --learning-rate{finer} and run again."
     )

@@ -1,8 +1,17 @@
-"""AdamW's parameter groups and the learning-rate schedule, for stage two and fine-tuning alike."""
+"""AdamW and the learning-rate schedule, for stage two and fine-tuning alike."""
 
 from typing import Any
 
+import torch
 from torch import nn
+
+
+def adamw(
+    module: nn.Module, learning_rate: float, weight_decay: float, *, epsilon: float = 1e-8
+) -> torch.optim.AdamW:
+    """AdamW, fused into one kernel, without decay on norms and biases."""
+    groups = parameter_groups(module, weight_decay)
+    return torch.optim.AdamW(groups, lr=learning_rate, eps=epsilon, fused=True)
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -11,8 +20,8 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
     Vectors (biases and norms) are not decayed, as in BERT's own recipe (Devlin et al. 2018).
 
     Args:
-        module: whose parameters are to be trained.
-        weight_decay: decay of matrices and embeddings, a step.
+        module: its trainable parameters are split.
+        weight_decay: decay of matrices and embeddings, per step.
 
     Returns:
         The two groups that `torch.optim.AdamW` takes.

@@ -1,33 +1,54 @@
 """The processes of a distributed run, as `torchrun` starts them; one process needs none of it."""
 
+import functools
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, distributed
 from torch.distributed.nn import functional as differentiable
 
+from pipeline.foundation.progress import silenced
 
-def join(device: str) -> None:
-    """Join the group that torchrun's variables describe, if there is one."""
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@contextmanager
+def joined(device: str) -> Iterator[None]:
+    """While the block runs, be one of the processes that torchrun's variables describe, if any.
+
+    All but the first are silent. They leave together: a process that tears its end down while
+    another still sends can wait for ever. After an error nobody waits, because the others may
+    never arrive.
+
+    Args:
+        device: kind of the device of each, `cpu` or `cuda`.
+    """
     if "WORLD_SIZE" in os.environ and not distributed.is_initialized():
         distributed.init_process_group(
             "nccl" if device == "cuda" else "gloo", timeout=timedelta(minutes=30)
         )
-
-
-def leave() -> None:
-    """Leave the group, if there is one, all processes together.
-
-    A process that tears its end down while another still sends can wait for ever.
-    """
+    with silenced(rank() != 0):
+        yield
     if distributed.is_initialized():
         gc.collect()  # frees what autograd still holds of the group's communication
         distributed.barrier()
         distributed.destroy_process_group()
+
+
+def on_main(function: Callable[P, R]) -> Callable[P, R | None]:
+    """Make a function that the first process alone runs; elsewhere it does nothing: None."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R | None:
+        return function(*args, **kwargs) if rank() == 0 else None
+
+    return run
 
 
 def count() -> int:
@@ -42,7 +63,7 @@ def rank() -> int:
 
 @contextmanager
 def deterministic(wanted: bool) -> Iterator[None]:
-    """Within, torch uses deterministic algorithms alone, if that is wanted.
+    """While the block runs, torch uses deterministic algorithms alone, if that is wanted.
 
     An operation that has none raises an error instead (`torch.use_deterministic_algorithms`).
     """
@@ -58,7 +79,7 @@ def deterministic(wanted: bool) -> Iterator[None]:
 
 
 def differentiable_sum(value: Tensor) -> Tensor:
-    """Sum over all processes, through which gradients flow back to every one of them."""
+    """Sum over all processes; gradients flow back through it to every one of them."""
     if count() == 1:
         return value
     total: Tensor = differentiable.all_reduce(value.contiguous())  # type: ignore[no-untyped-call]
@@ -85,7 +106,7 @@ def any_of(flag: bool, on: torch.device) -> bool:
 
 @contextmanager
 def first_on_this_machine() -> Iterator[None]:
-    """Within, one process of this machine goes first: what it makes on the disk the others find."""
+    """Run the block in one process of this machine first: the others find what it made on disk."""
     others = os.environ.get("LOCAL_RANK", "0") != "0"
     if others:
         wait()

@@ -1,20 +1,19 @@
-"""The folder of a distillation run: its record, its checkpoints, and the student it ends in."""
+"""The folder of a run: its record, its checkpoints, and the model it ends in."""
 
 import json
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from transformers import PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
 
 from pipeline.foundation import atomic
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 from pipeline.foundation.untrusted import parse_json, read_text_file
 from pipeline.models.loading import load_tokenizer
-from pipeline.models.student import Student
+from pipeline.training.processes import on_main
 
 Resume = Literal["auto", "never", "always"]
 
@@ -22,10 +21,11 @@ Resume = Literal["auto", "never", "always"]
 class RunFolder:
     """One run's folder: `run.json`, `metrics.jsonl`, `checkpoints/`, `student/`, `README.md`.
 
-    A context: one process at a time may write there.
+    A context: one process at a time may write there. Of the processes of a distributed run only
+    the first does; in the others the methods that write, and `prepare`, do nothing.
 
     Args:
-        path: where it is, or is to be.
+        path: where it is, or shall be.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,13 +46,13 @@ class RunFolder:
         if not self.record_file.exists():
             return None
         try:
-            found: dict[str, Any] = parse_json(read_text_file(self.record_file))
-            _ = found["identity"], found["status"]
+            record: dict[str, Any] = parse_json(read_text_file(self.record_file))
+            _ = record["identity"], record["status"]
         except (ValueError, KeyError, TypeError) as error:
             raise Damaged(
                 f"{self.record_file} is not the record of a run ({error!r}). Name a new --out."
             ) from error
-        return found
+        return record
 
     def __enter__(self) -> Self:
         return self
@@ -61,42 +61,18 @@ class RunFolder:
         self._lock.close()
         self._locked = False
 
-    def claim(self) -> None:
-        """Make the folder, be alone in it, and remove what a killed run left half-written.
-
-        Raises:
-            SpeechkdError: another process is at work there, or was since `prepare`.
-        """
-        if not self._locked:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._take_lock()
-            if self.record_file.exists():
-                raise SpeechkdError(
-                    f"{self.path}: another `speechkd distill` has begun a run there meanwhile; "
-                    "the same command carries on with it."
-                )
-        atomic.remove_leftovers(self.path, older_than_seconds=0)
-        atomic.remove_leftovers(self.checkpoints, older_than_seconds=0)
-
-    def _take_lock(self) -> None:
-        busy = (
-            f"{self.path}: another `speechkd distill` is writing there; wait for it, or name "
-            "another --out."
-        )
-        self._lock.enter_context(atomic.locked(self.path, busy=busy))
-        self._locked = True
-
+    @on_main
     def prepare(
         self, identity: Mapping[str, Any], resume: Resume, free: Collection[str] = ()
     ) -> dict[str, Any] | None:
         """Check that this folder may be written; return the record of what is to go on, if any.
 
-        Nothing is changed yet: what `never` gives up is deleted by `clear`, once the run starts.
+        Nothing is changed yet: what `never` gives up is deleted by `claim`, once the run starts.
 
         Args:
-            identity: everything the result depends on.
-            resume: `auto` goes on where there is something, `always` insists, `never` starts anew.
-            free: settings that may differ, whatever an earlier version recorded of them.
+            identity: everything that the result depends on.
+            resume: `auto` goes on if there is something, `always` insists, `never` starts anew.
+            free: settings that may differ, even if the record counts them.
 
         Raises:
             SpeechkdError: it holds something else, or nothing to go on from, or another process
@@ -104,8 +80,8 @@ class RunFolder:
         """
         if self.path.is_dir():
             self._take_lock()
-        found = self.record()
-        if found is None:
+        record = self.record()
+        if record is None:
             if self.path.exists() and any(
                 not entry.name.startswith(".") for entry in self.path.iterdir()
             ):
@@ -119,64 +95,82 @@ class RunFolder:
             return None
         if resume == "never":
             return None
-        plain = json.loads(json.dumps(identity))
+        there, now = record["identity"], json.loads(json.dumps(identity))
         differing = [
-            name
-            for name in sorted({*plain, *found["identity"]} - set(free))
-            if plain.get(name) != found["identity"].get(name)
+            f"{name}: there {there.get(name)!r}, now {now.get(name)!r}"
+            for name in sorted({*now, *there} - set(free))
+            if now.get(name) != there.get(name)
         ]
         if differing:
-            table = "; ".join(
-                f"{name}: there {found['identity'].get(name)!r}, now {plain.get(name)!r}"
-                for name in differing
-            )
             raise SpeechkdError(
-                f"{self.path} holds a run of other settings ({table}). Use those settings, name "
-                "another --out, or start anew with --resume never."
+                f"{self.path} holds a run of other settings ({'; '.join(differing)}). Use those "
+                "settings, name another --out, or start anew with --resume never."
             )
-        return found
+        return record
 
-    def clear(self) -> None:
-        """Delete what an earlier run left here."""
+    def is_finished(self, record: Mapping[str, Any] | None) -> bool:
+        """Whether the run with this record has handed on its model."""
+        return record is not None and record["status"] == "finished" and self.student.is_dir()
+
+    @on_main
+    def claim(self, *, anew: bool = False) -> None:
+        """Make the folder, be alone in it, and remove what a killed run left half-written.
+
+        Args:
+            anew: delete what an earlier run left here, too.
+
+        Raises:
+            SpeechkdError: another process is at work there, or was since `prepare`.
+        """
+        if not self._locked:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
+            if self.record_file.exists():
+                raise SpeechkdError(
+                    f"{self.path}: another process has begun a run there meanwhile; the same "
+                    "command carries on with it."
+                )
+        atomic.remove_leftovers(self.path, older_than_seconds=0)
+        atomic.remove_leftovers(self.checkpoints, older_than_seconds=0)
+        if anew:
+            self._clear()
+
+    def _take_lock(self) -> None:
+        busy = f"{self.path}: another process is writing there; wait for it, or name another --out."
+        self._lock.enter_context(atomic.locked(self.path, busy=busy))
+        self._locked = True
+
+    def _clear(self) -> None:
         for name in ("checkpoints", "student", "tensorboard"):
             if (self.path / name).is_dir():
                 shutil.rmtree(self.path / name)
         for name in ("metrics.jsonl", "README.md", "loss.png", "run.json"):
             (self.path / name).unlink(missing_ok=True)
 
+    @on_main
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Write `run.json`."""
         atomic.write_json(self.record_file, dict(record))
 
+    @on_main
     def keep_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Store the run's tokenizer, whole or not at all."""
-        self._replace_folder(self.tokenizer, lambda aside: tokenizer.save_pretrained(aside))
+        """Store the run's tokenizer for later sittings, unless an earlier one has."""
+        if not self.tokenizer.is_dir():
+            self._replace_folder(self.tokenizer, tokenizer.save_pretrained)
 
     def kept_tokenizer(self) -> PreTrainedTokenizerBase | None:
         """The tokenizer that an earlier sitting stored."""
         return load_tokenizer(str(self.tokenizer)) if self.tokenizer.is_dir() else None
 
-    def export(self, student: Student, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Write `student/`: an ordinary Hugging Face folder, whole or absent."""
-
-        def save(aside: Path) -> None:
-            transformers_logging.disable_progress_bar()
-            student.model.save_pretrained(aside)
-            tokenizer.save_pretrained(aside)
-
+    @on_main
+    def export(self, save: Callable[[Path], None]) -> None:
+        """Write `student/`, whole or not at all: `save` fills the folder that it is given."""
         self._replace_folder(self.student, save)
 
     @staticmethod
-    def _replace_folder(final: Path, fill: Any) -> None:
-        aside = final.with_name(f".{final.name}.partial")
-        if aside.exists():
-            shutil.rmtree(aside)
-        aside.mkdir(parents=True)
-        with atomic.explained_write_errors(final):
-            fill(aside)
-        for file in aside.rglob("*"):
-            atomic.sync(file)
-        if final.exists():
-            shutil.rmtree(final)
-        aside.rename(final)
-        atomic.sync(final.parent)
+    def _replace_folder(final: Path, save: Callable[[Path], Any]) -> None:
+        with (
+            atomic.explained_write_errors(final),
+            atomic.new_folder(final, replace=True) as folder,
+        ):
+            save(folder)

@@ -36,9 +36,9 @@ STUDENT = {
     "intermediate_size": 32,
 }  # fmt: skip
 TRAINING = (
-    "--kd=crd", "--epochs=3", "--batch=4", "--vocab-size=200", "--held-out=0.1", "--log-every=1",
-    "--measure-every=2", "--checkpoint-steps=3", "--checkpoint-minutes=0", "--device=cpu",
-    "--learning-rate=1e-3", "--max-tokens=32",
+    "--kd=crd", "--epochs=3", "--batch-size=4", "--vocab-size=200", "--held-out=0.1",
+    "--log-every=1", "--measure-every=2", "--checkpoint-steps=3", "--checkpoint-minutes=0",
+    "--device=cpu", "--learning-rate=1e-3", "--max-tokens=32",
 )  # fmt: skip
 FINETUNING = ("--task=sentiment3,sentiment", "--seeds=0-1", "--epochs=1", "--device=cpu")
 ALTERNATIVES = {

@@ -50,7 +50,7 @@ OBJECTIVES = {
     "crd-mean-shuffled": ["--kd", "crd", "--kd-tokens", "mean", "--control", "shuffled"],
     "crd-and-nst": ["--kd", "crd,nst"],
 }
-BATCH_FLAG = "--batch"
+BATCH_FLAG = "--batch-size"
 CLOCK_FIELDS = {"seconds", "tokens_per_s", "mfu"}  # of metrics.jsonl
 MACHINE_FIELDS = {"versions", "manifest_location"}  # of a cache's JSON files
 FLOAT_DIGESTS = {"sha256", "everything logged"}  # they change with the last bit of any float

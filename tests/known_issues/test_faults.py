@@ -42,7 +42,7 @@ def test_only_one_distill_at_a_time_writes_a_run(tmp_path):
     (tmp_path / "run").mkdir()
     with RunFolder(tmp_path / "run") as first, RunFolder(tmp_path / "run") as second:
         first.prepare({}, "auto")
-        with pytest.raises(SpeechkdError, match="another `speechkd distill` is writing there"):
+        with pytest.raises(SpeechkdError, match="another process is writing there"):
             second.prepare({}, "auto")
 
 
@@ -176,7 +176,7 @@ def test_what_the_machine_does_is_one_message_with_a_remedy(monkeypatch, capsys,
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /dev/full")
 def test_events_that_cannot_be_written_are_told_at_once(tmp_path):
-    from pipeline.training.event_file import EventFile
+    from pipeline.training.log import EventFile
 
     events = EventFile(tmp_path, first_step=1)
     events._file = open("/dev/full", "ab", buffering=0)  # noqa: SIM115, PTH123

@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from pipeline.distillation.model_card import _code
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.reports.cells import read_sets
 from pipeline.reports.formats import escaped
+from pipeline.training.card import code
 from stages.finetune_table import TableSettings
 from stages.finetune_table import run as finetune
 from stages.report import ReportSettings
@@ -115,4 +115,4 @@ def test_broken_results_are_told(tmp_path, content):
 
 def test_markdown_makes_no_link_picture_code_or_tag_of_others_texts():
     assert escaped("![x](http://e) <b> `c` \\") == r"!\[x\](http://e) &lt;b> \`c\` " + "\\\\"
-    assert _code("a` ![x](y) `b") == "`a' ![x](y) 'b`"
+    assert code("a` ![x](y) `b") == "`a' ![x](y) 'b`"

@@ -222,9 +222,9 @@ def test_a_folder_of_something_else_is_left_alone(settings, tmp_path):
 def test_a_run_that_may_not_fit_the_memory_is_warned_of(settings, capsys, monkeypatch):
     run(settings(dry_run=True))
     assert "may be more than there is" not in capsys.readouterr().err
-    monkeypatch.setattr("pipeline.distillation.preflight.available_bytes", lambda: 10**8)
+    monkeypatch.setattr("pipeline.training.preflight.available_bytes", lambda: 10**8)
     run(settings(dry_run=True))
-    assert "0.10 GB are free; lower --batch" in capsys.readouterr().err
+    assert "0.10 GB are free. Lower --batch-size first" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_dry_run_trains_nothing_and_leaves_nothing(settings, capsys):
         ({"kd": ["nst", "crd"], "gamma": [1.0]}, "1 times for 2"),
         ({"gamma": [-1.0]}, "positive"),
         ({"crd_negatives": 5}, "needs --kd crd"),
-        ({"measure_every": 3, "log_every": 2}, "no multiple"),
+        ({"measure_every": 3, "log_every": 2}, "not a multiple"),
         ({"student": "bert-huge"}, "neither one of"),
         ({"cache": "nowhere"}, "no teacher cache"),
         ({"kd": ["crd"], "projection": "none"}, "32 wide and the teacher 8"),
@@ -311,7 +311,8 @@ def command(settings):
     for name in ("out", "kd", "student", "epochs", "batch", "vocab_size", "held_out", "log_every",
                  "measure_every", "learning_rate", "device", "checkpoint_minutes",
                  "checkpoint_steps", "nst_pattern"):  # fmt: skip
-        words += [f"--{name.replace('_', '-')}", str(given[name])]
+        flag = {"batch": "--batch-size"}.get(name) or f"--{name.replace('_', '-')}"
+        words += [flag, str(given[name])]
     words += ["--crd-symmetric"] if given["crd_symmetric"] else []
     return words
 
@@ -412,9 +413,9 @@ def test_two_processes_train_as_one(settings, tmp_path):
 @pytest.mark.parametrize(
     "words",
     [
-        ["--kd", "none", "--student", "bert-tiny", "--batch", "64"],
-        ["--kd", "crd", "--crd-negatives", "4096", "--student", "bert-mini", "--batch", "32"],
-        ["--kd", "nst", "--kd-pass", "clean", "--student", "bert-small", "--batch", "16"],
+        ["--kd", "none", "--student", "bert-tiny", "--batch-size", "64"],
+        ["--kd", "crd", "--crd-negatives", "4096", "--student", "bert-mini", "--batch-size", "32"],
+        ["--kd", "nst", "--kd-pass", "clean", "--student", "bert-small", "--batch-size", "16"],
     ],
     ids=["none", "crd", "nst-clean"],
 )

@@ -419,7 +419,9 @@ def furthest(one, other):
     return max(float((v - theirs[n]).abs().max()) for n, v in mine.items())
 
 
-STUDENT = ["--device", "cpu", "--vocab-size", "150", "--batch", "16", "--learning-rate", "0.001"]
+STUDENT = [
+    "--device", "cpu", "--vocab-size", "150", "--batch-size", "16", "--learning-rate", "0.001",
+]  # fmt: skip
 SHORT = [*STUDENT, "--student", "student/config.json"]
 LONG = ["made-up", *SHORT, "--epochs", "40", "--log-every", "1", "--measure-every", "50"]
 CALM = ["made-up", *STUDENT, "--student", "calm/config.json", "--epochs", "10", "--log-every", "1"]

@@ -1,3 +1,6 @@
+import os
+import signal
+
 import pytest
 import torch
 from torch import nn
@@ -58,21 +61,16 @@ def test_only_the_latest_are_kept(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == [p.name for p in checkpoints.all()]
 
 
-def test_a_kill_while_writing_leaves_the_earlier_checkpoint(tmp_path, monkeypatch):
+def test_a_kill_while_writing_leaves_the_earlier_checkpoint(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=1)
     module, optimizer = trained()
     first = checkpoints.save(module, optimizer, Progress(step=1))
 
-    class KilledError(BaseException):
-        pass
-
-    def die(_):
-        raise KilledError
-
-    with monkeypatch.context() as patched:
-        patched.setattr(atomic, "sync", die)
-        with pytest.raises(KilledError):
-            checkpoints.save(module, optimizer, Progress(step=2))
+    child = os.fork()
+    if child == 0:
+        atomic.sync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+        checkpoints.save(module, optimizer, Progress(step=2))
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     assert checkpoints.latest() == first
     assert len(list(tmp_path.iterdir())) == 2, "the remains are there"
     second = checkpoints.save(module, optimizer, Progress(step=3))
@@ -111,3 +109,25 @@ def test_optimiser_state_is_read_without_unpickling_code(tmp_path):
     torch.save(Evil(), path / "optimizer.pt")
     with pytest.raises(SpeechkdError, match="cannot be loaded"):
         checkpoints.load(path, module, optimizer)
+
+
+def test_a_checkpoint_is_due_by_steps_or_by_time(tmp_path, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("pipeline.training.checkpoint.time.monotonic", lambda: now[0])
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    assert [step for step in range(1, 10) if checkpoints.due(step, 4, 0)] == [4, 8]
+    assert not any(checkpoints.due(step, 0, 0) for step in range(1, 10))
+    now[0] += 61
+    assert checkpoints.due(1, 0, 1.0)
+    checkpoints.save(*trained(), Progress(step=1))
+    assert not checkpoints.due(2, 0, 1.0)
+
+
+def test_going_on_without_a_checkpoint_is_a_beginning(tmp_path, capsys):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    module, optimizer = trained()
+    assert checkpoints.resume(module, optimizer) == Progress()
+    assert capsys.readouterr().err == ""
+    checkpoints.save(module, optimizer, Progress(step=7))
+    assert checkpoints.resume(*trained(seed=1)) == Progress(step=7)
+    assert "goes on from" in capsys.readouterr().err

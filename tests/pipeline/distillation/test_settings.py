@@ -1,0 +1,54 @@
+"""Flags on the fields of `DistillSettings`, against the lists that they stand for."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from pipeline.distillation.settings import DistillSettings
+
+KD = {
+    "gamma", "temperature", "teacher_side", "projection", "kd_tokens", "kd_pass", "kd_special",
+    "control",
+}  # fmt: skip
+NST = {"nst_pattern", "nst_normalize"}
+CRD = {"crd_bias", "crd_negatives", "crd_symmetric"}
+
+
+def settings(**changes):
+    return DistillSettings(cache="cache", out=Path("run"), **changes)
+
+
+def test_the_result_does_not_depend_on_these_and_depends_on_all_others():
+    assert DistillSettings.operational() == {
+        "cache", "out", "prepared", "device", "compile", "deterministic", "resume", "dry_run",
+        "max_steps", "max_hours", "log_every", "measure_every", "checkpoint_minutes",
+        "checkpoint_steps", "keep", "license", "language",
+    }  # fmt: skip
+    everything = {f.name for f in fields(DistillSettings)}
+    assert settings().identity().keys() == everything - DistillSettings.operational()
+
+
+@pytest.mark.parametrize(
+    ("changes", "idle"),
+    [
+        ({"kd": ["none"]}, KD | NST | CRD),
+        ({"kd": ["crd"]}, NST),
+        ({"kd": ["nst"]}, CRD | {"temperature"}),
+        ({"kd": ["infonce"]}, NST | CRD),
+        ({"kd": ["l1"]}, NST | CRD | {"temperature"}),
+        ({"kd": ["crd", "nst"]}, set()),
+        ({"kd": ["crd"], "kd_tokens": "cls"}, NST | {"kd_special"}),
+        ({"init": "x"}, NST | {"student", "dropout", "vocab_size", "lowercase"}),
+        ({"student": "config.json"}, NST | {"dropout"}),
+        ({"tokenizer": "x"}, NST | {"vocab_size", "lowercase"}),
+    ],
+    ids=str,
+)
+def test_settings_without_effect(changes, idle):
+    assert settings(**changes).without_effect() == idle
+
+
+def test_every_need_of_a_setting_can_be_met():
+    chosen = settings(kd=["nst", "crd"]).choices()
+    assert {f.metadata["idle_without"] for f in fields(DistillSettings)} - {""} <= chosen
