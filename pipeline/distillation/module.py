@@ -28,8 +28,8 @@ class View:
     """Which student vectors the objectives compare with the teacher's.
 
     Attributes:
-        tokens: every token, the first one, or the clip's mean.
-        sees: the masked tokens, or the clean ones in a pass of their own.
+        tokens: `all` tokens, the first (`cls`), or the clip's `mean`.
+        sees: the `masked` tokens, or the `clean` ones in a pass of their own.
         special: whether special tokens count, for `all` and `mean`.
     """
 
@@ -44,8 +44,8 @@ class Distillation(nn.Module):
     Args:
         student: the model that is kept.
         objectives: by name; they and their projections are thrown away after training.
-        gammas: weight of each.
-        view: what of the student they compare.
+        gammas: the weight of each.
+        view: which vectors of the student they compare.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Distillation(nn.Module):
         self._compiled: Callable[[Packed], Tensor] | None = None
 
     def compile_for(self, shape: BatchShape) -> None:
-        """Run the encoder compiled, every batch filled up to one shape."""
+        """Run the encoder compiled, with every batch filled up to one shape."""
         self._compiled = compile_forward(self.student.encoder, shape)
 
     def encode(self, packed: Packed) -> Tensor:
@@ -76,10 +76,11 @@ class Distillation(nn.Module):
             yield name, cast(Objective, objective)
 
     def forward(self, batch: TokenBatch, *, measure: bool = False) -> dict[str, Tensor]:
-        """Losses of a batch by name: `loss`, `loss/mlm`, `loss/kd` (raw), one an objective.
+        """Losses of a batch by name: `loss`, `loss/mlm`, `loss/kd` (unweighted), one per objective.
 
-        With `measure`, also how objectives and masked-LM weigh against each other (norms of their
-        gradients at the hidden states) and how near the student is to its teacher.
+        With `measure` there are two more groups: how objectives and masked-LM weigh against each
+        other (norms of their gradients at the hidden states), and how near the student is to its
+        teacher.
         """
         packed = batch.packed
         hidden_ND = self.encode(packed.with_ids(batch.masked_N))
@@ -160,10 +161,10 @@ def _one_per_clip(states_BD: Tensor, batch: TokenBatch) -> KDBatch:
 def nearness(
     name: str, objective: Objective, student_NE: Tensor, pairs: KDBatch
 ) -> dict[str, Tensor]:
-    """Cosine of student to teacher, of the batch's mean teacher to each, and the student's spread.
+    """Cosine of student and teacher, of the batch's mean and teacher, and the student's spread.
 
-    A student that has learnt nothing about single clips does no better than the mean vector; one
-    that has collapsed gives every clip the same direction, a spread of 0; the spread is told as a
+    A student that has learnt nothing about single clips does no better than the mean vector. One
+    that has collapsed gives every clip the same direction, which is a spread of 0. The spread is a
     share of the teacher's own.
     """
     teacher_BE = functional.normalize(
@@ -187,7 +188,7 @@ def nearness(
 def gradient_norms(
     mlm: Tensor, mlm_ND: Tensor, weighted: Tensor, kd_ND: Tensor
 ) -> dict[str, Tensor]:
-    """Norms of the two parts' gradients at the hidden states they are taken from."""
+    """Norms of the gradients of both losses at the hidden states that they are computed from."""
     mlm_norm = torch.autograd.grad(mlm, mlm_ND, retain_graph=True)[0].float().norm()
     kd_norm = torch.autograd.grad(weighted, kd_ND, retain_graph=True)[0].float().norm()
     return {

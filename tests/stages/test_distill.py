@@ -256,7 +256,7 @@ def test_dry_run_trains_nothing_and_leaves_nothing(settings, capsys):
     told = capsys.readouterr().err
     assert not settings().out.exists()
     assert "not stated in the paper" in told
-    assert "one number a clip" in told
+    assert "one number of the teacher per clip" in told
     assert "half of this run" in told, "the warm-up is longer than the run"
 
 

@@ -1,6 +1,7 @@
-"""Distillation objectives: one file each, one contract, one registry.
+"""Distillation objectives: one file per objective, one contract, one registry.
 
-To add one: subclass `Objective` in a file of its own, define `loss`, and name it in `OBJECTIVES`.
+To add one: subclass `Objective` in a file of its own, define `title` and `loss`, and
+add it to `OBJECTIVES`.
 """
 
 from pipeline.distillation.objectives.contract import Context, KDBatch, Objective, Options

@@ -20,7 +20,7 @@ Projection = Literal["mlp", "linear", "none"]
 
 
 def alone(value_BD: Tensor) -> Tensor:
-    """The sum over processes where there is only one: the value itself."""
+    """The sum over processes if there is only one: the value itself."""
     return value_BD
 
 
@@ -78,7 +78,7 @@ class KDBatch:
 
 @dataclass(frozen=True)
 class Options:
-    """Choices that a user makes about objectives; None and "auto" leave them to the objective."""
+    """The user's choices about objectives; None and "auto" leave them to the objective."""
 
     projection: Projection = "mlp"
     teacher_side: TeacherSide | Literal["auto"] = "auto"
@@ -168,16 +168,16 @@ class Objective(nn.Module):
         return True
 
     def notices(self) -> list[str]:
-        """What a user must know before such a run starts, one sentence each."""
+        """What a user must know before such a run starts, one entry per objection."""
         return []
 
     def teacher(self, vector_BE: Tensor) -> Tensor:
-        """Cached vectors as this objective wants them: as they are, centred, or standardised."""
+        """Cached vectors `[B, E]` as this objective compares them: as is, centred, standardised."""
         wide_BE = at_least_float32(vector_BE)
         return (wide_BE - self.shift_E) * self.scale_E
 
     def student(self, states_ND: Tensor) -> Tensor:
-        """Student vectors in the space where this objective compares them."""
+        """Student vectors `[N, E]` in the space where this objective compares them."""
         return at_least_float32(self.projection(states_ND))
 
     def forward(self, batch: KDBatch) -> Tensor:
@@ -185,12 +185,12 @@ class Objective(nn.Module):
         return self.compare(self.student(batch.states_ND), batch)
 
     def compare(self, student_NE: Tensor, batch: KDBatch) -> Tensor:
-        """The loss, from student vectors that are projected already."""
+        """The loss of student vectors that are already projected."""
         with torch.autocast(student_NE.device.type, enabled=False):
             return self.loss(student_NE, self.teacher(batch.whole.teacher_BE), batch)
 
     def loss(self, student_NE: Tensor, teacher_BE: Tensor, batch: KDBatch) -> Tensor:
-        """The objective itself; both sides are float32 or wider."""
+        """The objective itself, a scalar; both sides are float32 or wider."""
         raise NotImplementedError
 
 

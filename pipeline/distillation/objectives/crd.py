@@ -14,7 +14,7 @@ CHUNK = 2048
 
 
 class CRD(Objective):
-    """Tell a clip's own teacher vector from others' (Eqs. 4 and 5; Tian et al. 2019).
+    """Tell a clip's own teacher vector from other clips' (Eqs. 4 and 5; Tian et al. 2019).
 
     With `φ = e^u / (e^u + N/M)` and `u = cos(s, t)/τ`, φ is the logistic function of
     `z = u + bias`, so that the loss of a token is
@@ -22,16 +22,16 @@ class CRD(Objective):
         softplus(−z of its own clip) + Σ over negatives softplus(z)
 
     which is finite at any τ. Negatives are the other clips of the batch and, if the batch has
-    them, K vectors drawn from the whole cache; pairs of one clip or one recording are left out,
-    and N counts the pairs that are left.
+    them, K vectors drawn from the whole cache. Pairs of the same clip or the same recording are
+    left out, and N counts the remaining pairs.
 
     | bias         | value                 |                                                    |
     |--------------|-----------------------|----------------------------------------------------|
-    | `paper`      | `log(M/N)`            | Eq. 5; positive, so that chance pairs look matched |
+    | `paper`      | `log(M/N)`            | Eq. 5; positive, so chance pairs look like matches |
     | `calibrated` | `−log N − log E[e^u]` | what the reference code's normaliser amounts to    |
     | `learned`    | `−log N + b`          | b is trained, from 0, as SigLIP does               |
 
-    E is taken over the negative pairs of the first batch, then kept, and saved with the run.
+    E is estimated from the negative pairs of the first batch, then kept, and saved with the run.
     With `crd_symmetric` the teacher also picks among the clips' mean student vectors.
     """
 
@@ -48,7 +48,7 @@ class CRD(Objective):
         self.learned.requires_grad_(options.crd_bias == "learned")
 
     def notices(self) -> list[str]:
-        """Warn of the paper's bias."""
+        """A warning about the paper's bias."""
         if self.options.crd_bias == "paper":
             return [
                 "WARNING: --crd-bias paper is Eq. 5 as printed. Its bias log(M/N) is positive, so "
@@ -101,7 +101,7 @@ class CRD(Objective):
         *,
         shared: bool,
     ) -> Tensor:
-        """The bias of each clip's pairs; `shared` says that all processes hold the same logits."""
+        """The bias of each clip's pairs; `shared` means that all processes have the same logits."""
         log_count_B = count_B.clamp(min=1).to(logit_XB.dtype).log()
         if self.options.crd_bias == "paper":
             return math.log(batch.whole.corpus_clips) - log_count_B
@@ -109,13 +109,13 @@ class CRD(Objective):
             return self.learned[direction] - log_count_B
         with torch.no_grad():
             highest = 1 / self.temperature  # of any cos/τ: makes the sum safe
-            kept_XB = torch.where(rival_XB, logit_XB - highest, -torch.inf)
-            sums = torch.stack([kept_XB.double().exp().sum(), rival_XB.double().sum()])
+            rivals_XB = torch.where(rival_XB, logit_XB - highest, -torch.inf)
+            sums = torch.stack([rivals_XB.double().exp().sum(), rival_XB.double().sum()])
             if not shared:
                 sums = batch.sum_over_processes(sums)
-            found = (sums[0] / sums[1].clamp(min=1)).log() + highest
-            kept = self.log_mean[direction]
-            value = torch.where(kept.isnan(), found.to(kept.dtype), kept)
+            estimate = (sums[0] / sums[1].clamp(min=1)).log() + highest
+            earlier = self.log_mean[direction]
+            value = torch.where(earlier.isnan(), estimate.to(earlier.dtype), earlier)
             if self.training:
                 self.log_mean[direction] = torch.where(value.isfinite(), value, math.nan)
             value = torch.nan_to_num(value, nan=0.0, posinf=0.0, neginf=0.0)
@@ -132,10 +132,10 @@ def _pairs(logit_XB: Tensor, own_X: Tensor, rival_XB: Tensor) -> Tensor:
 def negative_sum(
     student_NE: Tensor, bias_N: Tensor, teacher_KE: Tensor, rival_BK: Tensor, clip_N: Tensor
 ) -> Tensor:
-    """`Σ_k softplus(sᵀt_k + bias)` over a token's valid negatives, in bounded memory.
+    """`Σ_k softplus(sᵀt_k + bias)` over the valid negatives of each token, in bounded memory.
 
-    Value and gradient are made together, a chunk of negatives at a time, so that the N × K logits
-    never exist and are never made twice. The teacher's side takes no gradient.
+    Value and gradient are computed together, one chunk of negatives at a time, so the N × K logits
+    never exist as a whole and are computed only once. The teacher's side takes no gradient.
 
     Args:
         student_NE: student vectors, already divided by τ.

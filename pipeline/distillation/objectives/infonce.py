@@ -12,7 +12,7 @@ class InfoNCE(Objective):
 
     `½ (CE(text → audio) + CE(audio → text))` of `cos/τ`, τ = 0.1 as in WhisBERT's code. Text to
     audio is averaged over tokens; audio to text compares with the clips' mean student vectors.
-    Other clips of the same recording do not count as negatives. With one student vector a clip
+    Other clips of the same recording do not count as negatives. With one student vector per clip
     (`--kd-tokens cls` or `mean`) this is the loss of CLIP and of WhisBERT.
     """
 

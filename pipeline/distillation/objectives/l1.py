@@ -1,4 +1,4 @@
-"""L1: SPLAT's sequence-level alignment, seen from the text's side."""
+"""L1: SPLAT's sequence-level alignment, with the text as the student."""
 
 from torch import Tensor
 

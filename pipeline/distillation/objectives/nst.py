@@ -1,4 +1,4 @@
-"""NST: neuron selectivity transfer, in four readings, each in its closed form."""
+"""NST: neuron selectivity transfer, in four readings, each in closed form."""
 
 import torch
 from torch import Tensor
@@ -18,8 +18,8 @@ SIDES: dict[str, TeacherSide] = {
     "sequence": "none",
 }
 GAMMAS = {"vector": 100.0, "batch": 10.0, "token": 1.0, "sequence": 1.0}
-"""Default weights. Of 1, 10 and 100 the least that carried a planted signal well (docs/nst.md); 1,
-the paper's, for the readings that see no direction of the teacher."""
+"""Default weights: of 1, 10 and 100 the smallest that carried a planted signal well (docs/nst.md),
+and 1, the paper's, for the readings that see no direction of the teacher."""
 EPSILON = 1e-8
 
 
@@ -28,13 +28,13 @@ class NST(Objective):
 
     With the paper's kernel `k(x, y) = (xᵀy)²`, and columns of S `[P, D]` and T `[P, E]` as the
     neurons' patterns over P positions, it is `‖SSᵀ/D − TTᵀ/E‖²_F`: no D × D kernel is ever made.
-    What the positions are is what the paper leaves open:
+    The paper leaves open what the positions are:
 
-    | pattern    | positions       | loss of a unit             | what it sees of the teacher |
+    | pattern    | positions       | loss per unit              | what it sees of the teacher |
     |------------|-----------------|----------------------------|-----------------------------|
     | `vector`   | one sample each | `‖ssᵀ − ttᵀ‖²_F`           | direction, without sign     |
     | `batch`    | the clips       | `‖UUᵀ/D − VVᵀ/E‖²_F`       | geometry between clips      |
-    | `token`    | the token alone | `(mean s² − mean t²)²`     | one number a clip           |
+    | `token`    | the token alone | `(mean s² − mean t²)²`     | one number per clip         |
     | `sequence` | a clip's tokens | `‖SSᵀ/D − mean t² 11ᵀ‖²_F` | one number, or none         |
 
     `vector` takes each hidden vector as one sample; normalised it is `2 (1 − cos²(s, t))`. `token`
@@ -68,11 +68,11 @@ class NST(Objective):
         return self.options.nst_pattern == "vector"
 
     def notices(self) -> list[str]:
-        """Say what the degenerate readings reduce to, and when `vector` meets a centred teacher."""
+        """What a degenerate reading reduces to; a warning if `vector` meets a centred teacher."""
         if self.pattern == "token":
             return [
-                "nst `token` is Eq. 3 read literally. It reduces to (mean s² − mean t²)²: of the "
-                "teacher it sees one number a clip, its mean square, and no direction. It is here "
+                "nst `token` is Eq. 3 read literally. It reduces to (mean s² − mean t²)²: it sees "
+                "one number of the teacher per clip, its mean square, and no direction. It is here "
                 "for comparison, not for distilling."
             ]
         if self.pattern == "sequence" and self.normalize:
@@ -83,14 +83,15 @@ class NST(Objective):
             ]
         if self.pattern == "sequence":
             return [
-                "nst `sequence` sees one number of the teacher a clip, its mean square, and pulls "
-                "all tokens of a clip together. It is here for comparison, not for distilling."
+                "nst `sequence` sees one number of the teacher per clip, its mean square, and "
+                "pulls all tokens of a clip together. It is here for comparison, not for "
+                "distilling."
             ]
         if self.pattern == "vector" and self.side != "none":
             return [
                 f"WARNING: nst `vector` is blind to sign, and --teacher-side {self.side} makes "
-                "opposite voices opposite vectors: it loses most of what tells them apart. Use "
-                "--teacher-side none, or --nst-pattern batch."
+                "the vectors of opposite voices opposite: it loses most of what tells them apart. "
+                "Use --teacher-side none, or --nst-pattern batch."
             ]
         return []
 

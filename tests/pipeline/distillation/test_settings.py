@@ -2,9 +2,11 @@
 
 from dataclasses import fields
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
+from pipeline.distillation.objectives import OBJECTIVES
 from pipeline.distillation.settings import DistillSettings
 
 KD = {
@@ -52,3 +54,8 @@ def test_settings_without_effect(changes, idle):
 def test_every_need_of_a_setting_can_be_met():
     chosen = settings(kd=["nst", "crd"]).choices()
     assert {f.metadata["idle_without"] for f in fields(DistillSettings)} - {""} <= chosen
+
+
+def test_the_objectives_to_choose_from_are_those_that_there_are():
+    choices = get_args(get_args(get_type_hints(DistillSettings)["kd"])[0])
+    assert choices == ("none", *OBJECTIVES)
