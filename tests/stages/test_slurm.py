@@ -221,6 +221,21 @@ def test_wrong_words_are_refused_before_anything_is_submitted(here, words, messa
 
 
 @pytest.mark.parametrize(
+    ("submit", "settings", "words"),
+    [
+        (slurm.extract_teacher, slurm.ShareSettings, ["shards/manifest.jsonl", "--cache", "c"]),
+        (slurm.distill, slurm.GridSettings, ["c"]),
+        (slurm.finetune, slurm.ShareSettings, ["mosei", "--data", "label.csv"]),
+    ],
+    ids=["extract-teacher", "distill", "finetune"],
+)
+def test_a_dry_run_of_the_stage_is_not_submitted_as_a_job(here, submit, settings, words):
+    with pytest.raises(SpeechkdError, match=r"--dry-run .* before the --"):
+        submit(settings(**options([*words, "--dry-run"])))
+    assert not (here / "run").exists()
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"partition": "gpu\n#SBATCH --wrap=x"}, "--partition"),
