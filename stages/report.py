@@ -44,22 +44,22 @@ def run(settings: ReportSettings) -> None:
     from pipeline.reports.tables import every_figure, summary, tables
 
     sets = read_sets(settings.results)
-    made: list[Section] = []
+    page: list[Section] = []
     tables_by_set: dict[str, list[Table]] = {}
     for results in sets:
         if len(sets) > 1:
             print(f"\n{results.name}")
         print(summary(results.cells), end="")
         tables_by_set[results.short] = tables(results.cells)
-        made += sections(results)
+        page += sections(results)
     for part in (settings.out, settings.out / "figures"):
         remove_leftovers(part)
-    for section in made:
+    for section in page:
         if section.picture:
             name, png = section.picture
             write_bytes(settings.out / "figures" / f"{name}.png", png)
-    write_text(settings.out / "report.md", as_markdown(made))
-    write_text(settings.out / "report.html", as_html(made))
+    write_text(settings.out / "report.md", as_markdown(page))
+    write_text(settings.out / "report.html", as_html(page))
     write_text(settings.out / "report.csv", to_csv(every_figure(tables_by_set)))
     latex = [
         to_latex(table.grid(), f"{name}: {table.title}")

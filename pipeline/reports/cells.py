@@ -128,7 +128,7 @@ def _place(home: tuple[Cell, Path]) -> tuple[int, str, str, int]:
 
 
 def _projections(homes: Iterable[tuple[Cell, Path]]) -> dict[str, Path]:
-    """The first file of each label: it is made for one of the tasks that were asked."""
+    """The projection of each label: finetune makes one, under the name of its first task."""
     files: dict[str, Path] = {}
     for cell, folder in homes:
         name = projection_name(cell.label, cell.checkpoint.weights_sha256, cell.task)

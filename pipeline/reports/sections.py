@@ -38,18 +38,17 @@ def sections(results: ResultSet) -> list[Section]:
     cells = ordered(results.cells)
     gains = gains_of(results)
     looks = figures.looks(encoders_of(cells))
-    made = [_findings(results, cells, gains)]
-    made += [
-        Section(table.title, grid=tuple(map(tuple, table.grid())), notes=table.notes)
-        for table in tables(cells, published=True)
+    parts = [
+        _findings(results, cells, gains),
+        *_tables(cells),
+        *_differences(gains, looks),
+        *_conventions(cells),
+        *_details(cells),
+        *_planes(results),
+        *_losses(cells, looks),
+        _setting(results),
     ]
-    made += _differences(gains, looks)
-    made += _conventions(cells)
-    made += _details(cells)
-    made += _planes(results)
-    made += _losses(cells, looks)
-    made.append(_setting(results))
-    return [_named(section, results.key) for section in made]
+    return [_named(section, results.key) for section in parts]
 
 
 def _named(section: Section, key: str) -> Section:
@@ -119,6 +118,13 @@ def _largest_share(confusion: Sequence[Sequence[int]]) -> float:
     return float(predicted_C.max() / predicted_C.sum())
 
 
+def _tables(cells: Sequence[Cell]) -> list[Section]:
+    return [
+        Section(table.title, grid=tuple(map(tuple, table.grid())), notes=table.notes)
+        for table in tables(cells, published=True)
+    ]
+
+
 def _differences(gains: Gains | None, looks: Mapping[str, figures.Look]) -> list[Section]:
     if gains is None:
         return []
@@ -129,16 +135,16 @@ def _differences(gains: Gains | None, looks: Mapping[str, figures.Look]) -> list
             measure = gain.measure if gain.percent else f"{gain.measure} × 100"
             name = row_name(gains.encoders[gain.label])
             intervals.setdefault(measure, []).append((name, gain.difference, looks[gain.label]))
-    made = []
+    pictures = []
     if intervals:
         picture = ("gains", figures.gains(intervals, gains.baseline))
-        made.append(Section("Gains of the students", picture=picture))
+        pictures.append(Section("Gains of the students", picture=picture))
     text = (
         "A positive gain is better, whatever the measure; accuracy and r are in points. The "
         "verdict is noise if the interval contains zero: no difference is shown.",
     )
     grid = tuple(map(tuple, gains.grid()))
-    return [*made, Section("All differences between encoders", text, grid, folded=True)]
+    return [*pictures, Section("All differences between encoders", text, grid, folded=True)]
 
 
 def _conventions(cells: Sequence[Cell]) -> list[Section]:

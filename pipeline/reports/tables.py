@@ -82,14 +82,14 @@ def tables(cells: Sequence[Cell], *, published: bool = False) -> list[Table]:
     encoders = encoders_of(cells)
     mosei = [cell for cell in cells if is_mosei(cell)]
     others = [cell for cell in cells if not is_mosei(cell)]
-    made = []
+    result: list[Table] = []
     for some, headings in ((mosei, mosei_columns()), (others, other_columns(others))):
         for key, (title, columns) in headings.items():
             tasks = {column.task for column in columns}
             mine = [cell for cell in some if cell.task in tasks]
             if mine:
-                made.append(_table(key, title, columns, mine, encoders, published))
-    return made
+                result.append(_table(key, title, columns, mine, encoders, published))
+    return result
 
 
 def _table(
@@ -247,16 +247,16 @@ def _constant(cells: Sequence[Cell], columns: Sequence[Column], column: Column) 
     return Stat(values[0], None, 1) if values and values[0] is not None else None
 
 
-def every_figure(made: Mapping[str, Sequence[Table]]) -> list[list[object]]:
+def every_figure(tables_by_set: Mapping[str, Sequence[Table]]) -> list[list[object]]:
     """Every figure of every table in full, one per line, after a head.
 
     Args:
-        made: name of a set of results → its tables.
+        tables_by_set: name of a set of results → its tables.
     """
     lines: list[list[object]] = [
         ["results", "table", "model", "column", "mean", "sigma", "seeds"],
     ]
-    for name, several in made.items():
+    for name, several in tables_by_set.items():
         for table in several:
             for label, stats in table.rows:
                 for column, stat in zip(table.columns, stats, strict=True):
