@@ -107,7 +107,7 @@ def tidy(
         raise SpeechkdError(
             f"{source} holds no clip with both text and a label"
             + (f" ({_in_words(counted)})" if counted else "")
-            + "; is it CMU-MOSEI in one of the layouts of docs/mosei.md?"
+            + "; is it CMU-MOSEI in one of the layouts of docs/finetuning.md?"
         )
     _check_ids(tidied, source)
     return MoseiClips(tuple(tidied), source, {key: n for key, n in counted.items() if n})

@@ -67,7 +67,7 @@ def read_mosei(
     else:
         raise SpeechkdError(
             f"{path}: CMU-MOSEI is read from {', '.join(SUFFIXES)}, .csd, .pkl or a folder of "
-            "those; see docs/mosei.md."
+            "those; see docs/finetuning.md."
         )
     if folds:
         return with_folds(corpus, read_folds(folds), str(folds))
