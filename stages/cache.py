@@ -15,39 +15,39 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class InfoSettings(Settings):
-    """What `speechkd cache info` reads."""
+    """Settings of `speechkd cache info`."""
 
     cache: str = setting(help="Teacher cache (path or URL).", argument=True)
-    refused: bool = setting(False, help="List every refused sample, as JSON lines, instead.")
+    refused: bool = setting(False, help="List every refused sample instead, as JSON lines.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class VerifySettings(Settings):
-    """What `speechkd cache verify` reads."""
+    """Settings of `speechkd cache verify`."""
 
     cache: str = setting(help="Teacher cache (path or URL).", argument=True)
-    tars: bool = setting(True, help="Hash the tars too, where they can be found.")
+    tars: bool = setting(True, help="Hash those tars too that can be found.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportSettings(Settings):
-    """What `speechkd cache export` reads and writes."""
+    """Settings of `speechkd cache export`."""
 
     cache: str = setting(help="Teacher cache (path or URL).", argument=True)
     out: Path = setting(help="Folder to make.")
-    unfinished: bool = setting(False, help="Export what is there of an unfinished cache.")
+    unfinished: bool = setting(False, help="Export the finished shards of an unfinished cache.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class MergeSettings(Settings):
-    """What `speechkd cache merge` reads and writes."""
+    """Settings of `speechkd cache merge`."""
 
     caches: list[str] = setting(help="Teacher caches of the same settings.", argument=True)
-    out: str = setting(help="Cache to make, or to carry on with (path or URL).")
+    out: str = setting(help="Cache to make or to continue (path or URL).")
 
 
 def info(settings: InfoSettings) -> None:
-    """Describe a teacher cache on a page: rows, hours, teacher, statistics, refused samples.
+    """Describe a teacher cache on one page: rows, hours, teacher, statistics, refused samples.
 
     Example: speechkd cache info caches/mine
     """
@@ -63,7 +63,7 @@ def info(settings: InfoSettings) -> None:
 def verify(settings: VerifySettings) -> None:
     """Check every vector, key, text and receipt of a cache, and the tars; name any damage.
 
-    Ends with status 1 where something is damaged or not done.
+    The exit status is 1 if something is damaged or not done.
 
     Example: speechkd cache verify caches/mine
     """
@@ -72,11 +72,11 @@ def verify(settings: VerifySettings) -> None:
     from pipeline.foundation.progress import Meter, say
 
     cache = TeacherCache.open(settings.cache)
-    found, skipped = 0, []
+    problems, skipped = 0, []
     with Meter("verifying", len(cache.manifest), "shards") as meter:
         for event in verification.verify(cache, tars=settings.tars):
             if isinstance(event, verification.Damage):
-                found += 1
+                problems += 1
                 print(shown(str(event)))
             else:
                 meter.advance(1)
@@ -84,8 +84,8 @@ def verify(settings: VerifySettings) -> None:
                     skipped.append(event.tar_skipped)
     if settings.tars and skipped:
         say(f"{len(skipped)} tars were not checked, the first: {skipped[0]}")
-    if found:
-        raise SpeechkdError(f"{cache.location}: {found} problems, listed above.")
+    if problems:
+        raise SpeechkdError(f"{cache.location}: {problems} problems, listed above.")
     checked = len(cache.manifest) - len(skipped)
     tars = f", {checked:,} of {len(cache.manifest):,} tars checked too" if settings.tars else ""
     print(f"{cache.location}: sound; {cache.written:,} rows{tars}")
@@ -119,9 +119,9 @@ def export(settings: ExportSettings) -> None:
 def merge(settings: MergeSettings) -> None:
     """Join caches of the same teacher and settings into one.
 
-    Of caches of one manifest the finished shards are brought together; of different manifests
-    the shards are put one behind the other. Vectors are copied as they are. Run again, it does
-    what is not done.
+    If the caches have one manifest, their finished shards come together. If they have different
+    manifests, the shards of one follow those of the other. Vectors are copied as they are. The
+    same command again does what is not done yet.
 
     Example: speechkd cache merge site-a site-b --out all
     """
@@ -176,7 +176,7 @@ def _print_page(cache: "TeacherCache") -> None:
     row("cache", f"{cache.location} (format {identity.format_version})")
     row("shards", f"{len(receipts):,} of {len(cache.manifest):,} done")
     row("rows", f"{cache.written:,} of {cache.manifest.samples:,} samples")
-    row("audio", f"{hours:,.2f} h, {hours * 3600 / max(cache.written, 1):.2f} s a clip")
+    row("audio", f"{hours:,.2f} h, {hours * 3600 / max(cache.written, 1):.2f} s per clip")
     row("teacher", f"{identity.teacher}, weights {identity.teacher_sha256[:16]}…")
     row("vectors", f"{identity.d_model} × {identity.dtype}, encoder in {identity.precision}")
     row("pooling", f"{identity.pooling}, {identity.context_seconds} s of context")
@@ -186,7 +186,7 @@ def _print_page(cache: "TeacherCache") -> None:
         row(
             "statistics",
             f"length of the mean vector {norm:.3g}, spread around it {spread:.3g}, "
-            f"standard deviation a dimension {statistics.std_E.min():.2g} to "
+            f"standard deviation per dimension {statistics.std_E.min():.2g} to "
             f"{statistics.std_E.max():.2g}",
         )
     row("size", f"{cache.folder.size() / 1e6:,.1f} MB")

@@ -1,4 +1,4 @@
-"""What this machine has, and what is missing for which command."""
+"""Examine this machine: what it has, and what is missing for which command."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ OPTIONAL = {
     "s3fs": ("s3:// locations", "pip install s3fs"),
     "gcsfs": ("gs:// locations", "pip install gcsfs"),
 }
-"""Packages that only some commands need: which, and how to get them."""
+"""Packages that only some commands need: what needs them, and how to get them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DoctorSettings(Settings):
-    """What `speechkd doctor` looks at."""
+    """Settings of `speechkd doctor`."""
 
-    folder: Path = setting(Path(), help="A folder that caches and runs shall be written to.")
+    folder: Path = setting(Path(), help="A folder to which caches and runs will be written.")
     network: bool = setting(True, help="Ask whether the Hugging Face hub is reachable.")
 
 
@@ -37,20 +37,20 @@ class Finding:
 
     Attributes:
         what: what was looked at.
-        verdict: `good`; `note` where only some commands miss it; `bad` where all do.
-        told: what was found, and what to do about it.
+        verdict: `good`; `note` if only some commands miss it; `bad` if all do.
+        text: what is there, and what to do about it.
     """
 
     what: str
     verdict: Literal["good", "note", "bad"]
-    told: str
+    text: str
 
 
 def run(settings: DoctorSettings) -> None:
     """Show what this machine has, and what is missing for which command.
 
-    Versions, GPUs, memory, disk, a writable folder, the hub, Slurm. Ends with status 1 where
-    something is missing that every command needs.
+    It looks at versions, GPUs, memory, the disk, a writable folder, the hub and Slurm. The exit
+    status is 1 if something is missing that every command needs.
 
     Example: speechkd doctor --folder /scratch/me
     """
@@ -65,7 +65,7 @@ def run(settings: DoctorSettings) -> None:
     width = max(len(finding.what) for finding in findings)
     signs = {"good": "ok     ", "note": "note   ", "bad": "MISSING"}
     for finding in findings:
-        print(f"{signs[finding.verdict]}  {finding.what:{width}}  {finding.told}")
+        print(f"{signs[finding.verdict]}  {finding.what:{width}}  {finding.text}")
     bad = [finding.what for finding in findings if finding.verdict == "bad"]
     if bad:
         raise SpeechkdError(f"not fit to run speechkd: {', '.join(bad)}; see above.")
@@ -99,12 +99,12 @@ def _required(name: str, wanted: "object") -> Iterator[Finding]:
     from packaging.specifiers import SpecifierSet
 
     try:
-        found = version(name)
+        installed = version(name)
     except PackageNotFoundError:
         yield Finding(name, "bad", f"not installed: pip install '{name}{wanted}'")
         return
-    if not SpecifierSet(str(wanted)).contains(found, prereleases=True):
-        yield Finding(name, "bad", f"is {found}, wanted {wanted}: pip install '{name}{wanted}'")
+    if not SpecifierSet(str(wanted)).contains(installed, prereleases=True):
+        yield Finding(name, "bad", f"is {installed}, wanted {wanted}: pip install '{name}{wanted}'")
 
 
 def _devices() -> Iterator[Finding]:
@@ -126,8 +126,8 @@ def _devices() -> Iterator[Finding]:
         name = torch.cuda.get_device_name(index)
         yield Finding(f"gpu {index}", "good", f"{name}, {free / 1e9:.1f} of {total / 1e9:.1f} GB")
     if torch.cuda.is_available() and (missing := missing_for_compiling("cuda")):
-        told = f"distill trains uncompiled for want of {missing}; {COMPILER_PACKAGES}"
-        yield Finding("compiler", "note", told)
+        why = f"distill trains uncompiled without {missing}; {COMPILER_PACKAGES}"
+        yield Finding("compiler", "note", why)
 
 
 def _room(folder: Path) -> Iterator[Finding]:
@@ -152,7 +152,7 @@ def _room(folder: Path) -> Iterator[Finding]:
 
 
 def _caches() -> Iterator[Finding]:
-    """Where downloaded teachers and students are kept."""
+    """The folder of downloaded teachers and students."""
     import os
 
     from huggingface_hub.constants import HF_HUB_CACHE
@@ -173,7 +173,7 @@ def _hub() -> Finding:
     try:
         with urllib.request.urlopen(HUB, timeout=HUB_SECONDS):
             return Finding("hub", "good", f"{HUB} answers")
-    except OSError as error:  # of which urllib's own are kinds
+    except OSError as error:  # urllib's own errors are kinds of it
         return Finding(
             "hub",
             "note",

@@ -1,4 +1,4 @@
-"""Which share of the work is this process's, by flag or by the scheduler's variables; signals."""
+"""The share of the work that one array task does, by flag or by the scheduler's variables."""
 
 import heapq
 import os
@@ -10,12 +10,12 @@ from pipeline.foundation.errors import SpeechkdError
 
 @dataclass(frozen=True)
 class ArrayTask:
-    """Task `index`, counted from 0, of `count` tasks that share the work."""
+    """Array task `index`, counted from 0, of `count` that share the work."""
 
     index: int
     count: int
     source: str
-    """Where the numbers come from, for messages."""
+    """The origin of the numbers, for messages."""
 
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
@@ -26,7 +26,7 @@ WHOLE = ArrayTask(0, 1, "no array")
 
 @dataclass(frozen=True)
 class Scheduler:
-    """The variables by which a scheduler tells a task its place; an absent one is ""."""
+    """The variables that tell an array task its place; "" if a scheduler lacks one."""
 
     name: str
     index: str
@@ -36,15 +36,15 @@ class Scheduler:
     count: str = ""
     default_first: int = 0
     not_a_task: str = ""
-    """Value of the index in a job that is no array."""
+    """Value of the index in a job without an array."""
 
 
-# Set in the job by its author where the scheduler does not tell a task how many there are.
+# The author of a job sets it if the scheduler does not tell an array task how many there are.
 COUNT_VARIABLE = "SPEECHKD_ARRAY_TASKS"
 
 # From each scheduler's manual: sbatch(1) "Job array", OpenPBS and Torque "Job arrays", SGE
 # submit(1), LSF "Job array environment variables", AWS Batch "Array jobs", Kubernetes "Indexed
-# Job". PBS, Torque and Kubernetes do not tell a task how many there are.
+# Job". PBS, Torque and Kubernetes do not tell an array task how many there are.
 SCHEDULERS = (
     Scheduler(
         "Slurm",
@@ -82,13 +82,13 @@ def array_task(flag: str = "", environment: Mapping[str, str] | None = None) -> 
     """This process's place in a job array.
 
     Args:
-        flag: `I/N` (I from 0), `auto/N` (I from the scheduler, N given), or "" for both from
-            the scheduler (N from SPEECHKD_ARRAY_TASKS where that is set), and the whole work
-            where there is none.
-        environment: the process's variables; those of this process by default.
+        flag: `I/N` (I from 0); `auto/N` (I from the scheduler); or "" to take both from the
+            scheduler (N from SPEECHKD_ARRAY_TASKS if that is set). Without a scheduler "" means
+            the whole work.
+        environment: variables of a process; this process's own by default.
 
     Raises:
-        SpeechkdError: the flag is not of that form, or a scheduler's variables do not tell.
+        SpeechkdError: the flag has another form, or a scheduler's variables do not suffice.
     """
     environment = os.environ if environment is None else environment
     if not flag:
@@ -104,12 +104,12 @@ def array_task(flag: str = "", environment: Mapping[str, str] | None = None) -> 
 def share(sizes: Sequence[int], task: ArrayTask) -> list[int]:
     """Indices of the items that belong to `task`, ascending.
 
-    Each item goes, the largest first, to the task that has least so far: no two tasks differ by
-    more than the largest item. The same for every task, whatever order they run in.
+    The items are dealt out from the largest to the smallest, each to the task with the least so
+    far. So no two tasks differ by more than the largest item. Every task computes the same shares.
 
     Args:
         sizes: size of each item, in bytes.
-        task: whose share.
+        task: the array task whose share is wanted.
     """
     loads = [(0, owner) for owner in range(task.count)]
     mine = []
@@ -126,7 +126,7 @@ def _without_flag(environment: Mapping[str, str]) -> ArrayTask:
     if not count:
         return _from_scheduler(environment, None) or WHOLE
     if not count.isdecimal():
-        raise SpeechkdError(f"{COUNT_VARIABLE} is {count!r}; it must be the number of tasks.")
+        raise SpeechkdError(f"{COUNT_VARIABLE} is {count!r}; it must be the number of array tasks.")
     return _from_scheduler_or_refused(environment, int(count), f"{COUNT_VARIABLE}={count}")
 
 
@@ -158,33 +158,33 @@ def _task(scheduler: Scheduler, environment: Mapping[str, str], count: int | Non
     first = number(scheduler.first)
     first = scheduler.default_first if first is None else first
     step = number(scheduler.step) or 1
-    last, told = number(scheduler.last), number(scheduler.count)
+    last, count_in_array = number(scheduler.last), number(scheduler.count)
     if last is not None:
         spanned = (last - first) // step + 1
-        if told not in (None, spanned):
+        if count_in_array not in (None, spanned):
             raise SpeechkdError(
-                f"{source}: the array has gaps ({told} tasks between {first} and {last}), so a "
-                "task's place in it is not known. Submit a range without gaps, or give "
-                "--array-task I/N."
+                f"{source}: the array has gaps ({count_in_array} tasks between {first} and "
+                f"{last}), so a task's place in it is not known. Submit a range without gaps, or "
+                "give --array-task I/N."
             )
-        told = spanned
-    if told is None and count is None:
+        count_in_array = spanned
+    if count_in_array is None and count is None:
         raise SpeechkdError(
             f"{source}, but {scheduler.name} does not say how many tasks there are. Give the "
             f"number: {COUNT_VARIABLE}=16 in the job's environment, or --array-task auto/16."
         )
-    if told is not None and count not in (None, told):
+    if count_in_array is not None and count not in (None, count_in_array):
         raise SpeechkdError(
-            f"{source}: the array has {told} tasks, but {count} were given. Leave the number out, "
-            "or give --array-task I/N."
+            f"{source}: the array has {count_in_array} tasks, but {count} were given. Leave the "
+            "number out, or give --array-task I/N."
         )
-    return _checked(ArrayTask((identifier - first) // step, count or told or 0, source))
+    return _checked(ArrayTask((identifier - first) // step, count or count_in_array or 0, source))
 
 
 def _checked(task: ArrayTask) -> ArrayTask:
     if task.count < 1 or not 0 <= task.index < task.count:
         raise SpeechkdError(
-            f"{task.source}: task {task.index} of {task.count} is not possible; tasks count from "
-            "0, so the last of N is N-1."
+            f"{task.source}: array task {task.index} of {task.count} is not possible; they count "
+            "from 0, so the last of N is N-1."
         )
     return task

@@ -22,8 +22,8 @@ class Listed:
     """A file as a listing of its folder shows it.
 
     Attributes:
-        modified: when it was written, in seconds since 1970; 0 where the storage does not tell.
-        stamp: equal only while the content is the same; None where the storage tells too little.
+        modified: when it was written, in seconds since 1970; 0 if the storage does not say.
+        stamp: equal only while the content is the same; None if the storage says too little.
     """
 
     modified: float
@@ -38,7 +38,7 @@ class Folder:
             `file://`, …).
 
     Raises:
-        SpeechkdError: a location that is refused (`scheme_of`), or whose package is missing.
+        SpeechkdError: the location is refused (`scheme_of`), or its package is missing.
     """
 
     def __init__(self, location: str | Path) -> None:
@@ -48,7 +48,7 @@ class Folder:
             self._filesystem, self._root = filesystem(self.location)
 
     def read(self, name: str) -> bytes | None:
-        """Content of a file, or None where there is no such file."""
+        """Content of a file, or None if there is no such file."""
         try:
             if self.path is not None:
                 return (self.path / name).read_bytes()
@@ -60,40 +60,34 @@ class Folder:
         return content
 
     def read_many(self, names: list[str]) -> dict[str, bytes]:
-        """Content of several files, fetched at once where they are remote; absent ones left out."""
+        """Content of several files, without absent ones; remote ones are fetched at once."""
         if self.path is not None:
             contents = {name: self.read(name) for name in names}
             return {name: content for name, content in contents.items() if content is not None}
         paths = [f"{self._root}/{name}" for name in names]
-        # `cat` would first ask of each whether it is there
+        # `cat` would first ask for each file whether it is there
         fetched: list[Any] = retried(
             lambda: self._filesystem.cat_ranges(paths, None, None, on_error="return"),
             self.location,
         )
-        found = {}
+        remote: dict[str, bytes] = {}
         for name, content in zip(names, fetched, strict=True):
             if isinstance(content, bytes):
-                found[name] = content
+                remote[name] = content
             elif not isinstance(content, FileNotFoundError):
                 again = self.read(name)
                 if again is not None:
-                    found[name] = again
-        return found
+                    remote[name] = again
+        return remote
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file, whole or not at all; on a disk it has reached the disk on return."""
+        """Write a file, whole or not at all. On return it has reached the disk, if there is one."""
         if self.path is not None:
             atomic.write_bytes(self.path / name, content)
         else:
             retried(
                 lambda: self._filesystem.pipe_file(f"{self._root}/{name}", content), self.location
             )
-
-    def exists(self, name: str) -> bool:
-        """Whether there is such a file."""
-        if self.path is not None:
-            return (self.path / name).is_file()
-        return bool(retried(lambda: self._filesystem.exists(f"{self._root}/{name}"), self.location))
 
     def size(self) -> int:
         """Bytes in all files of the folder."""
@@ -114,29 +108,30 @@ class Folder:
                 retried(lambda: self._filesystem.rm_file(f"{self._root}/{name}"), self.location)
 
     def files(self, folder: str) -> dict[str, Listed]:
-        """Files of a sub-folder, sorted by name; none where there is no such folder.
+        """Files of a sub-folder, sorted by name; none if there is no such folder.
 
-        Hidden ones are left out, half-written ones among them.
+        Hidden files are left out, among them half-written ones.
         """
         if self.path is not None:
-            found = _files_on_disk(self.path / folder)
+            listed = _files_on_disk(self.path / folder)
         else:
             self._filesystem.invalidate_cache()
             try:
-                listed = retried(
+                entries = retried(
                     lambda: self._filesystem.ls(f"{self._root}/{folder}", detail=True),
                     self.location,
                 )
             except FileNotFoundError:
-                listed = []
-            files = [info for info in listed if info["type"] == "file"]
-            found = {info["name"].rpartition("/")[2]: _listed(info) for info in files}
-        return {name: found[name] for name in sorted(found) if name and not name.startswith(".")}
+                entries = []
+            files = [info for info in entries if info["type"] == "file"]
+            listed = {info["name"].rpartition("/")[2]: _listed(info) for info in files}
+        return {name: listed[name] for name in sorted(listed) if name and not name.startswith(".")}
 
     def sync(self, name: str) -> None:
-        """Force a file that another library has written to the disk; object stores need no call.
+        """Force a file of another library to the disk; object stores need no call.
 
-        Its folder and the one above, which may be new, too: else the name could be lost.
+        Its folder and the folder above may be new, so they are forced too: otherwise the name
+        could be lost.
         """
         if self.path is not None:
             path = self.path / name
@@ -146,7 +141,7 @@ class Folder:
     def remove_leftovers(self) -> None:
         """Remove half-written files of processes that were killed over an hour ago.
 
-        Younger ones may be those of a task at work; in object storage there are none.
+        Younger ones may belong to an array task at work. Object storage has none.
         """
         if self.path is not None:
             atomic.remove_leftovers(self.path, "**/*.partial")
@@ -162,19 +157,19 @@ class Folder:
 
 
 def _files_on_disk(folder: Path) -> dict[str, Listed]:
-    found = {}
+    files = {}
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             with suppress(FileNotFoundError):  # gone since it was listed
                 if entry.is_file():
                     stat = entry.stat()
                     stamp = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
-                    found[entry.name] = Listed(stat.st_mtime, stamp)
-    return found
+                    files[entry.name] = Listed(stat.st_mtime, stamp)
+    return files
 
 
 def _listed(info: dict[str, Any]) -> Listed:
-    """What fsspec's `info` of a file tells; each kind of storage has its own names for it."""
+    """A file from fsspec's `info`, for which each kind of storage has its own names."""
     when = next((info[name] for name in WHEN if info.get(name)), 0.0)
     tag = next((info[name] for name in TAGS if info.get(name)), None)
     if isinstance(when, str):

@@ -1,4 +1,4 @@
-"""Disks and object storage: locations, and streams that survive a hiccup."""
+"""Disks and object storage: locations, and streams that survive a short failure."""
 
 import io
 import itertools
@@ -48,9 +48,9 @@ def scheme_of(location: str) -> str:
     """The scheme of a path or URL (`file` for a path).
 
     Raises:
-        SpeechkdError: it runs a command, chains locations, or is of no known scheme.
+        SpeechkdError: it runs a command, chains locations, holds a secret or has an unknown scheme.
     """
-    scheme, found, _ = location.partition("://")
+    scheme, separator, _ = location.partition("://")
     if holds_secret(location):
         raise SpeechkdError(
             f"{shown(location)}: a password or signature in a URL is refused, because it would "
@@ -62,7 +62,7 @@ def scheme_of(location: str) -> str:
             f"{location}: locations that run a command or chain others are refused. Name a path "
             "or a plain URL."
         )
-    if not found:
+    if not separator:
         return "file"
     if scheme not in SCHEMES:
         raise SpeechkdError(f"{location}: unknown scheme {scheme!r}; known: {', '.join(SCHEMES)}.")
@@ -116,9 +116,9 @@ def read_file(location: str) -> bytes:
     if path is not None:
         check_size(location, path.stat().st_size)
         return path.read_bytes()
-    found, name = filesystem(location)
-    check_size(location, retried(lambda: found.info(name), location)["size"] or 0)
-    content: bytes = retried(lambda: found.cat_file(name), location)
+    files, name = filesystem(location)
+    check_size(location, retried(lambda: files.info(name), location)["size"] or 0)
+    content: bytes = retried(lambda: files.cat_file(name), location)
     return content
 
 
@@ -133,8 +133,8 @@ def file_size(location: str) -> int:
     try:
         if path is not None:
             return path.stat().st_size
-        found, name = filesystem(location)
-        return int(retried(lambda: found.info(name), location)["size"])
+        files, name = filesystem(location)
+        return int(retried(lambda: files.info(name), location)["size"])
     except (FileNotFoundError, PermissionError) as error:
         raise _unreadable(location, error) from None
 
@@ -203,7 +203,7 @@ def filesystem(location: str) -> tuple[Any, str]:
     # without it s3fs asks for a file's size first, to fetch a large one in several pieces
     options = {"max_concurrency": 1} if scheme in ("s3", "s3a") else {}
     try:
-        found, path = fsspec.core.url_to_fs(location, **options)
+        files, path = fsspec.core.url_to_fs(location, **options)
     except ImportError as error:
         raise SpeechkdError(f"{location}: {scheme}:// needs another package: {error}") from None
-    return found, path
+    return files, path

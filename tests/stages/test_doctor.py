@@ -52,7 +52,7 @@ def test_a_gpu_without_a_compiler_is_told(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setenv("PATH", "")
-    assert "uncompiled for want of the compiler gcc or clang" in examine(capsys, tmp_path)
+    assert "uncompiled without the compiler gcc or clang" in examine(capsys, tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_is_a_failure(tmp_path, capsys):
