@@ -27,7 +27,7 @@ from pipeline.foundation.workers import begin_worker
 from pipeline.shards.refusals import Reason, Refusal
 
 SHARDS_WAITING = 2  # to be written; with more, encoding waits, so that memory is bounded
-BATCHES_IN_FLIGHT = 2  # on a GPU: one computes while the next is being launched
+BATCHES_IN_FLIGHT = 2  # on a GPU: one is computed while the next is launched
 POLL_SECONDS: Seconds = 1.0
 
 
@@ -184,9 +184,9 @@ def extract_on(
         mine = [work[i] for i in share(sizes, ArrayTask(number, len(devices), "--devices"))]
         if mine:
             threads = max(1, torch.get_num_threads() // len(devices))
-            task = (events, device, mine, teacher_on, cache_location, dict(versions))
+            arguments = (events, device, mine, teacher_on, cache_location, dict(versions))
             process = context.Process(
-                target=_on_device, args=(*task, batch_size, workers, threads), name=str(device)
+                target=_on_device, args=(*arguments, batch_size, workers, threads), name=str(device)
             )
             process.start()
             processes.append(process)

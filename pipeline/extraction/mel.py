@@ -1,7 +1,7 @@
 """Waves → Whisper's log-mel spectrogram, a whole batch at once, on the device of the waves.
 
-Shapes: B clips, S samples, M mel channels, F mel frames (10 ms each),
-K frequencies of the spectrum.
+Shapes: B clips, S samples, N samples of a frame, M mel channels, F mel frames (10 ms each), K
+frequencies of the spectrum.
 
 Source: openai/whisper `audio.py` and Hugging Face's `WhisperFeatureExtractor`. This equals it to
 1e-4 for every clip that leaves at least 12.5 ms of the 30 s window empty.

@@ -29,7 +29,7 @@ class Source:
     root: Path
     layout: str
     description: str
-    """The layout, and what each column was taken for, as one line for the user."""
+    """The layout, and the column of each field, as one line for the user."""
     read: Callable[[], Iterator[Entry | Refusal]]
     """Start reading from the top. Each call gives the same entries."""
 

@@ -1,6 +1,6 @@
-"""The one decoder: a recording, a segment of it, or a member of a tar → 16 kHz mono; and its FLAC.
+"""The one decoder: a recording, a segment of one, or a member of a tar → 16 kHz mono, or FLAC.
 
-Shapes: S samples, C channels. A problem with the audio is a `RefusedError` in every function.
+Shapes: S samples, C channels. Audio that cannot be used raises a `RefusedError`.
 """
 
 import io
@@ -30,15 +30,15 @@ Float = TypeVar("Float", np.float32, np.float64)
 SLOWEST_RATE_HZ: Hertz = 2_000
 FASTEST_RATE_HZ: Hertz = 768_000
 BLOCK_VALUES = 2**22  # decoded at once, over all channels: a header may claim 1,024 of them
-PREROLL_SECONDS = 1  # an MP3 frame leans on earlier ones, so a seek alone lands on wrong samples
-END_SLACK_SECONDS: Seconds = 0.05  # segment times are often rounded: such an end is the file's end
+PREROLL_SECONDS = 1  # an MP3 frame needs earlier ones, so a seek alone gives wrong samples
+END_SLACK_SECONDS: Seconds = 0.05  # times are often rounded: such an end is the file's end
 ROUNDING_SECONDS: Seconds = 1e-6
 STREAMED_BYTES = 0x7FFF_0000  # a WAV that claims more than this was written to a pipe
-MAX_WAV_CHUNKS = 1000  # before the sound; a file of empty ones would keep a reader busy for ever
+MAX_WAV_CHUNKS = 1000  # before the sound; a file of empty ones would take for ever to read
 LOST_SECONDS: Seconds = 0.1  # MP3 headers count a few frames more than there are
 
-# MP3 and Opus decode to whole frames, so a clip cut at 15 s may come out a little longer. Of a
-# member of a tar up to this much is cut off again; what is longer still is refused.
+# MP3 and Opus decode to whole frames, so a clip cut at 15 s may come out a little longer. In a tar
+# up to this much is cut off again, and anything longer is refused.
 CODEC_PADDING_SECONDS: Seconds = 0.1
 
 
@@ -112,8 +112,11 @@ def resample(mono_S: NDArray[Float], rate: Hertz) -> NDArray[Float]:
 
 
 def encode_flac(mono_S: NDArray[np.float32]) -> bytes:
-    """FLAC, 16-bit, 16 kHz mono. 16-bit input comes back unchanged; beyond ±1 is clipped."""
-    # not left to libsndfile: it scales by 32,767 on the way out and by 32,768 on the way in
+    """Encode 16 kHz mono as 16-bit FLAC.
+
+    Audio that came from 16 bits comes back unchanged. Values beyond ±1 are clipped.
+    """
+    # libsndfile itself would scale by 32,767 on the way out and by 32,768 on the way in
     with np.errstate(over="ignore"):  # the largest floats become infinite, and are clipped
         whole_S = np.clip(np.rint(mono_S * 32_768), -32_768, 32_767).astype(np.int16)
     buffer = io.BytesIO()
@@ -123,7 +126,7 @@ def encode_flac(mono_S: NDArray[np.float32]) -> bytes:
 
 @contextmanager
 def _opened(source: Path | bytes) -> Iterator[soundfile.SoundFile]:
-    """The open audio; whatever libsndfile says against it becomes a `RefusedError`."""
+    """The open audio. Whatever libsndfile objects to becomes a `RefusedError`."""
     if isinstance(source, Path) and not is_file(source):  # nor a pipe, which might never end
         raise RefusedError(Reason.MISSING_AUDIO, "not a file")
     try:
@@ -135,7 +138,7 @@ def _opened(source: Path | bytes) -> Iterator[soundfile.SoundFile]:
                     raise RefusedError(Reason.UNDECODABLE_AUDIO, f"a sample rate of {rate} Hz")
                 yield audio
     except soundfile.LibsndfileError as error:
-        # not str(error), which has an address of this process in it: receipts must not differ
+        # not str(error), which has an address of this process in it, and receipts must not differ
         raise RefusedError(Reason.UNDECODABLE_AUDIO, error.error_string) from None
     except (soundfile.SoundFileError, OSError, RuntimeError, ValueError, TypeError) as error:
         fault = getattr(error, "strerror", None) or type(error).__name__
@@ -145,7 +148,7 @@ def _opened(source: Path | bytes) -> Iterator[soundfile.SoundFile]:
 def _check_whole(content: BinaryIO) -> None:
     """Refuse no bytes, and a WAV that ends before its own header says.
 
-    libsndfile would silently shorten such a WAV. `content` is left at its start.
+    libsndfile would silently shorten such a WAV. Afterwards `content` stands at its start again.
     """
     size = content.seek(0, io.SEEK_END)
     if not size:
@@ -176,7 +179,7 @@ def _check_wav(content: BinaryIO, size: int) -> None:
 def _bounds(
     audio: soundfile.SoundFile, start_s: Seconds | None, end_s: Seconds | None
 ) -> tuple[Samples, Samples]:
-    """First sample, and the one after the last, to read; one past the longest where too long."""
+    """The first sample to read and the one after the last; too long by one for a long recording."""
     rate: Hertz = audio.samplerate
     longest = CLIP_SECONDS * rate
     if start_s is None and end_s is None:
@@ -219,7 +222,7 @@ def _read_mono(audio: soundfile.SoundFile, begin: Samples, stop: Samples) -> NDA
 def _averaged(block_SC: NDArray[np.float32]) -> NDArray[np.float32]:
     if block_SC.shape[1] == 1:
         return block_SC[:, 0]
-    with np.errstate(over="ignore", invalid="ignore"):  # what is infinite is refused afterwards
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite values are refused next
         mean_S: NDArray[np.float32] = block_SC.mean(axis=1)
     return mean_S
 

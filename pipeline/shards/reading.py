@@ -1,4 +1,4 @@
-"""One tar shard → clips of 16 kHz mono with their texts, and a refusal for each sample left out.
+"""One tar shard → clips of 16 kHz mono with their texts, and refusals.
 
 Every sample that the manifest promises comes out once: as a `Clip` or as a `Refusal`.
 """
@@ -81,7 +81,7 @@ def read_shard(file: BinaryIO, shard: Shard, where: str) -> Iterator[Clip | Refu
     reader = TarReader(file)
     keys: set[str] = set()
     count = 0
-    last: TarSample | None = None  # one behind the reader: a cut tar may end in half a sample
+    last: TarSample | None = None  # yielded one late, because a cut tar may end in half a sample
     for sample in reader:
         if last is not None and count <= shard.samples:
             yield _read_sample(last, count - 1, keys)
@@ -113,7 +113,7 @@ def _check_identity(
     if count > shard.samples or (count < shard.samples and not is_cut):
         raise Damaged(
             f"wrong count: {where} holds {count} samples (neighbouring members of one key), the "
-            f"manifest says {shard.samples}{f', and behind them: {damage}' if damage else ''}. "
+            f"manifest says {shard.samples}{f', and after them: {damage}' if damage else ''}. "
             "Correct the manifest; the members of a sample must stand side by side in the tar."
         )
 
@@ -160,7 +160,7 @@ def _clip(sample: TarSample, position: int) -> Clip:
 
 
 def _audio_member(sample: TarSample) -> bytes:
-    """The sample's one recording; a video beside one that can be decoded does not count."""
+    """The sample's one recording. A video beside a recording that can be decoded does not count."""
     decoded = [suffix for suffix in sample.members if f".{suffix}" in DECODED_SUFFIXES]
     audio = decoded or [suffix for suffix in sample.members if f".{suffix}" in AUDIO_SUFFIXES]
     if not audio:

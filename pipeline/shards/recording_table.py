@@ -47,7 +47,7 @@ def choose_columns(table: Path, columns: RecordingColumns) -> dict[str, str]:
         The name of the column by field, for the fields that have one.
 
     Raises:
-        SpeechkdError: a named column is missing, or none is found for path or text.
+        SpeechkdError: a named column is missing, or path or text has none.
     """
     present = column_names(table)
     listed = ", ".join(map(repr, present))

@@ -1,4 +1,4 @@
-"""What a source is read as: entries to make samples of, and the rules for suffixes, texts, keys."""
+"""Entries of a source, from which samples are made; rules for suffixes, texts and keys."""
 
 import os
 from dataclasses import dataclass
@@ -13,24 +13,24 @@ DECODED_SUFFIXES = (
 )
 """Suffixes of recordings that libsndfile reads, in a folder as in a tar."""
 AUDIO_SUFFIXES = (*DECODED_SUFFIXES, ".aac", ".m4a", ".mp4", ".webm", ".wma")
-"""The same, and those of recordings that are refused, so that they are reported."""
+"""The same, and those of formats that are not decoded, so that such recordings are reported."""
 MAX_TEXT_BYTES = 2**20
 """Largest .json or .txt of a sample, as it lies in the tar."""
 MAX_KEY_BYTES = 4096
-MAX_KEY_PART_BYTES = 240  # with a suffix still a legal file name, once a tar is unpacked
+MAX_KEY_PART_BYTES = 240  # so that with a suffix it is a legal file name once the tar is unpacked
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One sample to be made: a recording, or a part of one, and what is said in it."""
+    """What a sample is made from: a recording, or a segment of one, and what is said in it."""
 
     key: str
-    """Name in the tar: the corpus' own id where it has one, else the path without its suffix."""
+    """Name in the tar: the source's own id if it has one, else the path without its suffix."""
     path: Path
     text: str
     speaker: str | None
     recording: str
-    """What the sample is a part of; samples of one recording are not independent."""
+    """What the entry is a part of; samples of one recording are not independent."""
     where: str
     """File and line that the entry comes from, for messages."""
     start_s: Seconds | None = None
@@ -66,12 +66,12 @@ def key_fault(key: str, *, as_path: bool) -> str:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is such a file; a path too long to be one, which `Path` raises for, is none."""
+    """Whether there is such a file; False for a path too long to be one, where `Path` raises."""
     return os.path.isfile(path)  # noqa: PTH113
 
 
 def key_of_path(path: str) -> str:
-    """Key of a recording that has no id: its path without the suffix, made relative."""
+    """Key of a recording without an id: its path as a relative one, without the suffix."""
     parts = [part for part in Path(path).parts if part not in ("/", "//", ".", "..")]
     name = "/".join(parts)
     stem, _, suffix = name.rpartition(".")

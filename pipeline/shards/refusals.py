@@ -1,4 +1,4 @@
-"""Why samples are left out: one list of reasons, for recordings and for members of a tar."""
+"""Refusals: one list of the reasons for which entries and samples are left out."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,7 +14,7 @@ FIELD_TYPES: dict[str, tuple[type, ...]] = {
 
 
 class Reason(StrEnum):
-    """Every reason for which a sample is refused, as receipts, summaries and users see it."""
+    """Every reason for which a sample is refused, in the words of receipts and summaries."""
 
     MISSING_AUDIO = "missing audio"
     """There is no such file, or none of the sample's members is audio."""
@@ -43,7 +43,7 @@ class Reason(StrEnum):
     DUPLICATE_KEY = "duplicate key"
     """An earlier sample has the same key."""
     PICKLED_MEMBER = "pickled member"
-    """A member's suffix is that of a file which could run code when it is loaded."""
+    """A member has the suffix of a pickle, which could run code when it is loaded."""
     TOO_MANY_MEMBERS = "too many members"
     """More members share one key than any sample needs."""
     MEMBER_TOO_LARGE = "member too large"
@@ -55,7 +55,7 @@ class Reason(StrEnum):
 
 
 class RefusedError(Exception):
-    """Raised where one sample turns out to be unusable; whoever knows the sample catches it."""
+    """Raised if a sample cannot be used; whoever knows its key makes a `Refusal` of it."""
 
     def __init__(self, reason: Reason, detail: str = "") -> None:
         super().__init__(detail)
@@ -64,7 +64,7 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Refusal:
-    """A sample that is left out, and why."""
+    """A sample or an entry that is left out, and why."""
 
     reason: str
     """A `Reason`; in a receipt of an earlier version it may be another word."""
@@ -73,14 +73,14 @@ class Refusal:
     key: str | None
     """None if the tar ends before the sample, so that nobody knows its key."""
     position: int | None = None
-    """The sample's place in its tar, from 0; None of an entry, which is in no tar yet."""
+    """The sample's place in its tar, from 0; None for an entry, which is in no tar yet."""
     where: str | None = None
-    """File and line of the entry; None of a sample of a tar."""
+    """File and line of the entry; None for a sample of a tar."""
 
     def record(self) -> dict[str, Any]:
         """The refusal as receipts and refused.jsonl keep it.
 
-        A sample of a tar has `position, key, reason, detail`, an entry `key, reason, detail,
+        A sample of a tar has `position, key, reason, detail`; an entry has `key, reason, detail,
         where`.
         """
         record = {"key": self.key, "reason": str(self.reason), "detail": self.detail}

@@ -15,7 +15,7 @@ from typing import BinaryIO, NoReturn
 
 MAX_MEMBER_BYTES = 128 * 2**20  # 15 s of 8 channels at 192 kHz in 32 bits is 92 MB
 MAX_MEMBERS = 32  # per sample
-MAX_NAME_BYTES = 64 * 2**10  # of a long name, or of a member's extended header
+MAX_NAME_BYTES = 64 * 2**10  # per long name or extended header of a member
 MAX_HEADERS = 1000  # keywords that a tar may set for all its members
 MAX_EMPTY_READS = 8  # tarfile skips a member that claims 2**63 bytes block by block
 DRAIN_BYTES = 2**20

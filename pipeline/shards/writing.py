@@ -25,7 +25,7 @@ from pipeline.shards.refusals import Reason, Refusal, RefusedError
 
 @dataclass(frozen=True)
 class Sample:
-    """A finished sample: its key and the content of its two members."""
+    """A sample to be written: its key and the content of its two members."""
 
     key: str
     flac: bytes
@@ -113,15 +113,15 @@ class ShardFolder:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether the manifest is written, so that there is nothing more to do."""
         return self.manifest.is_file()
 
     def write_tar(self, results: Iterator[Sample | Refusal], samples: int) -> bool:
         """Write the next tar and its receipt.
 
         Args:
-            results: a sample or a refusal for each entry after the finished ones; as many are
-                taken as fill the tar.
+            results: a sample or a refusal for each entry after the finished ones; only as many
+                are read as fill the tar.
             samples: samples of a full tar.
 
         Returns:
