@@ -1,17 +1,17 @@
-"""Stage two's speed against the usual way, in one run: same model, same texts, same masks' share.
+"""Stage two's speed against the usual way, in one run: same model, same texts, same mask share.
 
     python bench/distill.py
 
-On a CPU that takes a few small steps for the ratios; on a GPU batches of 256 clips, bf16 and
-compiled, as training there does, and it also prints the MFU and how long the paper's 40 epochs
-would take. What was found goes to a JSON file in bench/results/. Needs `pip install accelerate`,
+On a CPU a few small steps give the ratios. On a GPU it trains as `speechkd distill` does there, in
+batches of 256 clips, with bf16 and compiled; it also prints the MFU and how long the paper's 40
+epochs would take. The figures go to a JSON file in bench/results/. Needs `pip install accelerate`,
 for the Trainer alone.
 
-Texts have the paper's lengths (3 to 108 tokens, mean 44); only real tokens count. The usual way
+Texts have the paper's lengths (3 to 108 tokens, mean 44), and only real tokens count. The usual way
 is Hugging Face's Trainer with DataCollatorForLanguageModeling: padded to 128, and with dynamic
-padding and lengths grouped. Ways take turns, several rounds; the best round counts, since a shared
-machine can only slow a round down. Beside the wall clock, processor time is shown: on a machine
-that others use too it is the steadier one of the two (with --threads 1, where nobody waits).
+padding and lengths grouped. The ways take turns for several rounds; the best round counts, because
+a shared machine can only slow a round down. Processor time stands beside the wall clock: on a
+machine that others use too it is the steadier of the two (with --threads 1, when no thread waits).
 """
 
 import argparse
@@ -58,7 +58,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def paper_lengths(clips: int, rng: np.random.Generator) -> np.ndarray:
-    """Lengths of 3 to 108 tokens with a mean of 44, as the paper's corpus has."""
+    """Lengths of 3 to 108 tokens with a mean of 44, as in the paper's corpus."""
     shape = rng.beta(2.2, 3.45, clips)
     lengths = np.rint(3 + 105 * shape).astype(np.int64)
     if lengths.min() < 3 or lengths.max() > 108 or abs(lengths.mean() - 44) > 1:
@@ -67,7 +67,7 @@ def paper_lengths(clips: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def make_corpus(clips: int, teacher_width: int, device: torch.device) -> Corpus:
-    """Random tokens and vectors; the arithmetic does not depend on what they say."""
+    """Random tokens and vectors; the arithmetic does not depend on their values."""
     rng = np.random.default_rng(0)
     lengths = torch.from_numpy(paper_lengths(clips, rng))
     ids = rng.integers(5, VOCABULARY, int(lengths.sum())).astype(np.uint16)
@@ -115,14 +115,14 @@ class Setup:
 
 @dataclass
 class Speed:
-    """Real tokens a second, by the wall clock and by processor time of all threads."""
+    """Real tokens per second, by the wall clock and by processor time of all threads."""
 
     wall: float
     processor: float
 
 
 class Clock:
-    """Wall and processor time since it was made, after the device has caught up."""
+    """Wall and processor time since the clock was made, after the device has caught up."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -134,7 +134,7 @@ class Clock:
         return time.perf_counter(), time.process_time()
 
     def speed(self, tokens: int) -> Speed:
-        """Tokens a second since the start."""
+        """Tokens per second since the start."""
         wall, processor = self._now()
         return Speed(tokens / (wall - self.start[0]), tokens / (processor - self.start[1]))
 
@@ -180,7 +180,7 @@ def ours(setup: Setup, kd: str, negatives: int = 0) -> Speed:
         epoch=batches.epoch,
         held_out=lambda: iter(()),
         tokens=lambda batch: int(batch.lengths_B.sum()),
-        less_memory="Lower --clips.",
+        less_memory="Lower --batch-size.",
     )
     optimizer, progress = make_optimizer(module, schedule), Progress()
     unsaved = SimpleNamespace(due=lambda *_: False, save=lambda *_: None, latest=lambda: None)
@@ -210,7 +210,7 @@ class Stopwatch(TrainerCallback):
         if state.global_step == self.warm:
             self.clock = Clock(self.device)
         elif state.global_step == state.max_steps and self.clock:
-            # the loader collates in order, at most a batch ahead, so the timed batches are these
+            # the loader collates in order, at most one batch ahead, so the timed batches are these
             self.speed = self.clock.speed(sum(self.seen[self.warm : state.max_steps]))
 
 
@@ -261,31 +261,31 @@ def usual(setup: Setup, *, dynamic: bool) -> Speed:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--student", default="bert-base")
-    parser.add_argument("--clips", type=int, help="clips in a batch; 32, on a GPU 256")
-    parser.add_argument("--steps", type=int, help="timed steps of a round; 4, on a GPU 50")
-    parser.add_argument("--rounds", type=int, help="2, on a GPU 5")
+    parser.add_argument("--batch-size", type=int, help="clips per batch; 32, on a GPU 256")
+    parser.add_argument("--steps", type=int, help="timed steps per round; 4, on a GPU 50")
+    parser.add_argument("--rounds", type=int, help="2, on a GPU 5; the best one counts")
     parser.add_argument("--teacher-width", type=int, default=768)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=None)
-    parser.add_argument("--ways", nargs="*", default=None, help="only these")
-    parser.add_argument("--out", type=Path, help="a file in bench/results/ by default")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
+    parser.add_argument("--ways", nargs="*", default=None, help="names of the ways to run")
+    parser.add_argument("--out", type=Path, help="JSON file; by default one in bench/results/")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     device = device_named("auto")
     gpu = device.type == "cuda"
-    given.clips = given.clips or (256 if gpu else 32)
-    given.steps = given.steps or (50 if gpu else 4)
-    given.rounds = given.rounds or (5 if gpu else 2)
-    corpus = make_corpus(max(20_000, 4 * given.clips), given.teacher_width, device)
+    options.batch_size = options.batch_size or (256 if gpu else 32)
+    options.steps = options.steps or (50 if gpu else 4)
+    options.rounds = options.rounds or (5 if gpu else 2)
+    corpus = make_corpus(max(20_000, 4 * options.batch_size), options.teacher_width, device)
     setup = Setup(
-        given.student, given.clips, given.steps, device, corpus, make_tokenizer(),
+        options.student, options.batch_size, options.steps, device, corpus, make_tokenizer(),
         "bf16" if gpu else "float32",
-        gpu if given.compile is None else given.compile,
+        gpu if options.compile is None else options.compile,
     )  # fmt: skip
     transformers_logging.set_verbosity_error()
     print(
-        f"{given.student}, {given.clips} clips a batch, {setup.precision}, "
-        f"compile {setup.compile}, {given.threads} threads, {device}, torch "
+        f"{options.student}, {options.batch_size} clips per batch, {setup.precision}, "
+        f"compile {setup.compile}, {options.threads} threads, {device}, torch "
         f"{torch.__version__}, commit {git_commit()}"
     )
     ways = {
@@ -296,33 +296,33 @@ def main() -> None:
         "Trainer, padded to 128": lambda: usual(setup, dynamic=False),
         "Trainer, dynamic, grouped": lambda: usual(setup, dynamic=True),
     }
-    chosen = {n: w for n, w in ways.items() if given.ways is None or n in given.ways}
+    chosen = {n: w for n, w in ways.items() if options.ways is None or n in options.ways}
     speeds: dict[str, list[Speed]] = {name: [] for name in chosen}
-    for _ in range(given.rounds):
+    for _ in range(options.rounds):
         for name, way in chosen.items():
             with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):  # noqa: PTH123
                 speeds[name].append(way())
-            found = speeds[name][-1]
-            print(f"  {name:26s} {found.wall:10,.0f} {found.processor:10,.0f}", flush=True)
-    walls = {name: max(s.wall for s in found) for name, found in speeds.items()}
-    works = {name: max(s.processor for s in found) for name, found in speeds.items()}
-    print("real tokens a second, best round; how many times as fast `none` is, in brackets")
+            speed = speeds[name][-1]
+            print(f"  {name:26s} {speed.wall:10,.0f} {speed.processor:10,.0f}", flush=True)
+    walls = {name: max(s.wall for s in rounds) for name, rounds in speeds.items()}
+    works = {name: max(s.processor for s in rounds) for name, rounds in speeds.items()}
+    print("real tokens per second, best round; in brackets how many times as fast `none` is")
     for name in chosen:
         print(
             f"  {name:26s} wall {walls[name]:10,.0f} ({walls.get('none', 0) / walls[name]:.2f})"
             f"   processor {works[name]:10,.0f} ({works.get('none', 0) / works[name]:.2f})"
         )
-    student = build_student(given.student, setup.tokenizer, MAX_TOKENS)
+    student = build_student(options.student, setup.tokenizer, MAX_TOKENS)
     flops = flops_per_token(student, float(corpus.lengths_C.double().mean()), 0.15)
     peak = peak_flops(device)
-    found = {
+    figures = {
         "argv": sys.argv,
         "commit": git_commit(),
         "torch": torch.__version__,
         "hardware": hardware(),
-        "student": given.student,
-        "clips": given.clips,
-        "steps": given.steps,
+        "student": options.student,
+        "clips": options.batch_size,
+        "steps": options.steps,
         "precision": setup.precision,
         "compile": setup.compile,
         "tokens_per_s": walls,
@@ -332,14 +332,14 @@ def main() -> None:
     if "none" in walls:
         minutes = PAPER_TOKENS * PAPER_EPOCHS / walls["none"] / 60
         print(f"the paper's {PAPER_EPOCHS} epochs would take {minutes:,.0f} min")
-        found["paper_minutes"] = minutes
+        figures["paper_minutes"] = minutes
     if peak and "none" in walls:
-        found["mfu"] = walls["none"] * flops / peak
-        print(f"MFU {found['mfu']:.1%} of {peak / 1e12:.0f} TFLOP/s")
+        figures["mfu"] = walls["none"] * flops / peak
+        print(f"MFU {figures['mfu']:.1%} of {peak / 1e12:.0f} TFLOP/s")
     name = torch.cuda.get_device_name(device).replace(" ", "-") if gpu else "cpu"
-    out = given.out or RESULTS / f"distill-{given.student}-{name}.json"
+    out = options.out or RESULTS / f"distill-{options.student}-{name}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(found, indent=2) + "\n")
+    out.write_text(json.dumps(figures, indent=2) + "\n")
     print(f"written to {out}")
 
 

@@ -3,9 +3,9 @@
     python bench/distill_scale.py --out FOLDER                  # 10^7 rows × 64, some 7 GB of disk
     python bench/distill_scale.py --out FOLDER --rows 100000    # a trial
 
-Texts have about the paper's number of tokens; vectors are random. `speechkd distill` itself is run
-as a user would, in processes of its own: once to make tokens and vectors ready, then again. FOLDER
-keeps the cache, for another try; delete it afterwards.
+Texts have about the paper's number of tokens; vectors are random. `speechkd distill` itself runs as
+a user would run it, in processes of its own: once to prepare tokens and vectors, then again. FOLDER
+keeps the cache for another try; delete it afterwards.
 """
 
 import argparse
@@ -32,7 +32,7 @@ WORDS = 5000
 
 
 def make_cache(folder: Path, rows: int, width: int) -> Path:
-    """A finished cache; what is there of an earlier try is kept."""
+    """A finished cache; shards of an earlier try stay."""
     rng = np.random.default_rng(0)
     words = [f"w{i}" for i in range(WORDS)]
     texts = [" ".join(rng.choice(words, n)) for n in 2 + rng.binomial(100, 0.4, 20_000)]
@@ -83,7 +83,7 @@ def make_tokenizer(folder: Path) -> Path:
 
 
 def distil(arguments: list[str], memory: str = "") -> dict[str, float]:
-    """Run the command; seconds in all and till the plan stands, peak memory told and taken."""
+    """Run the command: seconds in all and until the plan stands, memory announced and peak."""
     script = (
         "import sys, threading, time\n"
         "from pathlib import Path\n"
@@ -91,9 +91,9 @@ def distil(arguments: list[str], memory: str = "") -> dict[str, float]:
         "def watch():\n"
         "    while True:\n"
         "        lines = Path('/proc/self/status').read_text().splitlines()\n"
-        "        held = {n: v for n, _, v in (x.partition(':') for x in lines)}\n"
+        "        values = {n: v for n, _, v in (x.partition(':') for x in lines)}\n"
         "        for i, name in enumerate(('RssAnon', 'VmRSS')):\n"
-        "            peak[i] = max(peak[i], int(held[name].split()[0]) * 1024)\n"
+        "            peak[i] = max(peak[i], int(values[name].split()[0]) * 1024)\n"
         "        time.sleep(0.01)\n"
         "threading.Thread(target=watch, daemon=True).start()\n"
         f"{memory}\n"
@@ -122,13 +122,13 @@ def distil(arguments: list[str], memory: str = "") -> dict[str, float]:
     sys.stderr.write(done.stderr)
     opened = re.search(r"^OPENED (\S+)", done.stdout, re.M)
     peak = re.search(r"^PEAK (\d+) (\d+)", done.stdout, re.M)
-    told = re.search(r"at most (\d+\.\d+) GB", done.stderr)
-    if not (opened and peak and told):
-        raise SystemExit("the command did not say what it was asked to")
+    announced = re.search(r"at most (\d+\.\d+) GB", done.stderr)
+    if not (opened and peak and announced):
+        raise SystemExit("the command did not print its plan, its memory and its peak")
     return {
         "command, s": time.perf_counter() - start,
         "opened, s": float(opened[1]),
-        "memory told, GB": float(told[1]),
+        "memory announced, GB": float(announced[1]),
         "memory taken, GB": int(peak[1]) / 1e9,
         "with mapped files, GB": int(peak[2]) / 1e9,
     }
@@ -138,27 +138,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for the cache and runs")
     parser.add_argument("--rows", type=int, default=10_000_000)
-    parser.add_argument("--width", type=int, default=64, help="of the vectors, float16")
+    parser.add_argument("--width", type=int, default=64, help="width of the float16 vectors")
     parser.add_argument("--student", default="bert-tiny")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--batch-size", dest="batch", type=int, default=256)
-    given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
-    cache = make_cache(given.out / "cache", given.rows, given.width)
-    tokenizer = make_tokenizer(given.out / "tokenizer")
-    print(f"{given.rows:,} rows × {given.width} float16, {given.student}, commit {git_commit()}")
+    parser.add_argument("--batch-size", type=int, default=256, help="clips per batch")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    cache = make_cache(options.out / "cache", options.rows, options.width)
+    tokenizer = make_tokenizer(options.out / "tokenizer")
+    print(
+        f"{options.rows:,} rows × {options.width} float16, {options.student}, commit {git_commit()}"
+    )
 
     def arguments(name: str, kd: str) -> list[str]:
         return [
-            str(cache), "--out", str(given.out / name), "--kd", kd, "--student", given.student,
-            "--tokenizer", str(tokenizer), "--batch-size", str(given.batch), "--max-steps",
-            str(given.steps), "--resume", "never", "--held-out", "0.0001", "--device", "cpu",
+            str(cache), "--out", str(options.out / name), "--kd", kd, "--student", options.student,
+            "--tokenizer", str(tokenizer), "--batch-size", str(options.batch_size), "--max-steps",
+            str(options.steps), "--resume", "never", "--held-out", "0.0001", "--device", "cpu",
         ]  # fmt: skip
 
     nothing_free = (
         "import pipeline.foundation.memory; pipeline.foundation.memory.available_bytes = lambda: 0"
     )
-    found = {
+    figures = {
         "first start": distil([*arguments("first", "crd"), "--dry-run"]),
         "next start": distil([*arguments("next", "crd"), "--dry-run"]),
         "crd, in memory": distil(arguments("memory", "crd")),
@@ -168,16 +170,16 @@ def main() -> None:
     losses = {
         name: [
             json.loads(line)["loss/mlm"]
-            for line in (given.out / name / "metrics.jsonl").read_text().splitlines()
+            for line in (options.out / name / "metrics.jsonl").read_text().splitlines()
             if "loss/mlm" in json.loads(line)
         ]
         for name in ("memory", "mapped")
     }
     if losses["memory"] != losses["mapped"]:
-        raise SystemExit("mapped files trained something else")
-    columns = list(next(iter(found.values())))
+        raise SystemExit("training from mapped files gave other losses")
+    columns = list(next(iter(figures.values())))
     print("| | " + " | ".join(columns) + " |\n|---|" + "--:|" * len(columns))
-    for name, row in found.items():
+    for name, row in figures.items():
         print(f"| {name} | " + " | ".join(f"{row[c]:.2f}" for c in columns) + " |")
 
 

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.distillation.settings import DistillSettings
 from pipeline.extraction.settings import ExtractSettings
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.foundation.settings import Settings, setting
+from pipeline.foundation.settings import Settings, flag_name, setting
 
 if TYPE_CHECKING:
     from pipeline.tasks.planted.corpus import Utterance
@@ -159,7 +159,8 @@ def _teach(settings: DemoSettings) -> None:
         "control, because whatever it gains did not come from the speech.",
     )
     for name, form in STUDENTS.items():
-        _show(f"speechkd distill {out}/cache --out {out}/runs/{name} {_flags(form | TRAINING)}")
+        flags = _flags(DistillSettings, form | TRAINING)
+        _show(f"speechkd distill {out}/cache --out {out}/runs/{name} {flags}")
         with _output_to(out / LOG):
             distill.run(
                 DistillSettings(
@@ -187,7 +188,7 @@ def _compare(settings: DemoSettings, labels: Path) -> dict[str, dict[str, float]
         "others, three times with different seeds.",
         f"speechkd finetune table {labels} --label-column affect --id-column key "
         f"--group-column word --split-column {SPLIT_COLUMNS[0]} --seeds 0-2 --out {out}/results "
-        f"{_flags(FINE_TUNING)} "
+        f"{_flags(finetune_table.TableSettings, FINE_TUNING)} "
         + " ".join(f"--checkpoint {out}/runs/{name}" for name in STUDENTS),
     )
     with _output_to(out / LOG):
@@ -274,8 +275,10 @@ def _show(command: str) -> None:
     say(f"    $ {command}")
 
 
-def _flags(values: dict[str, Any]) -> str:
-    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in values.items())
+def _flags(settings: type[Settings], values: dict[str, Any]) -> str:
+    """Values of some fields of a stage's settings, as a user would type them."""
+    flags = {f.name: flag_name(f) for f in fields(settings)}
+    return " ".join(f"{flags[name]} {value}" for name, value in values.items())
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.distillation.settings import DistillSettings
 from stages import demo
 from stages.options import parse
 
@@ -66,6 +67,14 @@ def test_the_commands_it_shows_are_what_it_does(tmp_path, capsys):
         settings, run = stages[name]
         run(parse(name, settings, words[1:] if name == "finetune" else words))
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+@pytest.mark.parametrize("name", demo.STUDENTS)
+def test_the_flags_of_distill_that_it_shows_are_its_options_of_today(name):
+    values = demo.STUDENTS[name] | demo.TRAINING
+    words = demo._flags(DistillSettings, values).split()
+    settings = parse("distill", DistillSettings, ["cache", "--out", "run", *words])
+    assert {n: getattr(settings, n) for n in values} == {**values, "kd": [values["kd"]]}
 
 
 def test_an_odd_number_of_words_is_refused():
