@@ -163,3 +163,13 @@ def test_the_rooms_on_the_pages_are_the_rooms():
     rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", page, flags=re.M)
     assert tree == set(ALLOWED)
     assert {room: set(re.findall(r"`(\w+)`", others)) for room, others in rows} == ALLOWED
+
+
+def test_the_numbers_of_formats_are_those_of_the_code():
+    page = text_of(ROOT / "CONTRIBUTING.md")
+    numbers = re.findall(r"`format(?:_version)?`, (\d+) \(`([\w/]+\.py)`\)", page)
+    assert len(numbers) == 4
+    for number, module in numbers:
+        assert re.search(rf"^FORMAT(_VERSION)? = {number}$", text_of(ROOT / module), flags=re.M), (
+            module
+        )
