@@ -50,12 +50,12 @@ def _distilled(record: Mapping[str, Any]) -> str:
         return "No teacher was used: masked-LM training on the transcripts alone."
     titles = ", ".join(f"{name} ({OBJECTIVES[name].title})" for name in names)
     teacher = code(record["data"]["teacher"]["teacher"])
-    told = f"It was pulled towards the vectors of the speech encoder {teacher} by {titles}."
+    sentence = f"It was pulled towards the vectors of the speech encoder {teacher} by {titles}."
     if control == "real":
-        return told
+        return sentence
     return (
-        f"{told} **This is a control**: the teacher's vectors were {control}, so nothing of the "
-        "speech can have been learnt from them."
+        f"{sentence} **This is a control**: the teacher's vectors were {control}, so nothing of "
+        "the speech can have been learnt from them."
     )
 
 

@@ -25,25 +25,25 @@ def note(values: Mapping[str, float], decimals: int) -> str:
 
 def warnings(values: Mapping[str, float]) -> dict[str, str]:
     """Losses that drown each other, and a student that may have collapsed."""
-    told = {}
+    warned = {}
     ratio = values.get("gradient/kd_over_mlm")
     if ratio is not None and ratio > DROWNED:
-        told["drowned"] = (
+        warned["drowned"] = (
             f"the objective's gradient is {ratio:.0f} times that of the masked-LM loss and drowns "
             "it; lower --gamma"
         )
     if ratio is not None and ratio < 1 / DROWNED:
-        told["faint"] = (
+        warned["faint"] = (
             f"the objective's gradient is {ratio:.2g} of that of the masked-LM loss, which drowns "
             "it; raise --gamma"
         )
     for name, value in values.items():
         if name.startswith("spread/") and value < COLLAPSED:
-            told[name] = (
+            warned[name] = (
                 f"the student gives all clips nearly the same vector ({name} is {value:.1e}): it "
                 "may have collapsed"
             )
-    return told
+    return warned
 
 
 WORDS = Words(note, warnings)

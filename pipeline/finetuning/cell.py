@@ -24,7 +24,7 @@ from pipeline.finetuning.settings import Recipe
 from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.tasks.task import Question, Task
-from pipeline.training.optimizer import linear_schedule, parameter_groups
+from pipeline.training.optimizer import adamw, linear_schedule
 
 CURVE_POINTS_PER_EPOCH = 10
 
@@ -162,9 +162,7 @@ class _Trainer:
         self._every = max(1, steps_per_epoch // CURVE_POINTS_PER_EPOCH)
         self._step, self._steps = 0, recipe.epochs * steps_per_epoch
         warmup_steps = round(recipe.warmup_fraction * self._steps)
-        self._optimizer = torch.optim.AdamW(
-            parameter_groups(classifier, recipe.weight_decay), lr=recipe.learning_rate, fused=True
-        )
+        self._optimizer = adamw(classifier, recipe.learning_rate, recipe.weight_decay)
         self._schedule = torch.optim.lr_scheduler.LambdaLR(
             self._optimizer, lambda step: linear_schedule(step, warmup_steps, self._steps)
         )

@@ -62,6 +62,6 @@ def check_disk(out: Path, checkpoints: int, module: nn.Module) -> None:
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise SpeechkdError(
-            f"{out}: {free / 1e6:,.0f} MB free, but checkpoints and the student need "
+            f"{out}: {free / 1e6:,.0f} MB free, but checkpoints and the model need "
             f"{needed / 1e6:,.0f} MB. Free some, lower --keep, or name another --out."
         )

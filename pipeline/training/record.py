@@ -69,6 +69,6 @@ def check_converged(model: nn.Module, progress: Progress, run: Path) -> None:
     if not sound or not all(bool(p.isfinite().all()) for p in model.parameters()):
         raise SpeechkdError(
             f"{run}: training diverged, its losses or weights are not finite "
-            f"({progress.skipped:,} steps were skipped for that). No student is written. Lower "
+            f"({progress.skipped:,} steps were skipped for that). No model is written. Lower "
             "--learning-rate and start anew with --resume never."
         )
