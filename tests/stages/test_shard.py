@@ -1,3 +1,5 @@
+"""`shard`: every entry is written or refused, and an interrupted one ends with the same bytes."""
+
 import errno
 import fcntl
 import io
@@ -202,7 +204,7 @@ def texts(*texts):
     return Path("t.jsonl")
 
 
-def test_no_text_is_written_that_extract_teacher_would_refuse(tmp_path, monkeypatch):
+def test_no_text_is_written_that_extract_teacher_would_refuse(tmp_path, monkeypatch, capsys):
     """One limit in bytes of the .json: letters of two bytes, and marks that JSON escapes."""
     monkeypatch.chdir(tmp_path)
     table = texts("é" * 520_000, "é" * 600_000, '"' * 520_000, '"' * 600_000, "a" * 2**20)
@@ -212,7 +214,9 @@ def test_no_text_is_written_that_extract_teacher_would_refuse(tmp_path, monkeypa
     with (out / "speech-000000.tar").open("rb") as file:
         clips = list(read_shard(file, next(iter(read_manifest(out / "manifest.jsonl"))), "t"))
     assert [clip.text for clip in clips[:-1]] == ["é" * 520_000, '"' * 520_000]
+    capsys.readouterr()
     run(table, tmp_path / "dry", dry_run=True, max_refused=1.0)
+    assert "would refuse: 3 for unusable text" in capsys.readouterr().out
 
 
 def test_no_key_is_written_that_extract_teacher_would_refuse(tmp_path, monkeypatch):

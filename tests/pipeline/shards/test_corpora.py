@@ -1,3 +1,5 @@
+"""Each layout is detected, and read into entries with their key, text, speaker and recording."""
+
 import os
 
 import pytest
@@ -46,7 +48,7 @@ def test_folder_text_of_another_encoding_or_endless_is_refused_by_name(tmp_path)
     assert c.text == "fine"
 
 
-def test_librispeech(tmp_path):
+def test_librispeech_chapters_are_recordings_and_their_readers_speakers(tmp_path):
     chapter = tmp_path / "test-other" / "84" / "121123"
     put(chapter / "84-121123.trans.txt", "84-121123-0000 GO DO\n84-121123-0001 YOU HEAR\n")
     put(chapter / "84-121123-0000.flac")
@@ -61,7 +63,7 @@ def test_librispeech(tmp_path):
     assert second.where.endswith("84-121123.trans.txt, line 2")
 
 
-def test_ljspeech(tmp_path):
+def test_ljspeech_texts_are_the_normalised_ones_and_never_quoted(tmp_path):
     text = 'LJ001-0001|In 1455, "so"|In fourteen fifty-five, "so"\nLJ001-0002|Only|\nx|y|z|w\n'
     put(tmp_path / "metadata.csv", text)
     put(tmp_path / "wavs" / "LJ001-0001.wav")
@@ -75,7 +77,7 @@ def test_ljspeech(tmp_path):
         assert refused.reason == "malformed row"
 
 
-def test_common_voice(tmp_path):
+def test_common_voice_is_its_validated_table_or_the_one_named(tmp_path):
     header = "client_id\tpath\tsentence_id\tsentence\tup_votes\n"
     put(tmp_path / "validated.tsv", header + 'abc\tcv_1.mp3\tx9\t"Quite, he said.\t2\n')
     put(tmp_path / "test.tsv", header + "d\tcv_2.mp3\tx8\tOther\t2\n")

@@ -1,3 +1,5 @@
+"""The decoder against librosa, for files, segments and bytes; and what it refuses."""
+
 import io
 import os
 import struct

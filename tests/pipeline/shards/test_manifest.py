@@ -1,3 +1,5 @@
+"""A data manifest is read as it was written, and what is wrong in one is named by line."""
+
 import json
 
 import pytest

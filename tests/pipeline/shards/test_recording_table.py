@@ -1,3 +1,5 @@
+"""Columns are recognised or named, and rows become entries or refusals."""
+
 import pytest
 
 from pipeline.foundation.errors import SpeechkdError

@@ -1,3 +1,5 @@
+"""Keys: which may be written, which may be read, and those made of paths."""
+
 import io
 import tarfile
 from pathlib import Path
