@@ -1,3 +1,5 @@
+"""The pages of data_manifests/ point at files that are there and are read as they say."""
+
 import re
 import subprocess
 import sys

@@ -1,3 +1,5 @@
+"""Bombs: small files that claim to be enormous do no harm."""
+
 import pytest
 
 from tests.robustness.bombs import BOMBS, cost

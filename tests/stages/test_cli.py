@@ -1,3 +1,5 @@
+"""The command line: light help with every setting, errors in one message, old names refused."""
+
 import re
 import subprocess
 import sys

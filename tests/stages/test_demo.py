@@ -1,3 +1,5 @@
+"""The demo runs through, does what it shows, and carries on."""
+
 import json
 import re
 import shlex

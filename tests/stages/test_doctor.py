@@ -1,3 +1,5 @@
+"""`doctor` names what a machine lacks, and how to get it."""
+
 import importlib.metadata
 import os
 import urllib.error

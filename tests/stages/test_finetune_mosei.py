@@ -1,3 +1,5 @@
+"""`finetune mosei`: each cell once, the same figures after any interruption."""
+
 import json
 from dataclasses import replace
 
@@ -243,7 +245,7 @@ def test_a_made_split_needs_no_split_in_the_data(tmp_path):
 @pytest.mark.parametrize(
     ("text", "seeds"), [("0-4", [0, 1, 2, 3, 4]), ("7", [7]), ("0, 2,5-6,2", [0, 2, 5, 6])]
 )
-def test_seeds(text, seeds):
+def test_seeds_are_given_as_numbers_and_ranges(text, seeds):
     assert parse_seeds(text) == seeds
 
 

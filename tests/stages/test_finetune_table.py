@@ -1,3 +1,5 @@
+"""`finetune table`: any table of texts and labels, with the same results folder."""
+
 import csv
 import json
 

@@ -1,3 +1,5 @@
+"""`mosei convert` writes the tidy table and counts what it left out."""
+
 import pytest
 
 from pipeline.foundation.errors import SpeechkdError

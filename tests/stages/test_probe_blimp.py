@@ -1,3 +1,5 @@
+"""`probe blimp` compares minimal pairs by masked-LM encoders alone, and keeps each result apart."""
+
 import json
 import shutil
 

@@ -1,3 +1,5 @@
+"""`report`: the whole page from results folders, with its conclusions and its refusals."""
+
 import csv
 import html.parser
 import itertools

@@ -1,3 +1,5 @@
+"""A cache gives back what was written, in manifest order, or refuses what it cannot account for."""
+
 import json
 from dataclasses import asdict
 

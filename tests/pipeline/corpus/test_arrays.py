@@ -1,3 +1,5 @@
+"""Arrays on disk: written in pieces, read as a whole, and every damaged byte found."""
+
 import numpy as np
 import pytest
 import torch

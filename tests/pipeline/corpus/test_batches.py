@@ -1,3 +1,5 @@
+"""Batches follow from seed, epoch and step alone, and hold each clip once per epoch."""
+
 from dataclasses import replace
 
 import pytest

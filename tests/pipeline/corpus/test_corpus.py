@@ -1,3 +1,5 @@
+"""Every clip keeps its own text and vector, and no recording is on both sides of the split."""
+
 import re
 from dataclasses import replace
 

@@ -1,3 +1,5 @@
+"""Masks are BERT's, and at least one token per batch is predicted."""
+
 import pytest
 import torch
 

@@ -1,3 +1,5 @@
+"""The prepared folder is the cache's own content, made once, whole, and anew if it differs."""
+
 import multiprocessing
 import os
 import signal

@@ -1,3 +1,5 @@
+"""A trained tokenizer repeats itself, loads elsewhere, and encodes as its own library does."""
+
 import pytest
 from tokenizers import BertWordPieceTokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast

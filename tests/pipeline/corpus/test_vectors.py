@@ -1,3 +1,5 @@
+"""A clip has its own vector; each control gives another one, and the same one each time."""
+
 import numpy as np
 import torch
 from scipy import stats

@@ -1,3 +1,5 @@
+"""A model card names what a student was made of, and claims no teacher that it did not have."""
+
 import json
 
 import pytest

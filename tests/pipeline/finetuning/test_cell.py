@@ -1,3 +1,5 @@
+"""A cell's scores follow from its seed alone, and learn what the texts tell and nothing else."""
+
 from dataclasses import replace
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""A text classifier: scores without regard to the rest of a batch, one loss per kind of task."""
+
 from dataclasses import replace
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Texts become tokens and batches without loss; what is cut is counted."""
+
 from dataclasses import replace
 
 import numpy as np

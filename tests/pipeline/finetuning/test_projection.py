@@ -1,3 +1,5 @@
+"""Vectors of texts and their plane, against a loop and scikit-learn."""
+
 import numpy as np
 import pytest
 import torch

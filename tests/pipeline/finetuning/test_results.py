@@ -1,3 +1,5 @@
+"""A results folder holds one recipe, loses no cell, and can be written by many at once."""
+
 import csv
 import errno
 import json

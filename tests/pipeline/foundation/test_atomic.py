@@ -1,3 +1,5 @@
+"""Files and folders are whole or absent, whoever is killed; locks hold, or say that they cannot."""
+
 import multiprocessing
 import signal
 import subprocess

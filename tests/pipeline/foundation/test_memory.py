@@ -1,3 +1,5 @@
+"""The memory at hand is that of this machine, this container and this process."""
+
 import os
 
 import torch

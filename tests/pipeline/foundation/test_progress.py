@@ -1,3 +1,5 @@
+"""Progress on a terminal, in a log and on other ranks."""
+
 import pytest
 
 from pipeline.foundation import progress

@@ -1,3 +1,5 @@
+"""A record of versions, commit and hardware, as plain JSON."""
+
 import json
 import subprocess
 

@@ -1,3 +1,5 @@
+"""Seeds and streams of random numbers: apart from each other, and the same each time."""
+
 import hashlib
 
 import torch

@@ -1,3 +1,5 @@
+"""Settings are checked, recorded and derived by what stands on their fields."""
+
 import json
 from dataclasses import dataclass
 from pathlib import Path

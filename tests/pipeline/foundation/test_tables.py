@@ -1,3 +1,5 @@
+"""Tables of every kind give the same rows, and a broken one names its line."""
+
 import csv
 import json
 

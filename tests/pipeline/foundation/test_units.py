@@ -1,3 +1,5 @@
+"""The units of Whisper's front end, against Hugging Face's."""
+
 import pytest
 from transformers import WhisperConfig, WhisperFeatureExtractor
 

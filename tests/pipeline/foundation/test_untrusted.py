@@ -1,3 +1,5 @@
+"""What came from somebody else is read within bounds and shown without secrets."""
+
 import json
 
 import pytest

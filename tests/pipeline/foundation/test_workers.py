@@ -1,3 +1,5 @@
+"""Worker threads and processes keep the order, and outlive a worker that dies."""
+
 import os
 import signal
 import subprocess

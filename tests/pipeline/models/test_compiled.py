@@ -1,3 +1,5 @@
+"""Padding to one shape changes no state and no gradient."""
+
 from copy import deepcopy
 
 import pytest

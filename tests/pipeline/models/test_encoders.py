@@ -1,3 +1,5 @@
+"""What is known about an encoder: its label, its run's objective, the digest of its weights."""
+
 import json
 
 import pytest

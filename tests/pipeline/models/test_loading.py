@@ -1,3 +1,5 @@
+"""Loading a model fails at once and in words, and is silent otherwise."""
+
 import io
 from logging import StreamHandler
 from unittest.mock import MagicMock

@@ -1,3 +1,5 @@
+"""Packed sequences give the states and gradients of Hugging Face's padded ones."""
+
 from copy import deepcopy
 
 import pytest

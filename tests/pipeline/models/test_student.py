@@ -1,3 +1,5 @@
+"""A saved student is an ordinary Hugging Face folder."""
+
 import json
 from copy import deepcopy
 

@@ -1,3 +1,5 @@
+"""Results that are absent or damaged are told with file and line."""
+
 import pytest
 
 from pipeline.foundation.errors import SpeechkdError

@@ -1,3 +1,5 @@
+"""Intervals of differences: their size, their coverage, and when there is none."""
+
 import numpy as np
 import pytest
 from scipy import stats

@@ -1,3 +1,5 @@
+"""Pictures grow with what they hold, and show a control as one."""
+
 import io
 
 import matplotlib.image

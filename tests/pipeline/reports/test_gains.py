@@ -1,3 +1,5 @@
+"""What a report concludes from gains: no more than intervals and controls show."""
+
 from pipeline.reports.comparison import Difference
 from pipeline.reports.gains import Gain, Gains
 from tests.helpers.finished import checkpoint

@@ -1,3 +1,5 @@
+"""A page aligns figures, folds details and needs no script."""
+
 from pipeline.reports.page import Section, as_html, as_markdown
 
 GRID = (("model", "a", "a (paper)", "told"), ("x", "1.0 ± 0.1 (2 of 5)", "", "y < 0"))

@@ -1,3 +1,5 @@
+"""Tables of results: mean and sigma over seeds, what is missing, what the paper published."""
+
 import csv
 import io
 import statistics

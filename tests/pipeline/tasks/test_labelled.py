@@ -1,3 +1,5 @@
+"""Any table of labelled texts: splits keep groups whole, and what is wrong is told."""
+
 import json
 
 import pytest

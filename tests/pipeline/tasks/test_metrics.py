@@ -1,3 +1,5 @@
+"""Every metric against scikit-learn and SciPy."""
+
 from collections import Counter
 
 import numpy as np

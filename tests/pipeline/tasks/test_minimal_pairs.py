@@ -1,3 +1,5 @@
+"""Likelihoods of minimal pairs, against one padded forward pass per masked token."""
+
 import json
 from copy import deepcopy
 

@@ -1,3 +1,5 @@
+"""A made split keeps groups whole and follows from its seed alone."""
+
 from collections import Counter
 
 from hypothesis import given, settings

@@ -1,3 +1,5 @@
+"""A checkpoint is loaded as it was saved, or its damage is named; a kill costs no more than one."""
+
 import os
 import signal
 

@@ -1,3 +1,5 @@
+"""The operations that are reckoned are those that torch counts."""
+
 from copy import deepcopy
 
 import pytest

@@ -1,3 +1,5 @@
+"""The log of a run: one truth in two files, and warnings that come once."""
+
 import json
 
 import pytest

@@ -1,3 +1,5 @@
+"""Schedule and parameter groups, against Hugging Face's."""
+
 import pytest
 import torch
 from hypothesis import given

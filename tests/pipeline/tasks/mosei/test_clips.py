@@ -1,3 +1,5 @@
+"""CMU-MOSEI's clips: values, splits and folds are checked, and what is left out is counted."""
+
 import math
 from dataclasses import replace
 

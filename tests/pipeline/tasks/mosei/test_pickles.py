@@ -1,3 +1,5 @@
+"""MMSA's and MulT's pickles are read as data, and one that wants to run something is refused."""
+
 import os
 import pickle
 

@@ -1,3 +1,5 @@
+"""What each task asks of CMU-MOSEI's clips, and how scores become answers."""
+
 import math
 from collections import Counter
 
@@ -43,7 +45,7 @@ CLIPS = [
         ("emotions", [0, 1], [[0] * 6, [1, 0, 0, 0, 0, 1]]),
     ],
 )
-def test_targets(task, chosen, labels):
+def test_a_task_has_the_clips_whose_label_is_known_and_their_classes(task, chosen, labels):
     found, values = targets(CLIPS, TASKS[task])
     assert found == chosen
     assert values.tolist() == labels
@@ -68,7 +70,7 @@ def test_only_mult_trains_one_regression_for_every_sentiment_figure():
     assert trained_task("fear", "mult") == "fear"
 
 
-def test_decisions():
+def test_scores_become_the_largest_class_the_value_or_the_flags_above_zero():
     scores = np.array([[0.1, 2.0, -1.0], [3.0, 2.0, -1.0]])
     assert TASKS["sentiment3"].decide(scores).tolist() == [1, 0]
     assert TASKS["emotions"].decide(scores).tolist() == [[1, 1, 0], [1, 1, 0]]

@@ -1,3 +1,5 @@
+"""CMU-MOSEI as a table, under its known names of columns and splits."""
+
 import csv
 import json
 

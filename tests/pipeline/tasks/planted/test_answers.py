@@ -1,3 +1,5 @@
+"""Answers on a planted corpus: the interval covers the truth as often as it says."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""A planted corpus: only the voice tells the affect, and a seed gives one corpus."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""The planted corpus as a folder: balanced, spoken once, no word on both sides."""
+
 import csv
 
 import pytest

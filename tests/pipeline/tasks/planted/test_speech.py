@@ -1,3 +1,5 @@
+"""Synthetic speech: the same samples for the same arguments, and voices that differ."""
+
 import hashlib
 import itertools
 import subprocess
