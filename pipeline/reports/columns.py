@@ -10,6 +10,7 @@ from pipeline.reports.published import COLUMNS
 from pipeline.tasks.metrics import DEFINITIONS
 from pipeline.tasks.mosei.names import SENTIMENT_CLASSES
 from pipeline.tasks.mosei.questions import TASKS
+from pipeline.tasks.mosei.schemes import DEFINITIONS as CONVENTIONS
 
 MOSEI = "mosei"
 """What `finetune mosei` calls its data in a cell's record."""
@@ -88,10 +89,10 @@ def _accuracy(title: str, task: str, definition: str, under: tuple[str, ...] = (
 
 def mosei_columns() -> dict[str, tuple[str, tuple[Column, ...]]]:
     """The tables of CMU-MOSEI: key → title and columns."""
-    paper = tuple(_accuracy(name, name, DEFINITIONS[f"paper/{name}"]) for name in SENTIMENT_CLASSES)
+    paper = tuple(_accuracy(name, name, CONVENTIONS[f"paper/{name}"]) for name in SENTIMENT_CLASSES)
     average = Column(AVERAGE, "", (), "unweighted mean of the columns before it")
     mult = tuple(
-        _accuracy(name, "sentiment", DEFINITIONS[f"mult/{name}"], ("derived", f"mult/{name}"))
+        _accuracy(name, "sentiment", CONVENTIONS[f"mult/{name}"], ("derived", f"mult/{name}"))
         for name in (*SENTIMENT_CLASSES, "sentiment2-nonnegative")
     )
     value = (
@@ -105,9 +106,9 @@ def mosei_columns() -> dict[str, tuple[str, tuple[Column, ...]]]:
         ),
         Column("Pearson r", "sentiment", ("pearson",), DEFINITIONS["pearson"]),
     )
-    emotions = tuple(_accuracy(name, name, DEFINITIONS["emotion"]) for name in PAPER_EMOTIONS)
+    emotions = tuple(_accuracy(name, name, CONVENTIONS["emotion"]) for name in PAPER_EMOTIONS)
     flags = tuple(
-        _accuracy(name, "emotions", DEFINITIONS["emotion"], ("flags", name))
+        _accuracy(name, "emotions", CONVENTIONS["emotion"], ("flags", name))
         for name in PAPER_EMOTIONS
     )
     return {

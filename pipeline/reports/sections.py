@@ -19,8 +19,8 @@ from pipeline.reports.formats import NOTHING, listed
 from pipeline.reports.gains import Gains, gains_of
 from pipeline.reports.page import Section
 from pipeline.reports.tables import CONSTANT, encoders_of, ordered, row_name, split_origin, tables
-from pipeline.tasks.metrics import DEFINITIONS
 from pipeline.tasks.mosei.names import SENTIMENT_CLASSES
+from pipeline.tasks.mosei.schemes import DEFINITIONS as CONVENTIONS
 
 NEARLY_ALL = 0.995
 """Share of the test clips beyond which an encoder that gives them one class is called constant."""
@@ -181,7 +181,7 @@ def _conventions(cells: Sequence[Cell]) -> list[Section]:
         "come from the same predictions, so within one task only the convention differs between "
         "them."
     )
-    notes = tuple(f"{name}: {DEFINITIONS[name]}." for name in dict.fromkeys(used))
+    notes = tuple(f"{name}: {CONVENTIONS[name]}." for name in dict.fromkeys(used))
     grid = tuple(map(tuple, rows))
     return [Section("How much the convention alone changes", (text,), grid, notes)]
 

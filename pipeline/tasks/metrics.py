@@ -1,8 +1,6 @@
 """Every metric of the downstream tasks, each under a name with one written definition.
 
-Sentiment is a number in [-3, 3]; published accuracies turn it into classes in ways that
-disagree (`pipeline.tasks.mosei.schemes`). `DEFINITIONS` says each in words, so that a report can
-print what it shows.
+`DEFINITIONS` says each in words, so that a report can print what it shows.
 
 Shapes: n clips, C classes, F flags (one yes-or-no question each).
 """
@@ -28,20 +26,6 @@ DEFINITIONS: dict[str, str] = {
         "predictions are constant"
     ),
     "constant_mae": "MAE of always answering the median of the test labels",
-    "paper/sentiment7": "class = sign(y) * min(ceil(|y|), 3), so class 0 is exactly y = 0",
-    "paper/sentiment5": "class = sign(y) * min(ceil(|y|), 2)",
-    "paper/sentiment3": "class = sign(y)",
-    "paper/sentiment2": (
-        "clips with y = 0 are left out (of a classifier's training too); y > 0 against y < 0"
-    ),
-    "paper/sentiment2-with-neutral": "y > 0 against y <= 0: neutral counts as not positive",
-    "mult/sentiment7": "class = y clipped to [-3, 3], rounded half to even",
-    "mult/sentiment5": "class = y clipped to [-2, 2], rounded half to even",
-    "mult/sentiment3": "class = y clipped to [-1, 1], rounded half to even",
-    "mult/sentiment2": "clips with label y = 0 are left out of the test; > 0 against <= 0",
-    "mult/sentiment2-with-neutral": "> 0 against <= 0: neutral counts as not positive",
-    "mult/sentiment2-nonnegative": "< 0 against >= 0: neutral counts as not negative",
-    "emotion": "the emotion is present where its label is > 0",
     "sigma": "standard deviation over fine-tuning seeds, with n - 1",
 }
 """What each name means, for tables and reports."""

@@ -1,4 +1,6 @@
-"""Classes of sentiment: the two published ways to make them of a number in [-3, 3].
+"""Classes of sentiment: published accuracies make them of a number in [-3, 3] in two ways.
+
+`DEFINITIONS` says each in words, as those of `pipeline.tasks.metrics`.
 
 Shapes: n clips.
 """
@@ -9,6 +11,24 @@ import numpy as np
 
 from pipeline.foundation.arrays import Array
 from pipeline.tasks.metrics import score_classes
+
+DEFINITIONS: dict[str, str] = {
+    "paper/sentiment7": "class = sign(y) * min(ceil(|y|), 3), so class 0 is exactly y = 0",
+    "paper/sentiment5": "class = sign(y) * min(ceil(|y|), 2)",
+    "paper/sentiment3": "class = sign(y)",
+    "paper/sentiment2": (
+        "clips with y = 0 are left out (of a classifier's training too); y > 0 against y < 0"
+    ),
+    "paper/sentiment2-with-neutral": "y > 0 against y <= 0: neutral counts as not positive",
+    "mult/sentiment7": "class = y clipped to [-3, 3], rounded half to even",
+    "mult/sentiment5": "class = y clipped to [-2, 2], rounded half to even",
+    "mult/sentiment3": "class = y clipped to [-1, 1], rounded half to even",
+    "mult/sentiment2": "clips with label y = 0 are left out of the test; > 0 against <= 0",
+    "mult/sentiment2-with-neutral": "> 0 against <= 0: neutral counts as not positive",
+    "mult/sentiment2-nonnegative": "< 0 against >= 0: neutral counts as not negative",
+    "emotion": "the emotion is present where its label is > 0",
+}
+"""What each convention means, for tables and reports."""
 
 
 def sign_ceil(values_n: Array, limit: int) -> Array:

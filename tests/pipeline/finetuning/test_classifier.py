@@ -1,4 +1,4 @@
-"""A text classifier: scores without regard to the rest of a batch, one loss per kind of task."""
+"""The classifier: scores, head, losses, and inputs of another kind than text."""
 
 from dataclasses import replace
 

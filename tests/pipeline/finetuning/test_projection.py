@@ -1,4 +1,4 @@
-"""Vectors of texts and their plane, against a loop and scikit-learn."""
+"""Vectors of examples and their plane, against a loop and scikit-learn."""
 
 import numpy as np
 import pytest

@@ -1,20 +1,25 @@
-"""What each task asks of CMU-MOSEI's clips, and how scores become answers."""
+"""What each task asks of CMU-MOSEI's clips, and which of them it has."""
 
 import math
 from collections import Counter
+from dataclasses import replace
 
-import numpy as np
 import pytest
 
-from pipeline.tasks.mosei.clips import MoseiClip
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.tasks.mosei.clips import MoseiClip, MoseiClips
 from pipeline.tasks.mosei.names import SENTIMENT_CLASSES, TASK_NAMES
 from pipeline.tasks.mosei.questions import (
     TASKS,
+    questions,
     raw_labels,
     targets,
     trained_task,
+    trained_tasks,
+    with_made_split,
 )
 from pipeline.tasks.mosei.tables import read_table
+from pipeline.tasks.splits import SPLITS
 from tests.helpers.mosei import REAL_DATA, needs_real_data
 
 NAN = math.nan
@@ -57,6 +62,29 @@ def test_the_light_names_are_those_of_the_tasks():
     assert all(TASKS[name].kind == "classes" for name in SENTIMENT_CLASSES)
 
 
+def test_a_question_has_the_places_and_labels_of_each_split():
+    splits = (*SPLITS, "")
+    clips = [replace(clip, split=split) for clip, split in zip(CLIPS, splits, strict=True)]
+    corpus = MoseiClips(tuple(clips), "here")
+    tasks = trained_tasks(["sentiment3", "fear"], "paper")
+    sentiment, fear = questions(corpus, tasks, needed=["train"])
+    assert sentiment.places == {"train": [0], "valid": [1], "test": [2]}
+    assert [labels.tolist() for labels in sentiment.labels.values()] == [[0], [1], [2]]
+    assert sentiment.raw == ["0.3"]
+    assert fear.counts == {"train": 1, "valid": 1, "test": 0}
+    with pytest.raises(SpeechkdError, match=r"here: task fear has no labelled clip in test"):
+        questions(corpus, [TASKS["fear"]])
+
+
+def test_a_made_split_is_of_the_clips_that_have_every_label():
+    clips = tuple(replace(clip, video_id=f"v{i}") for i, clip in enumerate(CLIPS))
+    corpus = MoseiClips(clips, "here", {"note": 1})
+    made = with_made_split(corpus, [TASKS["sentiment"], TASKS["happiness"]], 0)
+    assert [clip.clip_id for clip in made.clips] == ["0", "1"]
+    assert all(clip.split in SPLITS for clip in made.clips)
+    assert made.notes == corpus.notes
+
+
 def test_no_clips_make_no_targets():
     for task in TASKS.values():
         chosen, labels = targets([], task)
@@ -68,13 +96,6 @@ def test_only_mult_trains_one_regression_for_every_sentiment_figure():
     assert {trained_task(name, "mult") for name in SENTIMENT_CLASSES} == {"sentiment"}
     assert [trained_task(name, "paper") for name in SENTIMENT_CLASSES] == [*SENTIMENT_CLASSES]
     assert trained_task("fear", "mult") == "fear"
-
-
-def test_scores_become_the_largest_class_the_value_or_the_flags_above_zero():
-    scores = np.array([[0.1, 2.0, -1.0], [3.0, 2.0, -1.0]])
-    assert TASKS["sentiment3"].decide(scores).tolist() == [1, 0]
-    assert TASKS["emotions"].decide(scores).tolist() == [[1, 1, 0], [1, 1, 0]]
-    assert TASKS["sentiment"].decide(scores[:, :1]).tolist() == [0.1, 3.0]
 
 
 @needs_real_data

@@ -1,0 +1,33 @@
+"""The recipe that settings make."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.finetuning.settings import FinetuneSettings, Recipe
+from pipeline.foundation.errors import SpeechkdError
+
+
+def settings(**changes):
+    return FinetuneSettings(checkpoint=["an encoder"], out=Path("out"), **changes)
+
+
+def test_the_recipe_has_every_setting_of_its_names():
+    chosen = settings(epochs=7, pooling="mean", precision="bf16")
+    recipe = chosen.recipe()
+    assert recipe.record() == {f.name: getattr(chosen, f.name) for f in fields(Recipe)}
+
+
+@pytest.mark.parametrize(("gpu", "precision"), [(False, "float32"), (True, "bf16")])
+def test_auto_precision_goes_by_the_device(monkeypatch, gpu, precision):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
+    assert settings().recipe().precision == precision
+    assert settings(device="cpu").recipe().precision == "float32"
+
+
+def test_the_old_word_for_float32_is_refused_with_the_new_one():
+    with pytest.raises(SpeechkdError, match="must be one of: auto, float32, bf16"):
+        settings(precision="fp32")
