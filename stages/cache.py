@@ -137,9 +137,9 @@ def merge(settings: MergeSettings) -> None:
     with Meter("merging", len(manifest), "shards", done=done) as meter:
         for _ in copy_shards(caches, target):
             meter.advance(1)
-    left = len(target.unfinished())
+    unfinished = len(target.unfinished())
     print(
-        f"{target.location}: {target.written:,} rows, {len(manifest) - left} of {len(manifest)} "
+        f"{target.location}: {target.written:,} rows, {len(manifest) - unfinished} of {len(manifest)} "
         "shards done"
     )
 

@@ -130,11 +130,11 @@ def _without_flag(environment: Mapping[str, str]) -> ArrayTask:
     return _from_scheduler_or_refused(environment, int(count), f"{COUNT_VARIABLE}={count}")
 
 
-def _from_scheduler_or_refused(environment: Mapping[str, str], count: int, given: str) -> ArrayTask:
+def _from_scheduler_or_refused(environment: Mapping[str, str], count: int, origin: str) -> ArrayTask:
     task = _from_scheduler(environment, count)
     if task is None:
         known = ", ".join(s.index for s in SCHEDULERS)
-        raise SpeechkdError(f"{given}: none of the variables {known} is set.")
+        raise SpeechkdError(f"{origin}: none of the variables {known} is set.")
     return task
 
 
