@@ -139,8 +139,8 @@ def merge(settings: MergeSettings) -> None:
             meter.advance(1)
     unfinished = len(target.unfinished())
     print(
-        f"{target.location}: {target.written:,} rows, {len(manifest) - unfinished} of {len(manifest)} "
-        "shards done"
+        f"{target.location}: {target.written:,} rows, {len(manifest) - unfinished} of "
+        f"{len(manifest)} shards done"
     )
 
 

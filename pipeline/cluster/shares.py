@@ -97,7 +97,7 @@ def array_task(flag: str = "", environment: Mapping[str, str] | None = None) -> 
     if not slash or not count.isdecimal() or not (index == "auto" or index.isdecimal()):
         raise SpeechkdError(f"--array-task is {flag!r}; it must be I/N or auto/N, such as 0/16.")
     if index == "auto":
-        return _from_scheduler_or_refused(environment, int(count), f"--array-task {flag}")
+        return _from_scheduler_or_refuse(environment, int(count), f"--array-task {flag}")
     return _checked(ArrayTask(int(index), int(count), f"--array-task {flag}"))
 
 
@@ -127,10 +127,10 @@ def _without_flag(environment: Mapping[str, str]) -> ArrayTask:
         return _from_scheduler(environment, None) or WHOLE
     if not count.isdecimal():
         raise SpeechkdError(f"{COUNT_VARIABLE} is {count!r}; it must be the number of array tasks.")
-    return _from_scheduler_or_refused(environment, int(count), f"{COUNT_VARIABLE}={count}")
+    return _from_scheduler_or_refuse(environment, int(count), f"{COUNT_VARIABLE}={count}")
 
 
-def _from_scheduler_or_refused(environment: Mapping[str, str], count: int, origin: str) -> ArrayTask:
+def _from_scheduler_or_refuse(environment: Mapping[str, str], count: int, origin: str) -> ArrayTask:
     task = _from_scheduler(environment, count)
     if task is None:
         known = ", ".join(s.index for s in SCHEDULERS)
