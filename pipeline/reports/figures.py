@@ -2,6 +2,7 @@
 
 import csv
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,10 @@ from pipeline.foundation.errors import Damaged
 from pipeline.reports.comparison import Difference
 
 DOTS_PER_INCH = 150
+LETTER_INCHES = 0.07
+"""Width of a letter of the names of classes beside a confusion matrix."""
+LONGEST_NAME, LONGEST_LINE = 20, 36
+"""Letters of the name of a class, and of a line above a panel."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,14 @@ def confusions(matrices: Mapping[str, Any], outputs: Sequence[str]) -> bytes:
         outputs: names of the classes.
     """
     side = max(1.9, 0.42 * len(outputs))
-    figure, panels = _panels(len(matrices), side + 0.4, side + 0.5, most=4 if side < 2 else 3)
+    names = [_short(output) for output in outputs]
+    letters = max(map(len, names))
+    fits = letters * LETTER_INCHES < side / len(outputs)
+    slant: dict[str, Any] = {} if fits else {"rotation": 45, "ha": "right"}
+    margin = 0 if fits else letters * LETTER_INCHES
+    figure, panels = _panels(
+        len(matrices), side + 0.4 + margin, side + 0.5 + margin, most=4 if side < 2 else 3
+    )
     for axes, (name, counts) in zip(panels, matrices.items(), strict=True):
         counts_CC = np.asarray(counts, np.float64)
         share_CC = counts_CC / np.maximum(counts_CC.sum(1, keepdims=True), 1)
@@ -135,9 +147,8 @@ def confusions(matrices: Mapping[str, Any], outputs: Sequence[str]) -> bytes:
                 axes.text(
                     j, i, f"{100 * share:.0f}", ha="center", va="center", color=colour, size=7
                 )
-        ticks = range(len(outputs))
-        axes.set_xticks(ticks, map(_plain, outputs), fontsize=7)
-        axes.set_yticks(ticks, map(_plain, outputs), fontsize=7)
+        axes.set_xticks(range(len(outputs)), names, fontsize=7, **slant)
+        axes.set_yticks(range(len(outputs)), names, fontsize=7)
         axes.set_title(_broken(name), fontsize=8)
     figure.supxlabel("predicted", fontsize=9)
     figure.supylabel("true; each row adds up to 100 %", fontsize=9)
@@ -241,8 +252,15 @@ def _legend(figure: Figure, looks: Mapping[str, Look]) -> None:
 
 
 def _broken(name: str) -> str:
-    """A name whose remark in brackets has a line of its own."""
-    return _plain(name).replace(" (", "\n(")
+    """A name whose remark in brackets has a line of its own; longer lines are broken, too."""
+    lines = _plain(name).replace(" (", "\n(").split("\n")
+    return "\n".join(textwrap.fill(line, LONGEST_LINE) for line in lines)
+
+
+def _short(name: str) -> str:
+    """The name of a class without its middle, if it is too long to stand beside a matrix."""
+    half = LONGEST_NAME // 2
+    return _plain(name if len(name) <= LONGEST_NAME else f"{name[: half - 1]}…{name[-half:]}")
 
 
 def _plain(text: str) -> str:

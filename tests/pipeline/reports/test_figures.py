@@ -37,6 +37,18 @@ def test_pictures_grow_with_what_they_hold():
     assert size(figures.gains(few, "none"))[0] > 0
 
 
+@pytest.mark.filterwarnings("error")
+def test_long_names_leave_room_for_the_matrix():
+    label, names = (
+        "an encoder of a long name " * 4,
+        ("what it is " * 5 + "0", "what it is " * 5 + "1"),
+    )
+    long = size(figures.confusions({label: [[1, 0], [0, 1]]}, names))
+    short = size(figures.confusions({"a": [[1, 0], [0, 1]]}, ("0", "1")))
+    assert short[0] < long[0] < 3 * short[0]
+    assert short[1] < long[1] < 3 * short[1]
+
+
 @pytest.mark.parametrize("kinds", [(), ("no", "yes")])
 def test_planes_share_one_scale(kinds):
     points = {"a": ([[0.0, 0.0], [1.0, 1.0]], [0.0, 1.0], 0.5), "b": ([[0.0, 1.0]], [1.0], 0.2)}
