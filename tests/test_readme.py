@@ -20,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 WORDS = ["we", "heard", "the", "rain", "last", "night", "and", "nobody", "slept", "well"]
 SMALLER = {
+    "doctor": ["--no-network"],
     "extract-teacher": ["--teacher", "offline:tiny.en"],
     "distill": ["--student", "bert-tiny", "--epochs", "1"],
     "finetune": ["--task", "sentiment2", "--seeds", "0", "--epochs", "1"],
@@ -64,6 +65,7 @@ def test_the_commands_for_your_own_data_run_as_printed(tmp_path):
     make_mosei(tmp_path / "MOSEI-label.csv")
     commands = speechkd_commands()
     assert [command[0] for command in commands] == [
+        "doctor",
         "shard",
         "extract-teacher",
         "distill",
