@@ -188,3 +188,11 @@ def test_the_numbers_of_formats_are_those_of_the_code():
         assert re.search(rf"^FORMAT(_VERSION)? = {number}$", text_of(ROOT / module), flags=re.M), (
             module
         )
+
+
+def test_the_form_for_problems_asks_what_the_program_knows_of_itself():
+    form = yaml.safe_load(text_of(ROOT / ".github" / "ISSUE_TEMPLATE" / "problem.yml"))
+    fields = {entry["id"]: entry["attributes"] for entry in form["body"]}
+    assert "doctor" in COMMANDS.commands
+    assert "`speechkd doctor`" in fields["doctor"]["description"]
+    assert "run.json" in fields["provenance"]["description"]
