@@ -130,10 +130,8 @@ def confusions(matrices: Mapping[str, Any], outputs: Sequence[str]) -> bytes:
     """
     side = max(1.9, 0.42 * len(outputs))
     names = [_short(output) for output in outputs]
-    letters = max(map(len, names))
-    fits = letters * LETTER_INCHES < side / len(outputs)
-    slant: dict[str, Any] = {} if fits else {"rotation": 45, "ha": "right"}
-    margin = 0 if fits else letters * LETTER_INCHES
+    slant = _slant(names, side)
+    margin = max(map(len, names)) * LETTER_INCHES if slant else 0
     figure, panels = _panels(
         len(matrices), side + 0.4 + margin, side + 0.5 + margin, most=4 if side < 2 else 3
     )
@@ -228,7 +226,9 @@ def planes(
     bar = figure.colorbar(dots, ax=panels, location="bottom", shrink=0.5, aspect=40)
     bar.set_label("label", fontsize=8)
     if kinds:
-        bar.set_ticks(range(len(kinds)), labels=[_plain(kind) for kind in kinds])
+        names = [_short(kind) for kind in kinds]
+        width = figure.get_figwidth() / 2
+        bar.set_ticks(range(len(kinds)), labels=names, fontsize=7, **_slant(names, width))
     return _png(figure)
 
 
@@ -255,6 +255,12 @@ def _broken(name: str) -> str:
     """A name whose remark in brackets has a line of its own; longer lines are broken, too."""
     lines = _plain(name).replace(" (", "\n(").split("\n")
     return "\n".join(textwrap.fill(line, LONGEST_LINE) for line in lines)
+
+
+def _slant(names: Sequence[str], inches: float) -> dict[str, Any]:
+    """How to write names under an axis of this width: aslant if they would overlap."""
+    overlap = max(map(len, names)) * LETTER_INCHES > inches / len(names)
+    return {"rotation": 45, "ha": "right"} if overlap else {}
 
 
 def _short(name: str) -> str:
