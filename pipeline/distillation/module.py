@@ -84,10 +84,8 @@ class Distillation(nn.Module):
         """
         packed = batch.packed
         hidden_ND = self.encode(packed.with_ids(batch.masked_N))
-        logits_KV = self.student.masked_lm_logits(hidden_ND[batch.chosen_K])
-        mlm = functional.cross_entropy(
-            logits_KV.float(), packed.ids_N[batch.chosen_K], reduction="sum"
-        ) * (batch.whole.processes / batch.chosen_total)
+        mlm = self.student.masked_lm_loss(hidden_ND, packed.ids_N, batch.chosen_K)
+        mlm = mlm * (batch.whole.processes / batch.chosen_total)
         losses = {"loss": mlm, "loss/mlm": mlm}
         if not self.objectives:
             return losses

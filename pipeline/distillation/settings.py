@@ -118,8 +118,8 @@ class DistillSettings(Settings):
 
     student: str = setting(
         "bert-base",
-        help="bert-base (12 layers, 768 wide), bert-small (4, 512), bert-mini (4, 256), bert-tiny "
-        "(2, 128), or a Hugging Face config.json; fresh weights.",
+        help="Student with fresh weights: bert-base (12 layers, 768 wide), bert-small (4, 512), "
+        "bert-mini (4, 256), bert-tiny (2, 128), or a Hugging Face config.json.",
         origin="paper",
         panel=STUDENT,
         idle_without="a fresh student",
@@ -131,7 +131,7 @@ class DistillSettings(Settings):
     )
     tokenizer: str | None = setting(
         None,
-        help="Folder or hub id of a tokenizer; by default that of --init, or a new WordPiece "
+        help="Folder or hub id of a tokenizer. The default is that of --init, or a new WordPiece "
         "trained on the cache's texts.",
         panel=STUDENT,
     )

@@ -1,4 +1,4 @@
-"""Settings: one frozen, validated dataclass a stage, whose fields are also its command line.
+"""Settings: one frozen, validated dataclass per stage, whose fields are also its command line.
 
 A field is declared once, with `setting`; its text becomes the `--help` line, its bounds are
 checked on construction, and `record` writes it into `run.json` with the origin of its default.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -91,6 +92,17 @@ class Student(nn.Module):
         """Vocabulary logits `[K, V]` of chosen hidden states, through the model's own head."""
         logits_1KV: Tensor = self._head[0](inputs_embeds=hidden_KD[None]).logits
         return logits_1KV[0]
+
+    def masked_lm_loss(self, hidden_ND: Tensor, ids_N: Tensor, chosen_K: Tensor) -> Tensor:
+        """Cross-entropy in nats, float32, summed over the chosen tokens.
+
+        Args:
+            hidden_ND: hidden states of the masked tokens.
+            ids_N: the tokens as they are without masks.
+            chosen_K: places of those to be predicted.
+        """
+        logits_KV = self.masked_lm_logits(hidden_ND[chosen_K])
+        return functional.cross_entropy(logits_KV.float(), ids_N[chosen_K], reduction="sum")
 
 
 def _check_vocabulary(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
