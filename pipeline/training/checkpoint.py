@@ -1,6 +1,5 @@
 """Checkpoints: one folder per saved step, whole or absent, from which a run goes on exactly."""
 
-import contextlib
 import json
 import shutil
 import time
@@ -141,8 +140,3 @@ class Checkpoints:
                 f"{path} cannot be loaded: {reason} Delete this folder to go on from the "
                 "checkpoint before it, or start anew with --resume never."
             ) from error
-
-    def clear(self) -> None:
-        """Forget all checkpoints."""
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self.folder)
