@@ -100,3 +100,17 @@ def test_the_shape_of_compiled_batches_holds_them_all(corpus):
     assert all(shape.holds(batch.packed) for batch in made + held_out)
     largest = max(len(batch.packed.ids_N) for batch in made)
     assert shape.tokens < 1.5 * largest
+
+
+def test_a_batch_goes_to_a_device_as_a_whole(corpus):
+    meta = torch.device("meta")
+    batch = make_batches(corpus, extra_negatives=9).epoch(0)(0)
+    moved = batch.to(meta)
+    for part, before in ((moved, batch), (moved.whole, batch.whole), (moved.packed, batch.packed)):
+        tensors = {n: v for n, v in vars(before).items() if isinstance(v, torch.Tensor)}
+        assert len(tensors) > 4
+        for name, value in tensors.items():
+            assert getattr(part, name).device == meta, name
+            assert getattr(part, name).shape == value.shape, name
+    assert moved.whole.corpus_clips == batch.whole.corpus_clips
+    assert batch.to(torch.device("cpu")) is batch
