@@ -172,14 +172,14 @@ def _extract_step(settings: ShareSettings, words: Sequence[str]) -> "Step":
     _refuse(words, "--dry-run", BEFORE_WORDS)
     extraction = parse("extract-teacher", ExtractSettings, words)
     shards = len(read_manifest(extraction.manifest))
-    tasks = _array_tasks(settings, shards)
+    array_tasks = _array_tasks(settings, shards)
     job = Job(
         "extract-teacher",
         _body("extract_teacher.sbatch"),
         words,
-        tasks,
+        array_tasks,
         settings.at_once,
-        {"array_tasks": tasks},
+        {"array_tasks": array_tasks},
     )
     return Step(job, ExtractionGoal(shards, absolute(extraction.cache)), settings.resources())
 
@@ -232,25 +232,25 @@ def _finetune_step(settings: ShareSettings, words: Sequence[str]) -> "Step":
             f"{', '.join(FINETUNE)}."
         )
     finetuning = parse(f"finetune {verb}", FINETUNE[verb], words[1:])
-    goal_tasks = _tasks(finetuning)
+    tasks = _tasks(finetuning)
     labels = tuple(dict.fromkeys(map(label_of, finetuning.checkpoint)))
     seeds = tuple(parse_seeds(finetuning.seeds))
-    cells = len(labels) * max(1, len(goal_tasks)) * len(seeds)
-    tasks = _array_tasks(settings, cells)
+    cells = len(labels) * max(1, len(tasks)) * len(seeds)
+    array_tasks = _array_tasks(settings, cells)
     job = Job(
         "finetune",
         _body("finetune.sbatch"),
         words,
-        tasks,
+        array_tasks,
         settings.at_once,
-        {"array_tasks": tasks},
+        {"array_tasks": array_tasks},
     )
-    goal = FinetuningGoal(cells, str(finetuning.out.absolute()), labels, goal_tasks, seeds)
+    goal = FinetuningGoal(cells, str(finetuning.out.absolute()), labels, tasks, seeds)
     return Step(job, goal, settings.resources())
 
 
 def _tasks(settings: FinetuneSettings) -> tuple[str, ...]:
-    """Names of the tasks that are trained, from the data itself; () where there is just one.
+    """Names of the tasks that are trained, from the data itself; () if there is only one.
 
     Raises:
         SpeechkdError: the data cannot be read, or does not have the labels.

@@ -91,7 +91,7 @@ def test_a_number_of_tasks_that_the_scheduler_confirms_changes_nothing():
 @pytest.mark.parametrize(
     ("environment", "flag", "message"),
     [
-        # elements 4 to 8 of 16, say, run once more: nobody knows which shares are meant
+        # array tasks 4 to 8 of 16, say, run once more: nobody knows which shares are meant
         ({**SLURM_OF_EIGHT, "SPEECHKD_ARRAY_TASKS": "16"}, "", "has 8 tasks, but 16 were given"),
         (SLURM_OF_EIGHT, "auto/16", "has 8 tasks, but 16 were given"),
         ({"SPEECHKD_ARRAY_TASKS": "16"}, "", "SPEECHKD_ARRAY_TASKS=16: none of the variables"),
