@@ -145,16 +145,16 @@ class TestSeededFaults:
         self.refused(known, text_only)
 
     def test_the_export_of_an_untrained_student(self, known, text_only, monkeypatch):
-        from pipeline.training.run_folder import RunFolder
+        from pipeline.models.student import Student
 
-        export = RunFolder.export
+        save = Student.save
 
-        def untrained(folder, student, tokenizer):
+        def untrained(student, folder):
             with torch.no_grad():
                 for values in student.parameters():
                     if values.dim() > 1:
                         values.normal_(0, 0.02)
-            export(folder, student, tokenizer)
+            save(student, folder)
 
-        monkeypatch.setattr(RunFolder, "export", untrained)
+        monkeypatch.setattr(Student, "save", untrained)
         self.refused(known, text_only)
