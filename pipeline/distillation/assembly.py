@@ -81,7 +81,7 @@ def assemble(
         SpeechkdError: some part cannot be made as asked.
     """
     compiles = shall_compile(settings, device)  # refused before the tokens are made, not after
-    tokenizer = kept_tokenizer or make_tokenizer(settings, cache)
+    tokenizer = make_tokenizer(settings, cache) if kept_tokenizer is None else kept_tokenizer
     corpus = make_corpus(settings, cache, tokenizer, device)
     torch.manual_seed(settings.seed)  # of the weights: the student's, then the projections'
     student = make_student(settings, tokenizer)
