@@ -31,14 +31,14 @@ Rates = dict[str, float]
 def run(checkout: Path, *words: str) -> tuple[str, float, float]:
     """Standard output of a Python command in a checkout, its seconds and its processor seconds."""
     environment = {**os.environ, "PYTHONPATH": str(checkout), "COLUMNS": "100"}
-    used, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(
         [sys.executable, *words], cwd=checkout, env=environment, capture_output=True, text=True
     )
     seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         sys.exit(f"{checkout}: {' '.join(words)}\n{done.stderr}")
-    processor = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return done.stdout, seconds, processor
 
 
@@ -115,24 +115,24 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="*", choices=BENCHMARKS, default=list(BENCHMARKS))
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
-    given = parser.parse_args()
-    sides = {"before": given.before.resolve(), "after": HERE}
+    options = parser.parse_args()
+    sides = {"before": options.before.resolve(), "after": HERE}
     best: dict[str, dict[str, float]] = {"before": {}, "after": {}}
     with tempfile.TemporaryDirectory() as name:
         make_inputs(Path(name))
-        for number in range(given.rounds):
+        for number in range(options.rounds):
             order = list(sides) if number % 2 == 0 else list(sides)[::-1]
-            for benchmark in given.only:
+            for benchmark in options.only:
                 for side in order:
                     for what, rate in BENCHMARKS[benchmark](sides[side], Path(name)).items():
                         best[side][what] = max(rate, best[side].get(what, 0.0))
-                print(f"round {number + 1} of {given.rounds}: {benchmark}", file=sys.stderr)
+                print(f"round {number + 1} of {options.rounds}: {benchmark}", file=sys.stderr)
     print("| rate | before | after | after / before |\n|---|--:|--:|--:|")
     for what, before in best["before"].items():
         after = best["after"][what]
         print(f"| {what} | {before:,.2f} | {after:,.2f} | {after / before:.3f} |")
-    if given.out:
-        given.out.write_text(json.dumps(best, indent=1) + "\n")
+    if options.out:
+        options.out.write_text(json.dumps(best, indent=1) + "\n")
 
 
 if __name__ == "__main__":

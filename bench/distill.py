@@ -42,13 +42,13 @@ from pipeline.corpus.batches import Batches
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.masking import Masking
 from pipeline.corpus.vectors import Vectors
+from pipeline.distillation.costs import flops_per_token, peak_flops
 from pipeline.distillation.module import Distillation, View
 from pipeline.distillation.objectives import OBJECTIVES, Context
 from pipeline.foundation.devices import device_named
 from pipeline.foundation.provenance import git_commit, hardware
 from pipeline.models.student import build_student
 from pipeline.training.checkpoint import Progress
-from pipeline.training.costs import flops_per_token, peak_flops
 from pipeline.training.loop import Schedule, Workload, make_optimizer, train
 
 VOCABULARY = 30522

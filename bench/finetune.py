@@ -25,9 +25,9 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from pipeline.finetuning.cell import train_cell
 from pipeline.finetuning.inputs import TextInputs, tokenize
 from pipeline.finetuning.settings import FinetuneSettings, Recipe
+from pipeline.finetuning.trainer import train_cell
 from pipeline.foundation.provenance import record
 from pipeline.models.encoders import load_pretrained
 from pipeline.tasks.mosei.questions import TASKS, targets

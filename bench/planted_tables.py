@@ -196,10 +196,10 @@ def draw(axes, lines: dict[str, list[tuple[float, Share]]]) -> None:
     axes.axhline(CHANCE, color="0.6", linewidth=1, linestyle="--")
     for name, points in lines.items():
         x = [value for value, _ in points]
-        (drawn,) = axes.plot(x, [one.mean for _, one in points], "o-", label=name, markersize=4)
+        (line,) = axes.plot(x, [one.mean for _, one in points], "o-", label=name, markersize=4)
         axes.fill_between(
             x, [one.low for _, one in points], [one.high for _, one in points],
-            color=drawn.get_color(), alpha=0.12, linewidth=0,
+            color=line.get_color(), alpha=0.12, linewidth=0,
         )  # fmt: skip
     axes.set_ylim(0.25, 1.03)
     if lines:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.settings import Settings, setting
-from pipeline.foundation.untrusted import shown
+from pipeline.foundation.untrusted import printable
 
 if TYPE_CHECKING:
     from pipeline.cache.store import TeacherCache
@@ -77,7 +77,7 @@ def verify(settings: VerifySettings) -> None:
         for event in verification.verify(cache, tars=settings.tars):
             if isinstance(event, verification.Damage):
                 problems += 1
-                print(shown(str(event)))
+                print(printable(str(event)))
             else:
                 meter.advance(1)
                 if event.tar_skipped:
@@ -171,7 +171,7 @@ def _print_page(cache: "TeacherCache") -> None:
     page.add_column(overflow="fold")
 
     def row(name: str, value: Any) -> None:
-        page.add_row(name, Text(shown(str(value))))
+        page.add_row(name, Text(printable(str(value))))
 
     row("cache", f"{cache.location} (format {identity.format_version})")
     row("shards", f"{len(receipts):,} of {len(cache.manifest):,} done")

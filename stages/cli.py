@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pipeline.foundation.errors import explanation
-from pipeline.foundation.untrusted import shown
+from pipeline.foundation.untrusted import printable
 from stages import (
     cache,
     demo,
@@ -81,7 +81,7 @@ def main() -> None:
         message = explanation(error)
         if message is None:
             raise
-        sys.stderr.write(f"error: {shown(message)}\n")
+        sys.stderr.write(f"error: {printable(message)}\n")
         sys.exit(1)
 
 

@@ -7,7 +7,7 @@ from pipeline.distillation.settings import DistillSettings
 if TYPE_CHECKING:
     import torch
 
-    from pipeline.training.loop import Outcome
+    from pipeline.training.loop import Ending
     from pipeline.training.run_folder import RunFolder
 
 
@@ -32,7 +32,7 @@ def run(settings: DistillSettings) -> None:
     device = device_named(settings.device)
     with (
         processes.joined(device.type),
-        RunFolder(settings.out) as folder,
+        RunFolder(settings.out, "student") as folder,
         processes.deterministic(settings.deterministic),
     ):
         outcome = _distill(settings, folder, device)
@@ -42,7 +42,7 @@ def run(settings: DistillSettings) -> None:
 
 def _distill(
     settings: DistillSettings, folder: "RunFolder", device: "torch.device"
-) -> "Outcome | None":
+) -> "Ending | None":
     from pipeline.cache.store import TeacherCache
     from pipeline.distillation.assembly import assemble, make_log
     from pipeline.distillation.preflight import announce
@@ -89,7 +89,7 @@ def _distill(
         return outcome
     hand_over(parts, folder, record, progress, outcome)
     if processes.rank() == 0:
-        print(f"{folder.student}  {progress.summary()}")
+        print(f"{folder.model}  {progress.summary()}")
     return outcome
 
 

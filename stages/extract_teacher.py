@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pipeline.cache.store import TeacherCache
     from pipeline.extraction.loop import Event
     from pipeline.extraction.plan import Tally
-    from pipeline.extraction.teacher import DummyTeacher, Precision, Teacher
+    from pipeline.extraction.teacher import DummyTeacher, EncoderPrecision, Teacher
 
 
 def run(settings: ExtractSettings) -> None:
@@ -87,7 +87,7 @@ class _TeacherOn:
     """Loads the teacher that the settings name onto a device. Can be sent to other processes."""
 
     settings: ExtractSettings
-    precision: "Precision"
+    precision: "EncoderPrecision"
 
     def __call__(self, device: "torch.device") -> "Teacher | DummyTeacher":
         from pipeline.extraction.teacher import DummyTeacher, load_teacher

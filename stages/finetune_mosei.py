@@ -104,15 +104,15 @@ def run(settings: MoseiSettings) -> None:
     corpus = settings.read()
     for what, count in corpus.notes.items():
         say(f"{settings.data.name}: {what}: {count:,}")
-    corpus, asked = settings.ask(corpus)
-    made = settings.split == "made"
-    split = {"origin": settings.split, "seed": settings.split_seed if made else None}
+    corpus, questions = settings.ask(corpus)
+    seed = settings.split_seed if settings.split == "made" else None
+    split = {"origin": settings.split, "seed": seed}
     texts, recipe = [clip.text for clip in corpus.clips], settings.recipe()
     grid = Grid(
         ids=[clip.id for clip in corpus.clips],
         groups=[clip.video_id for clip in corpus.clips],
         inputs_for=partial(TextInputs.of, texts, recipe),
-        questions=asked,
+        questions=questions,
         seeds=parse_seeds(settings.seeds),
         recipe=recipe,
         data={"name": "mosei", "sha256": corpus.sha256, "split": split},

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pipeline.finetuning.settings import DATA, FinetuneSettings
 from pipeline.foundation.errors import SpeechkdError
@@ -69,8 +69,9 @@ def run(settings: TableSettings) -> None:
     question = table.question
     if settings.selection == "best-valid" and not question.counts["valid"]:
         raise SpeechkdError(f"{settings.data}: --selection best-valid needs rows in split valid.")
-    made = not settings.split_column
-    split = {"origin": "made" if made else "given", "seed": settings.split_seed if made else None}
+    split: dict[str, Any] = {"origin": "made", "seed": settings.split_seed}
+    if settings.split_column:
+        split = {"origin": "given", "seed": None}
     texts, recipe = [row.text for row in table.rows], settings.recipe()
     grid = Grid(
         ids=[row.id for row in table.rows],

@@ -180,6 +180,17 @@ def test_the_rooms_on_the_pages_are_the_rooms():
     assert {room: set(re.findall(r"`(\w+)`", others)) for room, others in rows} == ALLOWED
 
 
+def test_the_files_that_the_pages_say_a_folder_holds_are_those_that_the_code_writes():
+    architecture = text_of(ROOT / "docs" / "architecture.md")
+    on_disk = architecture.partition("## What lives where on disk")[2].partition("\n## ")[0]
+    contracts = text_of(ROOT / "CONTRIBUTING.md").partition("## Contracts")[2].partition("\n## ")[0]
+    files = set(re.findall(r"`[\w/]*?(\w+\.(?:json|jsonl|md|html))`", on_disk + contracts))
+    assert len(files) > 8
+    modules = [*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("stages/*.py")]
+    code = "".join(map(text_of, modules))
+    assert {name for name in files if not re.search(rf'"(?:[\w/]*/)?{name}"', code)} == set()
+
+
 def test_the_numbers_of_formats_are_those_of_the_code():
     page = text_of(ROOT / "CONTRIBUTING.md")
     numbers = re.findall(r"`format(?:_version)?`, (\d+) \(`([\w/]+\.py)`\)", page)

@@ -46,7 +46,7 @@ def test_a_folder_that_is_not_there_is_no_teacher(tmp_path):
 def test_a_run_of_another_record_is_damaged(tmp_path):
     (tmp_path / "run.json").write_text("[1]")
     with pytest.raises(Damaged):
-        RunFolder(tmp_path).record()
+        RunFolder(tmp_path, "model").record()
 
 
 def test_a_missing_tar_is_not_there_and_a_forbidden_one_out_of_reach(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """The record of a run on a cluster: the latest job of each stage, and how each stage stands."""
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -117,15 +118,28 @@ def stand(plan: Plan, stage: StagePlan, queued: Mapping[tuple[str, int], Queued]
     Raises:
         SpeechkdError: what is in storage is damaged or cannot be reached.
     """
-    tasks = task_statuses(stage.submission, queued, plan.folder / "logs")
-    started = min((task.started for task in tasks if task.started is not None), default=None)
-    progress = stage.goal.progress(stage.submission.submitted, started)
-    running = any(task.state == "running" for task in tasks)
-    rate = progress.rate if running else 0.0
+    goal, submission = stage.goal, stage.submission
+    tasks = task_statuses(submission, queued, plan.folder / "logs")
+    progress = goal.progress()
+    times = [moment for moment in progress.times if goal.lasting or moment >= submission.submitted]
+    remaining, rate = progress.steps_left, progress.steps_per_second
+    if remaining is None:
+        remaining, rate = goal.total - len(times), _rate(times, tasks)
+    if not any(task.state == "running" for task in tasks):
+        rate = 0.0
     return Standing(
-        done=progress.done,
+        done=len(times),
         tasks=tasks,
         rate=rate,
-        seconds_left=progress.left / rate if rate else 0.0,
-        finished=progress.done >= stage.goal.total,
+        seconds_left=remaining / rate if rate else 0.0,
+        finished=len(times) >= goal.total,
     )
+
+
+def _rate(times: Sequence[float], tasks: Sequence[TaskStatus]) -> float:
+    """Units finished per second since the first array task started; 0 before that."""
+    started = min((task.started for task in tasks if task.started is not None), default=None)
+    if started is None:
+        return 0.0
+    lately = [moment for moment in times if moment >= started]
+    return len(lately) / max(time.time() - started, 1.0)

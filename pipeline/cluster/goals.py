@@ -1,13 +1,11 @@
 """What each stage of a run is to bring about, and how much of it is there already.
 
 Each goal has the name of its `stage`, the `unit` that it counts, the `rate_unit` of its rate and
-the `total` of units. `progress(submitted, started)` reads what the stage has left in storage:
-receipts, run records, results, the report. `submitted` is when the latest job was submitted,
-`started` when the first of its array tasks started (None before that), in seconds since 1970.
+the `total` of units. `lasting` says whether a unit that an earlier job finished counts.
+`progress()` reads what the stage has left in storage: receipts, run records, results, the report.
 """
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,18 +17,18 @@ TAIL_BYTES = 65_536
 
 
 @dataclass(frozen=True)
-class Progress:
+class GoalProgress:
     """How much of a goal is there.
 
     Attributes:
-        done: units (shards, students, cells) that are finished.
-        left: what `rate` counts and is still to do.
-        rate: units or steps per second; 0 if unknown.
+        times: when each finished unit (shard, student, cell) was finished, in seconds since 1970.
+        steps_left: steps that unfinished students still have to train; None for other units.
+        steps_per_second: of all students together, lately; 0 if unknown.
     """
 
-    done: int
-    left: float = 0.0
-    rate: float = 0.0
+    times: Sequence[float]
+    steps_left: float | None = None
+    steps_per_second: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -45,10 +43,11 @@ class ExtractionGoal:
     stage: ClassVar[str] = "extract-teacher"
     unit: ClassVar[str] = "shards"
     rate_unit: ClassVar[str] = "shards"
+    lasting: ClassVar[bool] = True
     total: int
     cache: str
 
-    def progress(self, submitted: float, started: float | None) -> Progress:  # noqa: ARG002
+    def progress(self) -> GoalProgress:
         """Shards with a receipt.
 
         Raises:
@@ -59,8 +58,8 @@ class ExtractionGoal:
         try:
             cache = TeacherCache.open(self.cache)
         except NotThere:  # the first array task creates it
-            return Progress(0, self.total)
-        return _by_times(list(cache.finished().values()), self.total, started)
+            return GoalProgress([])
+        return GoalProgress(list(cache.finished().values()))
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,7 @@ class DistillationGoal:
     stage: ClassVar[str] = "distill"
     unit: ClassVar[str] = "students"
     rate_unit: ClassVar[str] = "steps"
+    lasting: ClassVar[bool] = True
     students: Sequence[str]
 
     @property
@@ -81,24 +81,25 @@ class DistillationGoal:
         """Students in all."""
         return len(self.students)
 
-    def progress(self, submitted: float, started: float | None) -> Progress:  # noqa: ARG002
+    def progress(self) -> GoalProgress:
         """Finished students; a student not begun counts as many steps as the mean of the others."""
-        done, steps_left, steps_per_second, known, unknown = 0, 0, 0.0, [], 0
+        times, steps_left, steps_per_second, totals, unknown = [], 0, 0.0, [], 0
         for student in self.students:
             folder = Path(student)
-            record = _json(folder / "run.json")
+            path = folder / "run.json"
+            record = _json(path)
             total = record.get("plan", {}).get("total_steps", 0)
             if record.get("status") in ("finished", "stopped") and (folder / "student").is_dir():
-                done += 1
+                times.append(path.stat().st_mtime)
             elif total:
                 step, pace = _pace(folder / "metrics.jsonl")
                 steps_left += max(0, total - step)
                 steps_per_second += pace
             else:
                 unknown += 1
-            known += [total] if total else []
-        mean_steps = sum(known) / len(known) if known else 0.0
-        return Progress(done, steps_left + unknown * mean_steps, steps_per_second)
+            totals += [total] if total else []
+        mean_steps = sum(totals) / len(totals) if totals else 0.0
+        return GoalProgress(times, steps_left + unknown * mean_steps, steps_per_second)
 
 
 @dataclass(frozen=True)
@@ -116,13 +117,14 @@ class FinetuningGoal:
     stage: ClassVar[str] = "finetune"
     unit: ClassVar[str] = "cells"
     rate_unit: ClassVar[str] = "cells"
+    lasting: ClassVar[bool] = True
     total: int
     results: str
     labels: Sequence[str]
     tasks: Sequence[str]
     seeds: Sequence[int]
 
-    def progress(self, submitted: float, started: float | None) -> Progress:  # noqa: ARG002
+    def progress(self) -> GoalProgress:
         """Cells of these encoders, tasks and seeds."""
         times = []
         for file in (Path(self.results) / "cells").glob("*.json"):
@@ -133,7 +135,7 @@ class FinetuningGoal:
                 and (not self.tasks or record.get("task") in self.tasks)
             ):
                 times.append(file.stat().st_mtime)
-        return _by_times(times, self.total, started)
+        return GoalProgress(times)
 
 
 @dataclass(frozen=True)
@@ -147,13 +149,14 @@ class ReportGoal:
     stage: ClassVar[str] = "report"
     unit: ClassVar[str] = "report"
     rate_unit: ClassVar[str] = "report"
+    lasting: ClassVar[bool] = False  # an older report may lack later results
     total: ClassVar[int] = 1
     report: str
 
-    def progress(self, submitted: float, started: float | None) -> Progress:  # noqa: ARG002
-        """One if the report is of this submission: an older one may lack later results."""
+    def progress(self) -> GoalProgress:
+        """One if there is a report."""
         path = Path(self.report) / "report.md"
-        return Progress(int(path.is_file() and path.stat().st_mtime >= submitted))
+        return GoalProgress([path.stat().st_mtime] if path.is_file() else [])
 
 
 Goal: TypeAlias = ExtractionGoal | DistillationGoal | FinetuningGoal | ReportGoal
@@ -161,15 +164,6 @@ GOALS: dict[str, type[Goal]] = {
     goal.stage: goal for goal in (ExtractionGoal, DistillationGoal, FinetuningGoal, ReportGoal)
 }
 """The kind of goal of each stage, in the order in which stages run."""
-
-
-def _by_times(times: Sequence[float], total: int, started: float | None) -> Progress:
-    """Progress from the times at which units were finished; the rate is that since `started`."""
-    if started is None:
-        return Progress(len(times), total - len(times))
-    lately = [moment for moment in times if moment >= started]
-    rate = len(lately) / max(time.time() - started, 1.0)
-    return Progress(len(times), total - len(times), rate)
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -95,7 +95,7 @@ class GridSettings(ArraySettings):
     def students(self) -> list[str]:
         """Objective, control and seed of each student, separated by slashes."""
         students: dict[str, None] = {}
-        for kd in (name for given in self.kd for name in given.split(",")):
+        for kd in ",".join(self.kd).split(","):
             for control in self.control:
                 for seed in parse_seeds(self.student_seeds):
                     students[f"{kd}/{'real' if kd == 'none' else control}/{seed}"] = None

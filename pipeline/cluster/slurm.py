@@ -257,7 +257,7 @@ def _slurm(words: Sequence[str], what: str) -> str:
         SpeechkdError: Slurm refuses.
     """
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             words, capture_output=True, text=True, check=False, timeout=TIMEOUT_SECONDS
         )
     except FileNotFoundError:
@@ -267,8 +267,8 @@ def _slurm(words: Sequence[str], what: str) -> str:
         ) from None
     except subprocess.TimeoutExpired:
         raise Unreachable(f"{what}: Slurm did not answer within {TIMEOUT_SECONDS} s.") from None
-    if done.returncode:
+    if result.returncode:
         # Slurm has one exit status for all failures: only its words tell them apart
-        kind = NotThere if "Invalid job id" in done.stderr else SpeechkdError
-        raise kind(f"{what}: {done.stderr.strip() or f'status {done.returncode}'}")
-    return done.stdout
+        kind = NotThere if "Invalid job id" in result.stderr else SpeechkdError
+        raise kind(f"{what}: {result.stderr.strip() or f'status {result.returncode}'}")
+    return result.stdout

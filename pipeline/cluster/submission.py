@@ -32,18 +32,18 @@ class Step:
     resources: Resources
 
     def __str__(self) -> str:
-        asked, job = self.resources, self.job
+        resources, job = self.resources, self.job
         parts = [f"{job.stage}: {_counted(self.goal.total, self.goal.unit)}"]
         if job.array_tasks:
             at_once = min(job.at_once, job.array_tasks)
             parts.append(f"array of {job.array_tasks:,}, {at_once:,} at once")
         each = [
-            _counted(asked.nodes, "nodes") if asked.nodes > 1 else "",
-            _counted(asked.gpus, "GPUs") if asked.gpus else "",
-            _counted(asked.cpus, "cores"),
-            asked.memory,
-            f"time limit {asked.time}",
-            f"partition {asked.partition}" if asked.partition else "",
+            _counted(resources.nodes, "nodes") if resources.nodes > 1 else "",
+            _counted(resources.gpus, "GPUs") if resources.gpus else "",
+            _counted(resources.cpus, "cores"),
+            resources.memory,
+            f"time limit {resources.time}",
+            f"partition {resources.partition}" if resources.partition else "",
         ]
         return "; ".join([*parts, ", ".join(part for part in each if part)])
 

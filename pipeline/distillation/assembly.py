@@ -13,6 +13,7 @@ from pipeline.corpus.batches import Batches, TokenBatch
 from pipeline.corpus.corpus import Corpus, read_corpus
 from pipeline.corpus.masking import Masking
 from pipeline.corpus.prepared import Prepared
+from pipeline.distillation.costs import flops_per_token, peak_flops
 from pipeline.distillation.module import Distillation, View
 from pipeline.distillation.objectives import OBJECTIVES, Context, Options
 from pipeline.distillation.settings import DistillSettings
@@ -24,7 +25,6 @@ from pipeline.models.loading import load_tokenizer
 from pipeline.models.student import Student, build_student, check_kind, load_student
 from pipeline.training import processes
 from pipeline.training.checkpoint import Progress
-from pipeline.training.costs import flops_per_token, peak_flops
 from pipeline.training.log import TrainingLog
 from pipeline.training.loop import Schedule, Workload, make_optimizer
 from pipeline.training.run_folder import RunFolder

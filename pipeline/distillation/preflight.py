@@ -1,10 +1,10 @@
 """What is said and checked before the first step of a distillation run."""
 
 from pipeline.distillation.assembly import Parts
+from pipeline.distillation.costs import step_bytes
 from pipeline.distillation.objectives.crd import CHUNK as NEGATIVES_AT_ONCE
 from pipeline.distillation.words import LESS_MEMORY
 from pipeline.foundation.progress import say
-from pipeline.training.costs import step_bytes
 from pipeline.training.preflight import check_disk, say_memory
 
 ORDER_BYTES = 24
@@ -47,7 +47,7 @@ def announce(parts: Parts) -> None:
         )
         for notice in objective.notices():
             say(notice)
-    if settings.control != "real":
+    if settings.is_control:
         say(f"CONTROL: the teacher's vectors are {settings.control}")
     assumed = ", ".join(f"{name} {value}" for name, value in settings.assumed().items())
     say(f"not stated in the paper, assumed: {assumed}")

@@ -366,6 +366,11 @@ class DistillSettings(Settings):
         """The objectives asked for, without `none`."""
         return [name for name in self.kd if name != "none"]
 
+    @property
+    def is_control(self) -> bool:
+        """Whether the teacher's vectors are not the clips' own."""
+        return self.control != "real"
+
     def choices(self) -> set[str]:
         """What is chosen, in the words of `idle_without`."""
         objectives = set(self.objectives())

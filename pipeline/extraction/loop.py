@@ -270,13 +270,13 @@ def _refuse_non_finite(
     with np.errstate(over="ignore"):
         finite_N = np.isfinite(vectors_NE.astype(dtype)).all(axis=1)
     detail = f"the teacher's output is not finite as {dtype}; is the audio far too loud?"
-    lost = [
+    non_finite = [
         Refusal(Reason.NON_FINITE_VECTOR, detail, sample["key"], sample["position"])
         for sample in end.samples
         if not finite_N[sample["position"]]
     ]
     samples = [sample for sample in end.samples if finite_N[sample["position"]]]
-    return samples, sorted([*end.refused, *lost], key=lambda refusal: refusal.position or 0)
+    return samples, sorted([*end.refused, *non_finite], key=lambda refusal: refusal.position or 0)
 
 
 def _on_device(

@@ -8,7 +8,7 @@ from pipeline.foundation.settings import Settings, setting
 if TYPE_CHECKING:
     import torch
 
-    from pipeline.extraction.teacher import Precision
+    from pipeline.extraction.teacher import EncoderPrecision
 
 TEACHER = "Teacher"
 SPEED = "Speed"
@@ -92,7 +92,7 @@ class ExtractSettings(Settings):
     )
 
 
-def precision_on(settings: ExtractSettings, device: "torch.device") -> "Precision":
+def precision_on(settings: ExtractSettings, device: "torch.device") -> "EncoderPrecision":
     """The encoder's precision on a device, by the name that torch and the cache have for it."""
     match settings.precision:
         case "auto":

@@ -24,11 +24,11 @@ from pipeline.foundation.units import (
     WINDOW_ENCODER_FRAMES,
 )
 
-Pooling = Literal["fixed750", "length"]
-Precision = Literal["float32", "bfloat16", "float16"]
-Context = Literal["30s", "15s"]
+FramePooling = Literal["fixed750", "length"]
+EncoderPrecision = Literal["float32", "bfloat16", "float16"]
+ContextWindow = Literal["30s", "15s"]
 
-POSITIONS: dict[Context, int] = {"30s": WINDOW_ENCODER_FRAMES, "15s": CLIP_ENCODER_FRAMES}
+POSITIONS: dict[ContextWindow, int] = {"30s": WINDOW_ENCODER_FRAMES, "15s": CLIP_ENCODER_FRAMES}
 DUMMY_WIDTH = 384
 
 
@@ -46,9 +46,9 @@ class Teacher:
     """Digest of the encoder's tensors (`weights.tensors_sha256`)."""
     encoder: Encoder
     log_mel: LogMel
-    pooling: Pooling
-    precision: Precision
-    context: Context
+    pooling: FramePooling
+    precision: EncoderPrecision
+    context: ContextWindow
     device: torch.device
 
     @property
@@ -96,7 +96,7 @@ class DummyTeacher:
     id: str = "dummy"
     sha256: str = "0" * 64
     d_model: int = DUMMY_WIDTH
-    precision: Precision = "float32"
+    precision: EncoderPrecision = "float32"
 
     @torch.inference_mode()
     def encode(self, waves_BS: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
@@ -110,9 +110,9 @@ def load_teacher(
     name: str,
     *,
     device: str | torch.device = "cpu",
-    precision: Precision = "float32",
-    pooling: Pooling = "fixed750",
-    context: Context = "30s",
+    precision: EncoderPrecision = "float32",
+    pooling: FramePooling = "fixed750",
+    context: ContextWindow = "30s",
 ) -> Teacher:
     """Load the encoder of a Whisper, frozen, onto a device.
 

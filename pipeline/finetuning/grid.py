@@ -10,7 +10,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.cache.store import TeacherCache, vectors_by_key
 from pipeline.cluster.shares import array_task, share
-from pipeline.finetuning.cell import Outcome, train_cell
 from pipeline.finetuning.cells import Cell
 from pipeline.finetuning.inputs import Inputs
 from pipeline.finetuning.projection import plane, vectors
@@ -23,6 +22,7 @@ from pipeline.finetuning.results import (
     projection_name,
 )
 from pipeline.finetuning.settings import FinetuneSettings, Recipe
+from pipeline.finetuning.trainer import Outcome, train_cell
 from pipeline.foundation.arrays import Array
 from pipeline.foundation.devices import device_named
 from pipeline.foundation.errors import SpeechkdError
@@ -123,12 +123,13 @@ def run_cells(
     for cell in todo:
         results.check_weights(cell.checkpoint.label, cell.checkpoint.weights_sha256)
     results.collect()
-    left = [cell for cell in todo if not results.finished(cell.name)]
-    if len(left) < len(todo):
-        say(f"{len(todo) - len(left)} of {len(todo)} cells are finished already, {len(left)} left")
-    total = sum(cell.clips(grid.recipe.epochs) for cell in left)
+    unfinished = [cell for cell in todo if not results.finished(cell.name)]
+    if len(unfinished) < len(todo):
+        done = len(todo) - len(unfinished)
+        say(f"{done} of {len(todo)} cells are finished already, {len(unfinished)} left")
+    total = sum(cell.clips(grid.recipe.epochs) for cell in unfinished)
     with Meter("fine-tuning", total, "clips") as meter:
-        for argument, group in itertools.groupby(left, key=lambda cell: cell.argument):
+        for argument, group in itertools.groupby(unfinished, key=lambda cell: cell.argument):
             checkpoint, encoder, tokenizer = load_pretrained(argument)
             inputs = grid.inputs_for(encoder, tokenizer)
             encoder.to(device)

@@ -60,8 +60,8 @@ def _of_machine(proc: Path) -> int:
 
 def _kilobytes(file: Path, name: str) -> int:
     lines = file.read_text(encoding="ascii", errors="replace").splitlines()
-    found = {key: value for key, _, value in (line.partition(":") for line in lines)}
-    return int(found[name].split()[0])
+    fields = {key: value for key, _, value in (line.partition(":") for line in lines)}
+    return int(fields[name].split()[0])
 
 
 def _of_groups(proc: Path, groups: Path) -> Iterator[int]:

@@ -1,5 +1,6 @@
 """Progress of a long job: a bar with rate and time left, or a plain line every 15 s."""
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import Self, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from pipeline.foundation.untrusted import shown
+from pipeline.foundation.untrusted import printable
 
 LOG_EVERY_SECONDS = 15.0
 
@@ -23,7 +24,7 @@ _details: list[TextIO] = []
 def say(message: str) -> None:
     """Print a line of plain information to the error stream, where the bar is too."""
     if _details:
-        _details[-1].write(shown(message) + "\n")
+        _details[-1].write(printable(message) + "\n")
     else:
         _show(message)
 
@@ -57,7 +58,7 @@ def silenced(silent: bool) -> Iterator[None]:
 
 
 def _show(message: str) -> None:
-    console.print(shown(message), markup=False)
+    console.print(printable(message), markup=False)
 
 
 class Meter:
@@ -121,12 +122,12 @@ class Meter:
     def status(self) -> str:
         """Done, total, rate, time left and the last note, as one line."""
         rate = self.rate()
-        left = (self.total - self.count) / rate if rate > 0 else float("nan")
+        seconds_left = (self.total - self.count) / rate if rate > 0 else float("nan")
         parts = [f"{self.count:,.0f}/{self.total:,.0f} {self.unit}", f"{rate:,.1f} {self.unit}/s"]
         if self.count >= self.total:
             parts.append(f"took {duration(time.monotonic() - self._started)}")
-        elif left == left:
-            parts.append(f"{duration(left)} left")
+        elif not math.isnan(seconds_left):
+            parts.append(f"{duration(seconds_left)} left")
         return ", ".join([*parts, self.note] if self.note else parts)
 
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline.foundation.untrusted import shown
+from pipeline.foundation.untrusted import printable
 from pipeline.foundation.workers import cores
 
 LIBRARIES = ("speechkd", "torch", "transformers", "numpy", "zarr", "librosa", "soundfile")
@@ -33,7 +33,7 @@ def git_commit() -> str | None:
     if not (folder / ".git").exists():
         return None
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
             cwd=folder,
             capture_output=True,
@@ -43,7 +43,7 @@ def git_commit() -> str | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return result.stdout.strip()
 
 
 def hardware() -> dict[str, Any]:
@@ -61,7 +61,7 @@ def hardware() -> dict[str, Any]:
 def record() -> dict[str, Any]:
     """Everything about this process that a reader of its results may ask for."""
     return {
-        "argv": [shown(word) for word in sys.argv],
+        "argv": [printable(word) for word in sys.argv],
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "git_commit": git_commit(),
         "versions": versions(),

@@ -46,7 +46,8 @@ def setting(
         flag: name of the option, if it is not the field's own name.
         formerly: the option's old name, which is refused with a word on the new one.
         operational: the result does not depend on it, so it may change between two sittings.
-        idle_without: what must be chosen for the setting to have any effect.
+        idle_without: a choice, in the words of `choices`, without which the setting changes
+            nothing; "" for a setting that always counts.
     """
     metadata = {
         "help": help,
@@ -157,8 +158,7 @@ def _check(flag: str, value: Any, hint: Any, metadata: Any) -> None:
     choices = [a for a in (hint, *get_args(hint)) if get_origin(a) is Literal]
     if choices:
         allowed = get_args(choices[0])
-        given = value if isinstance(value, list) else [value]
-        for item in given:
+        for item in value if isinstance(value, list) else [value]:
             if item not in allowed:
                 wanted = ", ".join(map(str, allowed))
                 raise SpeechkdError(f"{flag} is {item!r}; it must be one of: {wanted}.")

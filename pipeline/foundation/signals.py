@@ -38,19 +38,19 @@ def stop_after_step() -> Iterator[Stopped]:
 
     The value tells of the first that came. A second Ctrl-C interrupts as ever.
     """
-    seen: list[int] = []
+    received: list[int] = []
 
     def remember(number: int, _: FrameType | None) -> None:
-        if not seen:
+        if not received:
             say(f"{signal.Signals(number).name}: saving after this step, then stopping")
         elif number == signal.SIGINT:
             raise KeyboardInterrupt
-        seen.append(number)
+        received.append(number)
 
     def stopped() -> Literal["terminated", "interrupted"] | None:
-        if not seen:
+        if not received:
             return None
-        return "interrupted" if seen[0] == signal.SIGINT else "terminated"
+        return "interrupted" if received[0] == signal.SIGINT else "terminated"
 
     with _handled((*STOP_SIGNALS, signal.SIGINT), remember):
         yield stopped

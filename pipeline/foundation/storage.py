@@ -13,7 +13,7 @@ import fsspec
 
 from pipeline.foundation.errors import KEPT, NotThere, SpeechkdError, Unreachable
 from pipeline.foundation.progress import say
-from pipeline.foundation.untrusted import check_size, holds_secret, shown
+from pipeline.foundation.untrusted import check_size, holds_secret, printable
 
 Result = TypeVar("Result")
 
@@ -53,7 +53,7 @@ def scheme_of(location: str) -> str:
     scheme, separator, _ = location.partition("://")
     if holds_secret(location):
         raise SpeechkdError(
-            f"{shown(location)}: a password or signature in a URL is refused, because it would "
+            f"{printable(location)}: a password or signature in a URL is refused, because it would "
             "end in logs and records. Give it by the environment, as the storage's own library "
             "reads it."
         )

@@ -78,7 +78,7 @@ def holds_secret(location: str) -> bool:
     )
 
 
-def shown(text: str) -> str:
+def printable(text: str) -> str:
     """Text that may stand on a terminal, in a log or in a record.
 
     Codes that make a terminal act or turn the direction of writing are replaced; tabs and line

@@ -55,22 +55,22 @@ def load_model(kind: Any, name: str, *, head: bool = False) -> Any:
         if Path(name).is_dir():
             with torch.device("meta"):
                 check_parameters(Path(name), kind.from_config(config))
-        model, loaded = kind.from_pretrained(
+        model, report = kind.from_pretrained(
             name, trust_remote_code=False, use_safetensors=True, output_loading_info=True
         )
         prefix = "" if model.base_model is model else f"{model.base_model_prefix}."
         absent = sorted(
-            n for n in loaded["missing_keys"] if n.startswith(prefix) and "pooler" not in n
+            n for n in report["missing_keys"] if n.startswith(prefix) and "pooler" not in n
         )
         if absent:
             raise Damaged(
                 f"{name}: its weights lack {len(absent)} of the encoder's parameters, the first "
                 f"{absent[0]}; they would be drawn at random. Is the folder whole?"
             )
-        if head and loaded["missing_keys"]:
+        if head and report["missing_keys"]:
             raise SpeechkdError(
                 f"{name}: its weights have no {kind.__name__.removeprefix('AutoModelFor')} head "
-                f"({min(loaded['missing_keys'])} is not there), and one drawn at random would "
+                f"({min(report['missing_keys'])} is not there), and one drawn at random would "
                 "score nothing. Name a checkpoint that was saved with its head."
             )
         return model

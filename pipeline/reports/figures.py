@@ -64,11 +64,11 @@ def gains(intervals: Mapping[str, Sequence[Interval]], baseline: str) -> bytes:
     figure = Figure(figsize=(7, 1.2 + 0.2 * rows + 0.2 * len(intervals)), layout="constrained")
     axes = figure.add_subplot()
     height, ticks = 0.0, []
-    drawn: dict[str, Look] = {}
+    legend: dict[str, Look] = {}
     for number, of_measure in enumerate(intervals.values()):
         top = height
         for name, one, look in of_measure:
-            drawn[name] = look
+            legend[name] = look
             scaled = [100 * x for x in (one.low, one.mean, one.high)]
             axes.plot(scaled[::2], [-height, -height], look.line, color=look.colour, linewidth=1.8)
             axes.plot(
@@ -91,7 +91,7 @@ def gains(intervals: Mapping[str, Sequence[Interval]], baseline: str) -> bytes:
         f"gain over {_plain(baseline)} in points, with its 95 % interval\n"
         "hollow: within the noise; square, broken line: control"
     )
-    _legend(figure, drawn)
+    _legend(figure, legend)
     return _png(figure)
 
 

@@ -11,8 +11,6 @@ from collections.abc import Iterable, Sequence
 NOTHING = "–"
 """What stands in a cell whose figure is missing or undefined."""
 
-Grid = Sequence[Sequence[str]]
-
 
 def listed(names: Sequence[str]) -> str:
     """Names as they stand in a sentence: `a, b and c`."""
@@ -24,7 +22,7 @@ def is_figures(cells: Iterable[str]) -> bool:
     return all(re.fullmatch(r"(?:[\d\s.,±+–()%-]|of|to)*", cell) for cell in cells)
 
 
-def to_markdown(grid: Grid) -> str:
+def to_markdown(grid: Sequence[Sequence[str]]) -> str:
     """A grid as a Markdown table."""
     figures = [is_figures(line[i] for line in grid[1:]) for i in range(len(grid[0]))]
     lines = [grid[0], ["---:" if right else "---" for right in figures], *grid[1:]]
@@ -40,7 +38,7 @@ def escaped(text: str) -> str:
     return re.sub(r"([\\`\[\]])", r"\\\1", text).replace("<", "&lt;")
 
 
-def to_latex(grid: Grid, title: str) -> str:
+def to_latex(grid: Sequence[Sequence[str]], title: str) -> str:
     """A grid as a LaTeX tabular (booktabs), its title in a comment above."""
     lines = [" & ".join(map(_latex, line)) + r" \\" for line in grid]
     body = "\n".join([lines[0], r"\midrule", *lines[1:]])
@@ -68,7 +66,7 @@ def to_csv(grid: Sequence[Sequence[object]]) -> str:
     return text.getvalue()
 
 
-def to_terminal(grid: Grid, title: str) -> str:
+def to_terminal(grid: Sequence[Sequence[str]], title: str) -> str:
     """A grid as a table for the terminal, without the columns that hold nothing.
 
     It is as wide as the terminal, or 200 characters where standard output is none.

@@ -110,22 +110,22 @@ class Gains:
         mine = [gain for gain in self.over_baseline if gain.label == label]
         seeds = sorted({gain.difference.seeds for gain in mine if gain.difference}) or [0]
         counts = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
-        said = [
+        sentences = [
             f"{row_name(encoder)} compared with {self.baseline} ({counts} "
             f"{'seed' if seeds[-1] == 1 else 'seeds'}): {_verdicts(mine, seeds[-1])}."
         ]
         if encoder.objective is None or encoder.is_control:
-            return said
+            return sentences
         gained = [gain.measure for gain in mine if gain.verdict == "better"]
         if not gained:
-            return [*said, "No gain is shown."]
+            return [*sentences, "No gain is shown."]
         controls = list(dict.fromkeys(g.against for g in self.over_control if g.label == label))
         if not controls:
-            said.append(
+            sentences.append(
                 "It has no control with shuffled or random vectors here, so the gain is not shown "
                 "to come from the teacher."
             )
-        return [*said, *(self._over(control, label, gained) for control in controls)]
+        return [*sentences, *(self._over(control, label, gained) for control in controls)]
 
     def _over(self, control: str, label: str, gained: Sequence[str]) -> str:
         """Which of an encoder's gains remain when it is compared with a control."""
@@ -134,11 +134,11 @@ class Gains:
             for gain in self.over_control
             if (gain.label, gain.against, gain.verdict) == (label, control, "better")
         }
-        lost = [measure for measure in gained if measure not in better]
-        if not lost:
+        unproven = [measure for measure in gained if measure not in better]
+        if not unproven:
             return f"Compared with {control}, each of these gains is beyond the noise, too."
         return (
-            f"Compared with {control}, there is no gain beyond the noise in {listed(lost)}, so "
+            f"Compared with {control}, there is no gain beyond the noise in {listed(unproven)}, so "
             "the gain there is not shown to come from the teacher."
         )
 
@@ -151,7 +151,7 @@ class Gains:
         ]
         fewest = min((one.seeds for one in known), default=0)
         groups = min((one.groups for one in known), default=FEW_GROUPS)
-        said = [
+        sentences = [
             f"Number of comparisons with 95 % intervals: {len(known)}. About one in twenty "
             "excludes zero by chance alone.",
             "The intervals come from a paired bootstrap over whole groups of test clips (in "
@@ -159,22 +159,22 @@ class Gains:
             "they do not show how much another pre-training seed would change.",
         ]
         if fewest == 1:
-            said.append(
+            sentences.append(
                 "Where there is only one fine-tuning seed, they do not show its noise either: such "
                 "a gain may be the luck of one run."
             )
         elif fewest < 5:
-            said.append("With fewer than five seeds they are too narrow.")
+            sentences.append("With fewer than five seeds they are too narrow.")
         if groups < FEW_GROUPS:
-            said.append(
+            sentences.append(
                 f"The test clips are of {groups} groups only, which makes the intervals too narrow."
             )
         if not any(encoder.is_control for encoder in self.encoders.values()):
-            said.append(
+            sentences.append(
                 "There is no control with shuffled or random teacher vectors among these encoders, "
                 "and a gain that a control also gives is not distillation."
             )
-        return " ".join(said)
+        return " ".join(sentences)
 
 
 def gains_of(results: ResultSet) -> Gains | None:

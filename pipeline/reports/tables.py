@@ -26,7 +26,7 @@ WHOLE_TRAIN, WHOLE_TEST = 12_000, 3_500
 """The fewest clips in CMU-MOSEI's own split, in any of its known versions, once clips of sentiment
 0 are left out."""
 
-Row = tuple[str, tuple[Stat | None, ...]]
+FigureRow = tuple[str, tuple[Stat | None, ...]]
 """A name, and the figure of each column."""
 
 
@@ -47,7 +47,7 @@ class Table:
     key: str
     title: str
     columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[FigureRow, ...]
     notes: tuple[str, ...]
     seeds: int
     published: Mapping[str, Mapping[str, str]]
@@ -125,8 +125,8 @@ def _table(
 
 def _rows(
     cells: Sequence[Cell], columns: Sequence[Column], encoders: Mapping[str, Pretrained]
-) -> list[Row]:
-    constant: Row = (CONSTANT, tuple(_constant(cells, columns, column) for column in columns))
+) -> list[FigureRow]:
+    constant: FigureRow = (CONSTANT, tuple(_constant(cells, columns, column) for column in columns))
     return [
         constant,
         *(

@@ -58,7 +58,7 @@ def description(entry: Entry, duration_s: Seconds) -> bytes:
 
 
 @dataclass
-class Tally:
+class FolderTally:
     """Counts of what has been written so far."""
 
     entries: int = 0
@@ -227,9 +227,9 @@ class ShardFolder:
         for folder in (self.path, self._receipts):
             remove_leftovers(folder, older_than_seconds=0)
 
-    def _finished_tally(self) -> Tally:
+    def _finished_tally(self) -> FolderTally:
         """What is done according to the receipts whose tars are whole, up to the first gap."""
-        tally = Tally()
+        tally = FolderTally()
         while (path := self._receipt(len(tally.shards))).is_file():
             try:
                 receipt = parse_json(read_text_file(path))

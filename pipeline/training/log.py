@@ -65,8 +65,8 @@ class TrainingLog:
         self._warned: set[str] = set()
         if self.path and folder:
             if self.path.exists():
-                kept = [line for line in read_metrics(self.path) if line["step"] <= progress.step]
-                atomic.write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+                lines = [line for line in read_metrics(self.path) if line["step"] <= progress.step]
+                atomic.write_text(self.path, "".join(json.dumps(line) + "\n" for line in lines))
             self._events = EventFile(folder / "tensorboard", first_step=progress.step + 1)
 
     def step(

@@ -20,8 +20,8 @@ from pipeline.training.log import TrainingLog
 from pipeline.training.optimizer import adamw, linear_schedule
 
 Precision = Literal["float32", "bf16"]
-Outcome = Literal["finished", "steps", "hours", "terminated", "interrupted"]
-STOPPED: dict[Outcome, int] = {"terminated": 143, "interrupted": 130}
+Ending = Literal["finished", "steps", "hours", "terminated", "interrupted"]
+STOPPED: dict[Ending, int] = {"terminated": 143, "interrupted": 130}
 """Outcomes that a signal brings about, with the exit status of a process that one ends."""
 GIVE_UP_AFTER = 5
 """A run stops after this many non-finite steps in a row."""
@@ -109,7 +109,7 @@ def train(
     progress: Progress,
     optimizer: torch.optim.Optimizer,
     device: torch.device,
-) -> Outcome:
+) -> Ending:
     """Train from `progress` on, until the schedule, a limit or a signal ends it.
 
     On return the latest checkpoint is that of the last step done, whatever ended the loop.
@@ -182,7 +182,7 @@ def train(
     return "finished"
 
 
-def _ended(schedule: Schedule, progress: Progress, stopped: Stopped) -> Outcome | None:
+def _ended(schedule: Schedule, progress: Progress, stopped: Stopped) -> Ending | None:
     if progress.step >= schedule.total_steps:
         return "finished"
     if schedule.max_steps and progress.step >= schedule.max_steps:
@@ -192,7 +192,7 @@ def _ended(schedule: Schedule, progress: Progress, stopped: Stopped) -> Outcome 
     return stopped()
 
 
-def _agreed(outcome: Outcome | None, device: torch.device) -> Outcome | None:
+def _agreed(outcome: Ending | None, device: torch.device) -> Ending | None:
     """The same for all processes: clocks differ, and a signal may come to one of them only."""
     for possible in ("interrupted", "terminated", "hours"):
         if processes.any_of(outcome == possible, device):

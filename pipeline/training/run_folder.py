@@ -19,23 +19,24 @@ Resume = Literal["auto", "never", "always"]
 
 
 class RunFolder:
-    """One run's folder: `run.json`, `metrics.jsonl`, `checkpoints/`, `student/`, `README.md`.
+    """One run's folder: `run.json`, `metrics.jsonl`, `checkpoints/`, the model, `README.md`.
 
     A context: one process at a time may write there. Of the processes of a distributed run only
     the first does; in the others the methods that write, and `prepare`, do nothing.
 
     Args:
         path: where it is, or shall be.
+        model: name of the folder in it for the model that the run hands on.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, model: str) -> None:
         self._lock = ExitStack()
         self._locked = False
         self.path = path
         self.record_file = path / "run.json"
         self.checkpoints = path / "checkpoints"
         self.tokenizer = path / "checkpoints" / "tokenizer"
-        self.student = path / "student"
+        self.model = path / model
 
     def record(self) -> dict[str, Any] | None:
         """The record of the run that is here, if any.
@@ -110,7 +111,7 @@ class RunFolder:
 
     def is_finished(self, record: Mapping[str, Any] | None) -> bool:
         """Whether the run with this record has handed on its model."""
-        return record is not None and record["status"] == "finished" and self.student.is_dir()
+        return record is not None and record["status"] == "finished" and self.model.is_dir()
 
     @on_main
     def claim(self, *, anew: bool = False) -> None:
@@ -141,7 +142,7 @@ class RunFolder:
         self._locked = True
 
     def _clear(self) -> None:
-        for name in ("checkpoints", "student", "tensorboard"):
+        for name in ("checkpoints", self.model.name, "tensorboard"):
             if (self.path / name).is_dir():
                 shutil.rmtree(self.path / name)
         for name in ("metrics.jsonl", "README.md", "loss.png", "run.json"):
@@ -164,8 +165,8 @@ class RunFolder:
 
     @on_main
     def export(self, save: Callable[[Path], None]) -> None:
-        """Write `student/`, whole or not at all: `save` fills the folder that it is given."""
-        self._replace_folder(self.student, save)
+        """Write the model, whole or not at all: `save` fills the folder that it is given."""
+        self._replace_folder(self.model, save)
 
     @staticmethod
     def _replace_folder(final: Path, save: Callable[[Path], Any]) -> None:

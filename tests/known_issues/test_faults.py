@@ -32,7 +32,7 @@ def half_written(path, age_seconds=0.0):
 
 def test_a_kill_while_the_first_record_is_written_does_not_bar_the_run(tmp_path):
     half = half_written(tmp_path / "run" / ".run.json.abc.partial")
-    with RunFolder(tmp_path / "run") as folder:
+    with RunFolder(tmp_path / "run", "model") as folder:
         assert folder.prepare({}, "auto") is None
         folder.claim()
     assert not half.exists()
@@ -40,16 +40,19 @@ def test_a_kill_while_the_first_record_is_written_does_not_bar_the_run(tmp_path)
 
 def test_only_one_distill_at_a_time_writes_a_run(tmp_path):
     (tmp_path / "run").mkdir()
-    with RunFolder(tmp_path / "run") as first, RunFolder(tmp_path / "run") as second:
+    with (
+        RunFolder(tmp_path / "run", "model") as first,
+        RunFolder(tmp_path / "run", "model") as second,
+    ):
         first.prepare({}, "auto")
         with pytest.raises(SpeechkdError, match="another process is writing there"):
             second.prepare({}, "auto")
 
 
 def test_a_run_that_another_process_began_meanwhile_is_not_begun_again(tmp_path):
-    with RunFolder(tmp_path / "run") as slow:
+    with RunFolder(tmp_path / "run", "model") as slow:
         slow.prepare({}, "auto")
-        with RunFolder(tmp_path / "run") as quick:
+        with RunFolder(tmp_path / "run", "model") as quick:
             quick.claim()
             quick.write_record({"identity": {}, "status": "finished"})
         with pytest.raises(SpeechkdError, match="the same command carries on with it"):

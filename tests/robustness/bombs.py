@@ -346,7 +346,7 @@ _AUDIO, _TAR, _MOSEI = (
     "pipeline.shards.tar",
     "pipeline.tasks.mosei.reading",
 )
-_MODEL, _CACHE = "pipeline.finetuning.cell", "pipeline.cache.store"
+_MODEL, _CACHE = "pipeline.finetuning.trainer", "pipeline.cache.store"
 
 BOMBS = {
     "a WAV whose header claims a year": Bomb(_wav_of_a_year, _decode, 5, 50, _AUDIO),

@@ -11,7 +11,7 @@ import pytest
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.progress import console, say
 from pipeline.foundation.storage import local_path
-from pipeline.foundation.untrusted import shown
+from pipeline.foundation.untrusted import printable
 from pipeline.shards.manifest import read_manifest
 from stages.extract_teacher import ExtractSettings, run
 
@@ -148,4 +148,4 @@ def test_what_is_said_and_recorded_hides_secrets_of_the_environment(monkeypatch)
 
 def test_plain_text_is_shown_as_it_is():
     text = "s3://bucket/a b.tar, «é»:\n\tuser@host, 50 % of 3?"
-    assert shown(text) == text
+    assert printable(text) == text

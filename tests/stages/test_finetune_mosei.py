@@ -9,7 +9,7 @@ from sklearn.decomposition import PCA
 
 from pipeline.cache.store import TeacherCache
 from pipeline.finetuning import grid
-from pipeline.finetuning.cell import train_cell
+from pipeline.finetuning.trainer import train_cell
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.seeds import parse_seeds
 from pipeline.reports.cells import read_results, read_sets

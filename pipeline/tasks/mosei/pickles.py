@@ -72,7 +72,7 @@ def _mmsa(part: dict[str, Any], split: str, path: Path) -> list[MoseiClip]:
 
 def _mult(part: dict[str, Any], split: str, path: Path) -> list[MoseiClip]:
     clips = []
-    seen: Counter[str] = Counter()
+    clips_of: Counter[str] = Counter()
     for name, label in zip(part["id"], part["labels"], strict=True):
         flat = name.reshape(-1).tolist() if isinstance(name, np.ndarray) else name
         parts = [_text(piece) for piece in islice(flat, 4)]
@@ -81,13 +81,20 @@ def _mult(part: dict[str, Any], split: str, path: Path) -> list[MoseiClip]:
             video, start, end = parts
             emotions = tuple(values[1:7]) if len(values) >= 7 else (UNKNOWN,) * 6
             clip = MoseiClip(
-                video, str(seen[video]), split, "", values[0], emotions, float(start), float(end)
+                video,
+                str(clips_of[video]),
+                split,
+                "",
+                values[0],
+                emotions,
+                float(start),
+                float(end),
             )
         except (ValueError, IndexError):
             raise SpeechkdError(
                 f"{path}, {split}: id {parts} is not video, start and end."
             ) from None
-        seen[video] += 1
+        clips_of[video] += 1
         clips.append(clip)
     return clips
 

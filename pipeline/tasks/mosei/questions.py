@@ -94,7 +94,7 @@ def questions(
     Raises:
         SpeechkdError: one of them has none.
     """
-    asked = []
+    result = []
     for task in tasks:
         places, labels = {}, {}
         for split in SPLITS:
@@ -104,8 +104,8 @@ def questions(
         raw = raw_labels([corpus.clips[i] for i in places["test"]], task)
         question = Question(task, places, labels, raw)
         _check_counts(question, needed, corpus.source)
-        asked.append(question)
-    return asked
+        result.append(question)
+    return result
 
 
 def _check_counts(question: Question, needed: Sequence[str], source: str) -> None:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from pipeline.finetuning.cell import train_cell
 from pipeline.finetuning.classifier import Classifier, loss_of, score
+from pipeline.finetuning.trainer import train_cell
 from pipeline.tasks.task import Question, Task
 from tests.helpers import cells
 from tests.helpers.cells import RECIPE, data_for

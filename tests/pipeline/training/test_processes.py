@@ -10,7 +10,7 @@ from pipeline.training.run_folder import RunFolder
 @pytest.mark.parametrize("rank", [0, 1])
 def test_only_the_first_process_speaks_and_writes(tmp_path, monkeypatch, capsys, rank):
     monkeypatch.setattr(processes, "rank", lambda: rank)
-    with processes.joined("cpu"), RunFolder(tmp_path / "run") as folder:
+    with processes.joined("cpu"), RunFolder(tmp_path / "run", "model") as folder:
         say("a word")
         assert folder.prepare({}, "auto") is None
         folder.claim()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.finetuning.cell import train_cell
+from pipeline.finetuning.trainer import train_cell
 from pipeline.foundation.errors import SpeechkdError
 from tests.helpers import cells
 from tests.helpers.cells import RECIPE, data_for

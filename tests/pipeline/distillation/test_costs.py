@@ -7,8 +7,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForMaskedLM, BertConfig, ModernBertConfig
 
+from pipeline.distillation.costs import flops_per_token, peak_flops
 from pipeline.models.student import Student
-from pipeline.training.costs import flops_per_token, peak_flops
 
 SIZES = {"vocab_size": 3000, "hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 2}
 
