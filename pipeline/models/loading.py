@@ -116,17 +116,28 @@ def panics_as_errors(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def _loading(name: str) -> Iterator[None]:
-    """Turn whatever transformers raises into one error, and keep its notices off the screen.
-
-    transformers reports each weight that a model leaves out, such as a head, and draws a progress
-    bar per file. Missing weights are checked here instead; its settings are put back afterwards.
-    """
+def quiet() -> Iterator[None]:
+    """Keep transformers' notices and progress bars off the screen while the block runs."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        with panics_as_errors(name):
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def _loading(name: str) -> Iterator[None]:
+    """Turn whatever transformers raises into one error, and keep its notices off the screen.
+
+    It reports each weight that a model leaves out, such as a head. Missing weights are checked
+    here instead.
+    """
+    try:
+        with quiet(), panics_as_errors(name):
             yield
     except (SpeechkdError, MemoryError):
         raise
@@ -135,10 +146,6 @@ def _loading(name: str) -> Iterator[None]:
             f"{name} cannot be loaded as a Hugging Face encoder with safetensors weights: "
             f"{first_line(error)}. Name an existing local folder, or a hub id while online."
         ) from error
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _need(name: str, file: str) -> None:

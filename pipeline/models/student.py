@@ -21,11 +21,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.modeling_outputs import BaseModelOutput
-from transformers.utils import logging as transformers_logging
 
 from pipeline.foundation.errors import Damaged, SpeechkdError
 from pipeline.foundation.untrusted import parse_json, read_text_file
-from pipeline.models.loading import check_config, load_model, load_tokenizer
+from pipeline.models.loading import check_config, load_model, load_tokenizer, quiet
 from pipeline.models.packing import Packed, encode_packed, first_position, use_packed_attention
 
 PRESETS: dict[str, dict[str, int]] = {
@@ -72,8 +71,8 @@ class Student(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Save the model as Hugging Face does, with its head and without a progress bar."""
-        transformers_logging.disable_progress_bar()
-        self.model.save_pretrained(folder)
+        with quiet():
+            self.model.save_pretrained(folder)
 
     def check_fits(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> None:
         """Check that the model has an embedding for every token and every position.

@@ -11,6 +11,7 @@ from transformers.utils import logging
 
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.models.loading import load_model, load_tokenizer
+from pipeline.models.student import load_student
 from tests.helpers.encoders import save_encoder
 
 ANSWER = MagicMock()
@@ -50,7 +51,9 @@ def test_a_hub_that_only_hesitates_is_no_hindrance(monkeypatch):
         load_model(AutoModel, "no-such/model")
 
 
-def test_loading_is_silent_and_leaves_the_library_as_talkative_as_it_was(tmp_path, capfd):
+def test_loading_and_saving_are_silent_and_leave_the_library_as_talkative_as_it_was(
+    tmp_path, capfd
+):
     folder = str(save_encoder(tmp_path / "encoder", ["one two three"]))
     notices = io.StringIO()
     handler = StreamHandler(notices)
@@ -60,6 +63,7 @@ def test_loading_is_silent_and_leaves_the_library_as_talkative_as_it_was(tmp_pat
     try:
         load_model(AutoModel, folder)  # leaves the head out, and has a pooler of its own
         load_tokenizer(folder)
+        load_student(folder)[0].save(tmp_path / "again")
         assert logging.get_verbosity() == logging.INFO
         assert logging.is_progress_bar_enabled()
     finally:
