@@ -15,8 +15,9 @@ def run(settings: DistillSettings) -> None:
     """Train a text-only student from a teacher cache.
 
     The student reads text alone: masked-LM training, plus one or more objectives that pull it
-    towards the cached vectors of the speech. RUN gets student/ (an ordinary Hugging Face
-    folder), metrics.jsonl, TensorBoard events, run.json, checkpoints/, loss.png and a model card.
+    towards the cached vectors of the speech. The folder --out gets student/ (an ordinary Hugging
+    Face folder), metrics.jsonl, TensorBoard events, run.json, checkpoints/, loss.png and a model
+    card.
 
     If it is interrupted, the same command carries on exactly from the latest checkpoint. Ctrl-C,
     SIGTERM and SIGUSR2 save first. To use N processes, start it with

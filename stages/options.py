@@ -107,9 +107,9 @@ def _parameter(f: "Field[Any]", hint: Any) -> inspect.Parameter:
         hint = list[str]
     bounds: dict[str, Any] = {"min": meta["minimum"], "max": meta["maximum"]}
     if Path in (hint, *get_args(hint)):
-        metavar = f.name.upper() if meta["argument"] else "PATH"
-        bounds = {"parser": _path, "metavar": metavar}
+        bounds = {"parser": _path, "metavar": "PATH"}
     if meta["argument"]:
+        bounds["metavar"] = f.name.upper()
         info: Any = typer.Argument(help=text, show_default=True, **bounds)
     else:
         names = [meta["flag"]] if meta["flag"] else []

@@ -36,8 +36,9 @@ DUMMY_WIDTH = 384
 class Teacher:
     """Waves in, one float32 vector per clip out; built by `load_teacher`.
 
-    Of the poolings, `fixed750` is the paper's, so the mean of a short clip includes padding, and
-    `length` averages only positions that hold audio. They agree on a full 15 s clip.
+    There are two poolings. `fixed750`, the paper's, averages the first 750 positions, so the mean
+    of a short clip includes padding. `length` averages only positions that hold audio. They agree
+    on a full 15 s clip.
     """
 
     id: str

@@ -36,7 +36,8 @@ def stop_at_once(consequence: str) -> Iterator[None]:
 def stop_after_step() -> Iterator[Stopped]:
     """While the block runs, SIGTERM, SIGUSR2 and one Ctrl-C are only remembered.
 
-    The value tells of the first that came. A second Ctrl-C interrupts as ever.
+    The value is a function that says which of them came first, or None. A second Ctrl-C interrupts
+    at once.
     """
     received: list[int] = []
 

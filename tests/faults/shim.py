@@ -14,7 +14,7 @@ KIND_OF = {
     "pwrite": WRITE, "truncate": WRITE, "fsync": SYNC, "rename": RENAME, "unlink": REMOVE,
     "rmdir": REMOVE, "chmod": MODE,
 }  # fmt: skip
-"""Of each call's name in a trace, its kind; reading is not among them."""
+"""The kind of each call, by its name in a trace; calls that read are not among them."""
 COUNT, ONCE, LASTING, KILL, TEAR = range(5)
 
 

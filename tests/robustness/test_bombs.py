@@ -5,7 +5,7 @@ import pytest
 from tests.robustness.bombs import BOMBS, cost
 
 MEASURED_ONLY = ("a tar of 1,000,000 empty members",)  # by `python -m tests.robustness.bombs`
-FAST = (  # one of each kind; all of them are slow together, for each loads what it needs anew
+FAST = (  # one of each kind; all of them are slow together, because each loads what it needs anew
     "2 h of constant FLAC as a sample",
     "a manifest with nested brackets",
     "16 members of 64 MB under one key",

@@ -100,7 +100,7 @@ def test_templates_are_sound():
         subprocess.run(["bash", "-n", path], check=True)
         if path.stem != "report":
             endings.add(path.read_text().partition("# The warning that time")[2])
-    assert len(endings) == 1, "what deals with signals is to be the same in every array"
+    assert len(endings) == 1, "every array must deal with signals in the same way"
 
 
 @pytest.mark.skipif(shutil.which("shellcheck", path=SEARCH) is None, reason="needs shellcheck")
@@ -540,7 +540,7 @@ def go_on_when_warned(processes):
 class TestOnSlurm:
     pytestmark = needs_slurm
 
-    # first of all, for it waits for its time limit while the others run
+    # first of all, because it waits for its time limit while the others run
     @pytest.mark.usefixtures("limited")
     def test_a_disturbed_array_builds_the_cache_of_one_process(self, cluster, place, alone):
         array = ["extract-teacher", "--run", "one", *SMALL, "--array-tasks", "8", "--"]
@@ -589,7 +589,7 @@ class TestOnSlurm:
         receipts = place / "spared" / "cache" / "receipts"
         wait_for(lambda: receipts.is_dir() and list(receipts.iterdir()), "a receipt", every=0.01)
         assert all(map(hold, processes_of(cluster, "extract-teacher", "spared/cache")))
-        # three jobs, for one may find a CPU that is free
+        # three jobs, because one may find a CPU that is free
         urgent = ["--partition=urgent", "--array=0-2", "--mem=100", "--output=/dev/null"]
         others = cluster.slurm("sbatch", "--parsable", *urgent, "--wrap=sleep 600").strip()
 

@@ -3,10 +3,10 @@
 import pytest
 from rich.console import Console
 
-from pipeline.cluster import status as run_page
 from pipeline.cluster.chain import Plan, StagePlan, write_plan
 from pipeline.cluster.goals import DistillationGoal
 from pipeline.cluster.slurm import Queued, Submission
+from pipeline.cluster.status import make_page
 from pipeline.foundation.errors import SpeechkdError
 from stages.slurm import StatusSettings, status
 
@@ -20,11 +20,12 @@ def page(tmp_path, monkeypatch):
         for index, text in logs.items():
             start = f"array task 7_{index} starts at 1700000000 on node, restart 0\n"
             (tmp_path / "logs" / f"distill-7_{index}.log").write_text(start + text)
-        monkeypatch.setattr(run_page, "queue", lambda _: {("7", i): q for i, q in queued.items()})
+        answer = {("7", i): q for i, q in queued.items()}
+        monkeypatch.setattr("pipeline.cluster.status.queue", lambda _: answer)
         goal = DistillationGoal(("a",) * tasks)
         plan = Plan(tmp_path, (StagePlan(goal, Submission("distill", "7", tasks, 0.0)),))
         write_plan(plan)
-        found = run_page.make_page(plan)
+        found = make_page(plan)
         console = Console(width=120)
         with console.capture() as shown:
             console.print(found.table)
