@@ -26,7 +26,7 @@ class VerifySettings(Settings):
     """Settings of `speechkd cache verify`."""
 
     cache: str = setting(help="Teacher cache (path or URL).", argument=True)
-    tars: bool = setting(True, help="Hash those tars too that can be found.")
+    tars: bool = setting(True, help="Also hash the tars, as far as they can be found.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -156,7 +156,7 @@ def _survey(source: Source) -> tuple[int, str]:
             fields["path"] = str(entry.path).removeprefix(str(source.root))
         digest.update(json.dumps(fields).encode())
     if not count:
-        raise SpeechkdError(f"{source.root}: {source.description} lists no recording.")
+        raise SpeechkdError(f"{source.description} lists no recording.")
     return count, digest.hexdigest()
 
 
@@ -242,10 +242,14 @@ def _refusal_message(folder: "ShardFolder", what: str) -> str:
     example = next(refusal for refusal in tally.refused if refusal.reason == reason)
     return (
         f"{what}: {len(tally.refused):,} of the first {tally.entries:,} entries, {count:,} for "
-        f"'{reason}', for instance {example.key!r} ({example.where}): {example.detail}. All "
+        f"'{reason}', for instance {_example(example)}. All "
         f"are in {folder.write_refused()}. Raise --max-refused and the same command carries on, or "
         "correct them and name a new --out."
     )
+
+
+def _example(refusal: Refusal) -> str:
+    return f"{refusal.key!r} ({refusal.where}): {refusal.detail}"
 
 
 def _print_summary(folder: "ShardFolder") -> None:
@@ -263,17 +267,19 @@ def _print_plan(settings: ShardSettings, source: Source, entries: int, workers: 
     from pipeline.foundation.workers import in_order
 
     seconds, clips, reasons = 0.0, 0, Counter[str]()
+    examples: dict[str, Refusal] = {}
     with Meter("reading headers", entries, "clips") as meter:
         for result in in_order(_measure, _checked(source), workers, died=_decoder_died):
             if isinstance(result, Refusal):
                 reasons[result.reason] += 1
+                examples.setdefault(result.reason, result)
             else:
                 seconds, clips = seconds + result, clips + 1
             meter.advance(1)
     tars = -(-clips // settings.samples_per_shard)
     print(f"would write {clips:,} clips, {seconds / 3600:,.2f} h, {tars:,} tars to {settings.out}")
     for reason, count in reasons.most_common():
-        print(f"would refuse: {count:,} for {reason}")
+        print(f"would refuse: {count:,} for {reason}, for instance {_example(examples[reason])}")
     if reasons.total() > settings.max_refused * entries:
         raise SpeechkdError(
             f"{reasons.total():,} of {entries:,} entries would be refused, more than --max-refused "

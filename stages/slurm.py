@@ -312,7 +312,7 @@ def _words_by_stage(words: Sequence[str]) -> dict[str, list[str]]:
     by_stage = {group[0]: group[1:] for group in groups if group}
     if list(by_stage) != order:
         raise SpeechkdError(
-            f"after -- come {', '.join(by_stage) or 'no words'}; wanted is -- extract-teacher … "
+            f"after -- stands {', '.join(by_stage) or 'nothing'}; wanted is -- extract-teacher … "
             "-- distill … -- finetune mosei …, in this order."
         )
     return by_stage

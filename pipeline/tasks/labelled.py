@@ -18,6 +18,7 @@ from pipeline.tasks.splits import SPLIT_NAMES, SPLITS, made_split
 from pipeline.tasks.task import Question, Task
 
 MOST_CLASSES = 100
+MOST_LISTED = 10  # classes named in the description of a task
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,10 @@ def _task(
         try:
             values = [float(label) for label in labels]
         except ValueError as error:
-            raise SpeechkdError(f"{path}, column {name}: {error}; or use --kind classes.") from None
+            raise SpeechkdError(
+                f"{path}, column {name}: not every value is a number ({error}). Correct it, or use "
+                "--kind classes."
+            ) from None
         if not all(map(math.isfinite, values)):
             raise SpeechkdError(f"{path}, column {name}: not all values are finite numbers.")
         return Task(name, "value", (name,), f"{name}, regression"), np.array(values, np.float32)
@@ -193,7 +197,10 @@ def _task(
             f"{path}, column {name}: {len(classes)} different values; classes are 2 to "
             f"{MOST_CLASSES}. Is it a number (--kind value)?"
         )
+    listed = ", ".join(classes[:MOST_LISTED])
+    if len(classes) > MOST_LISTED:
+        listed = f"{len(classes)} classes ({listed} …)"
     return (
-        Task(name, "classes", tuple(classes), f"{name}: one of {', '.join(classes)}"),
+        Task(name, "classes", tuple(classes), f"{name}: one of {listed}"),
         np.array([classes.index(label) for label in labels], np.int64),
     )

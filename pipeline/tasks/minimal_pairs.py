@@ -70,10 +70,12 @@ def read_pairs(folder: Path, limit: int = 0) -> list[Pair]:
         limit: how many pairs to read from each file; 0 for all.
 
     Raises:
-        NotThere: there is no such file.
+        NotThere: there is no such folder, or no such file in it.
         Damaged: a line is not a pair.
     """
-    files = sorted(folder.rglob("*.jsonl")) if folder.is_dir() else []
+    if not folder.is_dir():
+        raise NotThere(f"{folder}: there is no such folder; name the folder of BLiMP's data.")
+    files = sorted(folder.rglob("*.jsonl"))
     if not files:
         raise NotThere(f"{folder} holds no .jsonl file; name the folder of BLiMP's data.")
     pairs = []

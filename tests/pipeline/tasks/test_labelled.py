@@ -55,6 +55,13 @@ def test_a_given_split_and_numbers(tmp_path):
     assert table.task.kind == "value"
 
 
+def test_a_description_names_ten_classes_at_most(tmp_path):
+    rows = [{"t": f"text {i}", "y": f"c{i % 12:02}"} for i in range(60)]
+    task = read_labelled(write(tmp_path / "t.json", rows), TY, "classes", 0).task
+    ten = ", ".join(f"c{i:02}" for i in range(10))
+    assert task.definition == f"y: one of 12 classes ({ten} …)"
+
+
 def test_a_label_column_called_as_one_of_moseis_tasks_stays_apart(tmp_path):
     rows = [{"t": f"text {i}", "sentiment": "ab"[i % 2]} for i in range(20)]
     path, columns = write(tmp_path / "t.json", rows), LabelColumns("t", "sentiment")
@@ -69,7 +76,7 @@ def test_a_label_column_called_as_one_of_moseis_tasks_stays_apart(tmp_path):
         ([{"t": "a"}], TY, "classes", "has no column y; it has t"),
         ([{"t": "a", "y": ""}], TY, "classes", "no row with both t and y"),
         ([{"t": "a", "y": 1}] * 9, TY, "classes", "1 different values"),
-        ([{"t": "a", "y": "x"}] * 9, TY, "value", "use --kind classes"),
+        ([{"t": "a", "y": "x"}] * 9, TY, "value", "not every value is a number .* --kind classes"),
         (
             [{"t": "a", "y": "nan"}] * 9,
             TY,

@@ -81,6 +81,11 @@ def test_lines_that_are_no_pairs_are_named(tmp_path, line):
         read_pairs(tmp_path)
 
 
+def test_a_folder_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(SpeechkdError, match="nowhere: there is no such folder"):
+        read_pairs(tmp_path / "nowhere")
+
+
 def test_an_empty_folder_is_told(tmp_path):
     with pytest.raises(SpeechkdError, match=r"holds no \.jsonl"):
         read_pairs(tmp_path)
