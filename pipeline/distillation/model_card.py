@@ -44,14 +44,20 @@ def _objectives(record: Mapping[str, Any]) -> list[str]:
     return [name for name in record["objectives"] if name != "none"]
 
 
+def _control(record: Mapping[str, Any]) -> str:
+    """What stood in for the clips' own vectors; empty if nothing did."""
+    control: str = record["settings"]["control"]
+    return "" if control == "real" else control
+
+
 def _distilled(record: Mapping[str, Any]) -> str:
-    names, control = _objectives(record), record["settings"]["control"]
+    names, control = _objectives(record), _control(record)
     if not names:
         return "No teacher was used: masked-LM training on the transcripts alone."
     titles = ", ".join(f"{name} ({OBJECTIVES[name].title})" for name in names)
     teacher = code(record["data"]["teacher"]["teacher"])
     sentence = f"It was pulled towards the vectors of the speech encoder {teacher} by {titles}."
-    if control == "real":
+    if not control:
         return sentence
     return (
         f"{sentence} **This is a control**: the teacher's vectors were {control}, so nothing of "
@@ -62,5 +68,6 @@ def _distilled(record: Mapping[str, Any]) -> str:
 def _taught(record: Mapping[str, Any]) -> str:
     if record["objectives"] == ["none"]:
         return "trained on transcripts alone"
-    real = record["settings"]["control"] == "real"
-    return "taught by speech" if real else "a control: taught by vectors that are not its clips'"
+    if _control(record):
+        return "a control: taught by vectors that are not its clips'"
+    return "taught by speech"

@@ -15,7 +15,7 @@ from torch import nn
 
 from pipeline.extraction.mel import LogMel
 from pipeline.extraction.weights import read_encoder, teacher_folder, tensors_sha256
-from pipeline.extraction.whisper import Encoder
+from pipeline.extraction.whisper import WhisperEncoder
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.units import (
     CLIP_ENCODER_FRAMES,
@@ -45,7 +45,7 @@ class Teacher:
     """Name that the user gave; of a local folder only its own name, so that caches can be moved."""
     sha256: str
     """Digest of the encoder's tensors (`weights.tensors_sha256`)."""
-    encoder: Encoder
+    encoder: WhisperEncoder
     log_mel: LogMel
     pooling: FramePooling
     precision: EncoderPrecision
@@ -135,7 +135,7 @@ def load_teacher(
             f"--teacher {name} has {shape.max_source_positions} positions; {context} of context "
             f"needs {POSITIONS[context]}."
         )
-    encoder = Encoder.from_tensors(shape, tensors, str(folder))
+    encoder = WhisperEncoder.from_tensors(shape, tensors, str(folder))
     device = torch.device(device)
     return Teacher(
         id=folder.resolve().name if Path(name).expanduser().is_dir() else name,

@@ -83,7 +83,7 @@ class Layer(nn.Module):
         return x_BTE
 
 
-class Encoder(nn.Module):
+class WhisperEncoder(nn.Module):
     """Log-mel → last hidden states. It is built frozen and stays so."""
 
     def __init__(self, shape: EncoderShape) -> None:
@@ -97,7 +97,7 @@ class Encoder(nn.Module):
         self.requires_grad_(False)
         self.eval()
 
-    def train(self, mode: bool = True) -> "Encoder":  # noqa: ARG002
+    def train(self, mode: bool = True) -> "WhisperEncoder":  # noqa: ARG002
         """Stay in evaluation mode whatever `mode` says, because a teacher does not learn."""
         return super().train(False)
 
@@ -129,7 +129,7 @@ class Encoder(nn.Module):
     @classmethod
     def from_tensors(
         cls, shape: EncoderShape, tensors: dict[str, torch.Tensor], where: str
-    ) -> "Encoder":
+    ) -> "WhisperEncoder":
         """Build an encoder from Hugging Face's tensors (names without `model.encoder.`).
 
         Raises:
