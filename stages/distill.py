@@ -32,7 +32,7 @@ def run(settings: DistillSettings) -> None:
 
     device = device_named(settings.device)
     with (
-        processes.joined(device.type),
+        processes.joined(device),
         RunFolder(settings.out, "student") as folder,
         processes.deterministic(settings.deterministic),
     ):
@@ -59,7 +59,7 @@ def _distill(
     identity = {**settings.identity(), "cache_sha256": cache_sha256}
     anew = settings.resume == "never"
     before = folder.prepare(identity, settings.resume, settings.operational())
-    if processes.any_of(folder.is_finished(before), device):
+    if any(processes.any_of([folder.is_finished(before)], device)):
         say(f"{settings.out}: this run is finished: nothing to do")
         return None
 

@@ -3,10 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.settings import Settings, setting
+
+if TYPE_CHECKING:
+    from pipeline.foundation.gpus import Card
 
 HUB = "https://huggingface.co"
 HUB_SECONDS = 10
@@ -108,26 +111,54 @@ def _required(name: str, wanted: "object") -> Iterator[Finding]:
 
 
 def _devices() -> Iterator[Finding]:
+    """The processor and the GPUs; no context is opened on any of them."""
+    import os
+
     import torch
 
+    from pipeline.foundation.gpus import cards, why_none
     from pipeline.foundation.workers import cores
     from pipeline.models.compiled import COMPILER_PACKAGES, missing_for_compiling
 
     yield Finding("cpu", "good", f"{cores()} cores for this process")
+    listed = cards()
+    for card in listed:
+        yield _card(card)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if not torch.cuda.is_available():
-        why = (
-            "this build of torch has no CUDA"
-            if torch.version.cuda is None
-            else f"torch was built for CUDA {torch.version.cuda}, but finds no GPU or driver"
-        )
-        yield Finding("gpu", "note", f"none: {why}; extract-teacher and distill will be slow")
-    for index in range(torch.cuda.device_count()):
-        free, total = torch.cuda.mem_get_info(index)
-        name = torch.cuda.get_device_name(index)
-        yield Finding(f"gpu {index}", "good", f"{name}, {free / 1e9:.1f} of {total / 1e9:.1f} GB")
+        yield Finding("gpu", "note", f"none: {why_none()}; extract-teacher and distill are slow")
+    elif visible is not None:
+        count = f"{torch.cuda.device_count()} of {len(listed)}"
+        yield Finding("gpus", "good", f"CUDA_VISIBLE_DEVICES={visible} shows torch {count}")
     if torch.cuda.is_available() and (missing := missing_for_compiling("cuda")):
         why = f"distill trains uncompiled without {missing}; {COMPILER_PACKAGES}"
         yield Finding("compiler", "note", why)
+
+
+def _card(card: "Card") -> Finding:
+    import torch
+
+    from pipeline.foundation.gpus import BF16_FROM, has_kernels
+
+    parts = [card.name]
+    if card.total_bytes is not None:
+        free = "" if card.free_bytes is None else f"{card.free_bytes / 1e9:.1f} of "
+        parts.append(f"{free}{card.total_bytes / 1e9:.1f} GB{' free' if free else ''}")
+    if card.capability:
+        parts.append(f"compute capability {'.'.join(map(str, card.capability))}")
+    if card.driver:
+        parts.append(f"driver {card.driver}")
+    faults = []
+    if card.capability and torch.cuda.is_available() and not has_kernels(card.capability):
+        faults.append(f"this build of torch (CUDA {torch.version.cuda}) has no kernels for it")
+    if card.compute_mode == "Prohibited":
+        faults.append("its compute mode lets no process use it (nvidia-smi -c DEFAULT)")
+    elif card.compute_mode.startswith("Exclusive"):
+        faults.append(f"its compute mode is {card.compute_mode}: one process at a time can use it")
+    if card.capability and card.capability < BF16_FROM:
+        faults.append("it has no bf16: the teacher runs in float16, students in float32")
+    verdict: Literal["good", "note"] = "note" if faults else "good"
+    return Finding(f"gpu {card.index}", verdict, "; ".join([", ".join(parts), *faults]))
 
 
 def _room(folder: Path) -> Iterator[Finding]:

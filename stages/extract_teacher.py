@@ -36,7 +36,7 @@ def run(settings: ExtractSettings) -> None:
     from pipeline.cache.store import TeacherCache
     from pipeline.cluster.shares import array_task
     from pipeline.extraction.plan import check_tars, plan, work_of
-    from pipeline.foundation.devices import devices_named
+    from pipeline.foundation.devices import CPU, devices_named
     from pipeline.foundation.progress import say
     from pipeline.foundation.provenance import versions
     from pipeline.foundation.signals import stop_at_once
@@ -45,8 +45,9 @@ def run(settings: ExtractSettings) -> None:
     manifest = read_manifest(settings.manifest)
     task = array_task(settings.array_task)
     devices = devices_named(settings.devices)
-    teacher_on = _TeacherOn(settings, precision_on(settings, devices[0]))
-    teacher = teacher_on(devices[0])
+    teacher_on = _TeacherOn(settings, precision_on(settings, devices))
+    # of several devices each has a process of its own: this one opens no context on any
+    teacher = teacher_on(devices[0] if len(devices) == 1 or settings.dry_run else CPU)
     identity = _identity(settings, teacher)
     if settings.dry_run:
         for line in plan(settings, manifest, task, devices, teacher, identity):
@@ -91,7 +92,9 @@ class _TeacherOn:
 
     def __call__(self, device: "torch.device") -> "Teacher | DummyTeacher":
         from pipeline.extraction.teacher import DummyTeacher, load_teacher
+        from pipeline.foundation.devices import use
 
+        use(device)
         if self.settings.encoder == "dummy":
             return DummyTeacher(device)
         return load_teacher(

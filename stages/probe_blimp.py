@@ -48,7 +48,7 @@ def run(settings: BlimpSettings) -> None:
     from rich.text import Text
 
     from pipeline.foundation.atomic import write_json
-    from pipeline.foundation.devices import device_named
+    from pipeline.foundation.devices import device_named, ieee_float32
     from pipeline.foundation.progress import Meter
     from pipeline.foundation.provenance import record
     from pipeline.models.encoders import check_labels, load_masked_lm
@@ -62,7 +62,7 @@ def run(settings: BlimpSettings) -> None:
     for checkpoint in dict.fromkeys(settings.checkpoint):
         pretrained, student, tokenizer = load_masked_lm(checkpoint)
         student.to(device)
-        with Meter(pretrained.label, len(texts), "sentences") as meter:
+        with Meter(pretrained.label, len(texts), "sentences") as meter, ieee_float32():
             values = log_likelihoods(student, tokenizer, texts, meter.advance)
         encoders[pretrained.label] = pretrained.record()
         scores[pretrained.label] = compare_pairs(pairs, values[: len(pairs)], values[len(pairs) :])

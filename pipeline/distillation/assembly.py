@@ -2,10 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.cache.store import TeacherCache
@@ -18,7 +16,9 @@ from pipeline.distillation.module import Distillation, View
 from pipeline.distillation.objectives import OBJECTIVES, Context, Options
 from pipeline.distillation.settings import DistillSettings
 from pipeline.distillation.words import LESS_MEMORY, WORDS
+from pipeline.foundation.devices import training_precision
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.gpus import capability_of
 from pipeline.foundation.progress import say
 from pipeline.models.compiled import COMPILER_PACKAGES, missing_for_compiling
 from pipeline.models.loading import load_tokenizer
@@ -178,7 +178,7 @@ def shall_compile(settings: DistillSettings, device: torch.device) -> bool:
     """
     if settings.compile == "no" or (settings.compile == "auto" and device.type == "cpu"):
         return False
-    missing = missing_for_compiling(device.type)
+    missing = missing_for_compiling(device.type, capability_of(device))
     if missing and settings.compile == "yes":
         raise SpeechkdError(
             f"--compile yes: torch.compile needs {missing}; {COMPILER_PACKAGES}, or drop --compile."
@@ -232,21 +232,18 @@ def make_schedule(settings: DistillSettings, batches: Batches, device: torch.dev
             f"a warm-up of {settings.warmup:,} steps would take over half of this run's "
             f"{total:,}: {warmup:,} steps instead"
         )
-    automatic = "bf16" if device.type == "cuda" else "float32"
     return settings.part(
         Schedule,
         steps_per_epoch=batches.per_epoch,
         total_steps=total,
         warmup_steps=warmup,
-        precision=automatic if settings.precision == "auto" else settings.precision,
+        precision=training_precision(settings.precision, device),
     )
 
 
 def make_workload(distillation: Distillation, batches: Batches) -> Workload:
     """What the step loop trains; with several processes their gradients are averaged."""
-    module: Any = distillation
-    if processes.count() > 1:
-        module = DistributedDataParallel(distillation, broadcast_buffers=False)
+    module = processes.averaging_gradients(distillation)
 
     def held_out() -> Iterator[TokenBatch]:
         for index, clip_B in enumerate(batches.held_out()):
@@ -273,7 +270,10 @@ def make_log(parts: Parts, folder: RunFolder, progress: Progress) -> TrainingLog
         words=WORDS,
         quiet_steps=parts.schedule.warmup_steps,
         flops_per_token=flops_per_token(
-            parts.distillation.student, mean_tokens, parts.settings.mask_share
+            parts.distillation.student,
+            mean_tokens,
+            parts.settings.mask_share,
+            parts.distillation.passes,
         ),
         peak_flops=peak * processes.count() if peak else None,
     )

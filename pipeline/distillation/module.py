@@ -65,6 +65,11 @@ class Distillation(nn.Module):
         """Run the encoder compiled, with every batch filled up to one shape."""
         self._compiled = compile_forward(self.student.encoder, shape)
 
+    @property
+    def passes(self) -> int:
+        """How often a batch goes through the encoder."""
+        return 2 if self.objectives and self.view.sees == "clean" else 1
+
     def encode(self, packed: Packed) -> Tensor:
         """Hidden states `[N, D]` of the student."""
         states_ND: Tensor = (self._compiled or self.student)(packed)

@@ -59,8 +59,8 @@ def announce(parts: Parts) -> None:
 def _step_bytes(parts: Parts) -> int:
     """An upper bound for what one step holds, in bytes."""
     distillation, settings = parts.distillation, parts.settings
-    passes = 2 if distillation.objectives and distillation.view.sees == "clean" else 1
     tokens = parts.batches.shape().tokens
+    passes = distillation.passes
     return step_bytes(distillation.student, tokens, settings.mask_share, passes) + len(
         distillation.objectives
     ) * objective_bytes(

@@ -21,6 +21,7 @@ import torch
 from pipeline.cache.store import ShardResult, TeacherCache
 from pipeline.cluster.shares import ArrayTask, share
 from pipeline.extraction.batches import ShardEnd, WaveBatch, Work, load
+from pipeline.foundation.devices import make_current
 from pipeline.foundation.errors import KEPT, SpeechkdError, first_line, is_out_of_memory
 from pipeline.foundation.units import SAMPLE_RATE_HZ, Seconds
 from pipeline.foundation.workers import begin_worker
@@ -111,15 +112,19 @@ def extract(
 ) -> Generator[Event, None, None]:
     """Encode shards on one device and write each to the cache when it is complete.
 
+    The device becomes the current one of this thread, and of those that pin waves and write:
+    whatever they do of themselves would otherwise open a context on the first GPU.
+
     Raises:
         SpeechkdError: a worker died, the device's memory is too small, or the cache cannot be
             written. Finished shards stay.
     """
     vectors: dict[int, torch.Tensor] = {}
     writing: deque[Future[Finished]] = deque()
+    make_current(teacher.device)
     pace = _Pace(teacher.device)
     batches = load(work, batch_size, workers, pin=teacher.device.type == "cuda")
-    with ThreadPoolExecutor(1, thread_name_prefix="writer") as writer:
+    with ThreadPoolExecutor(1, "writer", make_current, (teacher.device,)) as writer:
         mark = time.perf_counter()
         for item in batches:
             ready = time.perf_counter()

@@ -1,5 +1,6 @@
 """Settings of `speechkd extract-teacher`, and the values that its automatic ones take."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -92,12 +93,22 @@ class ExtractSettings(Settings):
     )
 
 
-def precision_on(settings: ExtractSettings, device: "torch.device") -> "EncoderPrecision":
-    """The encoder's precision on a device, by the name that torch and the cache have for it."""
+def precision_on(
+    settings: ExtractSettings, devices: "Sequence[torch.device]"
+) -> "EncoderPrecision":
+    """The encoder's precision on devices, by the name that torch and the cache have for it.
+
+    Raises:
+        SpeechkdError: bf16 is asked for, and a GPU has none.
+    """
     match settings.precision:
         case "auto":
-            return "float32" if device.type == "cpu" else "float16"
+            return "float32" if devices[0].type == "cpu" else "float16"
         case "bf16":
+            from pipeline.foundation.devices import check_bf16
+
+            for device in devices:
+                check_bf16(device)
             return "bfloat16"
         case _:
             return settings.precision

@@ -16,6 +16,7 @@ from torch import nn
 from pipeline.extraction.mel import LogMel
 from pipeline.extraction.weights import read_encoder, teacher_folder, tensors_sha256
 from pipeline.extraction.whisper import WhisperEncoder
+from pipeline.foundation.devices import ieee_float32
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.units import (
     CLIP_ENCODER_FRAMES,
@@ -58,8 +59,11 @@ class Teacher:
         return self.encoder.shape.d_model
 
     @torch.inference_mode()
+    @ieee_float32()
     def encode(self, waves_BS: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:
         """Vectors of a batch of clips. A clip's vector does not depend on the others.
+
+        Whatever is float32, the log-mel at least, is IEEE float32 on a GPU too.
 
         Args:
             waves_BS: float32 `[B, S]`, 16 kHz mono, zeros after each clip's end; S ≤ 240,000.

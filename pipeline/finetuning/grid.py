@@ -24,7 +24,7 @@ from pipeline.finetuning.results import (
 from pipeline.finetuning.settings import FinetuneSettings, Recipe
 from pipeline.finetuning.trainer import Outcome, train_cell
 from pipeline.foundation.arrays import Array
-from pipeline.foundation.devices import device_named
+from pipeline.foundation.devices import device_named, ieee_float32
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.progress import Meter, duration, say
 from pipeline.foundation.provenance import record as provenance
@@ -271,7 +271,7 @@ def finetune(settings: FinetuneSettings, grid: Grid) -> list[Cell]:
     results.ask((c.checkpoint.label, c.question.task.name, c.seed) for c in whole)
     if teacher:
         results.add_projection(TEACHER, *teacher)
-    with stop_at_once("finished cells stay; the same command runs the others"):
+    with stop_at_once("finished cells stay; the same command runs the others"), ieee_float32():
         run_cells(grid, todo, results, device_named(settings.device))
     return results.cells()
 

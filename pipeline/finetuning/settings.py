@@ -164,11 +164,11 @@ class FinetuneSettings(Settings):
         """How each cell is trained; `auto` precision is decided by the device.
 
         Raises:
-            SpeechkdError: a GPU is wanted and there is none.
+            SpeechkdError: a GPU is wanted and there is none, or bf16 is and the GPU has none.
         """
-        if self.precision != "auto":
+        if self.precision == "float32":
             return self.part(Recipe)
-        from pipeline.foundation.devices import device_named
+        from pipeline.foundation.devices import device_named, training_precision
 
-        on_gpu = device_named(self.device).type == "cuda"
-        return self.part(Recipe, precision="bf16" if on_gpu else "float32")
+        precision = training_precision(self.precision, device_named(self.device))
+        return self.part(Recipe, precision=precision)

@@ -9,8 +9,8 @@ NETWORK_PACKAGES = {
 }
 # How libraries word it when memory runs out, or room for a thread or a library.
 NO_MEMORY = (
-    *("alloc", "out of memory", "can't start new thread", "failed to map segment"),
-    "unable to open shared memory",
+    *("allocate ", "bad_alloc", "alloc_failed", "allocation_failed", "out of memory"),
+    *("can't start new thread", "failed to map segment", "unable to open shared memory"),
 )
 
 

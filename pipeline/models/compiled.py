@@ -9,6 +9,7 @@ import shutil
 import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
@@ -19,7 +20,9 @@ from transformers import PreTrainedModel
 
 from pipeline.models.packing import Band, Bands, Packed, encode_packed
 
-COMPILER_PACKAGES = "install them (Debian and Ubuntu: g++ python3-dev)"
+COMPILER_PACKAGES = "install them (Debian and Ubuntu: g++ python3-dev; Triton: pip install triton)"
+TRITON_FROM = (7, 0)
+"""The compute capability that Triton begins with."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +88,15 @@ def pad_to_shape(
     )
 
 
-def missing_for_compiling(device_type: str) -> str:
+def missing_for_compiling(device_type: str, capability: tuple[int, int] | None = None) -> str:
     """What `torch.compile` lacks on this machine for a `cpu` or a `cuda` device, in words.
 
     Inductor writes C++ for a CPU; Triton writes a launcher in C for each of its GPU kernels. Both
     are built on the spot and include Python.h.
+
+    Args:
+        device_type: `cpu` or `cuda`.
+        capability: the GPU's compute capability, if it is known.
 
     Returns:
         Names of the missing things; empty if nothing is missing.
@@ -104,6 +111,10 @@ def missing_for_compiling(device_type: str) -> str:
     header = Path(sysconfig.get_config_var("INCLUDEPY"), "Python.h")
     if not header.is_file():
         missing.append(str(header))
+    if device_type == "cuda" and find_spec("triton") is None:
+        missing.append("Triton")
+    if capability and capability < TRITON_FROM:
+        missing.append(f"a GPU of compute capability 7.0, not {'.'.join(map(str, capability))},")
     return " and ".join(missing)
 
 

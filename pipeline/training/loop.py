@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from pipeline.foundation.devices import ieee_float32
 from pipeline.foundation.errors import SpeechkdError, first_line, is_out_of_memory
 from pipeline.foundation.progress import Meter
 from pipeline.foundation.seeds import derive
@@ -39,7 +40,8 @@ class Schedule:
         weight_decay: decay of matrices, per step.
         adam_epsilon: epsilon of AdamW.
         clip_norm: largest norm of the whole gradient; 0 for no clipping.
-        precision: precision of the forward pass; weights and optimiser are float32.
+        precision: precision of the forward pass; weights and optimiser are float32, which is IEEE
+            float32 on a GPU too.
         seed: seed of dropout.
         max_steps: stop after this many steps and leave the schedule as it is; 0 for no limit.
         max_hours: stop after this long, over all sittings; 0 for no limit.
@@ -129,6 +131,7 @@ def train(
         stop_after_step() as stopped,
         Meter(workload.label, schedule.last_step, "steps", done=progress.step) as meter,
         explained_memory_errors(workload.less_memory),
+        ieee_float32(),
     ):
         current, batch_at = -1, None
         while progress.step < schedule.last_step:
@@ -148,8 +151,10 @@ def train(
                 losses = workload.losses(batch, logged and measured)
             losses["loss"].backward()  # type: ignore[no-untyped-call]
             norm = nn.utils.clip_grad_norm_(module.parameters(), schedule.clip_norm or math.inf)
-            finite = bool(torch.isfinite(norm) & torch.isfinite(losses["loss"]))
-            finite = not processes.any_of(not finite, device)
+            broken = ~(torch.isfinite(norm) & torch.isfinite(losses["loss"]))
+            late = before + time.monotonic() - started >= (schedule.max_hours or math.inf) * 3600
+            broken_anywhere, asked = _agreed(broken, late, stopped, device)
+            finite = not broken_anywhere
             if finite:
                 optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -162,11 +167,11 @@ def train(
             if progress.skipped_in_a_row >= GIVE_UP_AFTER:
                 raise _gave_up(progress, checkpoints, schedule)
             if logged:
-                values = {name: float(processes.mean(value)) for name, value in losses.items()}
+                values = processes.means(losses)
                 log.step(progress, epoch, values, float(norm), schedule.learning_rate * factor)
             meter.advance(1, log.note())
 
-            outcome = _agreed(_ended(schedule, progress, stopped), device)
+            outcome = _ended(schedule, progress) or asked
             # a model that is handed on is validated first, whether its epoch is whole or not
             handed_on = outcome is not None and outcome not in STOPPED
             if progress.step % schedule.steps_per_epoch == 0 or handed_on:
@@ -182,22 +187,27 @@ def train(
     return "finished"
 
 
-def _ended(schedule: Schedule, progress: Progress, stopped: Stopped) -> Ending | None:
+def _ended(schedule: Schedule, progress: Progress) -> Ending | None:
     if progress.step >= schedule.total_steps:
         return "finished"
-    if schedule.max_steps and progress.step >= schedule.max_steps:
-        return "steps"
-    if schedule.max_hours and progress.seconds >= schedule.max_hours * 3600:
-        return "hours"
-    return stopped()
+    return "steps" if progress.step >= schedule.last_step else None
 
 
-def _agreed(outcome: Ending | None, device: torch.device) -> Ending | None:
-    """The same for all processes: clocks differ, and a signal may come to one of them only."""
-    for possible in ("interrupted", "terminated", "hours"):
-        if processes.any_of(outcome == possible, device):
-            return possible
-    return outcome
+def _agreed(
+    broken: Tensor, late: bool, stopped: Stopped, device: torch.device
+) -> tuple[bool, Ending | None]:
+    """What all processes do after this step, in one message and one wait for the device.
+
+    Clocks differ, and a signal or a loss that is not finite may come to one of them only.
+
+    Returns:
+        Whether the step is skipped, and how the run ends here if it does.
+    """
+    asked = stopped()
+    possible: tuple[Ending, ...] = ("interrupted", "terminated", "hours")
+    own = [asked == "interrupted", asked == "terminated", late]
+    skipped, *ends = processes.any_of([broken, *own], device)
+    return skipped, next((name for name, end in zip(possible, ends, strict=True) if end), None)
 
 
 @torch.no_grad()
@@ -210,8 +220,9 @@ def validate(
     workload.module.eval()
     for batch in workload.held_out():
         with autocast:
-            for name, value in workload.losses(batch, True).items():
-                sums[name] = sums.get(name, 0.0) + float(processes.mean(value))
+            losses = workload.losses(batch, True)
+        for name, value in processes.means(losses).items():
+            sums[name] = sums.get(name, 0.0) + value
         batches += 1
     workload.module.train()
     if batches:

@@ -2,16 +2,18 @@
 
 import functools
 import gc
+import inspect
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
-from torch import Tensor, distributed
-from torch.distributed.nn import functional as differentiable
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.progress import silenced
 
 P = ParamSpec("P")
@@ -19,7 +21,7 @@ R = TypeVar("R")
 
 
 @contextmanager
-def joined(device: str) -> Iterator[None]:
+def joined(device: torch.device) -> Iterator[None]:
     """While the block runs, be one of the processes that torchrun's variables describe, if any.
 
     All but the first are silent. They leave together: a process that tears its end down while
@@ -27,12 +29,23 @@ def joined(device: str) -> Iterator[None]:
     never arrive.
 
     Args:
-        device: kind of the device of each, `cpu` or `cuda`.
+        device: this process's own.
+
+    Raises:
+        SpeechkdError: two processes have the same GPU, or their GPUs cannot reach each other.
     """
     if "WORLD_SIZE" in os.environ and not distributed.is_initialized():
-        distributed.init_process_group(
-            "nccl" if device == "cuda" else "gloo", timeout=timedelta(minutes=30)
-        )
+        gpu = device if device.type == "cuda" else None
+        try:
+            distributed.init_process_group(
+                "nccl" if gpu else "gloo", timeout=timedelta(minutes=30), device_id=gpu
+            )
+        except distributed.DistBackendError as error:
+            raise SpeechkdError(
+                f"the {os.environ['WORLD_SIZE']} processes cannot join on {device}. Each needs a "
+                "GPU of its own (one process per GPU that it is shown), and a network between "
+                f"machines; NCCL_DEBUG=INFO says more. NCCL's own words: {error}"
+            ) from error
     with silenced(rank() != 0):
         yield
     if distributed.is_initialized():
@@ -82,26 +95,61 @@ def differentiable_sum(value: Tensor) -> Tensor:
     """Sum over all processes; gradients flow back through it to every one of them."""
     if count() == 1:
         return value
-    total: Tensor = differentiable.all_reduce(value.contiguous())  # type: ignore[no-untyped-call]
+    total: Tensor = _Sum.apply(value)  # type: ignore[no-untyped-call]
     return total
 
 
-def mean(value: Tensor) -> Tensor:
-    """Mean over all processes, without gradient."""
-    if count() == 1:
-        return value.detach()
-    total = value.detach().clone()
-    distributed.all_reduce(total)
-    return total / count()
+class _Sum(torch.autograd.Function):
+    """The sum over all processes. Each holds it, so each one's gradient counts for all values."""
+
+    @staticmethod
+    def forward(_: Any, value: Tensor) -> Tensor:
+        total = value.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> Tensor:
+        total: Tensor = _Sum.apply(gradient)  # type: ignore[no-untyped-call]
+        return total
 
 
-def any_of(flag: bool, on: torch.device) -> bool:
-    """Whether the flag is set in any process."""
+def averaging_gradients(module: nn.Module) -> nn.Module:
+    """The module, so wrapped that its gradients are averaged if there are several processes."""
     if count() == 1:
-        return flag
-    votes = torch.tensor(float(flag), device=on)
+        return module
+    # buffers are constants here; torch 2.13 calls the option by the first name
+    names = inspect.signature(DistributedDataParallel).parameters
+    option = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
+    options: dict[str, Any] = {option: False}
+    return DistributedDataParallel(module, **options)
+
+
+def means(values: Mapping[str, Tensor]) -> dict[str, float]:
+    """Means of scalars over all processes: one message, and one wait for the device."""
+    if not values:
+        return {}
+    vector = torch.stack([value.detach() for value in values.values()])
+    if count() > 1:
+        distributed.all_reduce(vector)
+        vector /= count()
+    return dict(zip(values, vector.tolist(), strict=True))
+
+
+def any_of(flags: Sequence[bool | Tensor], on: torch.device) -> list[bool]:
+    """Which of the flags are set in any process: one message, and one wait for the device.
+
+    Args:
+        flags: as many in every process, booleans of Python or of the device.
+        on: this process's device.
+    """
+    if count() == 1:
+        return [bool(flag) for flag in flags]
+    votes = torch.zeros(len(flags), device=on)
+    for place, flag in enumerate(flags):
+        votes[place] = flag  # Python's go along with the kernel: nothing is copied and waited for
     distributed.all_reduce(votes)
-    return bool(votes > 0)
+    return [vote > 0 for vote in votes.tolist()]
 
 
 @contextmanager

@@ -452,8 +452,11 @@ def test_compiling_is_refused_or_left_out_where_it_cannot_be(settings, monkeypat
         run(settings(compile="yes"))
     assert not settings().out.exists()
     monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (6, 1))
     assert not assembly.shall_compile(settings(), torch.device("cuda"))
-    assert "WARNING: trains uncompiled" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "WARNING: trains uncompiled" in said
+    assert "a GPU of compute capability 7.0, not 6.1" in said
     assert not assembly.shall_compile(settings(compile="no"), torch.device("cuda"))
     assert capsys.readouterr().err == ""
 

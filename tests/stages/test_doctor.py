@@ -52,9 +52,51 @@ def test_what_only_some_commands_need_is_no_failure(tmp_path, capsys, monkeypatc
 def test_a_gpu_without_a_compiler_is_told(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("pipeline.models.compiled.find_spec", lambda _: "a package")
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setenv("PATH", "")
     assert "uncompiled without the compiler gcc or clang" in examine(capsys, tmp_path)
+
+
+CARDS = """\
+0, NVIDIA H100 80GB HBM3, 580.65.06, 81559, 81079, 9.0, Default
+1, Tesla V100-SXM2-16GB, 580.65.06, 16384, 16000, 7.0, Exclusive_Process
+2, NVIDIA L4, 580.65.06, 23034, 22000, 8.9, Prohibited
+"""
+
+
+def test_gpus_are_told_without_a_context_on_any(tmp_path, capsys, monkeypatch):
+    def forbidden(*_, **__):
+        pytest.fail("a context was opened")
+
+    script = tmp_path / "nvidia-smi"
+    script.write_text(f"#!/bin/sh\n/bin/cat <<'E'\n{CARDS}E\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.get_arch_list", lambda: ["sm_75", "sm_80", "sm_90"])
+    for name in ("mem_get_info", "set_device", "init", "get_device_properties"):
+        monkeypatch.setattr(f"torch.cuda.{name}", forbidden)
+    told = examine(capsys, tmp_path)
+    lines = {line[9:15].strip(): line for line in told.splitlines() if line[9:12] == "gpu"}
+    assert lines["gpu 0"].startswith("ok")
+    assert "NVIDIA H100 80GB HBM3, 85.0 of 85.5 GB free" in lines["gpu 0"]
+    assert "compute capability 9.0, driver 580.65.06" in lines["gpu 0"]
+    assert lines["gpu 1"].startswith("note")
+    assert "has no kernels for it; its compute mode is Exclusive_Process" in lines["gpu 1"]
+    assert "it has no bf16: the teacher runs in float16, students in float32" in lines["gpu 1"]
+    assert "lets no process use it" in lines["gpu 2"]
+    assert "CUDA_VISIBLE_DEVICES=0,1 shows torch 2 of 3" in lines["gpus"]
+
+
+def test_a_driver_that_is_too_old_is_told(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.version.cuda", "13.0")
+    monkeypatch.setattr("pipeline.foundation.gpus._driver", lambda: (0, (12, 8)))
+    told = examine(capsys, tmp_path)
+    assert "knows CUDA up to 12.8. Update the driver to 580 or newer" in told
 
 
 def test_a_folder_that_cannot_be_written_is_a_failure(tmp_path, capsys):

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from pipeline.cache.store import TeacherCache
+from pipeline.extraction import loop
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.shards.manifest import read_manifest, write_manifest
 from stages import cache as cache_stage
@@ -170,6 +171,52 @@ def test_several_devices_change_nothing(corpus, teacher, tmp_path, uninterrupted
     """More of them than there are shards."""
     extract(corpus, tmp_path / "c", teacher, devices=",".join(["cpu"] * (len(COUNTS) + 1)))
     assert content(tmp_path / "c") == uninterrupted
+
+
+def test_with_several_gpus_the_parent_opens_no_context(
+    corpus, teacher, tmp_path, uninterrupted, monkeypatch
+):
+    """Each GPU has a process of its own, which may need it to itself."""
+    gpus = [torch.device("cuda:0"), torch.device("cuda:1")]
+    started = []
+
+    def no_context(*_, **__):
+        pytest.fail("the parent opened a context")
+
+    def extract_on(devices, work, teacher_on, location, versions, **speed):
+        started.append(devices)
+        on_cpu = teacher_on(torch.device("cpu"))
+        return loop.extract(work, on_cpu, TeacherCache.open(location), versions, **speed)
+
+    monkeypatch.setattr("pipeline.foundation.devices.devices_named", lambda _: gpus)
+    monkeypatch.setattr("pipeline.foundation.devices._open", no_context)
+    for name in ("set_device", "current_device", "init", "mem_get_info"):
+        monkeypatch.setattr(torch.cuda, name, no_context)
+    monkeypatch.setattr(loop, "extract_on", extract_on)
+    extract(corpus, tmp_path / "c", teacher, devices="all", precision="float32")
+    assert started == [gpus]
+    assert content(tmp_path / "c") == uninterrupted
+
+
+def test_a_gpu_in_use_is_told_before_anything_is_written(corpus, teacher, tmp_path, monkeypatch):
+    def busy(_):
+        raise RuntimeError("CUDA error: CUDA-capable device(s) is/are busy or unavailable")
+
+    gpu = torch.device("cuda:1")
+    monkeypatch.setattr("pipeline.foundation.devices.devices_named", lambda _: [gpu])
+    monkeypatch.setattr("pipeline.foundation.devices._open", busy)
+    with pytest.raises(SpeechkdError, match="cuda:1 is there but cannot be used .*busy"):
+        extract(corpus, tmp_path / "c", teacher, devices="1")
+    assert not (tmp_path / "c").exists()
+
+
+def test_bf16_is_refused_where_one_gpu_has_none(corpus, teacher, tmp_path, monkeypatch):
+    gpus = [torch.device("cuda:0"), torch.device("cuda:1")]
+    monkeypatch.setattr("pipeline.foundation.devices.devices_named", lambda _: gpus)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda one: (8 - one.index, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda one: f"card {one.index}")
+    with pytest.raises(SpeechkdError, match="card 1 has no bf16 arithmetic"):
+        extract(corpus, tmp_path / "c", teacher, devices="all", precision="bf16")
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1]])

@@ -20,12 +20,21 @@ def test_the_recipe_has_every_setting_of_its_names():
     assert recipe.record() == {f.name: getattr(chosen, f.name) for f in fields(Recipe)}
 
 
-@pytest.mark.parametrize(("gpu", "precision"), [(False, "float32"), (True, "bf16")])
-def test_auto_precision_goes_by_the_device(monkeypatch, gpu, precision):
+@pytest.mark.parametrize(
+    ("gpu", "capability", "precision"),
+    [(False, None, "float32"), (True, (8, 0), "bf16"), (True, (7, 5), "float32")],
+)
+def test_auto_precision_goes_by_the_device(monkeypatch, gpu, capability, precision):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: int(gpu))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Tesla X")
+    monkeypatch.setattr("pipeline.foundation.devices._open", lambda _: None)
     assert settings().recipe().precision == precision
     assert settings(device="cpu").recipe().precision == "float32"
+    if capability == (7, 5):
+        with pytest.raises(SpeechkdError, match="Tesla X has no bf16"):
+            settings(precision="bf16").recipe()
 
 
 def test_the_old_word_for_float32_is_refused_with_the_new_one():

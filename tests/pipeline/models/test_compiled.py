@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForMaskedLM
 
+from pipeline.models import compiled
 from pipeline.models.compiled import (
     BatchShape,
     _Padded,
@@ -95,6 +96,7 @@ def test_what_compiling_lacks_is_told(device, variable, names, monkeypatch, tmp_
     monkeypatch.setattr("sysconfig.get_config_var", {"INCLUDEPY": str(tmp_path)}.__getitem__)
     monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(compiled, "find_spec", lambda _: "a package")
     assert missing_for_compiling(device) == ""
     monkeypatch.setenv(variable, "mycc -m64")
     assert missing_for_compiling(device) == ""
@@ -105,6 +107,14 @@ def test_what_compiling_lacks_is_told(device, variable, names, monkeypatch, tmp_
     assert missing_for_compiling(device) == f"the compiler {names}"
     (tmp_path / "Python.h").unlink()
     assert missing_for_compiling(device) == f"the compiler {names} and {tmp_path}/Python.h"
+    monkeypatch.setattr(compiled, "find_spec", lambda _: None)
+    assert missing_for_compiling(device).endswith("Python.h and Triton") == (device == "cuda")
+
+
+def test_a_gpu_before_triton_is_not_compiled_for(monkeypatch):
+    monkeypatch.setattr(compiled, "find_spec", lambda _: "a package")
+    assert "capability 7.0, not 6.1" in missing_for_compiling("cuda", (6, 1))
+    assert "capability" not in missing_for_compiling("cuda", (7, 0))
 
 
 @pytest.mark.slow

@@ -1,0 +1,97 @@
+"""What the loop of stage one asks of its device; whole runs are tested through the stage."""
+
+import threading
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from pipeline.extraction import loop
+from pipeline.extraction.batches import ShardEnd, WaveBatch
+from pipeline.extraction.teacher import DummyTeacher, load_teacher
+from pipeline.foundation.errors import SpeechkdError
+from tests.helpers.whispers import batch_of, save_random_whisper, speechlike
+
+META = torch.device("meta")
+WAVES = [speechlike(samples, seed) for seed, samples in enumerate([32_000, 8_000, 240_000])]
+
+
+@pytest.fixture(scope="module")
+def whisper(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("teacher") / "whisper"
+    save_random_whisper(folder, layers=2, heads=1)
+    return str(folder)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("pooling", ["fixed750", "length"])
+def test_a_batch_never_waits_for_its_device(whisper, pooling, precision):
+    """torch's device `meta` has no values, so whatever would wait for one raises an error."""
+    teacher = load_teacher(whisper, device=META, pooling=pooling, precision=precision)
+    waves_BS, lengths_B = batch_of(WAVES)
+    vectors_BE = teacher.encode(waves_BS, lengths_B)
+    assert vectors_BE.device == META
+    vectors_NE = torch.full((5, teacher.d_model), torch.nan, device=META)
+    loop._put(vectors_NE, [4, 0, 2], vectors_BE)
+    with pytest.raises(RuntimeError, match="meta"):
+        vectors_BE.sum().item()  # what this test would catch
+
+
+def test_float32_is_ieee_in_the_teacher_alone(whisper, monkeypatch):
+    seen = []
+
+    def look(*_, **__):
+        seen.append(torch.backends.cudnn.conv.fp32_precision)
+        raise ZeroDivisionError
+
+    teacher = load_teacher(whisper)
+    monkeypatch.setattr(teacher.encoder.conv1, "forward", look)
+    with pytest.raises(ZeroDivisionError):
+        teacher.encode(*batch_of(WAVES))
+    assert seen == ["ieee"]
+    assert torch.backends.cudnn.conv.fp32_precision != "ieee"
+
+
+def test_every_thread_has_the_teachers_device_as_its_own(monkeypatch):
+    """Each thread begins with the first GPU as its current one, and would open a context there."""
+    current = []
+
+    def note(device):
+        current.append((threading.current_thread().name, device))
+
+    def load(*_, **__):
+        assert current == [("MainThread", torch.device("cpu"))]  # the pinning thread takes it over
+        yield WaveBatch(0, [0], torch.zeros(1, 16_000), torch.tensor([16_000]))
+        yield ShardEnd(0)
+
+    monkeypatch.setattr(loop, "make_current", note)
+    monkeypatch.setattr(loop, "load", load)
+    monkeypatch.setattr(loop, "_write", lambda *_: "written")
+    cache = SimpleNamespace(
+        manifest=SimpleNamespace(shards=[SimpleNamespace(samples=1)]),
+        identity=SimpleNamespace(d_model=384),
+    )
+    events = list(
+        loop.extract([], DummyTeacher(torch.device("cpu")), cache, {}, batch_size=1, workers=0)
+    )
+    assert events[-1] == "written"
+    assert [name for name, _ in current] == ["MainThread", "writer_0"]
+
+
+@pytest.mark.parametrize(
+    ("message", "advice"),
+    [
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED", True),
+        ("CUDA error: an illegal memory access was encountered", False),
+        ("out of resource: shared memory, Required: 262144", False),
+    ],
+)
+def test_a_smaller_batch_is_advised_only_where_memory_ran_out(message, advice):
+    def fail(*_):
+        raise RuntimeError(message)
+
+    teacher = SimpleNamespace(encode=fail, device=torch.device("cpu"))
+    batch = WaveBatch(0, [0], torch.zeros(1, 16_000), torch.tensor([16_000]))
+    with pytest.raises(SpeechkdError if advice else RuntimeError) as raised:
+        loop._encode(teacher, batch)
+    assert ("Lower --batch-size" in str(raised.value)) == advice
