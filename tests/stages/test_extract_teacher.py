@@ -205,7 +205,7 @@ def test_a_gpu_in_use_is_told_before_anything_is_written(corpus, teacher, tmp_pa
     gpu = torch.device("cuda:1")
     monkeypatch.setattr("pipeline.foundation.devices.devices_named", lambda _: [gpu])
     monkeypatch.setattr("pipeline.foundation.devices._open", busy)
-    with pytest.raises(SpeechkdError, match="cuda:1 is there but cannot be used .*busy"):
+    with pytest.raises(SpeechkdError, match=r"cuda:1 is there but cannot be used .*busy"):
         extract(corpus, tmp_path / "c", teacher, devices="1")
     assert not (tmp_path / "c").exists()
 

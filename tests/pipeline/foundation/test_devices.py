@@ -18,9 +18,12 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def gpus(monkeypatch):
+def gpus(monkeypatch, tmp_path):
     """Pretend a number of GPUs; the devices that were opened are kept in the list returned."""
     opened = []
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(devices, "LOADED_DRIVER", tmp_path / "none")
     monkeypatch.setattr(devices, "_open", opened.append)
     for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.delenv(name, raising=False)
@@ -36,7 +39,7 @@ def gpus(monkeypatch):
 
 
 @pytest.fixture
-def built_for_cuda(monkeypatch):
+def built_for_cuda(gpus, monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(devices, "why_none", lambda: "the driver is too old")
 
@@ -105,8 +108,6 @@ def test_a_build_for_cuda_without_a_gpu_never_falls_back_silently(gpus, capsys, 
 
 def test_a_build_for_cpus_goes_on_silently(gpus, monkeypatch, tmp_path, capsys):
     gpus(0)
-    monkeypatch.setattr(torch.version, "cuda", None)
-    monkeypatch.setattr(devices, "LOADED_DRIVER", tmp_path / "none")
     assert device_named("auto") == CPU
     assert devices_named("all") == [CPU]
     assert capsys.readouterr().err == ""
