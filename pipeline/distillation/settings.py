@@ -225,7 +225,10 @@ class DistillSettings(Settings):
         panel=TRAINING,
     )
     precision: Literal["auto", "bf16", "float32"] = setting(
-        "auto", help="auto: bf16 (the paper's) on a GPU, float32 on a CPU.", panel=TRAINING
+        "auto",
+        help="auto: bf16 (the paper's) on a GPU that has it, elsewhere float32, which is IEEE "
+        "float32 (never TF32).",
+        panel=TRAINING,
     )
     seed: int = setting(
         0,

@@ -46,7 +46,8 @@ class ExtractSettings(Settings):
     precision: Literal["auto", "float32", "bf16", "float16"] = setting(
         "auto",
         help="Precision of the encoder's arithmetic. auto is float32 on a CPU and float16 on a "
-        "GPU, because float16 is nearer to float32 than bf16 is.",
+        "GPU, because float16 is nearer to float32 than bf16 is. float32 is IEEE float32, never "
+        "TF32.",
         panel=TEACHER,
     )
     dtype: Literal["float16", "float32"] = setting(

@@ -148,7 +148,8 @@ class FinetuneSettings(Settings):
     )
     precision: Literal["auto", "float32", "bf16"] = setting(
         "auto",
-        help="Arithmetic of the encoder; auto is bf16 on a GPU and float32 on a CPU.",
+        help="Arithmetic of the encoder; auto is bf16 on a GPU that has it, elsewhere float32, "
+        "which is IEEE float32 (never TF32).",
         origin="assumed",
         panel=MACHINE,
     )
