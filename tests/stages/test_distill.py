@@ -392,6 +392,7 @@ def test_two_processes_train_as_one(settings, tmp_path):
         [*launcher, *command(two)[1:]], env=ENVIRONMENT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+    assert "FutureWarning" not in done.stderr
     again = subprocess.run(
         [*launcher, *command(two)[1:]], env=ENVIRONMENT, capture_output=True, text=True
     )
