@@ -32,7 +32,9 @@ def device_named(word: str) -> torch.device:
         if word == "auto":
             _warn_of_none()
             return CPU
-        raise SpeechkdError(f"--device {word}: torch finds no GPU: {why_none()}. Or --device cpu.")
+        raise SpeechkdError(
+            f"--device {word}: torch finds no CUDA device: {why_none()}. Or use --device cpu."
+        )
     device = torch.device("cuda", _own_gpu())
     return _or_cpu(device) if word == "auto" else use(device)
 
@@ -52,7 +54,9 @@ def devices_named(text: str) -> list[torch.device]:
         _warn_of_none()
         return [CPU]
     if text == "all" and not gpus:
-        raise SpeechkdError(f"--devices all: torch finds no GPU: {why_none()}. Or --devices cpu.")
+        raise SpeechkdError(
+            f"--devices all: torch finds no CUDA device: {why_none()}. Or use --devices cpu."
+        )
     names = [f"cuda:{part}" if part.isdecimal() else part for part in text.split(",")]
     if text == "all":
         names = [f"cuda:{number}" for number in range(gpus)]

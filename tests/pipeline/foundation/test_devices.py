@@ -85,7 +85,9 @@ def test_more_processes_than_gpus_are_refused(gpus, monkeypatch, shown, visible)
 
 def test_a_gpu_that_is_not_there_is_refused(gpus):
     gpus(0)
-    with pytest.raises(SpeechkdError, match="--device cuda: torch finds no GPU: this build"):
+    with pytest.raises(
+        SpeechkdError, match="--device cuda: torch finds no CUDA device: this build"
+    ):
         device_named("cuda")
 
 
