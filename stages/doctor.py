@@ -148,6 +148,8 @@ def _card(card: "Card") -> Finding:
         parts.append(f"compute capability {'.'.join(map(str, card.capability))}")
     if card.driver:
         parts.append(f"driver {card.driver}")
+    if card.sliced:
+        parts.append("divided by MIG: a process sees one slice of it")
     faults = []
     if card.capability and torch.cuda.is_available() and not has_kernels(card.capability):
         faults.append(f"this build of torch (CUDA {torch.version.cuda}) has no kernels for it")

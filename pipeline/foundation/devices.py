@@ -81,7 +81,7 @@ def use(device: torch.device) -> torch.device:
         return device
     try:
         _open(device)
-    except RuntimeError as error:
+    except (RuntimeError, torch.cuda.DeferredCudaCallError) as error:
         raise SpeechkdError(
             f"{device} is there but cannot be used ({first_line(error)}). Another process may have "
             "it to itself or fill its memory, or this build of torch has no kernels for it; "

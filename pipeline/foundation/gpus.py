@@ -27,7 +27,9 @@ DRIVER_ANSWERS = {
 """What `cuInit` answers (CUresult in NVIDIA's driver API), in words."""
 BF16_FROM = (8, 0)
 """The compute capability that brought bf16."""
-FIELDS = "index,name,driver_version,memory.total,memory.free,compute_cap,compute_mode"
+FIELDS = (
+    "index,name,driver_version,memory.total,memory.free,compute_cap,compute_mode,mig.mode.current"
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Card:
         free_bytes: what of that is free; None if it is not known.
         capability: its compute capability, such as (9, 0); None if it is not known.
         compute_mode: `Default`, `Exclusive_Process` or `Prohibited`.
+        sliced: whether it is divided into slices (MIG), of which a process sees one.
     """
 
     index: int
@@ -51,6 +54,7 @@ class Card:
     free_bytes: int | None
     capability: tuple[int, int] | None
     compute_mode: str
+    sliced: bool
 
 
 def cards() -> list[Card]:
@@ -68,13 +72,22 @@ def cards() -> list[Card]:
         return []
     all_properties = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     return [
-        Card(index, one.name, "", one.total_memory, None, (one.major, one.minor), "Default")
+        Card(
+            index,
+            one.name,
+            "",
+            one.total_memory,
+            None,
+            (one.major, one.minor),
+            "Default",
+            "MIG" in one.name,
+        )
         for index, one in enumerate(all_properties)
     ]
 
 
 def _card(
-    index: str, name: str, driver: str, total: str, free: str, capability: str, mode: str
+    index: str, name: str, driver: str, total: str, free: str, capability: str, mode: str, mig: str
 ) -> Card:
     major, _, minor = capability.partition(".")
     return Card(
@@ -85,6 +98,7 @@ def _card(
         free_bytes=int(free) * 2**20 if free.isdecimal() else None,
         capability=(int(major), int(minor)) if minor.isdecimal() else None,
         compute_mode=mode,
+        sliced=mig == "Enabled",
     )
 
 

@@ -59,9 +59,9 @@ def test_a_gpu_without_a_compiler_is_told(tmp_path, capsys, monkeypatch):
 
 
 CARDS = """\
-0, NVIDIA H100 80GB HBM3, 580.65.06, 81559, 81079, 9.0, Default
-1, Tesla V100-SXM2-16GB, 580.65.06, 16384, 16000, 7.0, Exclusive_Process
-2, NVIDIA L4, 580.65.06, 23034, 22000, 8.9, Prohibited
+0, NVIDIA H100 80GB HBM3, 580.65.06, 81559, 81079, 9.0, Default, Disabled
+1, Tesla V100-SXM2-16GB, 580.65.06, 16384, 16000, 7.0, Exclusive_Process, [N/A]
+2, NVIDIA L4, 580.65.06, 23034, 22000, 8.9, Prohibited, Enabled
 """
 
 
@@ -87,6 +87,7 @@ def test_gpus_are_told_without_a_context_on_any(tmp_path, capsys, monkeypatch):
     assert lines["gpu 1"].startswith("note")
     assert "has no kernels for it; its compute mode is Exclusive_Process" in lines["gpu 1"]
     assert "it has no bf16: the teacher runs in float16, students in float32" in lines["gpu 1"]
+    assert "divided by MIG" in lines["gpu 2"]
     assert "lets no process use it" in lines["gpu 2"]
     assert "CUDA_VISIBLE_DEVICES=0,1 shows torch 2 of 3" in lines["gpus"]
 

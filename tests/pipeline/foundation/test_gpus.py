@@ -9,8 +9,8 @@ from pipeline.foundation import gpus
 from pipeline.foundation.gpus import Card, capability_of, cards, has_bf16, has_kernels, why_none
 
 LINES = """\
-0, NVIDIA H100 80GB HBM3, 580.65.06, 81559, 81079, 9.0, Default
-1, Tesla T4, 580.65.06, 15360, [N/A], 7.5, Exclusive_Process
+0, NVIDIA H100 80GB HBM3, 580.65.06, 81559, 81079, 9.0, Default, Enabled
+1, Tesla T4, 580.65.06, 15360, [N/A], 7.5, Exclusive_Process, [N/A]
 """
 
 
@@ -44,8 +44,17 @@ def test_cards_are_those_that_nvidia_smi_lists(nvidia_smi):
     nvidia_smi(LINES)
     mib = 2**20
     assert cards() == [
-        Card(0, "NVIDIA H100 80GB HBM3", "580.65.06", 81559 * mib, 81079 * mib, (9, 0), "Default"),
-        Card(1, "Tesla T4", "580.65.06", 15360 * mib, None, (7, 5), "Exclusive_Process"),
+        Card(
+            0,
+            "NVIDIA H100 80GB HBM3",
+            "580.65.06",
+            81559 * mib,
+            81079 * mib,
+            (9, 0),
+            "Default",
+            True,
+        ),
+        Card(1, "Tesla T4", "580.65.06", 15360 * mib, None, (7, 5), "Exclusive_Process", False),
     ]
 
 
@@ -60,7 +69,7 @@ def test_without_it_cards_are_those_that_torch_sees(nvidia_smi, monkeypatch, ins
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
-    assert cards() == [Card(0, "NVIDIA L4", "", 24 * 10**9, None, (8, 9), "Default")]
+    assert cards() == [Card(0, "NVIDIA L4", "", 24 * 10**9, None, (8, 9), "Default", False)]
 
 
 @pytest.mark.parametrize(
