@@ -3,11 +3,15 @@
 #   docker build -t speechkd .                       CUDA; run with --gpus all
 #   docker build -t speechkd --build-arg BASE=python:3.11-slim-bookworm \
 #       --build-arg TORCH_BACKEND=cpu .              CPU
+#   docker build -t speechkd --build-arg BASE=nvidia/cuda:12.8.1-base-ubuntu24.04 \
+#       --build-arg TORCH=torch==2.10.0 .            CUDA 12, for drivers older than 580
 #   docker run --rm -v "$PWD/out:/out" speechkd demo --out /out/demo
 #
 # BASE is any Debian or Ubuntu whose Python is 3.11 or newer, or that can install one. A bare Debian
-# 12 was tried, by .ci/build-image, which needs no Docker; the CUDA base has not been.
-ARG BASE=nvidia/cuda:12.8.1-base-ubuntu24.04
+# 12 was tried, by .ci/build-image, which needs no Docker; the CUDA bases have not been. pip's build of
+# torch is for CUDA 13 from 2.11 on: the base names the same CUDA, so that a driver too old for it is
+# refused when the container starts. docs/versions.md says which driver takes which build.
+ARG BASE=nvidia/cuda:13.0.2-base-ubuntu24.04
 
 # hadolint ignore=DL3006
 FROM ${BASE} AS build

@@ -1,7 +1,7 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Everything lives in $(VENV).
 #
 #   make demo TORCH=torch==2.11.0     another torch
-#   make demo TORCH_BACKEND=auto      choose the CUDA build by the driver found
+#   make demo TORCH_BACKEND=cu126     another build of it: default (pip's), cpu, auto or cu... (uv's)
 #   make demo PYTHON=python3.12       another Python, 3.11 or newer
 
 PYTHON ?= python3
@@ -9,9 +9,24 @@ VENV ?= .venv
 OUT ?= demo-out
 SBOM ?= sbom.json
 TORCH ?= torch==2.13.0
-# The CPU build where no GPU answers: the other one brings gigabytes that it would not use.
-TORCH_BACKEND ?= $(if $(shell nvidia-smi -L 2>/dev/null),default,cpu)
+# pip's build of torch is for CUDA 13, which needs this driver and would find no GPU under an older one.
+CUDA13_DRIVER := 580
+DRIVER := $(shell nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null \
+  | sed -n 's/^ *\([0-9][0-9]*\)\.[0-9.]* *$$/\1/p' | head -n 1)
+ifdef TORCH_BACKEND
+  WHY := TORCH_BACKEND=$(TORCH_BACKEND), as asked
+else ifeq ($(DRIVER),)
+  TORCH_BACKEND := cpu
+  WHY := the CPU build, because no nvidia-smi names a driver
+else ifeq ($(shell [ $(DRIVER) -ge $(CUDA13_DRIVER) ] && echo new),new)
+  TORCH_BACKEND := default
+  WHY := pip's build, for CUDA 13, because the driver is $(DRIVER)
+else
+  TORCH_BACKEND := auto
+  WHY := a build that uv chooses, because driver $(DRIVER) is older than CUDA 13 needs ($(CUDA13_DRIVER))
+endif
 BIN := $(VENV)/bin
+CONSTRAINTS := $(VENV)/constraints.txt
 export UV_HTTP_TIMEOUT ?= 180
 
 .PHONY: help install demo test test-slow lint sbom licences clean
@@ -43,7 +58,7 @@ sbom: $(VENV)/.demo $(VENV)-tools/.sbom  ## install, then write a bill of materi
 	  --output-format JSON --output-file $(SBOM) $(BIN)/python
 
 licences: $(VENV)/.dev  ## install every extra, then write docs/licences.md anew
-	$(BIN)/pip install -q -c constraints.txt -e ".[demo,dev,bench,cloud,fuzz]"
+	$(BIN)/pip install -q -c $(CONSTRAINTS) -e ".[demo,dev,bench,cloud,fuzz]"
 	$(BIN)/python .ci/licences
 
 clean:  ## remove what these targets and the tools leave: environments, demo, caches
@@ -62,19 +77,30 @@ $(VENV)/bin/pip:
 	  { rm -rf $(VENV); echo "$(PYTHON) cannot make virtual environments; first: sudo apt install python3-venv"; exit 1; }
 
 # torch first: anything that depends on it would otherwise choose the build.
+UV_TORCH = $(BIN)/uv pip install -q --python $(BIN)/python --torch-backend=$(TORCH_BACKEND) $(TORCH)
 $(VENV)/.torch: $(VENV)/bin/pip constraints.txt
+	@echo "torch: $(WHY)"
 ifeq ($(TORCH_BACKEND),default)
 	$(BIN)/pip install -q $(TORCH)
 else
 	$(BIN)/pip install -q -c constraints.txt uv
-	@# uv knows PyTorch's own index by the backend's name; out of its reach, pip's index serves.
-	$(BIN)/uv pip install -q --python $(BIN)/python --torch-backend=$(TORCH_BACKEND) $(TORCH) \
-	  2>/dev/null || $(BIN)/pip install -q $(TORCH)
+	@# uv knows PyTorch's own index by the backend's name; out of its reach, pip's build serves a CPU.
+ifeq ($(TORCH_BACKEND),cpu)
+	$(UV_TORCH) 2>/dev/null || $(BIN)/pip install -q $(TORCH)
+else
+	@$(UV_TORCH) || { echo "torch: uv cannot get that build, see above. Update the driver to" \
+	  "$(CUDA13_DRIVER), or take TORCH=torch==2.10.0 TORCH_BACKEND=default (pip's build of it is for" \
+	  "CUDA 12), or TORCH_BACKEND=cpu."; exit 1; }
+endif
 endif
 	@touch $@
 
-$(VENV)/.demo: $(VENV)/.torch pyproject.toml
-	$(BIN)/pip install -q -c constraints.txt -e ".[demo]"
+# Without torch: pip would put the version that was tested in the place of the one asked for.
+$(CONSTRAINTS): $(VENV)/bin/pip constraints.txt
+	grep -v '^torch==' constraints.txt > $@
+
+$(VENV)/.demo: $(VENV)/.torch $(CONSTRAINTS) pyproject.toml
+	$(BIN)/pip install -q -c $(CONSTRAINTS) -e ".[demo]"
 	@touch $@
 
 # In a virtual environment of its own: the bill is of what it looks at, not of itself.
@@ -83,6 +109,6 @@ $(VENV)-tools/.sbom: $(VENV)/bin/pip
 	$(VENV)-tools/bin/pip install -q "cyclonedx-bom>=7,<8"
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.torch pyproject.toml
-	$(BIN)/pip install -q -c constraints.txt -e ".[demo,dev]"
+$(VENV)/.dev: $(VENV)/.torch $(CONSTRAINTS) pyproject.toml
+	$(BIN)/pip install -q -c $(CONSTRAINTS) -e ".[demo,dev]"
 	@touch $@
