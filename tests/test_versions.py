@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from pipeline.foundation.gpus import DRIVERS
+
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "versions.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -56,6 +58,8 @@ def test_makefile_image_constraints_and_page_name_one_torch_and_one_cuda():
     row = f"| transformers | {lower_limit('transformers')} and newer, below 6 |"
     assert f"{row} {pinned('transformers')} |" in PAGE
     driver = re.search(r"^CUDA13_DRIVER := (\d+)$", MAKEFILE, flags=re.M)[1]
+    assert int(driver) == DRIVERS[13]
+    assert f"CUDA 12 needs {DRIVERS[12]}" in PAGE
     assert f"| {driver} or newer | pip's | `default` |" in PAGE
     assert re.search(r"^ARG BASE=nvidia/cuda:13\.", DOCKERFILE, flags=re.M)
     older = re.findall(r"BASE=(nvidia/cuda:12\S+) \\\n.*TORCH=(\S+)", DOCKERFILE)
