@@ -42,9 +42,9 @@ def manifest(samples_per_shard: list[int], location: str = "manifest.jsonl") -> 
 
 
 def shard_result(
-    samples: int, d_model: int, seed: int, refused: tuple[int, ...] = ()
+    samples: int, d_model: int, seed: int, refused: tuple[int, ...] = (), words: int = 12
 ) -> ShardResult:
-    """A result with random vectors, texts of 3 to 12 words, and some samples refused."""
+    """A result with random vectors, texts of 3 words to `words`, and some samples refused."""
     rng = np.random.default_rng(seed)
     vectors = rng.standard_normal((samples, d_model)).astype(np.float32)
     vectors[list(refused)] = np.nan
@@ -52,7 +52,7 @@ def shard_result(
         {
             "position": position,
             "key": f"clip-{seed}-{position}",
-            "text": " ".join(rng.choice(WORDS, rng.integers(3, 13))),
+            "text": " ".join(rng.choice(WORDS, rng.integers(3, words + 1))),
             "duration_s": float(rng.integers(10, 150)) / 10,
             "speaker": f"speaker-{position % 3}",
             "recording": f"recording-{seed}-{position // 4}",
@@ -65,14 +65,14 @@ def shard_result(
 
 
 def make_cache(
-    location: Path, samples_per_shard: list[int], d_model: int = 8, **changes
+    location: Path, samples_per_shard: list[int], d_model: int = 8, words: int = 12, **changes
 ) -> TeacherCache:
-    """A finished cache of random vectors and texts."""
+    """A finished cache of random vectors, and of texts of up to so many words."""
     cache = TeacherCache.create_or_open(
         location, manifest(samples_per_shard), identity(d_model, **changes), {}
     )
     for shard, samples in enumerate(samples_per_shard):
-        cache.write_shard(shard, shard_result(samples, d_model, seed=shard), {})
+        cache.write_shard(shard, shard_result(samples, d_model, shard, words=words), {})
     return cache
 
 
