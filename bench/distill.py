@@ -160,7 +160,7 @@ def ours(setup: Setup, kd: str, negatives: int = 0) -> Speed:
     module.to(setup.device)
     batches = Batches(
         setup.corpus,
-        Masking.of(setup.tokenizer, 0.15, setup.corpus.train.device),
+        Masking.of(setup.tokenizer, 0.15),
         setup.clips,
         seed=0,
         extra_negatives=negatives,
@@ -179,7 +179,7 @@ def ours(setup: Setup, kd: str, negatives: int = 0) -> Speed:
         losses=lambda batch, measure: module(batch, measure=measure),
         epoch=batches.epoch,
         held_out=lambda: iter(()),
-        tokens=lambda batch: int(batch.lengths_B.sum()),
+        tokens=lambda batch: batch.tokens,
         less_memory="Lower --batch-size.",
     )
     optimizer, progress = make_optimizer(module, schedule), Progress()
@@ -190,7 +190,7 @@ def ours(setup: Setup, kd: str, negatives: int = 0) -> Speed:
         train(workload, limited, unsaved, Silent(), progress, optimizer, setup.device)
 
     if setup.compile:
-        module.compile_for(batches.shape())
+        module.compile_for(batches.shapes())
     go(warm)
     tokens, clock = progress.tokens, Clock(setup.device)
     go(warm + setup.steps)

@@ -45,6 +45,7 @@ def _distill(
     settings: DistillSettings, folder: "RunFolder", device: "torch.device"
 ) -> "Ending | None":
     from pipeline.cache.store import TeacherCache
+    from pipeline.corpus.draws import DRAWS
     from pipeline.distillation.assembly import assemble, make_log
     from pipeline.distillation.preflight import announce
     from pipeline.distillation.record import hand_over, method_record
@@ -56,9 +57,10 @@ def _distill(
 
     cache = TeacherCache.open(settings.cache)
     cache_sha256 = cache.digest()
-    identity = {**settings.identity(), "cache_sha256": cache_sha256}
+    identity = {**settings.identity(), "cache_sha256": cache_sha256, "draws": DRAWS}
     anew = settings.resume == "never"
-    before = folder.prepare(identity, settings.resume, settings.operational())
+    versions = {"draws": "the same seed gave it other clips, masks and negatives"}
+    before = folder.prepare(identity, settings.resume, settings.operational(), versions)
     if any(processes.any_of([folder.is_finished(before)], device)):
         say(f"{settings.out}: this run is finished: nothing to do")
         return None

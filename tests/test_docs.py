@@ -193,12 +193,12 @@ def test_the_files_that_the_pages_say_a_folder_holds_are_those_that_the_code_wri
 
 def test_the_numbers_of_formats_are_those_of_the_code():
     page = text_of(ROOT / "CONTRIBUTING.md")
-    numbers = re.findall(r"`format(?:_version)?`, (\d+) \(`([\w/]+\.py)`\)", page)
-    assert len(numbers) == 4
+    numbers = re.findall(r"`(?:format(?:_version)?|draws)`, (\d+) \(`([\w/]+\.py)`\)", page)
+    assert len(numbers) == 5
     for number, module in numbers:
-        assert re.search(rf"^FORMAT(_VERSION)? = {number}$", text_of(ROOT / module), flags=re.M), (
-            module
-        )
+        assert re.search(
+            rf"^(FORMAT(_VERSION)?|DRAWS) = {number}$", text_of(ROOT / module), flags=re.M
+        ), module
 
 
 def test_the_form_for_problems_asks_what_the_program_knows_of_itself():

@@ -1,8 +1,8 @@
 """Batches of clips that depend on nothing but the corpus, the seed, the epoch and the step.
 
 The order of clips, the masks and the extra negatives are pure functions. There is no data loader
-and no state, so a run resumes at any step at once and exactly. Batches are made where the corpus
-is: on a GPU, in memory or from mapped files.
+and no state, so a run resumes at any step at once and exactly. The host makes the batches, so it
+knows every size and need not ask a GPU, which would have to finish its work before it answered.
 
 Shapes: B clips of a batch, N tokens, K chosen tokens or extra negatives, E width of the teacher.
 """
@@ -16,13 +16,18 @@ import torch
 from torch import Tensor
 
 from pipeline.corpus.corpus import Corpus
+from pipeline.corpus.draws import PLACES, below, random_bits, random_order
 from pipeline.corpus.masking import Masking
-from pipeline.foundation.seeds import generator
 from pipeline.models.compiled import BatchShape
 from pipeline.models.packing import Packed, pack, to_device
 
 TOKENS_ROUNDED_TO = 128
 """Padded batches have a multiple of this many tokens, which are whole tiles of matrix kernels."""
+
+SHAPE_DEVIATIONS = (1.25, 6.0)
+"""By how many standard deviations the two shapes of compiled batches are over the mean. A lower
+first one sends more batches to the large shape, a higher one pads the others more. Beside 6 the sum
+is least at 1.25, where nine of ten batches take the small shape."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,7 @@ class TokenBatch:
         special_N: which tokens are special.
         clip_B: the whole batch's clips in the corpus.
         lengths_B: tokens of each of these clips.
+        tokens: their sum.
         whole: their teacher vectors, and what else objectives compare.
     """
 
@@ -94,6 +100,7 @@ class TokenBatch:
     special_N: Tensor
     clip_B: Tensor
     lengths_B: Tensor
+    tokens: int
     whole: WholeBatch
 
     def to(self, device: torch.device) -> "TokenBatch":
@@ -145,8 +152,7 @@ class Batches:
     def order(self, epoch: int) -> Tensor:
         """The training clips in the order of an epoch."""
         train = self.corpus.train
-        source = generator(self.seed, "order", epoch)
-        return train[torch.randperm(len(train), generator=source).to(train.device)]
+        return train[random_order(len(train), self.seed, "order", epoch)]
 
     def epoch(self, epoch: int) -> Callable[[int], TokenBatch]:
         """The batches of an epoch: a function from a batch's place in the epoch to the batch."""
@@ -159,24 +165,31 @@ class Batches:
 
         return at
 
-    def shape(self) -> BatchShape:
-        """A shape that holds this process's share of every batch, except one in a billion.
+    def shapes(self) -> tuple[BatchShape, ...]:
+        """One or two shapes for this process's shares, the smaller one first.
 
-        Its tokens are six standard deviations over the mean, about as many as the largest batch of
-        a long run has. Held-out batches are always the same, and all of them fit.
+        The larger one holds every batch, except one in a billion: it is six standard deviations
+        over the mean, about as large as the largest batch of a long run. A seventh of it is
+        padding as a rule, so there is a smaller one for nine of ten batches. Held-out batches are
+        always the same, and all of them fit.
         """
         lengths_C = self.corpus.lengths_C
         clips = -(-self.clips_per_batch // self.processes)
         longest = int(lengths_C.max())
         train_C = lengths_C[self.corpus.train].double()
-        tokens = min(
-            math.ceil(clips * float(train_C.mean()) + 6 * clips**0.5 * float(train_C.std())),
-            clips * longest,
+        mean, deviation = clips * float(train_C.mean()), clips**0.5 * float(train_C.std())
+        held_out = [
+            int(lengths_C[clip_B[self.process :: self.processes]].sum())
+            for clip_B in self.held_out()
+        ]
+        usual, largest = (
+            min(math.ceil(mean + times * deviation), clips * longest) for times in SHAPE_DEVIATIONS
         )
-        for clip_B in self.held_out():
-            tokens = max(tokens, int(lengths_C[clip_B[self.process :: self.processes]].sum()))
-        whole = -(-tokens // TOKENS_ROUNDED_TO) * TOKENS_ROUNDED_TO
-        return BatchShape(clips, whole, longest)
+        sizes = {
+            -(-tokens // TOKENS_ROUNDED_TO) * TOKENS_ROUNDED_TO
+            for tokens in (usual, max([largest, *held_out]))
+        }
+        return tuple(BatchShape(clips, tokens, longest) for tokens in sorted(sizes))
 
     def held_out(self) -> list[Tensor]:
         """The clips of each validation batch, which are always the same.
@@ -189,11 +202,12 @@ class Batches:
         return parts[:-1] if len(parts) > 1 and len(parts[-1]) < size else parts
 
     def make(self, clip_B: Tensor, stream: str, epoch: int, step: int) -> TokenBatch:
-        """The batch of some clips; its masks and negatives come from random streams of its own."""
-        device = clip_B.device
+        """The batch of some clips; its masks and negatives are draws of its own name."""
         packed = self.corpus.tokens_of(clip_B)
-        source = generator(self.seed, f"masks {stream}", epoch, step, device)
-        chosen_K, masked_N = self.masking.choose(packed.ids_N, source)
+        number_N = clip_B[packed.sequence_N] * PLACES + packed.offset_N
+        chosen_K, masked_N = self.masking.choose(
+            packed.ids_N, number_N, self.seed, f"masks {stream}", epoch, step
+        )
         batch = TokenBatch(
             packed=packed,
             masked_N=masked_N,
@@ -203,6 +217,7 @@ class Batches:
             special_N=self.masking.special_V[packed.ids_N],
             clip_B=clip_B,
             lengths_B=packed.lengths_B,
+            tokens=len(packed.ids_N),
             whole=self._whole(clip_B, stream, epoch, step),
         )
         return (batch if self.processes == 1 else self._share(batch)).to(self.device)
@@ -218,12 +233,10 @@ class Batches:
         )
         if not self.extra_negatives:
             return whole
-        source = generator(self.seed, f"negatives {stream}", epoch, step, train.device)
-        negative_K = train[
-            torch.randint(
-                len(train), (self.extra_negatives,), generator=source, device=train.device
-            )
-        ]
+        bits_K = random_bits(
+            torch.arange(self.extra_negatives), self.seed, f"negatives {stream}", epoch, step
+        )
+        negative_K = train[below(bits_K, len(train))]
         return replace(
             whole,
             negative_KE=corpus.vectors.of(negative_K),
@@ -235,7 +248,7 @@ class Batches:
         """This process's share of a batch: its own clip out of every `processes` clips."""
         packed = batch.packed
         mine_N = packed.sequence_N % self.processes == self.process
-        mine_B = torch.arange(len(packed.lengths_B), device=mine_N.device) % self.processes
+        mine_B = torch.arange(len(packed.lengths_B)) % self.processes
         renumbered_N = mine_N.long().cumsum(0) - 1
         return replace(
             batch,

@@ -1,4 +1,7 @@
-"""Teacher cache + tokenizer → every clip's tokens and vector, on the device, in memory or mapped.
+"""Teacher cache + tokenizer → every clip's tokens and vector, in memory or mapped.
+
+Vectors may lie on the device. Tokens never do: batches are made by the host (`batches`), and the
+tokens of one are few.
 
 Shapes: C clips of the corpus, B clips of a batch, N tokens, S stored vectors, E width of the
 teacher.
@@ -61,8 +64,8 @@ class Corpus:
         """Tokens of some clips, packed in the order of `clip_B`."""
         lengths_B = self.lengths_C[clip_B]
         first_B = self.starts_C[clip_B] - (lengths_B.cumsum(0) - lengths_B)
-        place_N = torch.arange(int(lengths_B.sum()), device=lengths_B.device)
-        stored_N = self.ids_N[place_N + first_B.repeat_interleave(lengths_B)].int()
+        first_N = first_B.repeat_interleave(lengths_B)
+        stored_N = self.ids_N[torch.arange(len(first_N)) + first_N].int()
         wide_N = stored_N & 0xFFFF if self.ids_N.dtype == torch.int16 else stored_N
         return pack(wide_N, lengths_B)
 
@@ -82,9 +85,10 @@ def read_corpus(
 ) -> Corpus:
     """Read the tokens and vectors of a finished cache, as near to the device as there is room.
 
-    `pipeline.corpus.prepared` makes both once for all runs. They go onto the device if they leave
-    most of its free memory, else into this machine's memory if they leave most of that. Otherwise
-    they are mapped from their files. Training gives the same result, bit for bit.
+    `pipeline.corpus.prepared` makes both once for all runs. Vectors go onto the device if they
+    leave half of its free memory. Else they, and tokens in any case, go into this machine's memory
+    if they leave half of that. Otherwise they are mapped from their files. Batches are the same
+    wherever they are.
 
     Args:
         cache: the cache to read texts and vectors from.
@@ -109,13 +113,12 @@ def read_corpus(
         raise SpeechkdError(
             f"{cache.location} holds {clips} clips with text; at least 2 are needed."
         )
-    loader = _Loader(room or Room.measured(device), device)
+    loader = _Loader(room or Room.measured(device))
     tokens = loader.load(
         "tokens", token_store, ("ids", "starts", "lengths", "rows", "places", "recordings")
     )
     ids_N = tokens["ids"]
     ids_N = ids_N.view(torch.int16) if ids_N.dtype == torch.uint16 else ids_N
-    home = ids_N.device
     if with_vectors:
         vector_store = ready.vectors()
         mean_E, std_E = (vector_store.load(name, CPU).numpy() for name in ("mean", "std"))
@@ -124,11 +127,11 @@ def read_corpus(
             stored_SE = vector_store.map("vectors")
             loader.places.append("vectors made up as they are used")
         else:
-            stored_SE = loader.load("vectors", vector_store, ("vectors",))["vectors"]
-        own = Vectors(stored_SE, tokens["places"], statistics)
+            stored_SE = loader.load("vectors", vector_store, ("vectors",), device)["vectors"]
+        own = Vectors(stored_SE, tokens["places"], statistics, device)
         vectors = apply_control(own, control, seed)
     else:
-        vectors = without_vectors(tokens["places"])
+        vectors = without_vectors(tokens["places"], device)
         loader.places.append("no vectors")
     train, held_out = split_by_recording(token_store.map("recordings"), held_out_share, seed)
     return Corpus(
@@ -138,8 +141,8 @@ def read_corpus(
         vectors=vectors,
         row_C=tokens["rows"],
         recording_C=tokens["recordings"],
-        train=train.to(home),
-        held_out=held_out.to(home),
+        train=train,
+        held_out=held_out,
         where=", ".join(loader.places),
         truncated=token_store.facts["truncated"],
         dropped=token_store.facts["dropped"],
@@ -147,28 +150,27 @@ def read_corpus(
 
 
 class _Loader:
-    """Loads arrays to where there is room. Once some do not fit the device, no later ones go there.
+    """Loads arrays to where there is room.
 
     Attributes:
         room: memory that is left.
-        device_is_open: whether arrays may still go to a device that is not this machine's CPU.
         places: where arrays went, in words.
     """
 
-    def __init__(self, room: Room, device: torch.device) -> None:
-        self.room, self.device = room, device
-        self.device_is_open = device.type != "cpu"
+    def __init__(self, room: Room) -> None:
+        self.room = room
         self.places: list[str] = []
 
-    def load(self, what: str, store: ArrayStore, names: tuple[str, ...]) -> dict[str, Tensor]:
-        """Load some arrays of a store; `what` names them in words."""
+    def load(
+        self, what: str, store: ArrayStore, names: tuple[str, ...], device: torch.device = CPU
+    ) -> dict[str, Tensor]:
+        """Load some arrays of a store, onto a device if it has room; `what` names them in words."""
         size = store.nbytes(*names)
         size_in_words = f"{what} {size / 1e9:.2f} GB"
-        self.device_is_open &= size <= self.room.device_bytes
-        if self.device_is_open:
+        if device.type != "cpu" and size <= self.room.device_bytes:
             self.room = replace(self.room, device_bytes=self.room.device_bytes - size)
-            self.places.append(f"{size_in_words} on {self.device}")
-            return {name: store.load(name, self.device) for name in names}
+            self.places.append(f"{size_in_words} on {device}")
+            return {name: store.load(name, device) for name in names}
         if size <= self.room.host_bytes:
             self.room = replace(self.room, host_bytes=self.room.host_bytes - size)
             self.places.append(f"{size_in_words} in memory")

@@ -1,6 +1,6 @@
 """Which tokens are hidden from the student, and what it sees in their place.
 
-Shapes: N tokens, K chosen tokens, V vocabulary.
+Shapes: N tokens, O ordinary tokens, K chosen tokens, V vocabulary.
 """
 
 from dataclasses import dataclass
@@ -8,6 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
+
+from pipeline.corpus.draws import below, random_bits
+
+OF_TEN_MASKED, OF_TEN_REPLACED = 8, 1
+"""Of ten chosen tokens: how many become the mask token, and how many become another one."""
 
 
 @dataclass(frozen=True)
@@ -25,29 +30,37 @@ class Masking:
     special_V: Tensor
 
     @classmethod
-    def of(
-        cls, tokenizer: PreTrainedTokenizerBase, share: float, device: torch.device
-    ) -> "Masking":
+    def of(cls, tokenizer: PreTrainedTokenizerBase, share: float) -> "Masking":
         """The masking that belongs to a tokenizer."""
-        special_V = torch.zeros(len(tokenizer), dtype=torch.bool, device=device)
-        special_V[torch.tensor(tokenizer.all_special_ids, device=device)] = True
+        special_V = torch.zeros(len(tokenizer), dtype=torch.bool)
+        special_V[torch.tensor(tokenizer.all_special_ids)] = True
         return cls(share, int(tokenizer.mask_token_id or 0), special_V)
 
-    def choose(self, ids_N: Tensor, source: torch.Generator) -> tuple[Tensor, Tensor]:
+    def choose(self, ids_N: Tensor, number_N: Tensor, *name: int | str) -> tuple[Tensor, Tensor]:
         """Choose tokens to predict.
+
+        A token's fate follows from its number and the name of the draw. The chosen ones are those
+        of the least bits; no two tokens have the same.
+
+        Args:
+            ids_N: the tokens, in this machine's memory.
+            number_N: a number of each that no other one has.
+            name: seed, stream, epoch, step: what the draw is for.
 
         Returns:
             Places `[K]` of the chosen tokens, ascending, and the masked ids `[N]` of all tokens.
         """
-        device, vocabulary = ids_N.device, len(self.special_V)
-        special_N = self.special_V[ids_N]
-        draw_N = torch.rand(len(ids_N), generator=source, device=device)
-        ordinary = int((~special_N).sum())
-        count = max(1, round(self.share * ordinary))
-        chosen_K = draw_N.masked_fill(special_N, 2.0).topk(count, largest=False).indices.sort()[0]
-        fate_K = torch.rand(count, generator=source, device=device)
-        other_K = torch.randint(vocabulary, (count,), generator=source, device=device)
-        other_K = torch.where(fate_K < 0.9, other_K, ids_N[chosen_K])
+        ordinary_O = (~self.special_V[ids_N]).nonzero()[:, 0]
+        count = max(1, round(self.share * len(ordinary_O)))
+        if not len(ordinary_O):  # something is predicted even so
+            ordinary_O = torch.arange(len(ids_N))
+        bits_O = random_bits(number_N[ordinary_O], *name, "chosen")
+        chosen_K = ordinary_O[bits_O.topk(count, largest=False).indices.sort()[0]]
+        number_K = number_N[chosen_K]
+        fate_K = below(random_bits(number_K, *name, "fate"), 10)
+        other_K = below(random_bits(number_K, *name, "other"), len(self.special_V))
+        keeps_K = fate_K >= OF_TEN_MASKED + OF_TEN_REPLACED
+        other_K = torch.where(keeps_K, ids_N[chosen_K], other_K)
         masked_N = ids_N.clone()
-        masked_N[chosen_K] = torch.where(fate_K < 0.8, self.mask_id, other_K)
+        masked_N[chosen_K] = torch.where(fate_K < OF_TEN_MASKED, self.mask_id, other_K)
         return chosen_K, masked_N

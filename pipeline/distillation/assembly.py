@@ -88,7 +88,7 @@ def assemble(
     distillation = make_distillation(settings, student, corpus).to(device)
     batches = make_batches(settings, corpus, tokenizer, device)
     if compiles:
-        distillation.compile_for(batches.shape())
+        distillation.compile_for(batches.shapes())
     schedule = make_schedule(settings, batches, device)
     return Parts(
         settings=settings,
@@ -212,7 +212,7 @@ def make_batches(
         )
     return Batches(
         corpus,
-        Masking.of(tokenizer, settings.mask_share, corpus.train.device),
+        Masking.of(tokenizer, settings.mask_share),
         clips,
         settings.seed,
         extra_negatives=settings.crd_negatives,
@@ -255,7 +255,7 @@ def make_workload(distillation: Distillation, batches: Batches) -> Workload:
         losses=lambda batch, measure: module(batch, measure=measure),
         epoch=batches.epoch,
         held_out=held_out,
-        tokens=lambda batch: int(batch.lengths_B.sum()),
+        tokens=lambda batch: batch.tokens,
         less_memory=LESS_MEMORY,
     )
 

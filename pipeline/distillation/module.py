@@ -3,7 +3,7 @@
 Shapes: N tokens, B clips, K chosen tokens, D width of the student, E width of the teacher.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -61,9 +61,9 @@ class Distillation(nn.Module):
         self.gammas, self.view = gammas, view
         self._compiled: Callable[[Packed], Tensor] | None = None
 
-    def compile_for(self, shape: BatchShape) -> None:
-        """Run the encoder compiled, with every batch filled up to one shape."""
-        self._compiled = compile_forward(self.student.encoder, shape)
+    def compile_for(self, shapes: Sequence[BatchShape]) -> None:
+        """Run the encoder compiled, with every batch padded up to one of these shapes."""
+        self._compiled = compile_forward(self.student.encoder, shapes)
 
     @property
     def passes(self) -> int:
@@ -125,6 +125,7 @@ def _all_tokens(hidden_ND: Tensor, batch: TokenBatch, *, special: bool) -> KDBat
         states_ND=hidden_ND,
         clip_N=batch.clip_N,
         place_N=batch.packed.offset_N,
+        longest=batch.packed.grid_BL.shape[1],
         weight_N=weight_N,
         total=batch.lengths_B.sum() if special else processes.differentiable_sum(weight_N.sum()),
         whole=batch.whole,
@@ -153,8 +154,9 @@ def _one_per_clip(states_BD: Tensor, batch: TokenBatch) -> KDBatch:
         states_ND=states_BD,
         clip_N=clip_B,
         place_N=torch.zeros_like(clip_B),
+        longest=1,
         weight_N=torch.ones_like(clip_B, dtype=torch.float32),
-        total=torch.tensor(float(len(batch.clip_B)), device=clip_B.device),
+        total=torch.full((), float(len(batch.clip_B)), device=clip_B.device),
         whole=batch.whole,
         sum_over_processes=processes.differentiable_sum,
     )
@@ -192,8 +194,9 @@ def gradient_norms(
     mlm: Tensor, mlm_ND: Tensor, weighted: Tensor, kd_ND: Tensor
 ) -> dict[str, Tensor]:
     """Norms of the gradients of both losses at the hidden states that they are computed from."""
-    mlm_norm = torch.autograd.grad(mlm, mlm_ND, retain_graph=True)[0].float().norm()
-    kd_norm = torch.autograd.grad(weighted, kd_ND, retain_graph=True)[0].float().norm()
+    with torch.autocast(mlm.device.type, enabled=False):  # as training's own backward pass
+        mlm_norm = torch.autograd.grad(mlm, mlm_ND, retain_graph=True)[0].float().norm()
+        kd_norm = torch.autograd.grad(weighted, kd_ND, retain_graph=True)[0].float().norm()
     return {
         "gradient/mlm": mlm_norm.detach(),
         "gradient/kd": kd_norm.detach(),

@@ -7,7 +7,7 @@ from pipeline.distillation.words import LESS_MEMORY
 from pipeline.foundation.progress import say
 from pipeline.training.preflight import check_disk, say_memory
 
-ORDER_BYTES = 24
+ORDER_BYTES = 48
 """Per clip, while one epoch's order makes room for the next."""
 
 
@@ -59,7 +59,7 @@ def announce(parts: Parts) -> None:
 def _step_bytes(parts: Parts) -> int:
     """An upper bound for what one step holds, in bytes."""
     distillation, settings = parts.distillation, parts.settings
-    tokens = parts.batches.shape().tokens
+    tokens = parts.batches.shapes()[-1].tokens
     passes = distillation.passes
     return step_bytes(distillation.student, tokens, settings.mask_share, passes) + len(
         distillation.objectives

@@ -23,6 +23,7 @@ from pipeline.finetuning.inputs import Inputs
 from pipeline.finetuning.settings import Recipe
 from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.models.packing import to_device
 from pipeline.tasks.task import Question, Task
 from pipeline.training.optimizer import adamw, linear_schedule
 
@@ -193,7 +194,7 @@ class _Trainer:
     def _train_on(self, chosen: Array, device: torch.device) -> Tensor:
         """Take one step on some training examples and return their mean loss."""
         recipe = self._recipe
-        labels_B = torch.as_tensor(self._labels[chosen]).to(device)
+        labels_B = to_device(torch.as_tensor(self._labels[chosen]), device)
         with autocast(device, recipe):
             scores_BO = self._classifier(self._inputs, [self._places[i] for i in chosen])
         loss = loss_of(self._kind, recipe.regression_loss, scores_BO, labels_B)

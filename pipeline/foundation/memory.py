@@ -9,14 +9,14 @@ import torch
 
 PROC, GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 DEVICE_SHARE = 0.5
-"""Share of a device's free memory that tokens and vectors may take."""
+"""Share of a device's free memory that vectors may take."""
 HOST_SHARE = 0.5
 """Share of the machine's free memory that they may take, over all processes on it."""
 
 
 @dataclass(frozen=True)
 class Room:
-    """Memory that tokens and vectors may take.
+    """Memory that tokens and vectors may take; on a device vectors alone.
 
     Attributes:
         device_bytes: on the device.

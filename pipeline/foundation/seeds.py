@@ -17,13 +17,11 @@ def derive(*parts: int | str) -> int:
     return int.from_bytes(hashlib.sha256(name).digest()[:8], "big") >> 1
 
 
-def generator(
-    seed: int, stream: str, epoch: int = 0, step: int = 0, device: "torch.device | str" = "cpu"
-) -> "torch.Generator":
-    """A fresh source of random numbers that depends on its arguments only."""
+def generator(seed: int, stream: str, epoch: int = 0, step: int = 0) -> "torch.Generator":
+    """A fresh source of random numbers on the CPU that depends on its arguments only."""
     import torch
 
-    return torch.Generator(device).manual_seed(derive(seed, stream, epoch, step))
+    return torch.Generator().manual_seed(derive(seed, stream, epoch, step))
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""One shape for every batch, so that an encoder is compiled once: batches are padded up to it.
+"""One or two shapes for all batches, so that an encoder is compiled so often and no more.
 
 Shapes: B sequences, N tokens, L tokens of the longest sequence, G places of the grid.
 """
@@ -7,7 +7,7 @@ import os
 import shlex
 import shutil
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +18,13 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from pipeline.models.packing import Band, Bands, Packed, encode_packed
+from pipeline.models.packing import (
+    Band,
+    Bands,
+    Packed,
+    encode_packed,
+    without_cudnn_attention,
+)
 
 COMPILER_PACKAGES = "install them (Debian and Ubuntu: g++ python3-dev; Triton: pip install triton)"
 TRITON_FROM = (7, 0)
@@ -27,7 +33,7 @@ TRITON_FROM = (7, 0)
 
 @dataclass(frozen=True)
 class BatchShape:
-    """The largest size that a batch of a run has.
+    """A size that batches are padded up to.
 
     Attributes:
         sequences: sequences per batch.
@@ -118,30 +124,35 @@ def missing_for_compiling(device_type: str, capability: tuple[int, int] | None =
     return " and ".join(missing)
 
 
-def compile_forward(encoder: PreTrainedModel, shape: BatchShape) -> Callable[[Packed], Tensor]:
-    """Compile an encoder's forward pass once, for one shape.
+def compile_forward(
+    encoder: PreTrainedModel, shapes: Sequence[BatchShape]
+) -> Callable[[Packed], Tensor]:
+    """Compile an encoder's forward pass, once per shape, when a batch first takes it.
 
     Args:
         encoder: an encoder set to packed attention.
-        shape: the largest size that a batch has.
+        shapes: the sizes that batches are padded up to, the smallest first.
 
     Returns:
-        A function from a packed batch to hidden states `[N, D]`. It runs a batch that does not fit
-        the shape uncompiled.
+        A function from a packed batch to hidden states `[N, D]`. It pads the batch up to the first
+        shape that holds it, and runs one that fits none uncompiled.
     """
 
     def forward(
         ids_N: Tensor, offset_N: Tensor, source_G: Tensor, place_N: Tensor, valid_BL: Tensor
     ) -> Tensor:
-        band = Band(shape.sequences + 1, shape.longest, valid_BL)
+        sequences, longest = valid_BL.shape
+        band = Band(sequences, longest, valid_BL)
         padded = _Padded(ids_N, offset_N, Bands((band,), source_G, place_N))
         return encode_packed(encoder, cast(Packed, padded))
 
     compiled_forward: Callable[..., Tensor] = torch.compile(forward, dynamic=False, fullgraph=True)
 
     def run(packed: Packed) -> Tensor:
-        if not shape.holds(packed):
+        shape = next((shape for shape in shapes if shape.holds(packed)), None)
+        if shape is None:
             return encode_packed(encoder, packed)
-        return compiled_forward(*pad_to_shape(packed, shape))[: len(packed.ids_N)]
+        with without_cudnn_attention():
+            return compiled_forward(*pad_to_shape(packed, shape))[: len(packed.ids_N)]
 
     return run

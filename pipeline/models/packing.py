@@ -8,6 +8,7 @@ D width, H heads, E width of a head.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -193,6 +194,9 @@ class _Collect(torch.autograd.Function):
 def pack(ids_N: Tensor, lengths_B: Tensor) -> Packed:
     """Describe sequences that lie end to end.
 
+    Done on the host and moved as a whole (`Packed.to`), because lengths that lie on a GPU have to
+    be waited for.
+
     Args:
         ids_N: token ids of all sequences, one sequence after the other, of any integer type.
         lengths_B: tokens of each sequence.
@@ -201,16 +205,16 @@ def pack(ids_N: Tensor, lengths_B: Tensor) -> Packed:
         ValueError: a sequence is empty, or the lengths do not add up to the tokens.
     """
     lengths_B = lengths_B.long()
-    if int(lengths_B.sum()) != len(ids_N) or int(lengths_B.min()) < 1:
-        raise ValueError(
-            f"lengths add up to {int(lengths_B.sum())} (shortest {int(lengths_B.min())}) "
-            f"for {len(ids_N)} tokens"
-        )
+    total, shortest, longest = (int(x) for x in (lengths_B.sum(), *lengths_B.aminmax()))
+    if total != len(ids_N) or shortest < 1:
+        raise ValueError(f"lengths add up to {total} (shortest {shortest}) for {len(ids_N)} tokens")
     device = ids_N.device
     starts_B = lengths_B.cumsum(0) - lengths_B
-    sequence_N = torch.arange(len(lengths_B), device=device).repeat_interleave(lengths_B)
-    offset_N = torch.arange(len(ids_N), device=device) - starts_B[sequence_N]
-    place_L = torch.arange(int(lengths_B.max()), device=device)
+    sequence_N = torch.arange(len(lengths_B), device=device).repeat_interleave(
+        lengths_B, output_size=total
+    )
+    offset_N = torch.arange(total, device=device) - starts_B[sequence_N]
+    place_L = torch.arange(longest, device=device)
     valid_BL = place_L < lengths_B[:, None]
     grid_BL = torch.where(valid_BL, starts_B[:, None] + place_L, 0)
     return Packed(ids_N.long(), lengths_B, sequence_N, offset_N, grid_BL, valid_BL)
@@ -251,8 +255,9 @@ def packed_attention(
         allowed = band.valid_BL[:, None, None, :]
         if sliding_window is not None:
             place_L = torch.arange(band.longest, device=allowed.device)
-            near_LL = (place_L[:, None] - place_L[None, :]).abs() < sliding_window
-            allowed = allowed & near_LL
+            apart_LL = (place_L[:, None] - place_L[None, :]).abs()
+            # padding beyond the window sees itself: a softmax over nothing is not a number
+            allowed = (allowed & (apart_LL < sliding_window)) | (apart_LL == 0)
         mixed_BHLE = functional.scaled_dot_product_attention(
             query_BHLE,
             key_BHLE,
@@ -273,13 +278,33 @@ def use_packed_attention(encoder: PreTrainedModel) -> None:
     encoder.set_attn_implementation(ATTENTION)
 
 
+@contextmanager
+def without_cudnn_attention() -> Iterator[None]:
+    """While the block runs, attention with a mask does not go to cuDNN's kernels.
+
+    torch prefers them on an H100. They make a plan for every new shape, and packed batches have a
+    new one each step. Some resolve dropout to sixteenths only (pytorch pull request 174245), and
+    some give gradients that are no numbers for certain lengths (pytorch issue 196678). Whisper's
+    encoder has one shape, no mask and no dropout, and keeps them.
+    """
+    before = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
+
+
 def encode_packed(encoder: PreTrainedModel, packed: Packed) -> Tensor:
     """Hidden states `[N, D]` of the last layer, for an encoder set to packed attention."""
-    hidden_1ND: Tensor = encoder(
-        input_ids=packed.ids_N[None],
-        position_ids=(packed.offset_N + first_position(encoder))[None],
-        packed=packed,
-    ).last_hidden_state
+    # while a compiler traces, its caller has seen to it
+    aside = nullcontext() if torch.compiler.is_compiling() else without_cudnn_attention()
+    with aside:
+        hidden_1ND: Tensor = encoder(
+            input_ids=packed.ids_N[None],
+            position_ids=(packed.offset_N + first_position(encoder))[None],
+            packed=packed,
+        ).last_hidden_state
     return hidden_1ND[0]
 
 

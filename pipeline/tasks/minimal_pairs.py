@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 from pipeline.foundation.untrusted import parse_json, read_text_file
 from pipeline.models.loading import panics_as_errors
-from pipeline.models.packing import batches_by_length, pack
+from pipeline.models.packing import batches_by_length, pack, to_device
 from pipeline.models.student import Student
 
 TOKENS_PER_BATCH = 8192
@@ -139,10 +139,10 @@ def log_likelihoods(
         inside = np.concatenate([places[i] for i in batch])
         masked_K = np.cumsum(lengths) - lengths + inside
         ids_N = np.concatenate([copy.reshape(-1) for copy in copies])
-        truth_K = torch.from_numpy(ids_N[masked_K]).to(device)
+        truth_K = to_device(torch.from_numpy(ids_N[masked_K]), device)
         ids_N[masked_K] = tokenizer.mask_token_id
-        packed = pack(torch.from_numpy(ids_N).to(device), torch.from_numpy(lengths).to(device))
-        hidden_KD = student(packed)[torch.from_numpy(masked_K).to(device)]
+        packed = pack(torch.from_numpy(ids_N), torch.from_numpy(lengths)).to(device)
+        hidden_KD = student(packed)[to_device(torch.from_numpy(masked_K), device)]
         logits_KV = student.masked_lm_logits(hidden_KD).float()
         true_K = logits_KV.log_softmax(1).gather(1, truth_K[:, None])[:, 0]
         owner_K = np.repeat(batch, [len(places[i]) for i in batch])

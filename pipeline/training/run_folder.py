@@ -64,7 +64,11 @@ class RunFolder:
 
     @on_main
     def prepare(
-        self, identity: Mapping[str, Any], resume: Resume, free: Collection[str] = ()
+        self,
+        identity: Mapping[str, Any],
+        resume: Resume,
+        free: Collection[str] = (),
+        versions: Mapping[str, str] | None = None,
     ) -> dict[str, Any] | None:
         """Check that this folder may be written; return the record of what is to go on, if any.
 
@@ -74,6 +78,8 @@ class RunFolder:
             identity: everything that the result depends on.
             resume: `auto` goes on if there is something, `always` insists, `never` starts anew.
             free: settings that may differ, even if the record counts them.
+            versions: names in the identity that the program decides, not the user, each with what
+                another value means. A record without one has 1. A finished run may differ.
 
         Raises:
             SpeechkdError: it holds something else, or nothing to go on from, or another process
@@ -97,9 +103,18 @@ class RunFolder:
         if resume == "never":
             return None
         there, now = record["identity"], json.loads(json.dumps(identity))
+        for name, meaning in (versions or {}).items():
+            begun_with = there.get(name, 1)
+            if begun_with != now[name] and record["status"] != "finished":
+                raise SpeechkdError(
+                    f"{self.path} holds a run of another version of speechkd: {meaning} (there "
+                    f"{name} {begun_with}, now {now[name]}), so what follows would not be "
+                    "the same run. Finish it with that version, name another --out, or start anew "
+                    "with --resume never."
+                )
         differing = [
             f"{name}: there {there.get(name)!r}, now {now.get(name)!r}"
-            for name in sorted({*now, *there} - set(free))
+            for name in sorted({*now, *there} - set(free) - set(versions or ()))
             if now.get(name) != there.get(name)
         ]
         if differing:

@@ -23,6 +23,7 @@ def make_batch(width=6, teacher_width=6, lengths=LENGTHS, seed=0, negatives=0, *
         states_ND=normal(len(clip_N), width),
         clip_N=clip_N,
         place_N=torch.cat([torch.arange(length) for length in lengths]),
+        longest=max(lengths),
         weight_N=torch.ones(len(clip_N)),
         total=torch.tensor(float(len(clip_N))),
         whole=WholeBatch(

@@ -22,7 +22,7 @@ from tests.helpers.tars import write_corpus
 from tests.helpers.whispers import save_random_whisper
 from tests.rehearsal.device import missing, pretended
 
-DISTILLATION_WAITS = 12
+DISTILLATION_WAITS = 2
 FINETUNING_WAITS = 2
 """The most waits of a step that is neither logged nor measured, with everything on the device."""
 

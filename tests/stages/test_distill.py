@@ -210,6 +210,27 @@ def test_other_settings_in_the_same_folder_are_refused(settings):
     assert list(losses(settings().out)) == [1, 2]
 
 
+def test_a_run_of_other_draws_is_not_gone_on_with(settings):
+    """Half of its steps would have masks that the other half's seed does not give."""
+    record_file = settings().out / "run.json"
+
+    def begun_before_draws_had_a_number():
+        record = json.loads(record_file.read_text())
+        assert record["identity"].pop("draws") == 2
+        record_file.write_text(json.dumps(record))
+
+    run(settings(max_steps=3))
+    begun_before_draws_had_a_number()
+    wanted = r"another version of speechkd.*draws 1, now 2.*--out.*--resume never"
+    for resume in ("auto", "always"):
+        with pytest.raises(SpeechkdError, match=wanted):
+            run(settings(resume=resume))
+    assert len(losses(settings().out)) == 3
+    run(settings(resume="never", epochs=1.0))
+    begun_before_draws_had_a_number()
+    run(settings(epochs=1.0))  # a finished run is not gone on with: nothing depends on later draws
+
+
 def test_a_folder_of_something_else_is_left_alone(settings, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("years of work")
@@ -465,16 +486,18 @@ def test_compiling_is_refused_or_left_out_where_it_cannot_be(settings, monkeypat
 @pytest.mark.slow
 @pytest.mark.skipif(missing_for_compiling("cpu") != "", reason="needs a C++ compiler and Python.h")
 def test_compiled_once_and_never_again(settings, tmp_path):
-    """One graph for training and one for validation, whatever the batches hold."""
+    """One graph for training and one for validation per shape, whatever the batches hold."""
     import torch._dynamo
 
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     run(settings(out=tmp_path / "fast", compile="yes", max_steps=6))
-    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     run(settings(out=tmp_path / "fast", compile="yes"))
-    # the second sitting is another model of the same shape, which the same graphs serve
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs == 2
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert 2 <= graphs <= 4
+    # other models of the same shapes, which the same graphs serve
+    run(settings(out=tmp_path / "again", compile="yes"))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs
     run(settings(out=tmp_path / "plain"))
     fast, plain = losses(tmp_path / "fast"), losses(tmp_path / "plain")
     assert fast.keys() == plain.keys()

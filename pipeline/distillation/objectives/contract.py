@@ -34,6 +34,7 @@ class KDBatch:
     |                        |          | or one per clip                                       |
     | `clip_N`               | `[N]`    | the clip of each, by its place in the batch, int64    |
     | `place_N`              | `[N]`    | its place within its clip, from 0, int64              |
+    | `longest`              |          | one more than the largest place, or more, an integer  |
     | `weight_N`             | `[N]`    | 1 where it counts, 0 for padding and for special      |
     |                        |          | tokens that are left out, float32                     |
     | `total`                | `[]`     | sum of `weight_N` over all processes                  |
@@ -51,6 +52,7 @@ class KDBatch:
     states_ND: Tensor
     clip_N: Tensor
     place_N: Tensor
+    longest: int
     weight_N: Tensor
     total: Tensor
     whole: WholeBatch

@@ -129,8 +129,8 @@ class NST(Objective):
 
     def _sequence(self, student_NE: Tensor, teacher_BE: Tensor, batch: KDBatch) -> Tensor:
         width = student_NE.shape[1]
-        clips, longest = len(teacher_BE), int(batch.place_N.max()) + 1
-        student_BLE = student_NE.new_zeros(clips, longest, width).index_put(
+        clips = len(teacher_BE)
+        student_BLE = student_NE.new_zeros(clips, batch.longest, width).index_put(
             (batch.clip_N, batch.place_N),
             student_NE * batch.weight_N[:, None],
             accumulate=True,

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,7 +21,7 @@ def corpus(tmp_path_factory):
 
 def make_batches(corpus, **changes):
     corpus, tokenizer = corpus
-    masking = Masking.of(tokenizer, 0.15, torch.device("cpu"))
+    masking = Masking.of(tokenizer, 0.15)
     return Batches(corpus, masking, **{"clips_per_batch": 24, "seed": 3, **changes})
 
 
@@ -92,19 +93,45 @@ def test_validation_batches_are_the_same_each_time_and_leave_no_process_without_
     assert replace(batches, corpus=replace(few, held_out=clips[:0])).held_out() == []
 
 
-def test_the_shape_of_compiled_batches_holds_them_all(corpus):
+def test_the_shapes_of_compiled_batches_hold_them_all(corpus):
     batches = make_batches(corpus)
-    shape = batches.shape()
-    made = [batches.epoch(epoch)(p) for epoch in range(20) for p in range(batches.per_epoch)]
+    *_, largest = shapes = batches.shapes()
+    assert len(shapes) <= 2
+    assert sorted(shapes, key=lambda shape: shape.tokens) == list(shapes)
+    trained = [batches.epoch(epoch)(p) for epoch in range(20) for p in range(batches.per_epoch)]
     held_out = [batches.make(clips, "held out", 0, 0) for clips in batches.held_out()]
-    assert all(shape.holds(batch.packed) for batch in made + held_out)
-    largest = max(len(batch.packed.ids_N) for batch in made)
-    assert shape.tokens < 1.5 * largest
+    assert all(largest.holds(batch.packed) for batch in trained + held_out)
+    assert largest.tokens < 1.5 * max(batch.tokens for batch in trained)
+
+
+@pytest.mark.parametrize(("processes", "most"), [(1, 0.06), (4, 0.11)])
+def test_little_of_the_compiled_work_is_padding(corpus, processes, most):
+    """Texts as long as those of read speech: 44 tokens at the mean, 20 their spread."""
+    clips = 40_000
+    lengths_C = torch.from_numpy(np.random.default_rng(0).gamma(4.8, 44 / 4.8, clips)).long() + 2
+    lengths_C = lengths_C.clamp(max=128)
+    batches = make_batches(corpus, clips_per_batch=256, processes=processes)
+    every = torch.arange(clips)
+    speech = replace(corpus[0], lengths_C=lengths_C, train=every, held_out=every[:0])
+    batches = replace(batches, corpus=speech)
+    small, large = batches.shapes()
+    tokens = torch.cat(
+        [
+            lengths_C[batches.order(epoch)[:39_936].view(-1, 256)[:, ::processes]].sum(1)
+            for epoch in range(8)
+        ]
+    )
+    fits = tokens <= small.tokens
+    assert (tokens <= large.tokens).all()
+    assert 0.84 < fits.double().mean() < 0.98
+    work = torch.where(fits, small.tokens, large.tokens).sum()
+    assert 1 - int(tokens.sum()) / int(work) <= most
 
 
 def test_a_batch_goes_to_a_device_as_a_whole(corpus):
     meta = torch.device("meta")
     batch = make_batches(corpus, extra_negatives=9).epoch(0)(0)
+    assert batch.tokens == len(batch.packed.ids_N) == int(batch.lengths_B.sum())
     moved = batch.to(meta)
     for part, before in ((moved, batch), (moved.whole, batch.whole), (moved.packed, batch.packed)):
         tensors = {n: v for n, v in vars(before).items() if isinstance(v, torch.Tensor)}

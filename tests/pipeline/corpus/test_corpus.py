@@ -140,3 +140,19 @@ def test_unfinished_cache_is_refused(tmp_path, tokenizer):
     cache.folder.path.joinpath("receipts/000001.json").unlink()
     with pytest.raises(SpeechkdError, match="1 of 2 shards are not finished"):
         read(TeacherCache.open(tmp_path / "cache"), tokenizer)
+
+
+@pytest.mark.parametrize("control", ["real", "shuffled", "random"])
+def test_vectors_go_onto_a_device_and_tokens_stay(cache, tokenizer, control):
+    """`meta` stands for a device, as far as places go."""
+    meta = torch.device("meta")
+    room = Room(10**9, 10**9)
+    corpus = read(cache, tokenizer, control=control, device=meta, room=room)
+    assert corpus.where.startswith("tokens 0.00 GB in memory, vectors ")
+    assert ("on meta" in corpus.where) == (control != "random")
+    for name in ("ids_N", "starts_C", "lengths_C", "row_C", "recording_C", "train", "held_out"):
+        assert getattr(corpus, name).device.type == "cpu", name
+    assert corpus.vectors.of(torch.tensor([3, 1])).device == meta
+    no_room = read(cache, tokenizer, control=control, device=meta, room=Room(100, 10**9))
+    assert "on meta" not in no_room.where
+    assert no_room.vectors.of(torch.tensor([3, 1])).device == meta

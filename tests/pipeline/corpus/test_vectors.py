@@ -1,6 +1,9 @@
 """A clip has its own vector; each control gives another one, and the same one each time."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import torch
 from scipy import stats
 
@@ -64,22 +67,16 @@ def test_noise_is_normal_and_without_any_pattern():
         assert abs(np.corrcoef(flat, other)[0, 1]) < 0.01
 
 
-def test_mixing_is_splitmix64():
-    from pipeline.corpus.vectors import _mixed
-
-    def reference(number):
-        mask = 2**64 - 1
-        z = number * 0x9E3779B97F4A7C15 & mask
-        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & mask
-        z = (z ^ z >> 27) * 0x94D049BB133111EB & mask
-        return z ^ z >> 31
-
-    numbers = [0, 1, 2, 12345, 2**62 + 99]
-    found = [int(x) % 2**64 for x in _mixed(torch.tensor(numbers))]
-    assert found == [reference(n) for n in numbers]
-    # the generator of Vigna's splitmix64.c with state 0 gives this first
-    assert found[1] == 0xE220A8397B1DCDAF
-
-
 def test_without_vectors_there_is_nothing():
     assert without_vectors(torch.arange(9)).of(torch.tensor([1, 8])).shape == (2, 0)
+
+
+@pytest.mark.parametrize("control", ["real", "shuffled", "random"])
+def test_vectors_of_a_device_are_had_without_asking_it(control):
+    """Tensors of `meta` have no values, so whatever would be read back cannot be."""
+    meta = torch.device("meta")
+    of_host = made_up()
+    on_device = replace(of_host, stored_SE=of_host.stored_SE.to(meta), device=meta)
+    for vectors in (on_device, replace(of_host, device=meta)):
+        got = apply_control(vectors, control, seed=4).of(torch.tensor([7, 0, 7]))
+        assert (got.device, got.shape, got.dtype) == (meta, (3, WIDTH), torch.float16)

@@ -1,5 +1,6 @@
 """A whole step, packed, against the usual padded one written out with Hugging Face alone."""
 
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import replace
 
@@ -36,7 +37,7 @@ def make(corpus_and_tokenizer, kind, kd, view=None, gamma=3.0):
     context = Context(32, corpus.vectors.statistics, Options(nst_pattern="vector"))
     objectives = {name: OBJECTIVES[name](context) for name in kd}
     module = Distillation(student, objectives, dict.fromkeys(kd, gamma), view or View())
-    masking = Masking.of(tokenizer, 0.15, torch.device("cpu"))
+    masking = Masking.of(tokenizer, 0.15)
     return module.eval(), Batches(corpus, masking, 12, seed=1).epoch(0)(1)
 
 
@@ -179,3 +180,42 @@ def test_measured_cosine_and_its_baseline(corpus_and_tokenizer):
     assert float(flat["spread/cosine"]) == pytest.approx(0, abs=1e-5)
     assert float(got["spread/cosine"]) == pytest.approx(1, abs=1e-5)
     torch.testing.assert_close(got["cosine/cosine_mean_vector"], flat["cosine/cosine_mean_vector"])
+
+
+META = torch.device("meta")
+VIEWS = [View(), View("cls"), View("mean", special=False), View(sees="clean", special=False)]
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=lambda view: f"{view.tokens}-{view.sees}")
+@pytest.mark.parametrize("measure", [False, True])
+def test_a_step_asks_the_device_for_nothing(corpus_and_tokenizer, view, measure, monkeypatch):
+    """No number is read back and no size depends on values: tensors of `meta` have none."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    module, _ = make(corpus_and_tokenizer, "bert", OBJECTIVES, view)
+    corpus, tokenizer = corpus_and_tokenizer
+    batches = Batches(corpus, Masking.of(tokenizer, 0.15), 12, seed=1, extra_negatives=7)
+    for pattern in ("vector", "batch", "token", "sequence"):
+        module.objectives["nst"].pattern = pattern
+        batch = replace(batches, device=META).epoch(0)(0)
+        losses = module.to(META).train()(batch, measure=measure)
+        losses["loss"].backward()
+        assert {value.device for value in losses.values()} == {META}
+        assert measure == ("gradient/kd" in losses)
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        bool(losses["loss"] > 0)
+
+
+def test_gradients_are_measured_outside_autocast(corpus_and_tokenizer, monkeypatch):
+    """As those are that train: under autocast a backward pass may round once more."""
+    module, batch = make(corpus_and_tokenizer, "bert", ["l1"])
+    inside, real = [], torch.autograd.grad
+
+    def grad(*args, **options):
+        inside.append(torch.is_autocast_enabled("cpu"))
+        return real(*args, **options)
+
+    monkeypatch.setattr(torch.autograd, "grad", grad)
+    with torch.autocast("cpu", torch.bfloat16):
+        module(batch, measure=True)
+        assert torch.is_autocast_enabled("cpu")
+    assert inside == [False, False]

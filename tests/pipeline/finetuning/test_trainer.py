@@ -1,12 +1,15 @@
 """A cell's scores follow from its seed alone, and learn what the texts tell and nothing else."""
 
+import copy
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from pipeline.finetuning.trainer import train_cell
+from pipeline.finetuning.classifier import Classifier
+from pipeline.finetuning.trainer import _Trainer, train_cell
 from pipeline.foundation.errors import SpeechkdError
 from tests.helpers import cells
 from tests.helpers.cells import RECIPE, data_for
@@ -95,3 +98,21 @@ def test_a_loss_that_is_no_number_is_reported(encoder):
     huge = {**question.labels, "train": np.full(32, 1e38, np.float32)}
     with pytest.raises(SpeechkdError, match=r"training loss is inf at step 1 of 4.*learning-rate"):
         train_cell(model, inputs, replace(question, labels=huge), RECIPE, 0)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_a_step_asks_the_device_for_nothing(encoder, pooling, monkeypatch):
+    """No number is read back and no size depends on values: tensors of `meta` have none."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(  # the fused one, which does not wait either, has no form for `meta`
+        "pipeline.finetuning.trainer.adamw", lambda module, *_: torch.optim.SGD(module.parameters())
+    )
+    model, tokenizer = encoder
+    inputs, question = data_for(tokenizer)
+    recipe, meta = replace(RECIPE, pooling=pooling), torch.device("meta")
+    classifier = Classifier(copy.deepcopy(model), 2, recipe, torch.Generator()).to(meta)
+    trainer = _Trainer(classifier, inputs, question, recipe, 0, lambda *_: None)
+    loss = trainer._train_on(np.arange(8), meta)
+    assert loss.device == meta
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        float(loss)

@@ -1,6 +1,7 @@
 """Padding to one shape changes no state and no gradient."""
 
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -86,6 +87,25 @@ def test_what_does_not_fit_is_known(lengths):
     assert not SHAPE.holds(make_packed(lengths))
 
 
+def test_a_batch_takes_the_smallest_shape_that_holds_it_and_no_cudnn_attention(monkeypatch):
+    seen = []
+
+    def compiled(forward, **_):
+        def run(ids_N, *rest):
+            seen.append((len(ids_N), torch.backends.cuda.cudnn_sdp_enabled()))
+            return forward(ids_N, *rest)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    student = make_student("bert")
+    fast = compile_forward(student.encoder, (replace(SHAPE, tokens=40), SHAPE))
+    for lengths in ([4, 4], [20, 20], [20, 20, 1], [21, 3]):
+        assert_same(student, fast, make_packed(lengths))
+    assert seen == [(40, False), (40, False), (64, False)]
+    assert torch.backends.cuda.cudnn_sdp_enabled()
+
+
 @pytest.mark.parametrize(
     ("device", "variable", "names"), [("cpu", "CXX", "g++"), ("cuda", "CC", "gcc or clang")]
 )
@@ -120,25 +140,31 @@ def test_a_gpu_before_triton_is_not_compiled_for(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.skipif(MISSING != "", reason=f"needs {MISSING}")
 @pytest.mark.parametrize("kind", ["bert", "modernbert"])
-def test_compiled_once_for_all_batches(kind):
+def test_compiled_once_per_shape(kind):
     student = make_student(kind)
-    fast = compile_forward(student.encoder, SHAPE)
+    fast = compile_forward(student.encoder, (replace(SHAPE, tokens=40), SHAPE))
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
-    for lengths in ([3, 5, 20, 1, 7], [20, 1, 2, 3, 4], [20, 20, 20, 2, 2], [4, 4]):
+
+    def graphs():
+        return torch._dynamo.utils.counters["stats"]["unique_graphs"]
+
+    for lengths in ([3, 5, 20, 1, 7], [20, 1, 2, 3, 4], [4, 4]):
         assert_same(student, fast, make_packed(lengths))
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    assert graphs() == 1
+    for lengths in ([20, 20, 20, 2, 2], [20, 20, 1], [4, 4], [20, 19, 20]):
+        assert_same(student, fast, make_packed(lengths))
+    assert graphs() == 2
     assert_same(student, fast, make_packed([21, 3]))  # does not fit, and works all the same
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    assert graphs() == 2
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_compiled_on_a_gpu(kind):
     student = make_student(kind).cuda()
-    fast = compile_forward(student.encoder, SHAPE)
+    fast = compile_forward(student.encoder, (SHAPE,))
     for lengths in ([3, 5, 20, 1, 7], [4, 4]):
-        packed = make_packed(lengths)
-        on_gpu = pack(packed.ids_N.cuda(), packed.lengths_B.cuda())
+        on_gpu = make_packed(lengths).to(torch.device("cuda"))
         with torch.no_grad():
             torch.testing.assert_close(fast(on_gpu), student(on_gpu), atol=1e-4, rtol=1e-4)

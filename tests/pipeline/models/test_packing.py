@@ -210,3 +210,48 @@ def test_batches_by_length_hold_each_text_once(lengths, tokens):
 def test_a_tensor_that_is_where_it_shall_be_is_not_copied():
     tensor = torch.ones(3)
     assert to_device(tensor, torch.device("cpu")) is tensor
+
+
+def attention_calls(monkeypatch):
+    """What each call of attention is asked, and whether cuDNN's kernels may answer."""
+    calls, real = [], torch.nn.functional.scaled_dot_product_attention
+
+    def seen(*args, attn_mask=None, **options):
+        calls.append((attn_mask, torch.backends.cuda.cudnn_sdp_enabled()))
+        return real(*args, attn_mask=attn_mask, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", seen)
+    return calls
+
+
+def test_every_row_of_windowed_attention_sees_something(monkeypatch):
+    calls = attention_calls(monkeypatch)
+    lengths = [30, 17, 20]
+    packed, _ = make_batch(lengths, 0)
+    encode_packed(build_encoder("modernbert"), packed)
+    masks = [mask for mask, _ in calls if mask.shape[-2] > 1]
+    assert masks, "some layers have windows"
+    for mask in masks:
+        assert mask.any(-1).all()
+        for row, length in zip(mask[:, 0], lengths, strict=True):
+            near = (torch.arange(length)[:, None] - torch.arange(length)).abs() <= 3
+            assert row[:length, :length].equal(near), "a token sees what it saw"
+            assert not row[:length, length:].any()
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+@pytest.mark.parametrize("encode", [encode_packed, encode_first_tokens])
+def test_students_and_probes_have_no_cudnn_attention(monkeypatch, encode, allowed):
+    calls = attention_calls(monkeypatch)
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(allowed)
+    try:
+        packed, _ = make_batch([3, 9], 0)
+        encode(build_encoder("bert"), packed)
+        assert [cudnn for _, cudnn in calls] == [False] * 2
+        assert torch.backends.cuda.cudnn_sdp_enabled() == allowed, "it is as it was"
+        with pytest.raises(AttributeError):
+            encode(build_encoder("bert"), None)
+        assert torch.backends.cuda.cudnn_sdp_enabled() == allowed
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
