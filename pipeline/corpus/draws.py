@@ -3,6 +3,8 @@
 A generator's numbers depend on its device, and on how many were drawn from it before. These
 depend on their names and counter: the same bits on every device and processor, with any version
 of torch, wherever the corpus lies and however many processes share a batch.
+
+Dropout is not drawn so. It is part of torch's own kernels, whose generator is the device's.
 """
 
 import torch
