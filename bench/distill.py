@@ -67,7 +67,7 @@ def paper_lengths(clips: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def make_corpus(clips: int, teacher_width: int, device: torch.device) -> Corpus:
-    """Random tokens and vectors; the arithmetic does not depend on their values."""
+    """Random tokens, and vectors on a device; the arithmetic does not depend on their values."""
     rng = np.random.default_rng(0)
     lengths = torch.from_numpy(paper_lengths(clips, rng))
     ids = rng.integers(5, VOCABULARY, int(lengths.sum())).astype(np.uint16)
@@ -75,19 +75,19 @@ def make_corpus(clips: int, teacher_width: int, device: torch.device) -> Corpus:
     ids[starts] = 2
     ids[starts + lengths - 1] = 3
     stored_SE = torch.from_numpy(rng.standard_normal((clips, teacher_width)).astype(np.float16))
-    number_C = torch.arange(clips, device=device)
+    number_C = torch.arange(clips)
     wide_SE = stored_SE.double()
     statistics = Statistics(clips, wide_SE.mean(0).numpy(), wide_SE.std(0, correction=0).numpy())
     return Corpus(
-        ids_N=torch.from_numpy(ids.view(np.int16)).to(device),
-        starts_C=starts.to(device),
-        lengths_C=lengths.to(device),
-        vectors=Vectors(stored_SE.to(device), number_C, statistics),
+        ids_N=torch.from_numpy(ids.view(np.int16)),
+        starts_C=starts,
+        lengths_C=lengths,
+        vectors=Vectors(stored_SE.to(device), number_C, statistics, device),
         row_C=number_C,
         recording_C=number_C // 10,
         train=number_C,
         held_out=number_C[:0],
-        where=f"on {device}",
+        where=f"vectors on {device}",
         truncated=0,
         dropped=[],
     )

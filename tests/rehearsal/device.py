@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 import torch.multiprocessing.reductions
+import torch.utils._device
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.overrides import TorchFunctionMode
@@ -568,6 +569,7 @@ def pretended(name: str = "NVIDIA H100 80GB HBM3", free: int = 8 * 10**9) -> Ite
     try:
         for owner, key, value in replacements:
             setattr(owner, key, value)
+        _forget_factories()
         with _Operations(), _Calls():
             yield _ledger
     finally:
@@ -578,3 +580,11 @@ def pretended(name: str = "NVIDIA H100 80GB HBM3", free: int = 8 * 10**9) -> Ite
                 setattr(owner, key, value)
         _on_device.clear()
         _pinned.clear()
+        _forget_factories()
+
+
+def _forget_factories() -> None:
+    """Let torch list anew what `with torch.device(…)` acts on: it remembers the functions."""
+    remembered = getattr(torch.utils._device, "_device_constructors", None)
+    if hasattr(remembered, "cache_clear"):
+        remembered.cache_clear()
