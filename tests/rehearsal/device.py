@@ -566,10 +566,11 @@ def pretended(name: str = "NVIDIA H100 80GB HBM3", free: int = 8 * 10**9) -> Ite
     replacements = _replacements(name, free)
     before = [(owner, key, vars(owner).get(key, absent)) for owner, key, _ in replacements]
     _ledger.waits.clear()
+    # torch lists once what `with torch.device(…)` acts on: it must be its own functions, not these
+    getattr(torch.utils._device, "_device_constructors", list)()
     try:
         for owner, key, value in replacements:
             setattr(owner, key, value)
-        _forget_factories()
         with _Operations(), _Calls():
             yield _ledger
     finally:
@@ -580,11 +581,3 @@ def pretended(name: str = "NVIDIA H100 80GB HBM3", free: int = 8 * 10**9) -> Ite
                 setattr(owner, key, value)
         _on_device.clear()
         _pinned.clear()
-        _forget_factories()
-
-
-def _forget_factories() -> None:
-    """Let torch list anew what `with torch.device(…)` acts on: it remembers the functions."""
-    remembered = getattr(torch.utils._device, "_device_constructors", None)
-    if hasattr(remembered, "cache_clear"):
-        remembered.cache_clear()
