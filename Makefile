@@ -3,6 +3,7 @@
 #   make demo TORCH=torch==2.11.0     another torch
 #   make demo TORCH_BACKEND=cu126     another build of it: default (pip's), cpu, auto or cu... (uv's)
 #   make demo PYTHON=python3.12       another Python, 3.11 or newer
+#   make test PARALLEL=               tests in one process; by default one per core, at most 4
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -25,6 +26,8 @@ else
   TORCH_BACKEND := auto
   WHY := a build that uv chooses, because driver $(DRIVER) is older than CUDA 13 needs ($(CUDA13_DRIVER))
 endif
+# A file of tests stays in one process, because its tests share what they have made.
+PARALLEL ?= -n $(or $(shell nproc 2>/dev/null),2) --maxprocesses 4 --dist loadfile
 BIN := $(VENV)/bin
 CONSTRAINTS := $(VENV)/constraints.txt
 export UV_HTTP_TIMEOUT ?= 180
@@ -40,10 +43,10 @@ demo: $(VENV)/.demo  ## install, then run the whole pipeline on a small corpus t
 	$(BIN)/speechkd demo --out $(OUT)
 
 test: $(VENV)/.dev  ## install, then run the fast tests
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
 
 test-slow: $(VENV)/.dev  ## install, then run the slow tests
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest $(PARALLEL) -m slow
 
 lint: $(VENV)/.dev  ## install, then run ruff, mypy, hadolint and shellcheck
 	$(BIN)/ruff check .

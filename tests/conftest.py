@@ -1,9 +1,15 @@
-"""One thread a process, for tests and what they start.
+"""What holds for all tests: one thread per process, and names that every process gives alike.
 
-Their tensors are tiny: several threads wait for each other longer than they compute, and twenty
-times as long where other work keeps the cores busy.
+The tensors of tests are tiny: several threads wait for each other longer than they compute, and
+twenty times as long where other work keeps the cores busy.
 """
 
 import os
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
+
+
+def pytest_make_parametrize_id(val: Any) -> str | None:
+    """Name a set by its members in order, which several processes would else name differently."""
+    return "{" + ", ".join(sorted(map(str, val))) + "}" if isinstance(val, set) else None
