@@ -350,10 +350,14 @@ class DistillSettings(Settings):
             raise SpeechkdError(
                 f"--kd {','.join(self.kd)}: name each objective once, and none by itself."
             )
+        if self.gamma and not self.objectives():
+            raise SpeechkdError(
+                "--gamma weighs an objective, and --kd none has none: leave it out."
+            )
         if self.gamma and len(self.gamma) != len(self.objectives()):
             raise SpeechkdError(
-                f"--gamma is given {len(self.gamma)} times for {len(self.objectives())} "
-                "objectives. Give one per objective, in the order of --kd."
+                f"--gamma has {len(self.gamma)} values, but --kd names {len(self.objectives())} "
+                "objectives. Give one value per objective, in the order of --kd."
             )
         if any(not 0 < gamma < 1e9 for gamma in self.gamma):
             raise SpeechkdError(f"--gamma is {self.gamma}; each must be positive and finite.")

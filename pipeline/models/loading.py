@@ -164,14 +164,14 @@ def _ask_hub(name: str) -> None:
         HfApi().model_info(name, timeout=10)
     except RepositoryNotFoundError:
         raise Unreachable(
-            f"{name} is no folder here, and the hub has no such model that you may read. Correct "
+            f"There is no folder {name}, and the hub has no such model that you may read. Correct "
             "the name; for a private model log in with `hf auth login`."
         ) from None
     except HfHubHTTPError:
         return  # the hub answers, so loading may work, or says why it does not
     except Exception as error:  # what the network library raises changes with its version
         raise Unreachable(
-            f"{name} is no folder here, and the hub cannot be reached ({error}). Name an existing "
+            f"There is no folder {name}, and the hub cannot be reached ({error}). Name an existing "
             "local folder, or a hub id while online."
         ) from None
 

@@ -92,8 +92,8 @@ def read_manifest(location: str | Path) -> Manifest:
         ) from None
     except IsADirectoryError:
         raise SpeechkdError(
-            f"{location} is a folder; name the manifest file in it (for instance "
-            f"{location.rstrip('/')}/manifest.jsonl)."
+            f"{location} is a folder, not a data manifest. `speechkd shard` makes tars and their "
+            "manifest from recordings; of a folder of tars name the manifest.jsonl in it."
         ) from None
     except UnicodeDecodeError as error:
         raise Damaged(f"{location} is not UTF-8 text ({error}); is it a manifest?") from None
