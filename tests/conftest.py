@@ -11,5 +11,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
 
 
 def pytest_make_parametrize_id(val: Any) -> str | None:
-    """Name a set by its members in order, which several processes would else name differently."""
-    return "{" + ", ".join(sorted(map(str, val))) + "}" if isinstance(val, set) else None
+    """Name a set by its members in order, and bytes by their number.
+
+    Several processes have to agree on the names; sets have no order, and some WAVs tell the time.
+    """
+    if isinstance(val, bytes):
+        return f"{len(val)} bytes"
+    if isinstance(val, set):
+        return "{" + ", ".join(sorted(map(str, val))) + "}"
+    return str(val) if isinstance(val, dict | list) else None

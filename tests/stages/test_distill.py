@@ -259,7 +259,6 @@ def test_a_run_that_may_not_fit_the_memory_is_warned_of(settings, capsys, monkey
         ({"kd": ["none"], "control": "random", "crd_symmetric": True}, {"dropout"}, set(),
          ["--crd-symmetric", "--control"]),
     ],
-    ids=str,
 )  # fmt: skip
 def test_settings_without_effect_are_not_called_assumed(
     settings, changes, assumed, not_assumed, in_vain

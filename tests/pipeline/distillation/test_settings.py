@@ -45,7 +45,6 @@ def test_the_result_does_not_depend_on_these_and_depends_on_all_others():
         ({"student": "config.json"}, NST | {"dropout"}),
         ({"tokenizer": "x"}, NST | {"vocab_size", "lowercase"}),
     ],
-    ids=str,
 )
 def test_settings_without_effect(changes, idle):
     assert settings(**changes).without_effect() == idle
