@@ -86,6 +86,8 @@ def create(
         _write_layout(folder, manifest, identity, versions)
         return
     if folder.path.exists() and any(folder.path.iterdir()):
+        if is_cache(folder):  # another array task was first
+            return
         raise SpeechkdError(
             f"{folder.location} holds files but is not a teacher cache. Name a new folder."
         )

@@ -9,6 +9,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.cache import layout
 from pipeline.cache.store import TeacherCache, vectors_by_key
 from pipeline.foundation.errors import SpeechkdError
 from tests.helpers.caches import (
@@ -237,3 +238,22 @@ def test_no_clip_found_and_refused_clips(tmp_path):
     places, vectors_nE = vectors_by_key(cache, ["clip-0-1", "clip-0-2"])
     assert places == [1]
     np.testing.assert_array_equal(vectors_nE[0], vectors_of(cache)[1])
+
+
+def test_who_comes_second_takes_the_cache_of_who_was_first(tmp_path, monkeypatch):
+    """A task sees no cache yet, and another one has made it when the first wants to."""
+    listed = manifest([3])
+    first = TeacherCache.create_or_open(tmp_path / "c", listed, identity(), {})
+    answers, is_cache = iter([False]), layout.is_cache
+    monkeypatch.setattr(layout, "is_cache", lambda folder: next(answers, is_cache(folder)))
+    second = TeacherCache.create_or_open(tmp_path / "c", listed, identity(), {})
+    assert second.settings_sha256 == first.settings_sha256
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+def test_a_folder_of_something_else_does_not_become_a_cache(tmp_path):
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "notes.txt").write_text("mine")
+    with pytest.raises(SpeechkdError, match="holds files but is not a teacher cache"):
+        TeacherCache.create_or_open(tmp_path / "c", manifest([3]), identity(), {})
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["notes.txt"]
