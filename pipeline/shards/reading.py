@@ -23,6 +23,7 @@ from pipeline.shards.recordings import (
 )
 from pipeline.shards.refusals import Reason, Refusal, RefusedError
 from pipeline.shards.tar import MAX_MEMBERS, TarReader, TarSample
+from pipeline.shards.words import Word, words_of
 
 TEXT_SUFFIXES = ("json", "txt")
 PICKLED_SUFFIXES = ("pkl", "pickle", "pyd", "pth", "pt", "npy", "npz", "joblib")
@@ -41,6 +42,10 @@ class Clip:
     recording: str | None
     wave_S: NDArray[np.float32]
     """16 kHz mono, full scale ±1, 1 to 240,000 samples."""
+    words: tuple[Word, ...] = ()
+    """When each word is said, if the .json tells it."""
+    words_fault: str = ""
+    """Why the .json's words cannot be used. A clip is refused for it where words are wanted."""
 
     def record(self) -> dict[str, Any]:
         """What the cache keeps of the clip beside its vector."""
@@ -148,15 +153,26 @@ def _clip(sample: TarSample, position: int) -> Clip:
     if sample.too_large:
         raise RefusedError(Reason.MEMBER_TOO_LARGE, f".{sample.too_large[0]}")
     audio = _audio_member(sample)
-    description = _description(sample)
+    description, record = _description(sample)
+    wave_S = decode(audio)
+    words, fault = _words(record, description["text"], len(wave_S) / SAMPLE_RATE_HZ)
     return Clip(
         position=position,
         key=sample.key,
         text=description["text"],
         speaker=description["speaker"],
         recording=description["recording"],
-        wave_S=decode(audio),
+        wave_S=wave_S,
+        words=words,
+        words_fault=fault,
     )
+
+
+def _words(record: dict[str, Any], text: str, duration_s: float) -> tuple[tuple[Word, ...], str]:
+    try:
+        return words_of(record, text, duration_s), ""
+    except RefusedError as refused:
+        return (), refused.detail
 
 
 def _audio_member(sample: TarSample) -> bytes:
@@ -171,8 +187,8 @@ def _audio_member(sample: TarSample) -> bytes:
     return sample.members[audio[0]]
 
 
-def _description(sample: TarSample) -> dict[str, Any]:
-    """Text, speaker and recording: from the .json, and the text from the .txt if that has none."""
+def _description(sample: TarSample) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Text, speaker and recording, and the whole .json; the text is the .txt's if that has none."""
     if not any(suffix in sample.members for suffix in TEXT_SUFFIXES):
         raise RefusedError(Reason.MISSING_TEXT, "has neither .json nor .txt")
     record: dict[str, Any] = {}
@@ -191,7 +207,7 @@ def _description(sample: TarSample) -> dict[str, Any]:
         if value is not None and not is_unicode(value):
             reason = Reason.UNUSABLE_TEXT if name == "text" else Reason.UNREADABLE_JSON
             raise RefusedError(reason, f"the {name} in the .json has a lone surrogate")
-    return description
+    return description, record
 
 
 def _json(content: bytes) -> dict[str, Any]:

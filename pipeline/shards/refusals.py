@@ -34,6 +34,8 @@ class Reason(StrEnum):
     """There is no transcript, or it is blank."""
     UNUSABLE_TEXT = "unusable text"
     """The transcript is not valid Unicode, or takes too many bytes."""
+    UNUSABLE_WORDS = "unusable words"
+    """The times of its words are malformed, of another text, or none can be right."""
     UNREADABLE_JSON = "unreadable json"
     """The .json is not UTF-8, not JSON, or not an object."""
     MALFORMED_ROW = "malformed row"

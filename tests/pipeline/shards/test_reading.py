@@ -18,6 +18,7 @@ from pipeline.shards.reading import Clip, TarEnd, read_shard
 from pipeline.shards.recordings import DECODED_SUFFIXES
 from pipeline.shards.refusals import Refusal, RefusedError
 from pipeline.shards.tar import split_name
+from pipeline.shards.words import Word
 from tests.helpers.tars import audio, encoded, line, sample, tar_bytes
 from tests.helpers.whispers import speechlike
 
@@ -151,6 +152,26 @@ def test_text_comes_from_the_txt_where_the_json_has_none():
     )
     (clip,) = outcomes(content, line(content, 1))
     assert clip.text == "naïve"
+
+
+def test_words_of_the_json_come_with_the_clip():
+    words = [{"text": "Hello", "start_s": 0.05, "end_s": 0.2}]
+    members = [
+        ("x.flac", audio()),
+        ("x.json", json.dumps({"text": "hello", "words": words}).encode()),
+    ]
+    content = tar_bytes(members)
+    (clip,) = outcomes(content, line(content, 1))
+    assert clip.words == (Word("Hello", 0.05, 0.2),)
+    assert clip.words_fault == ""
+
+
+def test_words_that_cannot_be_used_are_told_and_the_clip_stays():
+    members = [("x.flac", audio()), ("x.json", b'{"text": "hello", "words": ["hello"]}')]
+    content = tar_bytes(members)
+    (clip,) = outcomes(content, line(content, 1))
+    assert (clip.text, clip.words) == ("hello", ())
+    assert clip.words_fault == "word 1 is 'hello', not an object"
 
 
 def test_the_second_sample_of_a_key_is_refused():
