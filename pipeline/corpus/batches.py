@@ -19,7 +19,8 @@ from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.draws import PLACES, below, random_bits, random_order
 from pipeline.corpus.masking import Masking
 from pipeline.models.compiled import BatchShape
-from pipeline.models.packing import Packed, pack, to_device
+from pipeline.models.lengths import to_device
+from pipeline.models.packing import Packed, pack
 
 TOKENS_ROUNDED_TO = 128
 """Padded batches have a multiple of this many tokens, which are whole tiles of matrix kernels."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from pipeline.cache.statistics import Statistics
 from pipeline.corpus.draws import mixed, shifted
 from pipeline.foundation.seeds import derive, generator
-from pipeline.models.packing import to_device
+from pipeline.models.lengths import to_device
 
 CPU = torch.device("cpu")
 Control = Literal["real", "shuffled", "random"]

@@ -23,7 +23,7 @@ from pipeline.finetuning.inputs import Inputs
 from pipeline.finetuning.settings import Recipe
 from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.models.packing import to_device
+from pipeline.models.lengths import to_device
 from pipeline.tasks.task import Question, Task
 from pipeline.training.optimizer import adamw, linear_schedule
 

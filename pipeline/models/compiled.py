@@ -18,13 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from pipeline.models.packing import (
-    Band,
-    Bands,
-    Packed,
-    encode_packed,
-    without_cudnn_attention,
-)
+from pipeline.models.lengths import Band, Bands
+from pipeline.models.packing import Packed, encode_packed, without_cudnn_attention
 
 COMPILER_PACKAGES = "install them (Debian and Ubuntu: g++ python3-dev; Triton: pip install triton)"
 TRITON_FROM = (7, 0)

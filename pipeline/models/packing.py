@@ -9,8 +9,7 @@ D width, H heads, E width of a head.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, fields
-from functools import cached_property
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,17 +18,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from transformers import AttentionInterface, PreTrainedModel
 
+from pipeline.models.lengths import Lengths
+
 ATTENTION = "speechkd_packed"
-BAND_TOKENS = 16
-"""Lengths that share one call of attention on a CPU: 1 to 16 tokens, 17 to 32, …"""
 _BERT_LAYER = {"attention", "intermediate", "output"}
-
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor on a device; the copy from this machine's memory to a GPU is not waited for."""
-    if device.type == "cuda" and tensor.device.type == "cpu":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
 
 
 def batches_by_length(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
@@ -55,103 +47,18 @@ def batches_by_length(lengths: Sequence[int], tokens: int) -> Iterator[list[int]
 
 
 @dataclass(frozen=True)
-class Packed:
+class Packed(Lengths):
     """A batch of token sequences laid end to end.
 
     Attributes:
         ids_N: token ids, int64.
-        lengths_B: tokens of each sequence, int64, all at least 1.
-        sequence_N: the sequence that each token belongs to.
-        offset_N: place of each token in its sequence, from 0.
-        grid_BL: where token `l` of sequence `b` stands in the packing; 0 where there is none.
-        valid_BL: whether sequence `b` has a token `l`.
     """
 
     ids_N: Tensor
-    lengths_B: Tensor
-    sequence_N: Tensor
-    offset_N: Tensor
-    grid_BL: Tensor
-    valid_BL: Tensor
-
-    @property
-    def starts_B(self) -> Tensor:
-        """Where each sequence begins in the packing: the place of its first token."""
-        return self.grid_BL[:, 0]
-
-    @cached_property
-    def bands(self) -> "Bands":
-        """The sequences in groups of like length, computed once for all layers."""
-        return _bands(self)
-
-    def to(self, device: torch.device) -> "Packed":
-        """The same sequences on a device."""
-        return Packed(**{f.name: to_device(getattr(self, f.name), device) for f in fields(self)})
 
     def with_ids(self, ids_N: Tensor) -> "Packed":
         """The same sequences with other tokens in the same places, such as masked ones."""
-        return Packed(
-            ids_N, self.lengths_B, self.sequence_N, self.offset_N, self.grid_BL, self.valid_BL
-        )
-
-
-@dataclass(frozen=True)
-class Band:
-    """Sequences of like length that share one call of attention.
-
-    Attributes:
-        sequences: how many there are.
-        longest: tokens of the longest one.
-        valid_BL: whether sequence `b` of the band has a token `l`.
-    """
-
-    sequences: int
-    longest: int
-    valid_BL: Tensor
-
-
-@dataclass(frozen=True)
-class Bands:
-    """All bands of a batch, their padded grids laid end to end.
-
-    Attributes:
-        bands: the bands.
-        source_G: the token that stands at each place of the grids; 0 where there is none.
-        place_N: the place of each token in the grids.
-    """
-
-    bands: tuple[Band, ...]
-    source_G: Tensor
-    place_N: Tensor
-
-
-def _bands(packed: Packed) -> Bands:
-    """Group sequences by length.
-
-    On a CPU arithmetic costs most, so lengths within `BAND_TOKENS` of each other form a band.
-    On a GPU launches cost more than padding, so all sequences form one.
-    """
-    if packed.ids_N.device.type != "cpu":
-        sequences, longest = packed.grid_BL.shape
-        one = Band(sequences, longest, packed.valid_BL)
-        place_N = packed.sequence_N * longest + packed.offset_N
-        return Bands((one,), packed.grid_BL.flatten(), place_N)
-    bands: list[Band] = []
-    sources: list[Tensor] = []
-    place_N = torch.empty_like(packed.ids_N)
-    start = 0
-    band_B = (packed.lengths_B - 1) // BAND_TOKENS
-    for number in sorted(set(band_B.tolist())):
-        rows_b = (band_B == number).nonzero()[:, 0]
-        longest = int(packed.lengths_B[rows_b].max())
-        valid_bL = packed.valid_BL[rows_b, :longest]
-        source = packed.grid_BL[rows_b, :longest].flatten()
-        has_token = valid_bL.flatten()
-        place_N[source[has_token]] = has_token.nonzero()[:, 0] + start
-        bands.append(Band(len(rows_b), longest, valid_bL))
-        sources.append(source)
-        start += len(source)
-    return Bands(tuple(bands), torch.cat(sources), place_N)
+        return replace(self, ids_N=ids_N)
 
 
 class _Spread(torch.autograd.Function):
@@ -192,7 +99,7 @@ class _Collect(torch.autograd.Function):
 
 
 def pack(ids_N: Tensor, lengths_B: Tensor) -> Packed:
-    """Describe sequences that lie end to end.
+    """Describe token sequences that lie end to end.
 
     Done on the host and moved as a whole (`Packed.to`), because lengths that lie on a GPU have to
     be waited for.
@@ -204,20 +111,7 @@ def pack(ids_N: Tensor, lengths_B: Tensor) -> Packed:
     Raises:
         ValueError: a sequence is empty, or the lengths do not add up to the tokens.
     """
-    lengths_B = lengths_B.long()
-    total, shortest, longest = (int(x) for x in (lengths_B.sum(), *lengths_B.aminmax()))
-    if total != len(ids_N) or shortest < 1:
-        raise ValueError(f"lengths add up to {total} (shortest {shortest}) for {len(ids_N)} tokens")
-    device = ids_N.device
-    starts_B = lengths_B.cumsum(0) - lengths_B
-    sequence_N = torch.arange(len(lengths_B), device=device).repeat_interleave(
-        lengths_B, output_size=total
-    )
-    offset_N = torch.arange(total, device=device) - starts_B[sequence_N]
-    place_L = torch.arange(longest, device=device)
-    valid_BL = place_L < lengths_B[:, None]
-    grid_BL = torch.where(valid_BL, starts_B[:, None] + place_L, 0)
-    return Packed(ids_N.long(), lengths_B, sequence_N, offset_N, grid_BL, valid_BL)
+    return Packed(**Lengths.parts(lengths_B, len(ids_N), ids_N.device), ids_N=ids_N.long())
 
 
 def packed_attention(
@@ -227,7 +121,7 @@ def packed_attention(
     value_1HNE: Tensor,
     _: Tensor | None,
     *,
-    packed: Packed,
+    packed: Lengths,
     dropout: float = 0.0,
     scaling: float | None = None,
     sliding_window: int | None = None,
@@ -304,6 +198,25 @@ def encode_packed(encoder: PreTrainedModel, packed: Packed) -> Tensor:
             input_ids=packed.ids_N[None],
             position_ids=(packed.offset_N + first_position(encoder))[None],
             packed=packed,
+        ).last_hidden_state
+    return hidden_1ND[0]
+
+
+def encode_values(encoder: PreTrainedModel, lengths: Lengths, values_ND: Tensor) -> Tensor:
+    """Hidden states `[N, D]` of vectors that take the place of token embeddings, such as frames.
+
+    Args:
+        encoder: an encoder set to packed attention that takes `inputs_embeds`, as BERT does; it
+            adds its own position embeddings.
+        lengths: of the sequences.
+        values_ND: their vectors, as wide as the encoder's embeddings.
+    """
+    aside = nullcontext() if torch.compiler.is_compiling() else without_cudnn_attention()
+    with aside:
+        hidden_1ND: Tensor = encoder(
+            inputs_embeds=values_ND[None],
+            position_ids=(lengths.offset_N + first_position(encoder))[None],
+            packed=lengths,
         ).last_hidden_state
     return hidden_1ND[0]
 

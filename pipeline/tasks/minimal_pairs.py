@@ -18,8 +18,9 @@ from transformers import PreTrainedTokenizerBase
 
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 from pipeline.foundation.untrusted import parse_json, read_text_file
+from pipeline.models.lengths import to_device
 from pipeline.models.loading import panics_as_errors
-from pipeline.models.packing import batches_by_length, pack, to_device
+from pipeline.models.packing import batches_by_length, pack
 from pipeline.models.student import Student
 
 TOKENS_PER_BATCH = 8192

@@ -77,8 +77,8 @@ def test_mixed_devices_and_waits_name_the_line_of_the_project():
 
     with pretended() as ledger:
         pack(torch.tensor([5, 6, 7], device="cuda"), torch.tensor([2, 1], device="cuda"))
-        assert any(line.startswith("pipeline/models/packing.py:") for line in ledger.waits)
-        with pytest.raises(RuntimeError, match=r"pipeline/models/packing\.py:\d+: aten\."):
+        assert any(line.startswith("pipeline/models/lengths.py:") for line in ledger.waits)
+        with pytest.raises(RuntimeError, match=r"pipeline/models/lengths\.py:\d+: aten\."):
             pack(torch.tensor([5, 6, 7]), torch.tensor([2, 1], device="cuda"))
 
 

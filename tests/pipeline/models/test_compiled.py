@@ -18,7 +18,8 @@ from pipeline.models.compiled import (
     missing_for_compiling,
     pad_to_shape,
 )
-from pipeline.models.packing import Band, Bands, encode_packed, pack
+from pipeline.models.lengths import Band, Bands
+from pipeline.models.packing import encode_packed, pack
 from pipeline.models.student import Student
 from tests.pipeline.models.test_packing import CONFIGS
 

@@ -18,13 +18,12 @@ from transformers import (
     XLMRobertaConfig,
 )
 
+from pipeline.models.lengths import BAND_TOKENS, to_device
 from pipeline.models.packing import (
-    BAND_TOKENS,
     batches_by_length,
     encode_first_tokens,
     encode_packed,
     pack,
-    to_device,
     use_packed_attention,
 )
 from pipeline.models.student import Student
