@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from pipeline.corpus.corpus import Corpus
-from pipeline.corpus.draws import PLACES, below, random_bits, random_order
+from pipeline.corpus.draws import PLACES, below, random_bits
 from pipeline.corpus.masking import Masking
+from pipeline.corpus.order import Order
 from pipeline.models.compiled import BatchShape
 from pipeline.models.lengths import to_device
 from pipeline.models.packing import Packed, pack
@@ -146,25 +147,31 @@ class Batches:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property
+    def clips(self) -> Order:
+        """Which clips each batch has."""
+        corpus = self.corpus
+        return Order(
+            corpus.train,
+            corpus.held_out,
+            self.clips_per_batch,
+            self.seed,
+            self.process,
+            self.processes,
+        )
+
+    @property
     def per_epoch(self) -> int:
         """Batches per epoch; clips that fill no batch wait for the next epoch's order."""
-        return len(self.corpus.train) // self.clips_per_batch
+        return self.clips.per_epoch
 
     def order(self, epoch: int) -> Tensor:
         """The training clips in the order of an epoch."""
-        train = self.corpus.train
-        return train[random_order(len(train), self.seed, "order", epoch)]
+        return self.clips.of(epoch)
 
     def epoch(self, epoch: int) -> Callable[[int], TokenBatch]:
         """The batches of an epoch: a function from a batch's place in the epoch to the batch."""
-        order = self.order(epoch)
-        size = self.clips_per_batch
-
-        def at(place: int) -> TokenBatch:
-            clip_B = order[place * size : (place + 1) * size]
-            return self.make(clip_B, "train", epoch, place)
-
-        return at
+        clips_at = self.clips.epoch(epoch)
+        return lambda place: self.make(clips_at(place), "train", epoch, place)
 
     def shapes(self) -> tuple[BatchShape, ...]:
         """One or two shapes for this process's shares, the smaller one first.
@@ -193,14 +200,8 @@ class Batches:
         return tuple(BatchShape(clips, tokens, longest) for tokens in sorted(sizes))
 
     def held_out(self) -> list[Tensor]:
-        """The clips of each validation batch, which are always the same.
-
-        A last partial batch is left out. If it is the only one, it is used if every process gets a
-        clip of it.
-        """
-        clips, size = self.corpus.held_out, self.clips_per_batch
-        parts = list(torch.split(clips, size)) if len(clips) >= self.processes else []
-        return parts[:-1] if len(parts) > 1 and len(parts[-1]) < size else parts
+        """The clips of each validation batch, which are always the same."""
+        return self.clips.held_out_batches()
 
     def make(self, clip_B: Tensor, stream: str, epoch: int, step: int) -> TokenBatch:
         """The batch of some clips; its masks and negatives are draws of its own name."""

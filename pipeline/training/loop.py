@@ -85,6 +85,8 @@ class Workload:
         held_out: the validation batches.
         tokens: number of real tokens of a batch, over all processes.
         less_memory: what a user can do when memory runs out, in a sentence.
+        waited: seconds that steps have waited for batches since it was last asked; None where
+            batches are made on the spot.
     """
 
     label: str
@@ -94,6 +96,7 @@ class Workload:
     held_out: Callable[[], Iterator[Any]]
     tokens: Callable[[Any], int]
     less_memory: str
+    waited: Callable[[], float] | None = None
 
 
 def make_optimizer(module: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
@@ -168,6 +171,8 @@ def train(
                 raise _gave_up(progress, checkpoints, schedule)
             if logged:
                 values = processes.means(losses)
+                if workload.waited:
+                    values["waited_s"] = workload.waited()
                 log.step(progress, epoch, values, float(norm), schedule.learning_rate * factor)
             meter.advance(1, log.note())
 

@@ -1,0 +1,88 @@
+"""The batch that is made ahead is the one that is asked for, whatever is asked for."""
+
+import threading
+import time
+
+import pytest
+
+from pipeline.corpus.ahead import Ahead
+
+
+class Recorder:
+    """Batches that say where they were made, and when."""
+
+    def __init__(self, seconds=0.0):
+        self.seconds, self.made, self.threads = seconds, [], set()
+
+    def epoch(self, epoch):
+        def at(place):
+            time.sleep(self.seconds)
+            self.made.append((epoch, place))
+            self.threads.add(threading.current_thread())
+            return f"{epoch}.{place}"
+
+        return at
+
+
+def test_what_is_asked_for_is_what_is_given():
+    ahead = Ahead(Recorder().epoch, per_epoch=3)
+    first = ahead.epoch(0)
+    assert [first(0), first(1), first(2)] == ["0.0", "0.1", "0.2"]
+    assert ahead.epoch(5)(2) == "5.2", "nobody foresaw this"
+    assert ahead.epoch(1)(1) == "1.1"
+    assert ahead.epoch(1)(2) == "1.2"
+    ahead.close()
+
+
+def test_each_batch_is_made_once_and_the_next_one_while_the_step_runs():
+    recorder = Recorder(seconds=0.01)
+    ahead = Ahead(recorder.epoch, per_epoch=2)
+    for epoch in range(3):
+        batch_at = ahead.epoch(epoch)
+        for place in range(2):
+            assert batch_at(place) == f"{epoch}.{place}"
+            time.sleep(0.03)  # the step
+            following = (epoch, 1) if place == 0 else (epoch + 1, 0)
+            assert recorder.made[-1] == following
+    ahead.close()
+    assert recorder.made == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0)]
+    assert len(recorder.threads) == 1
+    assert threading.main_thread() not in recorder.threads
+
+
+def test_waiting_is_measured_and_told_once():
+    ahead = Ahead(Recorder(seconds=0.05).epoch, per_epoch=9)
+    batch_at = ahead.epoch(0)
+    batch_at(0)
+    assert 0.045 < ahead.waited() < 1
+    time.sleep(0.08)
+    batch_at(1)
+    assert ahead.waited() < 0.02, "it was made beside the step"
+    assert ahead.waited() == 0
+    ahead.close()
+
+
+def test_an_error_comes_where_its_batch_is_asked_for():
+    def epoch(_):
+        def at(place):
+            if place == 1:
+                raise ValueError("a damaged row")
+            return place
+
+        return at
+
+    ahead = Ahead(epoch, per_epoch=3)
+    batch_at = ahead.epoch(0)
+    assert batch_at(0) == 0
+    with pytest.raises(ValueError, match="a damaged row"):
+        batch_at(1)
+    assert batch_at(2) == 2
+    ahead.close()
+
+
+def test_one_batch_per_epoch_is_followed_by_the_next_epoch():
+    recorder = Recorder()
+    ahead = Ahead(recorder.epoch, per_epoch=1)
+    assert [ahead.epoch(e)(0) for e in range(3)] == ["0.0", "1.0", "2.0"]
+    ahead.close()
+    assert recorder.made[:3] == [(0, 0), (1, 0), (2, 0)]
