@@ -11,7 +11,6 @@ from pipeline.extraction.settings import (
     workers_for,
 )
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.foundation.units import CLIP_SECONDS
 
 if TYPE_CHECKING:
     import torch
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
 def run(settings: ExtractSettings) -> None:
     """Compute the teacher's vector of every clip, once, into a cache.
 
-    MANIFEST lists tar shards; speechkd shard makes both. Each clip of at most 15 s becomes one
-    vector, and its key, text and duration are stored with it. A shard is done once its receipt is
+    MANIFEST lists tar shards; speechkd shard makes both. Each clip becomes one vector,
+    and its key, text and duration are stored with it. A shard is done once its receipt is
     written. So the command may be stopped at any time, run as a job array, run on several
     machines at once, and run again: each time it does what is not done yet.
 
@@ -36,6 +35,7 @@ def run(settings: ExtractSettings) -> None:
     from pipeline.cache.store import TeacherCache
     from pipeline.cluster.shares import array_task
     from pipeline.extraction.plan import check_tars, plan, work_of
+    from pipeline.extraction.teacher import check_clip_seconds
     from pipeline.foundation.devices import CPU, devices_named
     from pipeline.foundation.progress import say
     from pipeline.foundation.provenance import versions
@@ -43,12 +43,14 @@ def run(settings: ExtractSettings) -> None:
     from pipeline.shards.manifest import read_manifest
 
     manifest = read_manifest(settings.manifest)
+    if settings.encoder != "dummy":
+        check_clip_seconds(manifest.clip_seconds, settings.pooling, settings.context)
     task = array_task(settings.array_task)
     devices = devices_named(settings.devices)
-    teacher_on = _TeacherOn(settings, precision_on(settings, devices))
+    teacher_on = _TeacherOn(settings, precision_on(settings, devices), manifest.clip_seconds)
     # of several devices each has a process of its own: this one opens no context on any
     teacher = teacher_on(devices[0] if len(devices) == 1 or settings.dry_run else CPU)
-    identity = _identity(settings, teacher)
+    identity = _identity(settings, teacher, manifest.clip_seconds)
     if settings.dry_run:
         for line in plan(settings, manifest, task, devices, teacher, identity):
             print(line)
@@ -89,6 +91,7 @@ class _TeacherOn:
 
     settings: ExtractSettings
     precision: "EncoderPrecision"
+    clip_seconds: int
 
     def __call__(self, device: "torch.device") -> "Teacher | DummyTeacher":
         from pipeline.extraction.teacher import DummyTeacher, load_teacher
@@ -96,7 +99,7 @@ class _TeacherOn:
 
         use(device)
         if self.settings.encoder == "dummy":
-            return DummyTeacher(device)
+            return DummyTeacher(device, self.clip_seconds)
         return load_teacher(
             self.settings.teacher,
             device=device,
@@ -106,7 +109,9 @@ class _TeacherOn:
         )
 
 
-def _identity(settings: ExtractSettings, teacher: "Teacher | DummyTeacher") -> "Identity":
+def _identity(
+    settings: ExtractSettings, teacher: "Teacher | DummyTeacher", clip_seconds: int
+) -> "Identity":
     from pipeline.cache.layout import Identity
 
     return Identity(
@@ -117,7 +122,7 @@ def _identity(settings: ExtractSettings, teacher: "Teacher | DummyTeacher") -> "
         context_seconds=int(settings.context.removesuffix("s")),
         precision=teacher.precision,
         dtype=settings.dtype,
-        clip_seconds=CLIP_SECONDS,
+        clip_seconds=clip_seconds,
     )
 
 

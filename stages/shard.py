@@ -1,4 +1,4 @@
-"""Recordings and transcripts → WebDataset tars of clips of at most 15 s, and a data manifest."""
+"""Recordings and transcripts → WebDataset tars of short clips, and a data manifest."""
 
 import hashlib
 import json
@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.settings import Settings, setting
-from pipeline.foundation.units import SAMPLE_RATE_HZ
+from pipeline.foundation.units import CLIP_SECONDS, MOST_CLIP_SECONDS, SAMPLE_RATE_HZ
 from pipeline.shards.corpora import Layout, Source, open_source
 from pipeline.shards.recording_table import RecordingColumns
 from pipeline.shards.recordings import Entry, key_fault
@@ -39,6 +40,14 @@ class ShardSettings(Settings):
     )
     samples_per_shard: int = setting(
         1000, help="Clips per tar.", unit="clips", minimum=1, maximum=1_000_000
+    )
+    clip_seconds: int = setting(
+        CLIP_SECONDS,
+        help="Longest clip; what is longer is refused. Whisper hears at most 30 s.",
+        unit="s",
+        minimum=1,
+        maximum=MOST_CLIP_SECONDS,
+        origin="paper",
     )
     max_refused: float = setting(
         0.1,
@@ -70,16 +79,16 @@ class ShardSettings(Settings):
 
 
 def run(settings: ShardSettings) -> None:
-    """Pack recordings and transcripts into tars of clips of at most 15 s.
+    """Pack recordings and transcripts into tars of clips of at most 15 s (--clip-seconds).
 
     SOURCE is a table with a column of paths and one of texts, a folder of recordings with a .txt
     beside each, or a corpus in the layout of LibriSpeech, LJSpeech or Common Voice. In a table,
     relative paths start at the table, and columns start and end, in seconds, cut a recording.
 
     The folder gets speech-000000.tar and so on (one 16 kHz mono FLAC and one .json per clip, in
-    the order of the source), then refused.jsonl, and last manifest.jsonl. A recording over 15 s
-    without times is refused, because nobody knows where its transcript would have to be cut.
-    When the command is interrupted, the same command carries on.
+    the order of the source), then refused.jsonl, and last manifest.jsonl. A longer
+    recording without times is refused, because nobody knows where its transcript would have to
+    be cut. When the command is interrupted, the same command carries on.
 
     Example: speechkd shard corpus.tsv --out shards
     """
@@ -96,12 +105,14 @@ def run(settings: ShardSettings) -> None:
         _print_plan(settings, source, entries, workers)
         return
 
-    identity = {
+    identity: dict[str, int | str] = {
         "format": 1,
         "number of entries": entries,
         "digest of entries": digest,
         "--samples-per-shard": settings.samples_per_shard,
     }
+    if settings.clip_seconds != CLIP_SECONDS:
+        identity["--clip-seconds"] = settings.clip_seconds
     with ShardFolder(settings.out, identity) as folder:
         if folder.complete:
             say(f"{folder.manifest} is there and its tars are whole: nothing to do")
@@ -121,11 +132,12 @@ def _fill(
     if done:
         say(f"{settings.out}: carries on after {len(folder.tally.shards):,} finished tars")
     checked = islice(_checked(source), done, None)
-    results = in_order(_make_sample, checked, workers, died=_decoder_died)
+    make = partial(_make_sample, limit_s=settings.clip_seconds)
+    results = in_order(make, checked, workers, died=_decoder_died)
     try:
         with closing(results), Meter("sharding", entries, "clips", done=done) as meter:
             watched = _watched(results, folder, meter, settings.max_refused * entries)
-            while folder.write_tar(watched, settings.samples_per_shard):
+            while folder.write_tar(watched, settings.samples_per_shard, settings.clip_seconds):
                 pass
         if not folder.tally.shards:
             raise SpeechkdError(_refusal_message(folder, "every entry was refused"))
@@ -181,7 +193,7 @@ def _checked(source: Source) -> Iterator[Entry | Refusal]:
         keys.add(entry.key)
 
 
-def _make_sample(entry: Entry | Refusal) -> "Sample | Refusal":
+def _make_sample(entry: Entry | Refusal, limit_s: int) -> "Sample | Refusal":
     """Decode, cut, resample and encode one entry. Runs in the workers."""
     from pipeline.shards.decoding import encode_flac, read_clip
     from pipeline.shards.writing import Sample, description
@@ -189,14 +201,14 @@ def _make_sample(entry: Entry | Refusal) -> "Sample | Refusal":
     if isinstance(entry, Refusal):
         return entry
     try:
-        wave_S = read_clip(entry.path, entry.start_s, entry.end_s)
+        wave_S = read_clip(entry.path, entry.start_s, entry.end_s, limit_s)
         seconds = len(wave_S) / SAMPLE_RATE_HZ
         return Sample(entry.key, encode_flac(wave_S), description(entry, seconds), seconds)
     except RefusedError as refused:
         return _refusal(entry, refused)
 
 
-def _measure(entry: Entry | Refusal) -> "float | Refusal":
+def _measure(entry: Entry | Refusal, limit_s: int) -> "float | Refusal":
     """Seconds of the clip that an entry would give, from the header of its file."""
     from pipeline.shards.decoding import clip_seconds
     from pipeline.shards.writing import description
@@ -204,7 +216,7 @@ def _measure(entry: Entry | Refusal) -> "float | Refusal":
     if isinstance(entry, Refusal):
         return entry
     try:
-        seconds = clip_seconds(entry.path, entry.start_s, entry.end_s)
+        seconds = clip_seconds(entry.path, entry.start_s, entry.end_s, limit_s)
         description(entry, seconds)
     except RefusedError as refused:
         return _refusal(entry, refused)
@@ -269,7 +281,8 @@ def _print_plan(settings: ShardSettings, source: Source, entries: int, workers: 
     seconds, clips, reasons = 0.0, 0, Counter[str]()
     examples: dict[str, Refusal] = {}
     with Meter("reading headers", entries, "clips") as meter:
-        for result in in_order(_measure, _checked(source), workers, died=_decoder_died):
+        measure = partial(_measure, limit_s=settings.clip_seconds)
+        for result in in_order(measure, _checked(source), workers, died=_decoder_died):
             if isinstance(result, Refusal):
                 reasons[result.reason] += 1
                 examples.setdefault(result.reason, result)

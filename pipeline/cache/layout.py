@@ -105,7 +105,7 @@ def _write_layout(
     folder: Folder, manifest: Manifest, identity: Identity, versions: Mapping[str, str]
 ) -> None:
     group = zarr.open_group(folder.zarr_store(), mode="a")
-    lines = "".join(json.dumps(asdict(shard)) + "\n" for shard in manifest)
+    lines = "".join(json.dumps(shard.record()) + "\n" for shard in manifest)
     folder.write("manifest.jsonl", lines.encode())
     with suppress(zarr.errors.ContainsArrayError):  # another array task may be creating it too
         group.create_array(

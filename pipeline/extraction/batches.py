@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from pipeline.foundation.errors import KEPT, SpeechkdError
 from pipeline.foundation.storage import open_stream
-from pipeline.foundation.units import CLIP_SAMPLES
+from pipeline.foundation.units import SAMPLE_RATE_HZ, Seconds
 from pipeline.foundation.workers import begin_worker
 from pipeline.shards.manifest import Shard
 from pipeline.shards.reading import Clip, TarEnd, read_shard
@@ -132,7 +132,8 @@ def load(
     workers = min(workers, len(work))
     options: dict[str, Any] = {}
     if workers:
-        _check_shared_memory(workers, batch_size)
+        longest_s = max(item.shard.clip_seconds for item in work)
+        _check_shared_memory(workers, batch_size, longest_s)
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__])  # imports are paid once, not per worker
         options = {
@@ -187,12 +188,13 @@ def _report(kind: type[BaseException], error: BaseException, trace: TracebackTyp
         sys.__excepthook__(kind, error, trace)
 
 
-def _check_shared_memory(workers: int, batch_size: int) -> None:
+def _check_shared_memory(workers: int, batch_size: int, longest_s: Seconds) -> None:
     if not SHARED_MEMORY.is_dir():
         return
     status = os.statvfs(SHARED_MEMORY)
     free = status.f_bavail * status.f_frsize
-    needed = workers * (BATCHES_AHEAD + 1) * batch_size * CLIP_SAMPLES * 4
+    clip_bytes = longest_s * SAMPLE_RATE_HZ * 4
+    needed = workers * (BATCHES_AHEAD + 1) * batch_size * clip_bytes
     if needed > free:
         raise SpeechkdError(
             f"{SHARED_MEMORY} has {free / 2**20:,.0f} MiB free; {workers} workers with batches of "

@@ -4,7 +4,7 @@ Shapes: B clips, S samples, N samples of a frame, M mel channels, F mel frames (
 frequencies of the spectrum.
 
 Source: openai/whisper `audio.py` and Hugging Face's `WhisperFeatureExtractor`. This equals it to
-1e-4 for every clip that leaves at least 12.5 ms of the 30 s window empty.
+1e-4 for every clip of up to 30 s.
 """
 
 import torch
@@ -21,7 +21,7 @@ from pipeline.foundation.units import (
 )
 
 SMALLEST_POWER = 1e-10  # Whisper's floor before the logarithm
-LONGEST_WAVE: Samples = WINDOW_SAMPLES - N_FFT // 2  # after it Whisper mirrors audio, not zeros
+UNMIRRORED: Samples = WINDOW_SAMPLES - N_FFT // 2  # audio behind it Whisper mirrors at the end
 
 
 class LogMel(nn.Module):
@@ -57,18 +57,21 @@ class LogMel(nn.Module):
             float32 `[B, n_mels, frames]`.
 
         Raises:
-            ValueError: S is 0 or reaches into the last 12.5 ms of the window.
+            ValueError: S is 0, or over the window's 480,000.
         """
         samples = waves_BS.shape[-1]
-        if not 1 <= samples <= LONGEST_WAVE:
-            raise ValueError(f"waves have {samples} samples; 1 to {LONGEST_WAVE} are possible")
+        if not 1 <= samples <= WINDOW_SAMPLES:
+            raise ValueError(f"waves have {samples} samples; 1 to {WINDOW_SAMPLES} are possible")
         # Frame f sees samples 160 f − 200 to 160 f + 199; before 0 Whisper mirrors the audio.
         with_audio = min(-(-(samples + N_FFT // 2) // HOP_LENGTH), WINDOW_MEL_FRAMES)
         needed = (with_audio - 1) * HOP_LENGTH + N_FFT // 2
+        mirror = (N_FFT // 2, 0)
+        if samples > UNMIRRORED:  # the window's own end, where Whisper mirrors what is there
+            needed, mirror = WINDOW_SAMPLES, (N_FFT // 2, N_FFT // 2)
         padded_BS = nn.functional.pad(
             waves_BS, (0, max(needed - samples, N_FFT // 2 + 1 - samples))
         )
-        mirrored_BS = nn.functional.pad(padded_BS[:, None], (N_FFT // 2, 0), mode="reflect")[:, 0]
+        mirrored_BS = nn.functional.pad(padded_BS[:, None], mirror, mode="reflect")[:, 0]
         spectrum_BKF = torch.stft(
             mirrored_BS, N_FFT, HOP_LENGTH, window=self.window_N, center=False, return_complex=True
         )[..., :with_audio]

@@ -21,8 +21,12 @@ from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.units import (
     CLIP_ENCODER_FRAMES,
     CLIP_SAMPLES,
+    CLIP_SECONDS,
+    SAMPLE_RATE_HZ,
     SAMPLES_PER_ENCODER_FRAME,
     WINDOW_ENCODER_FRAMES,
+    WINDOW_SECONDS,
+    Samples,
 )
 
 FramePooling = Literal["fixed750", "length"]
@@ -39,7 +43,7 @@ class Teacher:
 
     There are two poolings. `fixed750`, the paper's, averages the first 750 positions, so the mean
     of a short clip includes padding. `length` averages only positions that hold audio. They agree
-    on a full 15 s clip.
+    on a full 15 s clip. Of a longer one `fixed750` would read half, so only `length` takes it.
     """
 
     id: str
@@ -58,6 +62,13 @@ class Teacher:
         """Width of the vectors."""
         return self.encoder.shape.d_model
 
+    @property
+    def longest(self) -> Samples:
+        """The longest clip whose every position is read."""
+        if self.pooling == "fixed750":
+            return CLIP_SAMPLES
+        return POSITIONS[self.context] * SAMPLES_PER_ENCODER_FRAME
+
     @torch.inference_mode()
     @ieee_float32()
     def encode(self, waves_BS: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:
@@ -66,24 +77,25 @@ class Teacher:
         Whatever is float32, the log-mel at least, is IEEE float32 on a GPU too.
 
         Args:
-            waves_BS: float32 `[B, S]`, 16 kHz mono, zeros after each clip's end; S ≤ 240,000.
+            waves_BS: float32 `[B, S]`, 16 kHz mono, zeros after each clip's end; S at most
+                `longest`.
             lengths_B: samples of each clip, 1 to S.
 
         Returns:
             float32 `[B, E]`, on the teacher's device.
 
         Raises:
-            ValueError: S is over 240,000.
+            ValueError: S is over `longest`.
         """
-        if waves_BS.shape[1] > CLIP_SAMPLES:
-            raise ValueError(f"waves of {waves_BS.shape[1]} samples; at most {CLIP_SAMPLES}")
+        if waves_BS.shape[1] > self.longest:
+            raise ValueError(f"waves of {waves_BS.shape[1]} samples; at most {self.longest}")
         waves_BS = waves_BS.to(self.device, non_blocking=True)
         mel_BMF = self.log_mel(waves_BS, frames=2 * POSITIONS[self.context])
         if self.pooling == "fixed750":
             hidden_BTE: torch.Tensor = self.encoder(mel_BMF, keep=CLIP_ENCODER_FRAMES)
             return hidden_BTE.mean(dim=1)
         positions_B = (lengths_B + SAMPLES_PER_ENCODER_FRAME - 1) // SAMPLES_PER_ENCODER_FRAME
-        positions_B = positions_B.clamp(1, CLIP_ENCODER_FRAMES)
+        positions_B = positions_B.clamp(1, POSITIONS[self.context])
         keep = int(positions_B.max())
         hidden_BTE = self.encoder(mel_BMF, keep=keep)
         return masked_mean(hidden_BTE, positions_B.to(self.device, non_blocking=True))
@@ -93,11 +105,12 @@ class Teacher:
 class DummyTeacher:
     """Takes a teacher's place and costs nothing, so that reading and writing can be measured.
 
-    Its vectors are the clip's loudness in 384 equal slices of 15 s. They depend on the clip, but
-    are of no use to a student.
+    Its vectors are the clip's loudness in 384 equal slices of 15 s, or of the longest clip that the
+    manifest allows, if that is longer. They depend on the clip, but are of no use to a student.
     """
 
     device: torch.device
+    clip_seconds: int = CLIP_SECONDS
     id: str = "dummy"
     sha256: str = "0" * 64
     d_model: int = DUMMY_WIDTH
@@ -107,7 +120,9 @@ class DummyTeacher:
     def encode(self, waves_BS: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
         """Mean absolute value of each slice. Shapes are those of `Teacher.encode`."""
         loudness_BS = waves_BS.to(self.device, non_blocking=True).abs()
-        padded_BS = nn.functional.pad(loudness_BS, (0, CLIP_SAMPLES - waves_BS.shape[1]))
+        longest = max(CLIP_SAMPLES, self.clip_seconds * SAMPLE_RATE_HZ)
+        slices = -(-longest // DUMMY_WIDTH) * DUMMY_WIDTH
+        padded_BS = nn.functional.pad(loudness_BS, (0, slices - waves_BS.shape[1]))
         return padded_BS.view(len(padded_BS), DUMMY_WIDTH, -1).mean(dim=2)
 
 
@@ -151,6 +166,36 @@ def load_teacher(
         context=context,
         device=device,
     )
+
+
+def check_clip_seconds(clip_seconds: int, pooling: FramePooling, context: ContextWindow) -> None:
+    """Refuse clips of which Whisper, or the pooling, would read only a part.
+
+    Args:
+        clip_seconds: the longest clip that the manifest allows.
+        pooling: how a clip's positions become its vector.
+        context: what the encoder sees.
+
+    Raises:
+        SpeechkdError: they are too long. The message says what would take them.
+    """
+    if clip_seconds > WINDOW_SECONDS:
+        raise SpeechkdError(
+            f"the manifest has clips of up to {clip_seconds} s, and Whisper hears "
+            f"{WINDOW_SECONDS} s. Make the shards with --clip-seconds {WINDOW_SECONDS} or less."
+        )
+    if clip_seconds <= CLIP_SECONDS:
+        return
+    if context == "15s":
+        raise SpeechkdError(
+            f"the manifest has clips of up to {clip_seconds} s, and --context 15s hears 15 s. "
+            "Use --context 30s."
+        )
+    if pooling == "fixed750":
+        raise SpeechkdError(
+            f"the manifest has clips of up to {clip_seconds} s, and --pooling fixed750, the "
+            "paper's, averages the first 15 s alone. Use --pooling length."
+        )
 
 
 def masked_mean(hidden_BTE: torch.Tensor, positions_B: torch.Tensor) -> torch.Tensor:

@@ -27,7 +27,8 @@ def exact_div(dividend: int, divisor: int) -> int:
 
 SAMPLE_RATE_HZ: Hertz = 16_000
 WINDOW_SECONDS = 30  # the encoder always sees 30 s; shorter audio is padded with zeros
-CLIP_SECONDS = 15  # the longest clip of this project (the paper's)
+CLIP_SECONDS = 15  # the longest clip unless `shard --clip-seconds` says otherwise (the paper's)
+MOST_CLIP_SECONDS = 120  # the most that it may say: decoded clips of a batch lie in memory
 
 N_FFT: Samples = 400  # 25 ms
 HOP_LENGTH: Samples = 160  # 10 ms

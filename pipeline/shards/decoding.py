@@ -15,7 +15,6 @@ import soxr
 from numpy.typing import NDArray
 
 from pipeline.foundation.units import (
-    CLIP_SAMPLES,
     CLIP_SECONDS,
     SAMPLE_RATE_HZ,
     Hertz,
@@ -37,32 +36,37 @@ STREAMED_BYTES = 0x7FFF_0000  # a WAV that claims more than this was written to 
 MAX_WAV_CHUNKS = 1000  # before the sound; a file of empty ones would take for ever to read
 LOST_SECONDS: Seconds = 0.1  # MP3 headers count a few frames more than there are
 
-# MP3 and Opus decode to whole frames, so a clip cut at 15 s may come out a little longer. In a tar
-# up to this much is cut off again, and anything longer is refused.
+# MP3 and Opus decode to whole frames, so a clip cut at the limit may come out a little longer. In a
+# tar up to this much is cut off again, and anything longer is refused.
 CODEC_PADDING_SECONDS: Seconds = 0.1
 
 
-def decode(content: bytes) -> NDArray[np.float32]:
+def decode(content: bytes, limit_s: int = CLIP_SECONDS) -> NDArray[np.float32]:
     """Decode a member of a tar to 16 kHz mono, as `read_clip` decodes a whole recording.
 
     Args:
         content: a file in any format that libsndfile reads: FLAC, WAV, MP3, Ogg, Opus, AIFF, …
+        limit_s: seconds of the longest clip.
 
     Returns:
-        float32, 1 to 240,000 samples. Up to 0.1 s over 15 s, a codec's padding, is cut off.
+        float32, 1 to `limit_s` × 16,000 samples. Up to 0.1 s over the limit, a codec's padding,
+        is cut off.
 
     Raises:
         RefusedError: undecodable, cut off, empty, not finite, or longer than a clip.
     """
     with _opened(content) as audio:
-        longest = int((CLIP_SECONDS + CODEC_PADDING_SECONDS) * audio.samplerate)
+        longest = int((limit_s + CODEC_PADDING_SECONDS) * audio.samplerate)
         mono_S = _read_mono(audio, 0, longest + 1)  # the header's length is not believed
-        _check_length(len(mono_S), longest)
-        return _clip(mono_S, audio.samplerate)
+        _check_length(len(mono_S), longest, limit_s)
+        return _clip(mono_S, audio.samplerate, limit_s)
 
 
 def read_clip(
-    path: Path, start_s: Seconds | None = None, end_s: Seconds | None = None
+    path: Path,
+    start_s: Seconds | None = None,
+    end_s: Seconds | None = None,
+    limit_s: int = CLIP_SECONDS,
 ) -> NDArray[np.float32]:
     """Decode a recording, or exactly the samples of one segment of it, to 16 kHz mono.
 
@@ -74,22 +78,26 @@ def read_clip(
         path: a file in any format that libsndfile reads.
         start_s: start of the segment in seconds; None for the start of the recording.
         end_s: its end; None for the end of the recording.
+        limit_s: seconds of the longest clip.
 
     Returns:
-        float32, 1 to 240,000 samples: at most `CLIP_SECONDS`.
+        float32, 1 to `limit_s` × 16,000 samples.
 
     Raises:
         RefusedError: the audio is missing, undecodable, cut off, empty, not finite or longer
-            than `CLIP_SECONDS`, or the segment is not within the recording.
+            than `limit_s`, or the segment is not within the recording.
     """
     with _opened(path) as audio:
-        mono_S = _read_mono(audio, *_bounds(audio, start_s, end_s))
-        _check_length(len(mono_S), CLIP_SECONDS * audio.samplerate, ", and no segment times")
-        return _clip(mono_S, audio.samplerate)
+        mono_S = _read_mono(audio, *_bounds(audio, start_s, end_s, limit_s))
+        _check_length(len(mono_S), limit_s * audio.samplerate, limit_s, ", and no segment times")
+        return _clip(mono_S, audio.samplerate, limit_s)
 
 
 def clip_seconds(
-    path: Path, start_s: Seconds | None = None, end_s: Seconds | None = None
+    path: Path,
+    start_s: Seconds | None = None,
+    end_s: Seconds | None = None,
+    limit_s: int = CLIP_SECONDS,
 ) -> Seconds:
     """Length of the clip that `read_clip` would give, according to the file's header.
 
@@ -97,9 +105,9 @@ def clip_seconds(
         RefusedError: as `read_clip`, as far as a header can tell.
     """
     with _opened(path) as audio:
-        begin, stop = _bounds(audio, start_s, end_s)
+        begin, stop = _bounds(audio, start_s, end_s, limit_s)
         samples = max(0, min(stop, audio.frames) - begin)
-        _check_length(samples, CLIP_SECONDS * audio.samplerate, ", and no segment times")
+        _check_length(samples, limit_s * audio.samplerate, limit_s, ", and no segment times")
         return float(samples / audio.samplerate)
 
 
@@ -177,11 +185,11 @@ def _check_wav(content: BinaryIO, size: int) -> None:
 
 
 def _bounds(
-    audio: soundfile.SoundFile, start_s: Seconds | None, end_s: Seconds | None
+    audio: soundfile.SoundFile, start_s: Seconds | None, end_s: Seconds | None, limit_s: int
 ) -> tuple[Samples, Samples]:
     """The first sample to read and the one after the last; too long by one for a long recording."""
     rate: Hertz = audio.samplerate
-    longest = CLIP_SECONDS * rate
+    longest = limit_s * rate
     if start_s is None and end_s is None:
         return 0, longest + 1  # the header's length is not believed
     recording_s = audio.frames / rate
@@ -190,8 +198,8 @@ def _bounds(
     segment = f"{start_s:g} to {end_s:g} s"
     if start_s < 0 or end_s <= start_s or end_s > recording_s + END_SLACK_SECONDS:
         raise RefusedError(Reason.OUTSIDE, f"{segment}, in a recording of {recording_s:.3f} s")
-    if end_s - start_s > CLIP_SECONDS + ROUNDING_SECONDS:
-        raise RefusedError(Reason.TOO_LONG, f"the segment {segment} is over {CLIP_SECONDS} s")
+    if end_s - start_s > limit_s + ROUNDING_SECONDS:
+        raise RefusedError(Reason.TOO_LONG, f"the segment {segment} is over {limit_s} s")
     begin = round(start_s * rate)
     return begin, min(round(end_s * rate), begin + longest)
 
@@ -227,15 +235,15 @@ def _averaged(block_SC: NDArray[np.float32]) -> NDArray[np.float32]:
     return mean_S
 
 
-def _check_length(samples: Samples, longest: Samples, remedy: str = "") -> None:
+def _check_length(samples: Samples, longest: Samples, limit_s: int, remedy: str = "") -> None:
     if samples > longest:
-        raise RefusedError(Reason.TOO_LONG, f"over {CLIP_SECONDS} s{remedy}")
+        raise RefusedError(Reason.TOO_LONG, f"over {limit_s} s{remedy}")
     if not samples:
         raise RefusedError(Reason.EMPTY_AUDIO, "no samples")
 
 
-def _clip(mono_S: NDArray[np.float32], rate: Hertz) -> NDArray[np.float32]:
-    wave_S = resample(mono_S, rate)[:CLIP_SAMPLES]
+def _clip(mono_S: NDArray[np.float32], rate: Hertz, limit_s: int) -> NDArray[np.float32]:
+    wave_S = resample(mono_S, rate)[: limit_s * SAMPLE_RATE_HZ]
     if not len(wave_S):
         fault = f"{len(mono_S)} samples at {rate} Hz are none at 16 kHz"
         raise RefusedError(Reason.EMPTY_AUDIO, fault)

@@ -5,12 +5,14 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.foundation.atomic import write_text
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 from pipeline.foundation.storage import read_file, scheme_of
+from pipeline.foundation.units import CLIP_SECONDS, MOST_CLIP_SECONDS
 from pipeline.foundation.untrusted import has_control, parse_json
 
 FIELDS = ("url", "samples", "bytes", "sha256")
@@ -30,6 +32,15 @@ class Shard:
     """Size of the tar."""
     sha256: str
     """SHA-256 of the tar, hexadecimal."""
+    clip_seconds: int = CLIP_SECONDS
+    """Seconds of the longest clip that the tar may hold; its line says so if it is not 15."""
+
+    def record(self) -> dict[str, Any]:
+        """The line of the manifest, as JSON values."""
+        record = {name: getattr(self, name) for name in FIELDS}
+        if self.clip_seconds != CLIP_SECONDS:
+            record["clip_seconds"] = self.clip_seconds
+        return record
 
 
 @dataclass(frozen=True)
@@ -57,13 +68,17 @@ class Manifest:
         return sum(shard.bytes for shard in self.shards)
 
     @property
+    def clip_seconds(self) -> int:
+        """Seconds of the longest clip that any shard may hold."""
+        return max((shard.clip_seconds for shard in self.shards), default=CLIP_SECONDS)
+
+    @property
     def sha256(self) -> str:
         """Digest of the list of shards, hexadecimal.
 
         Only the base name of each url counts, so moving the tars does not change it.
         """
-        lines = (f"{os.path.basename(s.url)} {s.samples} {s.sha256}\n" for s in self.shards)
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
+        return hashlib.sha256("".join(map(_digested, self.shards)).encode()).hexdigest()
 
     def resolve(self, shard: Shard) -> str:
         """Path or URL of a shard's tar; relative urls are completed by the manifest's folder."""
@@ -75,6 +90,8 @@ class Manifest:
 
 def read_manifest(location: str | Path) -> Manifest:
     """Read and check a data manifest: JSON lines of `url`, `samples`, `bytes`, `sha256`.
+
+    A line may have `clip_seconds`, a whole number: the longest clip of its tar, if not 15 s.
 
     Raises:
         NotThere: there is no such file.
@@ -124,13 +141,18 @@ def parse_manifest(text: str, location: str) -> Manifest:
 
 def write_manifest(path: Path, shards: Iterable[Shard]) -> None:
     """Write a data manifest, whole or not at all."""
-    write_text(path, "".join(json.dumps(asdict(shard)) + "\n" for shard in shards))
+    write_text(path, "".join(json.dumps(shard.record()) + "\n" for shard in shards))
 
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digested(shard: Shard) -> str:
+    limit = "" if shard.clip_seconds == CLIP_SECONDS else f" {shard.clip_seconds}"
+    return f"{os.path.basename(shard.url)} {shard.samples} {shard.sha256}{limit}\n"
 
 
 def _parse_line(line: str, where: str) -> Shard:
@@ -160,4 +182,10 @@ def _parse_line(line: str, where: str) -> Shard:
     scheme_of(record["url"])
     if len(record["sha256"]) != 64:
         raise Damaged(f"{where}: sha256 has {len(record['sha256'])} characters, not 64.")
-    return Shard(**{name: record[name] for name in FIELDS})
+    limit = record.get("clip_seconds", CLIP_SECONDS)
+    if type(limit) is not int or not 1 <= limit <= MOST_CLIP_SECONDS:
+        raise Damaged(
+            f"{where}: clip_seconds is {limit!r}; it must be a whole number from 1 to "
+            f"{MOST_CLIP_SECONDS}."
+        )
+    return Shard(**{name: record[name] for name in FIELDS}, clip_seconds=limit)

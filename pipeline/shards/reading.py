@@ -41,7 +41,7 @@ class Clip:
     speaker: str | None
     recording: str | None
     wave_S: NDArray[np.float32]
-    """16 kHz mono, full scale ±1, 1 to 240,000 samples."""
+    """16 kHz mono, full scale ±1, at most as many seconds as the manifest allows."""
     words: tuple[Word, ...] = ()
     """When each word is said, if the .json tells it."""
     words_fault: str = ""
@@ -89,7 +89,7 @@ def read_shard(file: BinaryIO, shard: Shard, where: str) -> Iterator[Clip | Refu
     last: TarSample | None = None  # yielded one late, because a cut tar may end in half a sample
     for sample in reader:
         if last is not None and count <= shard.samples:
-            yield _read_sample(last, count - 1, keys)
+            yield _read_sample(last, count - 1, keys, shard.clip_seconds)
         last = sample
         count += 1
     end = TarEnd(reader.sha256, reader.bytes_read)
@@ -100,7 +100,7 @@ def read_shard(file: BinaryIO, shard: Shard, where: str) -> Iterator[Clip | Refu
         if is_cut and not _is_whole(last):
             yield Refusal(Reason.TRUNCATED_TAR, cut, _printable(last.key), count - 1)
         else:
-            yield _read_sample(last, count - 1, keys)
+            yield _read_sample(last, count - 1, keys, shard.clip_seconds)
     for position in range(count, shard.samples):
         yield Refusal(Reason.TRUNCATED_TAR, cut, None, position)
     yield end
@@ -129,7 +129,7 @@ def _is_whole(sample: TarSample) -> bool:
     return has_audio and any(map(sample.holds, TEXT_SUFFIXES))
 
 
-def _read_sample(sample: TarSample, position: int, keys: set[str]) -> Clip | Refusal:
+def _read_sample(sample: TarSample, position: int, keys: set[str], limit_s: int) -> Clip | Refusal:
     """Decode one sample, or say why not; its key is added to `keys`, those of the tar so far."""
     try:
         if fault := key_fault(sample.key, as_path=False):
@@ -137,13 +137,13 @@ def _read_sample(sample: TarSample, position: int, keys: set[str]) -> Clip | Ref
         if sample.key in keys:
             raise RefusedError(Reason.DUPLICATE_KEY, "an earlier sample of this tar has it")
         keys.add(sample.key)
-        return _clip(sample, position)
+        return _clip(sample, position, limit_s)
     except RefusedError as refused:
         detail = refused.detail[:SHOWN_CHARACTERS]
         return Refusal(refused.reason, detail, _printable(sample.key), position)
 
 
-def _clip(sample: TarSample, position: int) -> Clip:
+def _clip(sample: TarSample, position: int, limit_s: int) -> Clip:
     pickled = [suffix for suffix in PICKLED_SUFFIXES if sample.holds(suffix)]
     if pickled:
         detail = f".{pickled[0]}: take such members out of the tar"
@@ -154,7 +154,7 @@ def _clip(sample: TarSample, position: int) -> Clip:
         raise RefusedError(Reason.MEMBER_TOO_LARGE, f".{sample.too_large[0]}")
     audio = _audio_member(sample)
     description, record = _description(sample)
-    wave_S = decode(audio)
+    wave_S = decode(audio, limit_s)
     words, fault = _words(record, description["text"], len(wave_S) / SAMPLE_RATE_HZ)
     return Clip(
         position=position,

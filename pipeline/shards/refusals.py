@@ -25,7 +25,7 @@ class Reason(StrEnum):
     NON_FINITE_AUDIO = "non-finite audio"
     """A sample is NaN or infinite."""
     TOO_LONG = "too long"
-    """The audio is longer than a clip may be, 15 s."""
+    """The audio is longer than a clip may be (`shard --clip-seconds`, 15 by default)."""
     OUTSIDE = "segment outside the recording"
     """Its times are no numbers, run backwards, or lie beyond the recording's ends."""
     SEVERAL_AUDIO_MEMBERS = "several audio members"

@@ -8,7 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Self
@@ -16,7 +16,7 @@ from typing import Any, Self
 from pipeline.foundation.atomic import locked, remove_leftovers, replaced, write_json, write_text
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 from pipeline.foundation.progress import say
-from pipeline.foundation.units import Seconds
+from pipeline.foundation.units import CLIP_SECONDS, Seconds
 from pipeline.foundation.untrusted import parse_json, read_text_file
 from pipeline.shards.manifest import Shard, file_sha256, read_manifest, write_manifest
 from pipeline.shards.recordings import MAX_TEXT_BYTES, Entry
@@ -116,13 +116,19 @@ class ShardFolder:
         """Whether the manifest is written, so that there is nothing more to do."""
         return self.manifest.is_file()
 
-    def write_tar(self, results: Iterator[Sample | Refusal], samples: int) -> bool:
+    def write_tar(
+        self,
+        results: Iterator[Sample | Refusal],
+        samples: int,
+        clip_seconds: int = CLIP_SECONDS,
+    ) -> bool:
         """Write the next tar and its receipt.
 
         Args:
             results: a sample or a refusal for each entry after the finished ones; only as many
                 are read as fill the tar.
             samples: samples of a full tar.
+            clip_seconds: seconds of the longest clip that it may hold.
 
         Returns:
             Whether there was a sample for it. If not, nothing is written.
@@ -147,13 +153,14 @@ class ShardFolder:
                     tar.write({"__key__": sample.key, "flac": sample.flac, "json": sample.json})
                     count += 1
                     seconds += sample.duration_s
-            shard = Shard(name, count, temporary.stat().st_size, file_sha256(temporary))
+            size, digest = temporary.stat().st_size, file_sha256(temporary)
+            shard = Shard(name, count, size, digest, clip_seconds)
         refused = self.tally.refused[first_refused:]
         receipt = {
             "first_entry": first_entry,
             "entries": self.tally.entries - first_entry,
             "seconds": seconds,
-            "shard": asdict(shard),
+            "shard": shard.record(),
             "refused": [refusal.record() for refusal in refused],
         }
         write_json(self._receipt(number), receipt)
@@ -205,6 +212,8 @@ class ShardFolder:
         path = self._receipts / "corpus.json"
         try:
             begun = parse_json(read_text_file(path))
+            if not isinstance(begun, dict):
+                raise ValueError("it is not an object")
         except FileNotFoundError:
             if self.manifest.exists() or any(self.path.glob("speech-*.tar")):
                 raise SpeechkdError(
@@ -215,11 +224,12 @@ class ShardFolder:
             return
         except (ValueError, OSError) as error:
             raise Damaged(f"{path} cannot be read ({error}); remove {self.path}.") from None
-        for name in identity:
-            if begun.get(name) != identity[name]:
+        for name in dict.fromkeys((*identity, *begun)):  # a name may be left out: its default
+            before, now = begun.get(name, "its default"), identity.get(name, "its default")
+            if before != now:
                 raise SpeechkdError(
-                    f"--out {self.path} was begun with another {name}: {begun.get(name)!r}, now "
-                    f"{identity[name]!r}. Choose another folder, or remove that one."
+                    f"--out {self.path} was begun with another {name}: {before!r}, now {now!r}. "
+                    "Choose another folder, or remove that one."
                 )
 
     def _sweep(self) -> None:

@@ -131,6 +131,29 @@ def test_segments_are_cut_to_the_sample(tmp_path):
     assert json.loads(found["talk_1.000_2.500.json"])["recording"] == "talk"
 
 
+def test_longer_clips_on_demand(tmp_path):
+    table = corpus(tmp_path / "in", 3)
+    soundfile.write(tmp_path / "in" / "vid_1.0_2.5.wav", noise(16), 16_000)
+    run(table, tmp_path / "usual", max_refused=0.5)
+    assert refused(tmp_path / "usual") == [("vid_1.0_2.5", "too long")]
+    run(table, tmp_path / "longer", clip_seconds=20)
+    manifest = read_manifest(tmp_path / "longer" / "manifest.jsonl")
+    assert (manifest.clip_seconds, manifest.samples) == (20, 3)
+    with (tmp_path / "longer" / "speech-000000.tar").open("rb") as tar:
+        clips = list(read_shard(tar, manifest.shards[0], "tar"))[:3]
+    assert [len(clip.wave_S) for clip in clips] == [800, 256_000, 1_120]
+
+
+def test_another_longest_clip_in_an_output_is_refused(tmp_path):
+    table = corpus(tmp_path / "in", 3)
+    run(table, tmp_path / "usual")
+    run(table, tmp_path / "longer", clip_seconds=20)
+    with pytest.raises(SpeechkdError, match="another --clip-seconds: 'its default', now 20"):
+        run(table, tmp_path / "usual", clip_seconds=20)
+    with pytest.raises(SpeechkdError, match="another --clip-seconds: 20, now 'its default'"):
+        run(table, tmp_path / "longer")
+
+
 def test_every_refusal_is_recorded_with_its_reason(tmp_path, capsys):
     def wav(name, wave, **options):
         soundfile.write(tmp_path / name, wave, 16_000, **options)

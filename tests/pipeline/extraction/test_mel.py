@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.extraction.mel import LONGEST_WAVE, LogMel
-from pipeline.foundation.units import CLIP_SAMPLES, SAMPLE_RATE_HZ
+from pipeline.extraction.mel import UNMIRRORED, LogMel
+from pipeline.foundation.units import CLIP_SAMPLES, SAMPLE_RATE_HZ, WINDOW_SAMPLES
 
 transformers = pytest.importorskip("transformers")
 MEL = {n: LogMel(n) for n in (80, 128)}
@@ -46,7 +46,10 @@ def noise(samples: int, level: float = 0.1) -> np.ndarray:
         np.full(40_000, 0.5),
         np.sign(chirp(80_000)),
         np.eye(1, 5_000, 4_999)[0],
-        noise(LONGEST_WAVE),
+        noise(UNMIRRORED),
+        noise(UNMIRRORED + 1),
+        noise(WINDOW_SAMPLES - 39),
+        chirp(WINDOW_SAMPLES),
     ],
     ids=[
         "silence",
@@ -58,7 +61,10 @@ def noise(samples: int, level: float = 0.1) -> np.ndarray:
         "constant",
         "full-scale square wave",
         "click at the very end",
-        "longest possible",
+        "up to where Whisper mirrors",
+        "a sample beyond it",
+        "almost the window",
+        "the whole window",
     ],
 )
 def test_equals_hugging_face(wave_S, n_mels):
@@ -90,12 +96,21 @@ def test_a_clip_does_not_depend_on_the_clips_beside_it():
     assert np.all(mel_BMF[2] == -1.5)  # silence: (log10(1e-10) + 4) / 4
 
 
+def test_beside_a_clip_that_fills_the_window_a_shorter_one_stays_as_it_is():
+    batch_BS = torch.zeros(2, WINDOW_SAMPLES)
+    batch_BS[0] = torch.from_numpy(chirp(WINDOW_SAMPLES))
+    batch_BS[1, :12_345] = torch.from_numpy(chirp(12_345))
+    mel_BMF = MEL[80](batch_BS).numpy()
+    assert np.abs(mel_BMF[0] - reference(chirp(WINDOW_SAMPLES))).max() < 1e-4
+    assert np.abs(mel_BMF[1] - reference(chirp(12_345))).max() < 1e-4
+
+
 def test_fewer_frames_are_the_first_of_all_frames():
     wave_BS = torch.from_numpy(chirp(CLIP_SAMPLES)).float()[None]
     assert torch.equal(MEL[80](wave_BS, frames=1500), MEL[80](wave_BS)[..., :1500])
 
 
-@pytest.mark.parametrize("samples", [0, LONGEST_WAVE + 1])
+@pytest.mark.parametrize("samples", [0, WINDOW_SAMPLES + 1])
 def test_impossible_lengths_are_refused(samples):
     with pytest.raises(ValueError, match=r"samples; 1 to"):
         MEL[80](torch.zeros(1, samples))

@@ -7,9 +7,16 @@ import pytest
 import torch
 import transformers
 
-from pipeline.extraction.teacher import DummyTeacher, Teacher, load_teacher, masked_mean
+from pipeline.extraction.teacher import (
+    DummyTeacher,
+    Teacher,
+    check_clip_seconds,
+    load_teacher,
+    masked_mean,
+)
 from pipeline.extraction.weights import OFFLINE, read_ctranslate2, teacher_folder
-from pipeline.foundation.units import CLIP_SAMPLES
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.units import CLIP_SAMPLES, WINDOW_SAMPLES
 from tests.helpers.whispers import batch_of, needs_tiny_en, save_random_whisper, speechlike
 
 LENGTHS = [CLIP_SAMPLES, 1, 320, 321, 8_000, 100_001, 160_000]
@@ -156,6 +163,33 @@ def test_waves_longer_than_a_clip_are_refused(random_whisper):
         teacher.encode(torch.zeros(1, CLIP_SAMPLES + 1), torch.tensor([CLIP_SAMPLES + 1]))
 
 
+def test_clips_of_up_to_thirty_seconds_are_read_to_their_end(random_whisper):
+    folder, model = random_whisper
+    waves = [speechlike(samples, 3) for samples in (WINDOW_SAMPLES, CLIP_SAMPLES + 1, 400_000, 900)]
+    hidden_BTD = reference_hidden(model.encoder, waves)
+    counts = [math.ceil(len(wave) / 320) for wave in waves]
+    expected_BD = torch.stack([h[:n].mean(0) for h, n in zip(hidden_BTD, counts, strict=True)])
+    assert_close(load_teacher(str(folder), pooling="length").encode(*batch_of(waves)), expected_BD)
+
+
+@pytest.mark.parametrize(
+    ("clip_seconds", "pooling", "context", "remedy"),
+    [
+        (31, "length", "30s", "--clip-seconds 30 or less"),
+        (30, "fixed750", "30s", "--pooling length"),
+        (16, "length", "15s", "--context 30s"),
+    ],
+)
+def test_clips_of_which_a_part_would_be_read_are_refused(clip_seconds, pooling, context, remedy):
+    with pytest.raises(SpeechkdError, match=f"clips of up to {clip_seconds} s.*{remedy}"):
+        check_clip_seconds(clip_seconds, pooling, context)
+
+
+def test_clips_of_which_all_is_read_are_taken():
+    check_clip_seconds(30, "length", "30s")
+    check_clip_seconds(15, "fixed750", "15s")
+
+
 def test_masked_mean_equals_a_mean_in_float64():
     hidden_BTD = torch.randn(4, 50, 6, generator=torch.Generator().manual_seed(0)) + 100
     counts = [1, 2, 37, 50]
@@ -171,6 +205,13 @@ def test_the_dummy_teacher_tells_clips_apart_whatever_their_batch():
     assert together.shape == (len(WAVES), teacher.d_model)
     assert torch.equal(together, alone)
     assert torch.unique(together, dim=0).shape[0] == len(WAVES)
+
+
+def test_the_dummy_teacher_takes_longer_clips_and_hears_their_end():
+    waves = [np.zeros(20 * 16_000, np.float32), np.zeros(20 * 16_000, np.float32)]
+    waves[1][-1] = 1
+    vectors_BE = DummyTeacher(torch.device("cpu"), 20).encode(*batch_of(waves))
+    assert (vectors_BE[1] > vectors_BE[0]).nonzero().tolist() == [[383]]
 
 
 @needs_tiny_en

@@ -114,6 +114,24 @@ def test_fifteen_seconds_is_the_longest(tmp_path, rate):
         clip_seconds(path)
 
 
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_the_longest_clip_is_a_setting(tmp_path, rate):
+    wave = chirp(rate, 4)
+    path = written(tmp_path, rate, wave)
+    assert len(read_clip(path, limit_s=4)) == len(decode(path.read_bytes(), 4)) == 64_000
+    with pytest.raises(RefusedError, match="over 3 s"):
+        read_clip(path, limit_s=3)
+    with pytest.raises(RefusedError, match="over 3 s"):
+        clip_seconds(path, limit_s=3)
+    with pytest.raises(RefusedError, match="over 3 s"):
+        decode(path.read_bytes(), 3)
+    with pytest.raises(RefusedError, match=r"0 to 3\.5 s is over 3 s"):
+        read_clip(path, 0, 3.5, limit_s=3)
+    assert len(read_clip(path, 0.25, 3.25, limit_s=3)) == 48_000
+    long = written(tmp_path, 16_000, chirp(16_000, 40))
+    assert len(read_clip(long, 5, 35, limit_s=30)) == len(read_clip(long, 5, limit_s=35)) - 80_000
+
+
 def test_segments_at_the_limits(tmp_path):
     path = written(tmp_path, 16_000, chirp(16_000, 40))
     assert len(read_clip(path, 10, 25)) == CLIP_SAMPLES

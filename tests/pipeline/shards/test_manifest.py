@@ -1,5 +1,6 @@
 """A data manifest is read as it was written, and what is wrong in one is named by line."""
 
+import hashlib
 import json
 
 import pytest
@@ -42,6 +43,26 @@ def test_relative_urls_start_at_the_manifest(location, url, expected):
     assert Manifest((shard,), location).resolve(shard) == expected
 
 
+def test_the_longest_clip_stands_in_a_line_only_if_it_is_not_fifteen_seconds(tmp_path):
+    usual, longer = Shard("a.tar", 3, 10, "0" * 64), Shard("b.tar", 1, 20, "1" * 64, 30)
+    write_manifest(tmp_path / "m.jsonl", [usual, longer])
+    first, second = map(json.loads, (tmp_path / "m.jsonl").read_text().splitlines())
+    assert list(first) == ["url", "samples", "bytes", "sha256"]
+    assert second["clip_seconds"] == 30
+    manifest = read_manifest(tmp_path / "m.jsonl")
+    assert list(manifest) == [usual, longer]
+    assert manifest.clip_seconds == 30
+    assert Manifest((usual,), "m").clip_seconds == 15
+    assert Manifest((usual, longer), "m").sha256 != Manifest((usual, usual), "m").sha256
+
+
+def test_a_digest_of_before_is_the_digest_of_now():
+    """Caches of earlier versions name it."""
+    shards = (Shard("x/a.tar", 3, 10, "0" * 64), Shard("b.tar", 1, 20, "1" * 64))
+    lines = f"a.tar 3 {'0' * 64}\nb.tar 1 {'1' * 64}\n"
+    assert Manifest(shards, "m").sha256 == hashlib.sha256(lines.encode()).hexdigest()
+
+
 def test_identity_survives_a_move_but_not_a_change():
     def sha256(url, digest="0" * 64, samples=3):
         return Manifest((Shard(url, samples, 10, digest),), "m").sha256
@@ -57,6 +78,9 @@ def test_identity_survives_a_move_but_not_a_change():
         ("[]", "line 1: expected an object"),
         (json.dumps({**GOOD, "samples": 0}), "samples is 0"),
         (json.dumps({**GOOD, "samples": True}), "samples is True"),
+        (json.dumps({**GOOD, "clip_seconds": 0}), "clip_seconds is 0"),
+        (json.dumps({**GOOD, "clip_seconds": 121}), "clip_seconds is 121"),
+        (json.dumps({**GOOD, "clip_seconds": 15.0}), "clip_seconds is 15.0"),
         (json.dumps({**GOOD, "bytes": "10"}), "bytes is '10'"),
         (json.dumps({**GOOD, "sha256": "abc"}), "sha256"),
         (json.dumps({**GOOD, "url": ""}), "url is ''"),
