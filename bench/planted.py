@@ -100,7 +100,8 @@ def fine_tune(student: Path, corpus: Path, seed: int, out: Path) -> dict[str, fl
     for split in SPLIT_COLUMNS:
         finetune_table.run(
             finetune_table.TableSettings(
-                data=corpus / "labels.csv", checkpoint=[f"student={student}"], seeds=str(seed),
+                data=[str(corpus / "labels.csv")],
+                checkpoint=[f"student={student}"], seeds=str(seed),
                 label_column="affect", id_column="key", group_column="word", split_column=split,
                 out=out / split, **FINE_TUNING,
             )

@@ -194,7 +194,7 @@ def _compare(settings: DemoSettings, labels: Path) -> dict[str, dict[str, float]
     with _output_to(out / LOG):
         finetune_table.run(
             finetune_table.TableSettings(
-                data=labels,
+                data=[str(labels)],
                 checkpoint=[str(out / "runs" / name) for name in STUDENTS],
                 label_column="affect",
                 id_column="key",

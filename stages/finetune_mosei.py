@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pipeline.finetuning.settings import DATA, GRID, FinetuneSettings
 from pipeline.foundation.seeds import parse_seeds
 from pipeline.foundation.settings import setting
-from pipeline.tasks.mosei.names import SENTIMENT_CLASSES, TaskName
+from pipeline.tasks.mosei.names import SCALE_HELP, SENTIMENT_CLASSES, TaskName, parse_scale
 
 if TYPE_CHECKING:
     from pipeline.tasks.mosei.clips import MoseiClips
@@ -63,6 +63,18 @@ class MoseiSettings(FinetuneSettings):
         panel=DATA,
     )
     split_seed: int = setting(0, help="Seed of a made split.", minimum=0, panel=DATA)
+    label_scale: str = setting("", help=SCALE_HELP, panel=DATA)
+    drop_duplicates: bool = setting(
+        False,
+        help="Leave out all but one of the clips whose texts differ in case and punctuation at "
+        "most; one in the test stays rather than one in training.",
+        panel=DATA,
+    )
+
+    def check(self) -> None:
+        """Refuse a scale that is none."""
+        super().check()
+        parse_scale(self.label_scale)
 
     def read(self) -> "MoseiClips":
         """The clips of the data, with their texts and folds."""
@@ -74,17 +86,27 @@ class MoseiSettings(FinetuneSettings):
             folds=self.folds,
             allow_pickle=self.allow_pickle,
             own_split=self.split == "given",
+            scale=parse_scale(self.label_scale),
         )
 
     def ask(self, corpus: "MoseiClips") -> "tuple[MoseiClips, list[Question]]":
         """The clips in the split that was asked for, and each task with their labels."""
-        from pipeline.tasks.mosei.questions import questions, trained_tasks, with_made_split
+        from pipeline.tasks.duplicates import with_repetitions
+        from pipeline.tasks.mosei.questions import (
+            questions,
+            trained_tasks,
+            with_made_split,
+            without_duplicates,
+        )
 
         tasks = trained_tasks(self.task, self.scheme)
+        if self.drop_duplicates:
+            corpus = without_duplicates(corpus, own_split=self.split == "given")
         if self.split == "made":
             corpus = with_made_split(corpus, tasks, self.split_seed)
         needed = ["train", "test"] + (["valid"] if self.selection == "best-valid" else [])
-        return corpus, questions(corpus, tasks, needed)
+        texts = [clip.text for clip in corpus.clips]
+        return corpus, with_repetitions(questions(corpus, tasks, needed), texts)
 
 
 def run(settings: MoseiSettings) -> None:
@@ -101,10 +123,9 @@ def run(settings: MoseiSettings) -> None:
     from pipeline.foundation.progress import say
     from pipeline.reports.tables import summary
 
-    corpus = settings.read()
+    corpus, questions = settings.ask(settings.read())
     for what, count in corpus.notes.items():
         say(f"{settings.data.name}: {what}: {count:,}")
-    corpus, questions = settings.ask(corpus)
     seed = settings.split_seed if settings.split == "made" else None
     split = {"origin": settings.split, "seed": seed}
     texts, recipe = [clip.text for clip in corpus.clips], settings.recipe()

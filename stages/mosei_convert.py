@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.foundation.settings import Settings, setting
+from pipeline.tasks.mosei.names import SCALE_HELP, parse_scale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,11 @@ class ConvertSettings(Settings):
         ),
     )
     allow_pickle: bool = setting(False, help="Accept pickles; they are read as data only.")
+    label_scale: str = setting("", help=SCALE_HELP)
+
+    def check(self) -> None:
+        """Refuse a scale that is none."""
+        parse_scale(self.label_scale)
 
 
 def run(settings: ConvertSettings) -> None:
@@ -53,6 +59,7 @@ def run(settings: ConvertSettings) -> None:
         text=settings.text,
         folds=settings.folds,
         allow_pickle=settings.allow_pickle,
+        scale=parse_scale(settings.label_scale),
     )
     write_table(corpus, settings.out)
     print(f"{settings.out}: {len(corpus.clips):,} clips of {corpus.source}")

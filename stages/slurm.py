@@ -17,7 +17,7 @@ from pipeline.cluster.settings import (
 from pipeline.distillation.settings import DistillSettings
 from pipeline.extraction.settings import ExtractSettings
 from pipeline.finetuning.settings import FinetuneSettings
-from pipeline.foundation.errors import NotThere, SpeechkdError
+from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.seeds import parse_seeds
 from stages.finetune_mosei import MoseiSettings
 from stages.finetune_table import TableSettings
@@ -232,10 +232,11 @@ def _finetune_step(settings: ShareSettings, words: Sequence[str]) -> "Step":
             f"{', '.join(FINETUNE)}."
         )
     finetuning = parse(f"finetune {verb}", FINETUNE[verb], words[1:])
-    tasks = _tasks(finetuning)
+    titles = _asked(finetuning)
+    tasks = tuple(dict.fromkeys(task for task, _ in titles))
     labels = tuple(dict.fromkeys(map(label_of, finetuning.checkpoint)))
     seeds = tuple(parse_seeds(finetuning.seeds))
-    cells = len(labels) * max(1, len(tasks)) * len(seeds)
+    cells = len(labels) * len(titles) * len(seeds)
     array_tasks = _array_tasks(settings, cells)
     job = Job(
         "finetune",
@@ -249,8 +250,8 @@ def _finetune_step(settings: ShareSettings, words: Sequence[str]) -> "Step":
     return Step(job, goal, settings.resources())
 
 
-def _tasks(settings: FinetuneSettings) -> tuple[str, ...]:
-    """Names of the tasks that are trained, from the data itself; () if there is only one.
+def _asked(settings: FinetuneSettings) -> list[tuple[str, str]]:
+    """Task and fold of each question that is asked, from the data itself.
 
     Raises:
         SpeechkdError: the data cannot be read, or does not have the labels.
@@ -258,11 +259,11 @@ def _tasks(settings: FinetuneSettings) -> tuple[str, ...]:
     match settings:
         case MoseiSettings():
             _, questions = settings.ask(settings.read())
-            return tuple(question.task.name for question in questions)
         case TableSettings():
-            if not settings.data.is_file():
-                raise NotThere(f"{settings.data}: there is no such table.")
-    return ()
+            questions = settings.read().questions
+        case _:
+            raise TypeError(f"{type(settings).__name__} asks nothing")
+    return [(question.task.name, question.fold) for question in questions]
 
 
 def _report_step(settings: ArraySettings, cache: str, results: str, report: str) -> "Step":

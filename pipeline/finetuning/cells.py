@@ -45,6 +45,8 @@ class Cell:
         trained_tokens: tokens that went through training, all epochs together.
         device: where it was trained.
         provenance: versions, commit, hardware and command line.
+        fold: the part of the data that is the test, where the task is asked once per part.
+        repeated_texts: test texts that stand in training, too; None if that was not counted.
     """
 
     name: str
@@ -67,6 +69,8 @@ class Cell:
     trained_tokens: int
     device: str
     provenance: Mapping[str, Any]
+    fold: str = ""
+    repeated_texts: int | None = None
 
     @property
     def label(self) -> str:
@@ -75,8 +79,13 @@ class Cell:
 
     @property
     def key(self) -> tuple[str, str, int]:
-        """Label, task and seed, which tell a cell from every other one."""
-        return self.label, self.task, self.seed
+        """Label, task (with its fold) and seed, which tell a cell from every other one."""
+        return self.label, self.title, self.seed
+
+    @property
+    def title(self) -> str:
+        """The task, and the fold if there are several; as that of `Question`."""
+        return f"{self.task}, fold {self.fold}" if self.fold else self.task
 
     @property
     def predictions(self) -> str:
@@ -85,7 +94,7 @@ class Cell:
 
     @property
     def made_split_seed(self) -> int | None:
-        """The seed of a split that was made here; None if the data brought their own."""
+        """The seed of a split that was made here; None if the data brought their own, or folds."""
         split = self.data["split"]
         seed: int = split["seed"]
         return seed if split["origin"] == "made" else None
@@ -160,6 +169,10 @@ class _Fields:
             raise self.wrong(name, "a finite number")
         return value
 
+    def optional(self, name: str, absent: Any, *kinds: type) -> Any:
+        """A value that records of earlier versions do not have."""
+        return self.get(name, *kinds) if name in self.values else absent
+
     def part(self, name: str) -> "_Fields":
         """An object inside this one."""
         return _Fields(self.get(name, dict), self.message, f"{self.path}{name}.")
@@ -225,6 +238,8 @@ def _read(of: _Fields) -> Cell:
         trained_tokens=of.get("trained_tokens", int),
         device=of.get("device", str),
         provenance=of.get("provenance", dict),
+        fold=of.optional("fold", "", str),
+        repeated_texts=of.optional("repeated_texts", None, int, type(None)),
     )
 
 

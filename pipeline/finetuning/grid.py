@@ -1,6 +1,7 @@
 """The grid of cells: checkpoints × questions × seeds, each fine-tuned once and written down."""
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,8 +30,10 @@ from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.progress import Meter, duration, say
 from pipeline.foundation.provenance import record as provenance
 from pipeline.foundation.signals import stop_at_once
+from pipeline.foundation.untrusted import file_part
 from pipeline.models.encoders import check_labels, load_pretrained
 from pipeline.models.pretrained import Pretrained
+from pipeline.tasks.duplicates import told
 from pipeline.tasks.task import Question
 
 
@@ -82,8 +85,9 @@ class PlannedCell:
     @property
     def name(self) -> str:
         """Name of the cell in the results folder."""
-        checkpoint, task = self.checkpoint, self.question.task
-        return cell_name(checkpoint.label, checkpoint.weights_sha256, task.name, self.seed)
+        checkpoint, question = self.checkpoint, self.question
+        digest, task = checkpoint.weights_sha256, question.task.name
+        return cell_name(checkpoint.label, digest, task, self.seed, question.fold)
 
     def clips(self, epochs: int) -> int:
         """Number of clips that go through the encoder for this cell."""
@@ -100,9 +104,17 @@ def plan_cells(grid: Grid, checkpoints: Sequence[str]) -> list[PlannedCell]:
             one is found before anything is trained.
 
     Raises:
-        SpeechkdError: a checkpoint cannot be loaded, or two have the same label.
+        SpeechkdError: a checkpoint cannot be loaded, two have the same label, or two folds have
+            names that are the same in files.
     """
     check_labels(checkpoints)
+    files = Counter((q.task.name, file_part(q.fold)) for q in grid.questions)
+    for question in grid.questions:
+        if files[question.task.name, file_part(question.fold)] > 1:
+            raise SpeechkdError(
+                f"{question.title}: another fold has the same name in files "
+                f"({file_part(question.fold)}); rename one of the two in the data."
+            )
     known = {argument: load_pretrained(argument)[0] for argument in dict.fromkeys(checkpoints)}
     return [
         PlannedCell(argument, checkpoint, question, seed)
@@ -156,14 +168,21 @@ def _project(
     inputs: Inputs,
 ) -> None:
     """Put the test examples' vectors on a plane for the report, before any fine-tuning."""
-    question = grid.questions[0]
-    places = question.places["test"]
-    name = projection_name(checkpoint.label, checkpoint.weights_sha256, question.task.name)
+    task, places, raw = _tested(grid)
+    name = projection_name(checkpoint.label, checkpoint.weights_sha256, task)
     if results.has_projection(name):
         return
     points_n2, variance_share = plane(vectors(encoder, inputs, places))
     ids = [grid.ids[i] for i in places]
-    results.add_projection(name, ids, question.raw, points_n2, variance_share)
+    results.add_projection(name, ids, raw, points_n2, variance_share)
+
+
+def _tested(grid: Grid) -> tuple[str, list[int], list[str]]:
+    """The first task, and the place and the label of each of its test examples, of all folds."""
+    task = grid.questions[0].task.name
+    mine = [question for question in grid.questions if question.task.name == task]
+    places = [place for question in mine for place in question.places["test"]]
+    return task, places, [raw for question in mine for raw in question.raw]
 
 
 def _project_teacher(grid: Grid, location: str) -> tuple[list[str], list[str], Array, float]:
@@ -172,8 +191,8 @@ def _project_teacher(grid: Grid, location: str) -> tuple[list[str], list[str], A
     Returns:
         What `Results.add_projection` takes after the name.
     """
-    question = grid.questions[0]
-    ids = [grid.ids[i] for i in question.places["test"]]
+    task, tested, labels = _tested(grid)
+    ids = [grid.ids[i] for i in tested]
     cache = TeacherCache.open(location)
     places, vectors_nE = vectors_by_key(cache, ids)
     if len(places) < 2:
@@ -183,9 +202,9 @@ def _project_teacher(grid: Grid, location: str) -> tuple[list[str], list[str], A
             f"are called {ids[0]!r} here and {key!r} there; the keys of the shards must be the "
             "clips' ids."
         )
-    say(f"{location} has {len(places):,} of the {len(ids):,} test clips of {question.task.name}")
+    say(f"{location} has {len(places):,} of the {len(ids):,} test clips of {task}")
     points_n2, variance_share = plane(vectors_nE)
-    raw = [question.raw[i] for i in places]
+    raw = [labels[i] for i in places]
     return [ids[i] for i in places], raw, points_n2, variance_share
 
 
@@ -223,6 +242,8 @@ def _write(
         trained_tokens=outcome.trained_tokens,
         device=str(device),
         provenance=provenance(),
+        fold=question.fold,
+        repeated_texts=question.repeated,
     )
     test = question.places["test"]
     predictions = prediction_table(
@@ -268,7 +289,7 @@ def finetune(settings: FinetuneSettings, grid: Grid) -> list[Cell]:
     """
     whole, todo, teacher = _prepare(settings, grid)
     results = Results(settings.out, grid.fixed, {**provenance(), "settings": settings.record()})
-    results.ask((c.checkpoint.label, c.question.task.name, c.seed) for c in whole)
+    results.ask((c.checkpoint.label, c.question.title, c.seed) for c in whole)
     if teacher:
         results.add_projection(TEACHER, *teacher)
     with stop_at_once("finished cells stay; the same command runs the others"), ieee_float32():
@@ -292,7 +313,9 @@ def _prepare(
     todo = [whole[i] for i in share(sizes, array_task(settings.array_task))]
     for question in grid.questions:
         counts = ", ".join(f"{split} {n:,}" for split, n in question.counts.items())
-        say(f"{question.task.name}: {counts} clips; {question.task.definition}")
+        say(f"{question.title}: {counts} clips; {question.task.definition}")
+        if remark := told(question, "--drop-duplicates leaves them out"):
+            say(remark)
     location = settings.teacher_cache
     teacher = _project_teacher(grid, location) if location else None
     assumed = ", ".join(f"{name} {value}" for name, value in settings.assumed().items())

@@ -137,9 +137,10 @@ class Results:
         return self.folder / "predictions" / f"{cell}.csv"
 
 
-def cell_name(label: str, weights_sha256: str, task: str, seed: int) -> str:
-    """Name of a cell, safe as a file name whatever the checkpoint and the task are called."""
-    return f"{projection_name(label, weights_sha256, task)}-seed{seed}"
+def cell_name(label: str, weights_sha256: str, task: str, seed: int, fold: str = "") -> str:
+    """Name of a cell, safe as a file name whatever checkpoint, task and fold are called."""
+    part = f"-fold-{file_part(fold)}" if fold else ""
+    return f"{projection_name(label, weights_sha256, task)}{part}-seed{seed}"
 
 
 def projection_name(label: str, weights_sha256: str, task: str) -> str:

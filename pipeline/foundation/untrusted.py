@@ -1,5 +1,6 @@
 """What came from somebody else: read within bounds, shown without secrets and control codes."""
 
+import hashlib
 import json
 import os
 import re
@@ -102,5 +103,12 @@ def is_unicode(text: str) -> bool:
 
 
 def file_part(text: str) -> str:
-    """Text of any origin as part of a file name, which leads into no other folder."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[-60:] or "x"
+    """Text of any origin as part of a file name, which leads into no other folder.
+
+    Of letters beyond ASCII a digest remains, so that two names in another script stay two.
+    """
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[-60:] or "x"
+    if not any(letter.isalnum() and not letter.isascii() for letter in text):
+        return plain
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{plain[-50:]}-{digest[:8]}"

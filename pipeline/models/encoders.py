@@ -16,9 +16,31 @@ from pipeline.models.student import Student, load_encoder, load_student
 
 def label_of(checkpoint: str) -> str:
     """What tables call the encoder that a user wrote as `PATH` or `NAME=PATH`."""
-    label, _, source = checkpoint.rpartition("=")
-    folder = Path(source)
-    return label or (folder.resolve().name if folder.exists() else source)
+    label, source = name_and_source(checkpoint)
+    return label or (Path(source).resolve().name if _is_there(source) else source)
+
+
+def name_and_source(checkpoint: str) -> tuple[str, str]:
+    """Split what a user wrote as `PATH` or `NAME=PATH`; the name is empty if there is none.
+
+    A path may hold a `=` (`runs/lr=1e-4`), and so may a name. So what exists decides: the whole,
+    or else the longest part behind a `=`. Where nothing exists, the name ends at the first `=`,
+    unless a `/` stands before it, which makes the whole a path.
+    """
+    if _is_there(checkpoint):
+        return "", checkpoint
+    for place, letter in enumerate(checkpoint):
+        if letter == "=" and _is_there(checkpoint[place + 1 :]):
+            return checkpoint[:place], checkpoint[place + 1 :]
+    name, equals, source = checkpoint.partition("=")
+    return (name, source) if equals and "/" not in name else ("", checkpoint)
+
+
+def _is_there(source: str) -> bool:
+    try:
+        return bool(source) and Path(source).exists()
+    except OSError:  # too long for a file's name
+        return False
 
 
 def load_pretrained(
@@ -55,7 +77,7 @@ def check_labels(checkpoints: Iterable[str]) -> None:
             raise SpeechkdError(
                 f"--checkpoint {other} and {checkpoint} are both called {label} in tables and "
                 f"files; write one as NAME=PATH, for instance "
-                f"{label}-2={checkpoint.rpartition('=')[2]}."
+                f"{label}-2={name_and_source(checkpoint)[1]}."
             )
 
 
@@ -78,7 +100,7 @@ def load_masked_lm(checkpoint: str) -> tuple[Pretrained, Student, PreTrainedToke
 
 def _source_and_run(checkpoint: str) -> tuple[str, dict[str, Any]]:
     """The folder or hub id to load, and the settings of the run that wrote it, if one did."""
-    source = checkpoint.rpartition("=")[2]
+    source = name_and_source(checkpoint)[1]
     if not source:
         raise SpeechkdError(
             f"--checkpoint {checkpoint!r} names no encoder; write NAME=PATH or PATH."
@@ -103,7 +125,7 @@ def _describe(checkpoint: str, run: dict[str, Any], encoder: PreTrainedModel) ->
     objective = run.get("kd")
     return Pretrained(
         label=label_of(checkpoint),
-        source=checkpoint.rpartition("=")[2],
+        source=name_and_source(checkpoint)[1],
         objective=objective,
         control=run.get("control") if objective not in (None, "none") else None,
         pretraining_seed=run.get("seed"),

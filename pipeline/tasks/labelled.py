@@ -1,62 +1,37 @@
-"""Any table of texts with one label each → one question for fine-tuning."""
+"""Tables of texts with one label each → questions for fine-tuning: one, or one per fold."""
 
 import hashlib
 import json
-import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
+from typing import Literal
 
 from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.foundation.tables import read_rows
-from pipeline.tasks.splits import SPLIT_NAMES, SPLITS, made_split
+from pipeline.tasks.duplicates import contradictions, distinct
+from pipeline.tasks.folds import Fold, Validation, leave_out
+from pipeline.tasks.labelled_rows import LabelColumns, LabelledText, Source, read_labelled_rows
+from pipeline.tasks.labels import alike, task_of
+from pipeline.tasks.splits import SPLITS, made_split, split_in_name
 from pipeline.tasks.task import Question, Task
 
-MOST_CLASSES = 100
-MOST_LISTED = 10  # classes named in the description of a task
-
 
 @dataclass(frozen=True)
-class LabelColumns:
-    """Names of a table's columns; an empty one is not used.
+class Division:
+    """How the rows are divided where the table does not say.
 
     Attributes:
-        text: the text.
-        label: the label to be predicted.
-        id: a name for each row; without it a row is named by its number.
-        group: rows that must stay in one split together; without it each row is by itself.
-        split: the table's own split; without it one is made.
+        seed: of a made split, and of dealing parts to folds.
+        folds: how many folds; 0 for one per value of the fold column, or for none.
+        validation: what of the rest validates, where there are folds.
+        drop_duplicates: whether to leave out all but one of equal texts.
     """
 
-    text: str
-    label: str
-    id: str = ""
-    group: str = ""
-    split: str = ""
-
-
-@dataclass(frozen=True)
-class LabelledText:
-    """One row of a table.
-
-    Attributes:
-        id: its name, unique in the table.
-        group: what it must stay in one split with, such as its speaker.
-        split: `train`, `valid` or `test`.
-        text: its text.
-        label: its label, as text.
-    """
-
-    id: str
-    group: str
-    split: str
-    text: str
-    label: str
+    seed: int = 0
+    folds: int = 0
+    validation: Validation = "none"
+    drop_duplicates: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,22 +42,26 @@ class Labelled:
         task: what is asked.
         rows: the rows with text and label.
         labels: the label of each row, as the task has it.
-        skipped: number of rows without text or label.
+        folds: the ways in which the rows are divided; one without a name if there are no folds.
+        notes: sentences on what was left out, how often, and what is odd.
     """
 
     task: Task
     rows: tuple[LabelledText, ...]
     labels: Array
-    skipped: int
+    folds: tuple[Fold, ...]
+    notes: tuple[str, ...]
 
     @property
-    def question(self) -> Question:
-        """The task with the labels of each split."""
-        places = {
-            split: [i for i, row in enumerate(self.rows) if row.split == split] for split in SPLITS
-        }
-        labels = {split: self.labels[rows] for split, rows in places.items()}
-        return Question(self.task, places, labels, [self.rows[i].label for i in places["test"]])
+    def questions(self) -> list[Question]:
+        """The task with the labels of each split: one question per fold."""
+        questions = []
+        for fold in self.folds:
+            places = {s: [i for i, own in enumerate(fold.splits) if own == s] for s in SPLITS}
+            labels = {split: self.labels[rows] for split, rows in places.items()}
+            raw = [self.rows[i].label for i in places["test"]]
+            questions.append(Question(self.task, places, labels, raw, fold=fold.name))
+        return questions
 
     @property
     def sha256(self) -> str:
@@ -90,117 +69,133 @@ class Labelled:
         digest = hashlib.sha256()
         for row in self.rows:
             content = [f"{row.group}[{row.id}]", row.split, row.text, row.label]
+            content += [row.part] if row.part else []
             digest.update(json.dumps(content).encode() + b"\n")
         return digest.hexdigest()
 
 
 def read_labelled(
-    path: Path,
+    sources: Sequence[Source],
     columns: LabelColumns,
     kind: Literal["classes", "value"],
-    split_seed: int,
+    division: Division,
     reserved: Collection[str] = (),
 ) -> Labelled:
-    """Read a table of labelled texts.
+    """Read a table of labelled texts from one file or several.
 
     Args:
-        path: as `pipeline.foundation.tables.read_rows` reads it.
+        sources: the files, whose rows follow each other.
         columns: which column is what.
         kind: whether the label is a class or a number.
-        split_seed: seed of the split, where one is made.
+        division: how to divide the rows.
         reserved: names that the task must not have, because other tasks have them. The task is
             called as the label's column, with ` (table)` behind where that name is reserved.
 
     Raises:
         SpeechkdError: a column or a value is missing or wrong, or a group is in two splits.
     """
-    names, table = read_rows(path)
-    missing = [c for c in vars(columns).values() if c and c not in names]
-    if missing:
-        raise SpeechkdError(
-            f"{path} has no column {', '.join(missing)}; it has {', '.join(names)}. Name them with "
-            "--text-column, --label-column, --id-column, --group-column and --split-column."
-        )
-    rows, skipped = [], 0
-    for number, (place, cells) in enumerate(table, start=1):
-        text, label = _cell(cells.get(columns.text)), _cell(cells.get(columns.label))
-        if not text.strip() or not label.strip():
-            skipped += 1
-            continue
-        name = _cell(cells.get(columns.id)) if columns.id else str(number)
-        group = _cell(cells.get(columns.group)) if columns.group else name
-        split = _split(cells, columns, f"{path}, {place}")
-        rows.append(LabelledText(name, group, split, " ".join(text.split()), label.strip()))
+    _check_sources(sources, columns, division)
+    notes: Counter[str] = Counter()
+    where = " + ".join(str(source.path) for source in sources)
+    rows = read_labelled_rows(sources, columns, kind, notes)
     if not rows:
-        raise SpeechkdError(f"{path} has no row with both {columns.text} and {columns.label}.")
-    _check(rows, path, columns)
-    if not columns.split:
-        splits = made_split([row.group for row in rows], split_seed)
+        raise SpeechkdError(f"{where} has no row with both {columns.text} and {columns.label}.")
+    _check_ids(rows, where, columns)
+    has_split = bool(columns.split or sources[0].split)
+    if division.drop_duplicates:
+        rows = _distinct(rows, notes)
+    if not has_split and not (columns.fold or division.folds):
+        splits = made_split([row.group for row in rows], division.seed)
         rows = [replace(row, split=split) for row, split in zip(rows, splits, strict=True)]
     name = columns.label if columns.label not in reserved else f"{columns.label} (table)"
-    task, labels = _task(name, [row.label for row in rows], kind, path)
-    for split in ("train", "test"):
-        if not any(row.split == split for row in rows):
-            raise SpeechkdError(f"{path}: no row is in the split {split}.")
-    return Labelled(task, tuple(rows), labels, skipped)
+    task, labels = task_of(name, [r.label for r in rows], kind, f"{where}, column {columns.label}")
+    folds = _folds(rows, columns, division)
+    _check_folds(rows, folds, where, columns)
+    odd = _odd(sources, rows, kind, divided=bool(has_split or columns.fold))
+    counted = [f"{what}: {n:,}" for what, n in notes.items()]
+    return Labelled(task, tuple(rows), labels, tuple(folds), (*counted, *odd))
 
 
-def _cell(value: Any) -> str:
-    """A cell as text, whatever the table's form keeps it as."""
-    if value is None:
-        return ""
-    return json.dumps(value) if isinstance(value, bool | int | float) else str(value)
+def _odd(
+    sources: Sequence[Source], rows: Sequence[LabelledText], kind: str, *, divided: bool
+) -> list[str]:
+    """Warnings of what is allowed and most likely wrong."""
+    found = []
+    for names in alike([row.label for row in rows]) if kind == "classes" else ():
+        found.append(f"WARNING: classes whose names differ in case or spaces only: {names}")
+    for source in sources if len(sources) > 1 and not divided else ():
+        if split := split_in_name(source.path.stem):
+            found.append(
+                f"WARNING: {source.path.name} seems to be the split {split}, but a split is made "
+                f"of all files together; write {split}={source.path} if it is"
+            )
+    return found
 
 
-def _split(cells: Mapping[str, Any], columns: LabelColumns, where: str) -> str:
-    if not columns.split:
-        return ""
-    name = _cell(cells.get(columns.split)).strip().lower()
-    if SPLIT_NAMES.get(name, "") not in SPLITS:
+def _check_sources(sources: Sequence[Source], columns: LabelColumns, division: Division) -> None:
+    folds = bool(columns.fold or division.folds)
+    splits = [source.split for source in sources]
+    if any(splits) and not all(splits):
+        alone = next(source.path for source in sources if not source.split)
         raise SpeechkdError(
-            f"{where}, column {columns.split}: split {name!r} is none of {', '.join(SPLITS)}."
+            f"some files are given as SPLIT=FILE and {alone} is not; give each a split, or none."
         )
-    return SPLIT_NAMES[name]
+    ways = {
+        "files given as SPLIT=FILE": any(splits),
+        "--split-column": bool(columns.split),
+        "--fold-column or --folds": folds,
+    }
+    chosen = [way for way, is_so in ways.items() if is_so]
+    if len(chosen) > 1:
+        raise SpeechkdError(f"{' and '.join(chosen)} divide the rows in two ways; leave one out.")
 
 
-def _check(rows: Sequence[LabelledText], path: Path, columns: LabelColumns) -> None:
+def _distinct(rows: Sequence[LabelledText], notes: Counter[str]) -> list[LabelledText]:
+    texts = [row.text for row in rows]
+    stay, gone = distinct(texts, [row.split for row in rows])
+    if gone:
+        notes["rows whose text stands elsewhere, left out"] = gone
+    if differing := contradictions(texts, [row.label for row in rows]):
+        notes["of their texts stand with different labels"] = differing
+    return [rows[i] for i in stay]
+
+
+def _folds(rows: Sequence[LabelledText], columns: LabelColumns, division: Division) -> list[Fold]:
+    if not (columns.fold or division.folds):
+        return [Fold("", tuple(row.split for row in rows))]
+    return leave_out(
+        [row.part if columns.fold else row.group for row in rows],
+        count=division.folds,
+        validation=division.validation,
+        seed=division.seed,
+        what=columns.fold or columns.group or "row",
+    )
+
+
+def _check_ids(rows: Sequence[LabelledText], where: str, columns: LabelColumns) -> None:
     twice = [name for name, n in Counter(row.id for row in rows).items() if n > 1]
     if twice:
-        raise SpeechkdError(f"{path}: {columns.id or 'row'} {twice[0]} stands there twice.")
-    split_of: dict[str, str] = {}
-    for row in rows:
-        if split_of.setdefault(row.group, row.split) != row.split:
-            raise SpeechkdError(
-                f"{path}: {columns.group} {row.group} is both in {split_of[row.group]} and in "
-                f"{row.split}; what is met in training must not be in the test."
-            )
+        raise SpeechkdError(f"{where}: {columns.id or 'row'} {twice[0]} stands there twice.")
 
 
-def _task(
-    name: str, labels: Sequence[str], kind: Literal["classes", "value"], path: Path
-) -> tuple[Task, Array]:
-    """The task that these labels make, and the labels as it has them."""
-    if kind == "value":
-        try:
-            values = [float(label) for label in labels]
-        except ValueError as error:
-            raise SpeechkdError(
-                f"{path}, column {name}: not every value is a number ({error}). Correct it, or use "
-                "--kind classes."
-            ) from None
-        if not all(map(math.isfinite, values)):
-            raise SpeechkdError(f"{path}, column {name}: not all values are finite numbers.")
-        return Task(name, "value", (name,), f"{name}, regression"), np.array(values, np.float32)
-    classes = sorted(set(labels))
-    if not 2 <= len(classes) <= MOST_CLASSES:
-        raise SpeechkdError(
-            f"{path}, column {name}: {len(classes)} different values; classes are 2 to "
-            f"{MOST_CLASSES}. Is it a number (--kind value)?"
-        )
-    listed = ", ".join(classes[:MOST_LISTED])
-    if len(classes) > MOST_LISTED:
-        listed = f"{len(classes)} classes ({listed} …)"
-    return (
-        Task(name, "classes", tuple(classes), f"{name}: one of {listed}"),
-        np.array([classes.index(label) for label in labels], np.int64),
-    )
+def _check_folds(
+    rows: Sequence[LabelledText], folds: Sequence[Fold], where: str, columns: LabelColumns
+) -> None:
+    for fold in folds:
+        split_of: dict[str, str] = {}
+        for row, split in zip(rows, fold.splits, strict=True):
+            if split_of.setdefault(row.group, split) != split:
+                raise SpeechkdError(
+                    f"{where}: {columns.group} {row.group} is both in {split_of[row.group]} and in "
+                    f"{split}{f' of fold {fold.name}' if fold.name else ''}; what is met in "
+                    "training must not be in the test."
+                )
+        for split in ("train", "test"):
+            if split not in fold.splits:
+                groups = len({row.group for row in rows})
+                why = (
+                    f"; all rows are of one {columns.group}, and a made split keeps it whole"
+                    if columns.group and groups == 1
+                    else ""
+                )
+                raise SpeechkdError(f"{where}: no row is in the split {split}{why}.")

@@ -1,6 +1,7 @@
 """Training, validation and test: their names, other people's names for them, and a made split."""
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -15,6 +16,12 @@ SPLIT_NAMES = {
 
 MADE_SHARES = {"train": 0.7, "valid": 0.1, "test": 0.2}
 """Share of the rows that each split gets where this project makes the split itself."""
+
+
+def split_in_name(name: str) -> str:
+    """The split that a file's name speaks of, such as `dev_sent_emo`; empty if it names none."""
+    words = re.findall(r"[a-z]+", name.lower())
+    return next((SPLIT_NAMES[word] for word in words if SPLIT_NAMES.get(word)), "")
 
 
 def made_split(groups: Sequence[str], seed: int) -> list[str]:

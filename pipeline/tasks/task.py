@@ -68,12 +68,22 @@ class Question:
         places: for `train`, `valid` and `test`, which of the texts at hand are in it.
         labels: the labels of those texts.
         raw: the test texts' labels before they became classes, as text.
+        fold: the part of the data that is the test, where the same task is asked once per part
+            (`pipeline.tasks.folds`); empty where the data have one split.
+        repeated: how many of the test texts stand in training, too (`pipeline.tasks.duplicates`).
     """
 
     task: Task
     places: Mapping[str, Sequence[int]]
     labels: Mapping[str, Array]
     raw: Sequence[str]
+    fold: str = ""
+    repeated: int = 0
+
+    @property
+    def title(self) -> str:
+        """The task, and the fold if there are several."""
+        return f"{self.task.name}, fold {self.fold}" if self.fold else self.task.name
 
     @property
     def counts(self) -> dict[str, int]:

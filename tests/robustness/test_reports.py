@@ -37,7 +37,8 @@ def results(tmp_path_factory):
     (folder / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
     finetune(
         TableSettings(
-            data=folder / "a.jsonl", text_column="text", label_column=column, split_column="split",
+            data=[str(folder / "a.jsonl")],
+            text_column="text", label_column=column, split_column="split",
             checkpoint=[f"{HARMS['label']}={folder / 'e'}"], seeds="0", epochs=1, device="cpu",
             out=folder / "r",
         )

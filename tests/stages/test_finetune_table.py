@@ -26,7 +26,7 @@ def data(tmp_path):
 
 def settings(data, **changes):
     given = {
-        "data": data,
+        "data": [str(data)],
         "checkpoint": [str(data.parent / "encoder")],
         "group_column": "who",
         "seeds": "0-1",

@@ -337,7 +337,7 @@ def test_a_chain_fine_tunes_every_student(here, capsys):
         (["mosei", "--data", "none.csv", "--checkpoint", "a", "--out", "r"], "none.csv"),
         (["mosei", "--data", "label.csv", "--checkpoint", "a", "--out", "r", "--task", "fear"],
          "fear"),
-        (["table", "none.csv", "--checkpoint", "a", "--out", "r"], "no such table"),
+        (["table", "none.csv", "--checkpoint", "a", "--out", "r"], "there is no such file"),
     ],
 )  # fmt: skip
 def test_wrong_data_is_known_before_anything_is_submitted(here, words, message):

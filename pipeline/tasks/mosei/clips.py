@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.untrusted import is_unicode
+from pipeline.tasks.mosei.scale import check_scale, mapped
 from pipeline.tasks.splits import SPLITS
 
 EMOTIONS = ("happiness", "sadness", "anger", "surprise", "disgust", "fear")
@@ -82,19 +83,34 @@ class MoseiClips:
 
 
 def tidy(
-    clips: Iterable[MoseiClip], source: str, notes: Mapping[str, int] | None = None
+    clips: Iterable[MoseiClip],
+    source: str,
+    notes: Mapping[str, int] | None = None,
+    scale: tuple[float, float] | None = None,
 ) -> MoseiClips:
     """Check clips and bring their values into range.
 
-    Values outside the scale are clamped; the label files are known to have emotions over 3,
-    sentiments up to 5 and negative start times. Lone surrogates in texts are replaced. Clips
-    without text or without any label are left out. Each of these is counted in the notes.
+    Labels of another scale are mapped onto CMU-MOSEI's. Values outside the scale are clamped; the
+    label files are known to have emotions over 3, sentiments up to 5 and negative start times. Lone
+    surrogates in texts are replaced. Clips without text or without any label are left out. Each of
+    these is counted in the notes.
+
+    Args:
+        clips: as their source has them.
+        source: its name, for messages.
+        notes: what was done while reading.
+        scale: that of the sentiment labels; None for CMU-MOSEI's own, which is checked.
 
     Raises:
-        SpeechkdError: no clip remains, or two clips have the same id.
+        SpeechkdError: no clip remains, two clips have the same id, or the labels are plainly of
+            another scale.
     """
     counted: Counter[str] = Counter(notes or {})
     tidied: list[MoseiClip] = []
+    clips = list(clips)
+    check_scale([c.sentiment for c in clips if not math.isnan(c.sentiment)], scale, source)
+    if scale:
+        clips = [replace(clip, sentiment=mapped(clip.sentiment, scale)) for clip in clips]
     for clip in clips:
         if not clip.text.strip():
             counted["clips without text, left out"] += 1

@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.tasks.duplicates import distinct
 from pipeline.tasks.mosei.clips import EMOTIONS, MoseiClip, MoseiClips
 from pipeline.tasks.mosei.names import SENTIMENT_CLASSES
 from pipeline.tasks.mosei.schemes import score_derived, sign_ceil
@@ -79,6 +80,22 @@ def with_made_split(corpus: MoseiClips, tasks: Sequence[Task], seed: int) -> Mos
     splits = made_split([clip.video_id for clip in clips], seed)
     clips = [replace(clip, split=split) for clip, split in zip(clips, splits, strict=True)]
     return replace(corpus, clips=tuple(clips))
+
+
+def without_duplicates(corpus: MoseiClips, *, own_split: bool) -> MoseiClips:
+    """The clips without those whose text stands elsewhere, counted in the notes.
+
+    Args:
+        corpus: the clips.
+        own_split: whether their split counts: a clip of the test stays rather than one of training.
+    """
+    clips = corpus.clips
+    splits = [clip.split if own_split else "" for clip in clips]
+    stay, gone = distinct([clip.text for clip in clips], splits)
+    if not gone:
+        return corpus
+    notes = {**corpus.notes, "clips whose text stands elsewhere, left out": gone}
+    return replace(corpus, clips=tuple(clips[i] for i in stay), notes=notes)
 
 
 def questions(

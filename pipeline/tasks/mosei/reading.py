@@ -27,6 +27,7 @@ def read_mosei(
     folds: Path | None = None,
     allow_pickle: bool = False,
     own_split: bool = True,
+    scale: tuple[float, float] | None = None,
 ) -> MoseiClips:
     """Read CMU-MOSEI.
 
@@ -39,6 +40,7 @@ def read_mosei(
             a `.csd` is the SDK's `cmu_mosei_std_folds.py` beside it.
         allow_pickle: accept pickles; they are read as data only.
         own_split: the file's own split will be used, so it must be sound.
+        scale: that of the sentiment labels, which is mapped onto -3 to 3; None if it is that.
 
     Raises:
         SpeechkdError: nothing at that path can be read (the message says what is there and what
@@ -49,11 +51,12 @@ def read_mosei(
     kind = path.suffix.lower()
     notes: Counter[str] = Counter()
     if kind in SUFFIXES:
-        corpus = read_table(path)
+        corpus = read_table(path, scale)
     elif kind == ".csd":
         source = text or _texts_beside(path)
         folds = folds or _beside(path, "*std_folds.py")
-        corpus = tidy(_with_texts(read_labels(path, notes), source, notes), str(path), notes)
+        clips = _with_texts(read_labels(path, notes), source, notes)
+        corpus = tidy(clips, str(path), notes, scale)
     elif kind in (".pkl", ".pickle"):
         if not allow_pickle:
             raise SpeechkdError(
@@ -61,7 +64,7 @@ def read_mosei(
                 "as arrays and plain types only, anything else refused."
             )
         texts = open_texts(text, notes) if text else None
-        corpus = tidy(read_pickled(path, texts, notes), str(path), notes)
+        corpus = tidy(read_pickled(path, texts, notes), str(path), notes, scale)
     elif not path.exists():
         raise NotThere(f"{path}: there is no such file or folder.")
     else:

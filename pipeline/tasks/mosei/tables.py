@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.foundation.atomic import replaced, write_text
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
+from pipeline.foundation.missing import is_missing
 from pipeline.foundation.tables import pyarrow_for, read_rows, read_text
 from pipeline.foundation.untrusted import parse_json
 from pipeline.tasks.mosei.clips import EMOTIONS, UNKNOWN, MoseiClip, MoseiClips, tidy
@@ -40,13 +41,14 @@ SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 MAX_SOURCE_CHARACTERS = 4_000_000
 
 
-def read_table(path: Path) -> MoseiClips:
+def read_table(path: Path, scale: tuple[float, float] | None = None) -> MoseiClips:
     """Read CMU-MOSEI from a table with one clip per row.
 
     Args:
         path: CSV, TSV, JSON lines or Parquet with the columns of `NAMES`: `video_id`, `clip_id`,
             `text`, and `sentiment` or at least one emotion. `split` and times are optional.
             MMSA's `label.csv` is such a table.
+        scale: as `tidy` takes it.
 
     Raises:
         SpeechkdError: the file is missing or cannot be read, a column is missing, a value does not
@@ -64,7 +66,7 @@ def read_table(path: Path) -> MoseiClips:
             "that `speechkd mosei convert` writes; rename the columns, or name another file."
         )
     clips = (_clip(row, place, f"{path}, {at}") for at, row in rows)
-    return tidy(clips, str(path))
+    return tidy(clips, str(path), scale=scale)
 
 
 def write_table(corpus: MoseiClips, path: Path) -> None:
@@ -177,7 +179,7 @@ def _assigned_lists(path: Path) -> dict[str, Any]:
 def _clip(row: Mapping[str, Any], place: Mapping[str, str], where: str) -> MoseiClip:
     def text(key: str) -> str:
         value = row.get(place[key]) if place[key] else None
-        return "" if value is None else str(value)
+        return "" if value is None or is_missing(str(value)) else str(value)
 
     def number(key: str) -> float:
         cell = text(key).strip()

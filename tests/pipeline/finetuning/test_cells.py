@@ -40,7 +40,7 @@ def test_the_keys_of_a_line_are_those_that_other_tools_read():
         "format", "cell", "checkpoint", "task", "kind", "outputs", "definition", "seed", "data",
         "splits", "truncated_texts", "metrics", "valid_metrics", "epochs", "curve",
         "chosen_epoch", "recipe", "seconds", "trained_tokens", "device", "provenance",
-        "predictions",
+        "fold", "repeated_texts", "predictions",
     ]  # fmt: skip
     assert cell("x").record()["predictions"] == "predictions/x.csv"
 
@@ -62,13 +62,15 @@ UNREAD = {
     ("metrics", "derived"),
     ("valid_metrics", "derived"),
 }
+LATER = {("fold",), ("repeated_texts",)}
+"""Fields that records of earlier versions do not have."""
 
 
 @pytest.mark.parametrize("kind", ["classes", "value", "flags"])
 def test_a_field_that_is_missing_is_named(kind):
     whole = of_kind(kind).record()
     for path in paths(whole):
-        if path in UNREAD or (path[1:2] == ("derived",) and len(path) == 3):
+        if path in UNREAD | LATER or (path[1:2] == ("derived",) and len(path) == 3):
             continue
         record = json.loads(json.dumps(whole))
         part = record
@@ -129,3 +131,13 @@ def test_figures_are_found_by_path():
     assert of_kind("value").figure(("derived", "mult/sentiment3", "accuracy")) == 2 / 3
     assert cell().figure(("mae",)) is None
     assert cell().figure(("accuracy", "x")) is None
+
+
+def test_records_of_earlier_versions_are_read():
+    record = json.loads(json.dumps(cell(fold="Ses1", repeated_texts=3).record()))
+    assert (read(record).title, read(record).repeated_texts) == ("sentiment2, fold Ses1", 3)
+    for (name,) in LATER:
+        del record[name]
+    assert (read(record).title, read(record).repeated_texts) == ("sentiment2", None)
+    with pytest.raises(SpeechkdError, match="fold is not text"):
+        read({**record, "fold": 1})

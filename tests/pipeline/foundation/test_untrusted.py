@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pipeline.foundation import untrusted
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.untrusted import (
+    file_part,
     has_control,
     holds_secret,
     parse_json,
@@ -65,3 +66,20 @@ def test_a_text_file_beyond_bounds_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(untrusted, "MAX_TEXT_FILE_BYTES", 4)
     with pytest.raises(SpeechkdError, match="has 5 bytes; text files are read up to 4"):
         read_text_file(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [("a b", "a-b"), ("../x", "x"), ("...", "x"), ("a/b=c", "a-b-c"), ("€", "x")],
+)
+def test_names_become_parts_of_file_names(text, part):
+    assert file_part(text) == part
+
+
+def test_names_of_other_scripts_stay_apart_in_file_names():
+    names = ["语音", "文本", "ένα", "één", "eén", "een"]
+    parts = [file_part(name) for name in (*names, "语" * 99, "a語" * 99)]
+    assert len(set(parts)) == len(parts)
+    assert all(part.isascii() and len(part) < 61 for part in parts)
+    assert file_part("een") == "een"
+    assert file_part("\ud800é")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.models.encoders import load_pretrained
+from pipeline.models.encoders import check_labels, label_of, load_pretrained, name_and_source
 from tests.helpers.encoders import save_encoder
 
 TEXTS = ["one two three", "four five six"]
@@ -33,6 +33,46 @@ def test_the_digest_is_of_the_weights_alone(tmp_path):
 def test_a_label_can_be_given(tmp_path):
     folder = save_encoder(tmp_path / "mine", TEXTS)
     assert load_pretrained(f"BERT={folder}")[0].label == "BERT"
+
+
+@pytest.mark.parametrize(
+    ("written", "name", "source"),
+    [
+        ("runs/lr=1e-4", "", "runs/lr=1e-4"),
+        ("good=runs/lr=1e-4", "good", "runs/lr=1e-4"),
+        ("lr=1e-4=runs/lr=1e-4", "lr=1e-4", "runs/lr=1e-4"),
+        ("lr=1e-4=plain", "lr=1e-4", "plain"),
+        ("a/b=plain", "a/b", "plain"),
+        ("plain", "", "plain"),
+        ("BERT=bert-base-uncased", "BERT", "bert-base-uncased"),
+        ("BERT=google/bert", "BERT", "google/bert"),
+        ("runs/lr=3e-4", "", "runs/lr=3e-4"),
+        ("good=runs/lr=3e-4", "good", "runs/lr=3e-4"),
+        ("=plain", "", "plain"),
+        ("x=", "x", ""),
+    ],
+)
+def test_an_equals_sign_may_stand_in_a_path_and_in_a_name(
+    tmp_path, monkeypatch, written, name, source
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "lr=1e-4").mkdir(parents=True)
+    (tmp_path / "plain").mkdir()
+    assert name_and_source(written) == (name, source)
+
+
+def test_an_encoder_in_a_folder_with_an_equals_sign_is_loaded(tmp_path):
+    folder = save_encoder(tmp_path / "lr=1e-4", TEXTS)
+    assert label_of(str(folder)) == "lr=1e-4"
+    assert load_pretrained(f"good={folder}")[0].label == "good"
+    with pytest.raises(SpeechkdError, match=r"lr=3e-4: there is no such folder"):
+        load_pretrained(f"good={tmp_path / 'lr=3e-4'}")
+
+
+def test_names_in_another_script_are_told_apart(tmp_path):
+    check_labels(["语音=a", "文本=b", "naïve=c", "nave=d"])
+    with pytest.raises(SpeechkdError, match="are both called"):
+        check_labels(["语音=a", "语音=b"])
 
 
 def test_a_run_tells_its_objective(tmp_path):
