@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.settings import Settings, setting
 from pipeline.foundation.units import CLIP_SECONDS, MOST_CLIP_SECONDS, SAMPLE_RATE_HZ
-from pipeline.shards.corpora import Layout, Source, open_source
+from pipeline.shards.corpora import Layout, open_source
 from pipeline.shards.recording_table import RecordingColumns
 from pipeline.shards.recordings import Entry, key_fault
 from pipeline.shards.refusals import Reason, Refusal, RefusedError
+from pipeline.shards.source import Source
+from pipeline.shards.timed import Cutting
 
 if TYPE_CHECKING:
     from pipeline.foundation.progress import Meter
@@ -64,6 +66,16 @@ class ShardSettings(Settings):
     dry_run: bool = setting(
         False, help="Read tables and audio headers, print what would be written, and write nothing."
     )
+    join: float | None = setting(
+        None,
+        help="Of a recording with times: put neighbouring segments of one speaker together, up to "
+        "--clip-seconds, if at most this much silence lies between.",
+        unit="s",
+        minimum=0,
+    )
+    tier: list[str] = setting(
+        [], help="Tier of a TextGrid or of ELAN that holds speech; may be repeated. Or: all."
+    )
     path_column: str = setting("", help="Column of the recording's path.", panel=COLUMNS)
     text_column: str = setting("", help="Column of the transcript.", panel=COLUMNS)
     key_column: str = setting(
@@ -82,8 +94,9 @@ def run(settings: ShardSettings) -> None:
     """Pack recordings and transcripts into tars of clips of at most 15 s (--clip-seconds).
 
     SOURCE is a table with a column of paths and one of texts, a folder of recordings with a .txt
-    beside each, or a corpus in the layout of LibriSpeech, LJSpeech or Common Voice. In a table,
-    relative paths start at the table, and columns start and end, in seconds, cut a recording.
+    or a file of times (subtitles, Whisper's JSON, TextGrid, ELAN, STM, …) beside each, or a corpus
+    in the layout of LibriSpeech, LJSpeech or Common Voice. In a table, relative paths start at the
+    table, and columns start and end, in seconds, cut a recording.
 
     The folder gets speech-000000.tar and so on (one 16 kHz mono FLAC and one .json per clip, in
     the order of the source), then refused.jsonl, and last manifest.jsonl. A longer
@@ -100,6 +113,8 @@ def run(settings: ShardSettings) -> None:
     say(f"{settings.source}: {source.description}")
     entries, digest = _survey(source)
     say(f"{settings.source}: {entries:,} entries")
+    for line in source.notes.lines():
+        say(f"{settings.source}: {line}")
     workers = cores() if settings.workers < 0 else settings.workers
     if settings.dry_run:
         _print_plan(settings, source, entries, workers)
@@ -154,7 +169,8 @@ def _open(settings: ShardSettings) -> Source:
         name: getattr(settings, f"{name}_column") for name in RecordingColumns.__dataclass_fields__
     }
     columns = RecordingColumns(**names)
-    return open_source(settings.source, settings.layout, columns, settings.audio_folder)
+    cutting = Cutting(tuple(settings.tier), settings.join, settings.clip_seconds)
+    return open_source(settings.source, settings.layout, columns, settings.audio_folder, cutting)
 
 
 def _survey(source: Source) -> tuple[int, str]:
@@ -162,7 +178,10 @@ def _survey(source: Source) -> tuple[int, str]:
     digest, count = hashlib.sha256(), 0
     for entry in source.read():
         count += 1
-        fields = vars(entry) if isinstance(entry, Entry) else entry.record()
+        fields = dict(vars(entry)) if isinstance(entry, Entry) else entry.record()
+        for name in ("words", "channel"):  # a folder begun before they were known is taken
+            if not fields.get(name) and fields.get(name) != 0:
+                fields.pop(name, None)
         fields = {**fields, "where": ""}  # the corpus may be moved between two runs
         if isinstance(entry, Entry):
             fields["path"] = str(entry.path).removeprefix(str(source.root))
@@ -201,7 +220,7 @@ def _make_sample(entry: Entry | Refusal, limit_s: int) -> "Sample | Refusal":
     if isinstance(entry, Refusal):
         return entry
     try:
-        wave_S = read_clip(entry.path, entry.start_s, entry.end_s, limit_s)
+        wave_S = read_clip(entry.path, entry.start_s, entry.end_s, limit_s, entry.channel)
         seconds = len(wave_S) / SAMPLE_RATE_HZ
         return Sample(entry.key, encode_flac(wave_S), description(entry, seconds), seconds)
     except RefusedError as refused:
@@ -216,7 +235,7 @@ def _measure(entry: Entry | Refusal, limit_s: int) -> "float | Refusal":
     if isinstance(entry, Refusal):
         return entry
     try:
-        seconds = clip_seconds(entry.path, entry.start_s, entry.end_s, limit_s)
+        seconds = clip_seconds(entry.path, entry.start_s, entry.end_s, limit_s, entry.channel)
         description(entry, seconds)
     except RefusedError as refused:
         return _refusal(entry, refused)

@@ -1,8 +1,8 @@
 """Layouts in which recordings and transcripts lie on a disk, and how to read each."""
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,20 +18,13 @@ from pipeline.shards.recordings import (
     key_of_path,
 )
 from pipeline.shards.refusals import Reason, Refusal
+from pipeline.shards.source import Source
+from pipeline.shards.timed import Cutting, Notes, TimedFolder
+from pipeline.shards.transcripts.formats import FORMATS
+
+FORMAT_NAMES = ", ".join(form.name for form in FORMATS.values())
 
 Layout = Literal["auto", "table", "folder", "librispeech", "ljspeech", "commonvoice"]
-
-
-@dataclass(frozen=True)
-class Source:
-    """A corpus of recordings and transcripts whose layout is known."""
-
-    root: Path
-    layout: str
-    description: str
-    """The layout, and the column of each field, as one line for the user."""
-    read: Callable[[], Iterator[Entry | Refusal]]
-    """Start reading from the top. Each call gives the same entries."""
 
 
 def open_source(
@@ -39,6 +32,7 @@ def open_source(
     layout: Layout = "auto",
     columns: RecordingColumns | None = None,
     audio_folder: Path | None = None,
+    cutting: Cutting | None = None,
 ) -> Source:
     """Detect how a source is laid out, and prepare to read it.
 
@@ -48,6 +42,7 @@ def open_source(
         columns: names of a table's columns, if they are not the usual ones.
         audio_folder: folder that relative paths in a table start from; by default the table's
             (for Common Voice `clips` beside the table, for LJSpeech `wavs`).
+        cutting: how recordings with a file of times become clips.
 
     Raises:
         SpeechkdError: the source does not exist or holds nothing that is known, a column is
@@ -68,7 +63,7 @@ def open_source(
         raise SpeechkdError(f"{source}: the {layout} layout takes no --audio-folder; leave it out.")
     match layout:
         case "folder":
-            return _folder(source)
+            return _folder(source, cutting or Cutting())
         case "librispeech":
             return _librispeech(source)
         case "ljspeech":
@@ -91,19 +86,21 @@ def _detect(source: Path) -> Layout:
     if (source / "clips").is_dir() and list(source.glob("*.tsv")):
         return "commonvoice"
     audio: Path | None = None
+    times = TimedFolder(Cutting(), Notes())
     for path in _files_below(source):
         if path.name.endswith(".trans.txt"):
             return "librispeech"
         if path.suffix.lower() in AUDIO_SUFFIXES:
             audio = path
-            if path.with_suffix(".txt").is_file():
+            if path.with_suffix(".txt").is_file() or times.exist_beside(path):
                 return "folder"
     if _tables_in(source):
         return "table"
     if audio:
         raise SpeechkdError(
-            f"{source}: recordings without transcripts (for instance {audio}). Put a .txt of the "
-            "same name beside each, or give a table of paths and texts."
+            f"{source}: recordings without transcripts (for instance {audio}). Put a .txt or a "
+            f"file of times ({FORMAT_NAMES}) of the same name beside each, or give a table of "
+            "paths and texts."
         )
     raise SpeechkdError(
         f"{source}: no recording in this folder or below it (looked for "
@@ -111,15 +108,24 @@ def _detect(source: Path) -> Layout:
     )
 
 
-def _folder(source: Path) -> Source:
+def _folder(source: Path, cutting: Cutting) -> Source:
+    notes = Notes()
+
     def read() -> Iterator[Entry | Refusal]:
+        notes.clear()
+        times = TimedFolder(cutting, notes)
         for path in _files_below(source):
             if path.suffix.lower() in AUDIO_SUFFIXES:
                 key = key_of_path(path.relative_to(source).as_posix())
-                yield _with_transcript(key, path)
+                entries = times.entries(key, path)
+                if entries is None:
+                    yield _with_transcript(key, path)
+                else:
+                    yield from entries
 
     _need_folder(source, "folder")
-    return Source(source, "folder", "a folder of recordings with a .txt beside each", read)
+    description = "a folder of recordings with a .txt or a file of times beside each"
+    return Source(source, "folder", description, read, notes)
 
 
 def _with_transcript(key: str, path: Path) -> Entry | Refusal:
@@ -130,7 +136,7 @@ def _with_transcript(key: str, path: Path) -> Entry | Refusal:
             content = file.read(MAX_TEXT_BYTES + 1)
         text = content.decode("utf-8-sig")
     except FileNotFoundError:
-        detail = "no .txt of the same name beside it"
+        detail = "no .txt and no file of times of the same name beside it"
         return Refusal(Reason.MISSING_TEXT, detail, key, where=str(path))
     except OSError as error:
         detail = f"cannot be read: {error.strerror}"

@@ -67,6 +67,7 @@ def read_clip(
     start_s: Seconds | None = None,
     end_s: Seconds | None = None,
     limit_s: int = CLIP_SECONDS,
+    channel: int | None = None,
 ) -> NDArray[np.float32]:
     """Decode a recording, or exactly the samples of one segment of it, to 16 kHz mono.
 
@@ -79,6 +80,7 @@ def read_clip(
         start_s: start of the segment in seconds; None for the start of the recording.
         end_s: its end; None for the end of the recording.
         limit_s: seconds of the longest clip.
+        channel: the one channel to take, from 0; None for the mean of all.
 
     Returns:
         float32, 1 to `limit_s` × 16,000 samples.
@@ -88,7 +90,8 @@ def read_clip(
             than `limit_s`, or the segment is not within the recording.
     """
     with _opened(path) as audio:
-        mono_S = _read_mono(audio, *_bounds(audio, start_s, end_s, limit_s))
+        _check_channel(audio, channel)
+        mono_S = _read_mono(audio, *_bounds(audio, start_s, end_s, limit_s), channel)
         _check_length(len(mono_S), limit_s * audio.samplerate, limit_s, ", and no segment times")
         return _clip(mono_S, audio.samplerate, limit_s)
 
@@ -98,6 +101,7 @@ def clip_seconds(
     start_s: Seconds | None = None,
     end_s: Seconds | None = None,
     limit_s: int = CLIP_SECONDS,
+    channel: int | None = None,
 ) -> Seconds:
     """Length of the clip that `read_clip` would give, according to the file's header.
 
@@ -105,6 +109,7 @@ def clip_seconds(
         RefusedError: as `read_clip`, as far as a header can tell.
     """
     with _opened(path) as audio:
+        _check_channel(audio, channel)
         begin, stop = _bounds(audio, start_s, end_s, limit_s)
         samples = max(0, min(stop, audio.frames) - begin)
         _check_length(samples, limit_s * audio.samplerate, limit_s, ", and no segment times")
@@ -204,8 +209,16 @@ def _bounds(
     return begin, min(round(end_s * rate), begin + longest)
 
 
-def _read_mono(audio: soundfile.SoundFile, begin: Samples, stop: Samples) -> NDArray[np.float32]:
-    """Samples `begin` to `stop`, averaged over channels block by block."""
+def _check_channel(audio: soundfile.SoundFile, channel: int | None) -> None:
+    if channel is not None and channel >= audio.channels:
+        fault = f"channel {channel + 1} is wanted, and the recording has {audio.channels}"
+        raise RefusedError(Reason.OUTSIDE, fault)
+
+
+def _read_mono(
+    audio: soundfile.SoundFile, begin: Samples, stop: Samples, channel: int | None = None
+) -> NDArray[np.float32]:
+    """Samples `begin` to `stop` of one channel, or averaged over all, block by block."""
     position = max(0, begin - PREROLL_SECONDS * audio.samplerate)
     if position:
         audio.seek(position)
@@ -214,7 +227,8 @@ def _read_mono(audio: soundfile.SoundFile, begin: Samples, stop: Samples) -> NDA
     while position < stop:
         wanted = min(block_samples, stop - position)
         block_SC = audio.read(wanted, dtype="float32", always_2d=True)
-        mono_S = _averaged(block_SC[max(0, begin - position) :])
+        wanted_SC = block_SC[max(0, begin - position) :]
+        mono_S = _averaged(wanted_SC) if channel is None else wanted_SC[:, channel]
         if not np.isfinite(mono_S).all():
             raise RefusedError(Reason.NON_FINITE_AUDIO, "a sample is NaN or infinite")
         blocks.append(mono_S)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline.foundation.units import Seconds
 from pipeline.foundation.untrusted import has_control, is_unicode
+from pipeline.shards.transcripts.segment import TimedWord
 
 DECODED_SUFFIXES = (
     *(".flac", ".wav", ".mp3", ".ogg", ".oga", ".opus"),
@@ -35,6 +36,10 @@ class Entry:
     """File and line that the entry comes from, for messages."""
     start_s: Seconds | None = None
     end_s: Seconds | None = None
+    words: tuple[TimedWord, ...] = ()
+    """Its words with their times from the start of the segment, if the source tells them."""
+    channel: int | None = None
+    """The one channel it is said on, from 0; None for the mean of all."""
 
 
 def key_fault(key: str, *, as_path: bool) -> str:

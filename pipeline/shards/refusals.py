@@ -36,6 +36,8 @@ class Reason(StrEnum):
     """The transcript is not valid Unicode, or takes too many bytes."""
     UNUSABLE_WORDS = "unusable words"
     """The times of its words are malformed, of another text, or none can be right."""
+    UNUSABLE_TIMES = "unusable file of times"
+    """The file of segments beside a recording is broken, or does not say what of it is meant."""
     UNREADABLE_JSON = "unreadable json"
     """The .json is not UTF-8, not JSON, or not an object."""
     MALFORMED_ROW = "malformed row"

@@ -40,12 +40,17 @@ def description(entry: Entry, duration_s: Seconds) -> bytes:
         RefusedError: it would have over `MAX_TEXT_BYTES`, which stage one does not read, or is
             not valid Unicode.
     """
-    record = {
+    record: dict[str, Any] = {
         "text": entry.text,
         "duration_s": duration_s,
         "speaker": entry.speaker,
         "recording": entry.recording,
     }
+    if entry.words:
+        record["words"] = [
+            {"text": word.text, "start_s": word.start_s, "end_s": word.end_s}
+            for word in entry.words
+        ]
     try:
         content = json.dumps(record, ensure_ascii=False).encode()
     except UnicodeEncodeError:

@@ -1,0 +1,23 @@
+"""A source: a corpus whose layout is known, ready to be read."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.shards.recordings import Entry
+from pipeline.shards.refusals import Refusal
+from pipeline.shards.timed import Notes
+
+
+@dataclass(frozen=True)
+class Source:
+    """A corpus of recordings and transcripts whose layout is known."""
+
+    root: Path
+    layout: str
+    description: str
+    """The layout, and the column of each field, as one line for the user."""
+    read: Callable[[], Iterator[Entry | Refusal]]
+    """Start reading from the top. Each call gives the same entries."""
+    notes: Notes = field(default_factory=Notes)
+    """What the last reading met that the user should know."""
