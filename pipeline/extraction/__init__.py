@@ -1,3 +1,3 @@
 """Stage one: a frozen speech encoder over the shards;
-imports `foundation`, `shards`, `cache`, `cluster`.
+imports `foundation`, `shards`, `cache`, `cluster`, `models`.
 """

@@ -71,6 +71,27 @@ def read_encoder(folder: Path) -> tuple[EncoderShape, Tensors]:
     raise Damaged(f"{folder}: the weights hold no Whisper encoder (no conv1.weight).")
 
 
+def model_type(folder: Path) -> str:
+    """What a teacher folder's `config.json` calls its architecture, such as `whisper`.
+
+    Raises:
+        Damaged: there is no such file, or it is not JSON.
+    """
+    return str(_config(folder / "config.json").get("model_type"))
+
+
+def folder_sha256(folder: Path) -> str:
+    """Digest of the tensors of a folder's safetensors, as `tensors_sha256`.
+
+    Raises:
+        SpeechkdError: it has none, or they are damaged.
+    """
+    tensors: Tensors = {}
+    for file in _weight_files(folder):
+        tensors.update(_read_safetensors(file))
+    return tensors_sha256(tensors)
+
+
 def tensors_sha256(tensors: Tensors) -> str:
     """Digest of tensors by name, shape and float32 value, whatever file they came from.
 
@@ -84,7 +105,7 @@ def tensors_sha256(tensors: Tensors) -> str:
     return digest.hexdigest()
 
 
-def _encoder_shape(path: Path) -> EncoderShape:
+def _config(path: Path) -> dict[str, Any]:
     try:
         config = parse_json(read_text_file(path))
     except (OSError, ValueError) as error:
@@ -92,7 +113,12 @@ def _encoder_shape(path: Path) -> EncoderShape:
             f"{path} cannot be read ({error}); a teacher folder holds config.json and "
             "model.safetensors, as Hugging Face's save_pretrained writes them."
         ) from None
-    kind = config.get("model_type") if isinstance(config, dict) else None
+    return config if isinstance(config, dict) else {}
+
+
+def _encoder_shape(path: Path) -> EncoderShape:
+    config = _config(path)
+    kind = config.get("model_type")
     if kind != "whisper":
         raise SpeechkdError(f"{path}: model_type is {kind!r}; only Whisper teachers are known.")
     names = [f.name for f in fields(EncoderShape)]
@@ -169,6 +195,7 @@ def _download(name: str) -> Path:
                 revision=revision or None,
                 allow_patterns=[
                     "config.json",
+                    "preprocessor_config.json",
                     "model*.safetensors",
                     "model.safetensors.index.json",
                 ],

@@ -89,6 +89,7 @@ class WhisperEncoder(nn.Module):
     def __init__(self, shape: EncoderShape) -> None:
         super().__init__()
         self.shape = shape
+        self.layer = shape.encoder_layers
         self.conv1 = nn.Conv1d(shape.num_mel_bins, shape.d_model, kernel_size=3, padding=1)
         self.conv2 = nn.Conv1d(shape.d_model, shape.d_model, kernel_size=3, stride=2, padding=1)
         self.embed_positions = nn.Embedding(shape.max_source_positions, shape.d_model)
@@ -97,20 +98,35 @@ class WhisperEncoder(nn.Module):
         self.requires_grad_(False)
         self.eval()
 
+    def cut(self, layer: int) -> None:
+        """Give the states of an earlier layer from now on, and compute no later one.
+
+        Args:
+            layer: number of the layer; 0 gives what the first layer reads. The states of the last
+                one alone pass the final layer norm, as in the library's `hidden_states`.
+
+        Raises:
+            ValueError: there is no such layer.
+        """
+        if not 0 <= layer <= self.layer:
+            raise ValueError(f"layer {layer} of {self.layer}")
+        self.layers, self.layer = self.layers[:layer], layer
+
     def train(self, mode: bool = True) -> "WhisperEncoder":  # noqa: ARG002
         """Stay in evaluation mode whatever `mode` says, because a teacher does not learn."""
         return super().train(False)
 
     @torch.inference_mode()
     def forward(self, mel_BMF: torch.Tensor, keep: int | None = None) -> torch.Tensor:
-        """Last hidden states of the first `keep` positions.
+        """Hidden states of the first `keep` positions: the last ones, unless `cut` said others.
 
         Args:
             mel_BMF: log-mel `[B, M, F]`, F even and at most twice the positions of the table.
             keep: positions to return, at most F / 2; None for all.
 
         Returns:
-            float32 `[B, keep, E]`, normalised by the final layer norm in float32.
+            float32 `[B, keep, E]`; the last states are normalised by the final layer norm in
+            float32.
         """
         weight = self.conv1.weight
         x_BET = nn.functional.gelu(
@@ -120,7 +136,10 @@ class WhisperEncoder(nn.Module):
         x_BTE = x_BET.transpose(1, 2) + self.embed_positions.weight[:positions]
         for layer in self.layers[:-1]:
             x_BTE = layer(x_BTE, positions)
-        x_BTE = self.layers[-1](x_BTE, positions if keep is None else keep)
+        wanted = positions if keep is None else keep
+        x_BTE = self.layers[-1](x_BTE, wanted) if len(self.layers) else x_BTE[:, :wanted]
+        if self.layer < self.shape.encoder_layers:
+            return x_BTE.float()
         norm = self.layer_norm
         return nn.functional.layer_norm(
             x_BTE.float(), norm.normalized_shape, norm.weight.float(), norm.bias.float(), norm.eps

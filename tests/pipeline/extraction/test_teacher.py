@@ -163,6 +163,24 @@ def test_waves_longer_than_a_clip_are_refused(random_whisper):
         teacher.encode(torch.zeros(1, CLIP_SAMPLES + 1), torch.tensor([CLIP_SAMPLES + 1]))
 
 
+def test_an_earlier_layer_is_the_librarys_hidden_state(random_whisper):
+    folder, model = random_whisper
+    features = transformers.WhisperFeatureExtractor()(
+        WAVES[:2], sampling_rate=16_000, return_tensors="pt"
+    )["input_features"]
+    with torch.inference_mode():
+        hidden = model.encoder(features, output_hidden_states=True).hidden_states
+    assert len(hidden) == 3
+    for layer in (2, 1, 0):  # the encoder can only be cut shorter
+        encoder = load_teacher(str(folder)).encoder
+        encoder.cut(layer)
+        torch.testing.assert_close(encoder(features), hidden[layer], rtol=1e-4, atol=1e-4)
+        short = encoder(features, keep=10)
+        torch.testing.assert_close(short, hidden[layer][:, :10], rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="layer 1 of 0"):
+        encoder.cut(1)
+
+
 def test_clips_of_up_to_thirty_seconds_are_read_to_their_end(random_whisper):
     folder, model = random_whisper
     waves = [speechlike(samples, 3) for samples in (WINDOW_SAMPLES, CLIP_SAMPLES + 1, 400_000, 900)]
