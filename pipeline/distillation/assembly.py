@@ -21,6 +21,7 @@ from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.gpus import capability_of
 from pipeline.foundation.progress import say
 from pipeline.models.compiled import COMPILER_PACKAGES, missing_for_compiling
+from pipeline.models.encoders import weights_sha256
 from pipeline.models.loading import load_tokenizer
 from pipeline.models.student import Student, build_student, check_kind, load_student
 from pipeline.training import processes
@@ -49,6 +50,7 @@ class Parts:
         schedule: how long and how fast to train.
         optimizer: of the student and the objectives' projections.
         workload: what the step loop sees of all this.
+        start: digest of the weights that training began from; `fresh` if they were drawn.
     """
 
     settings: DistillSettings
@@ -61,6 +63,7 @@ class Parts:
     schedule: Schedule
     optimizer: torch.optim.Optimizer
     workload: Workload
+    start: str
 
 
 def assemble(
@@ -85,6 +88,7 @@ def assemble(
     corpus = make_corpus(settings, cache, tokenizer, device)
     torch.manual_seed(settings.seed)  # of the weights: the student's, then the projections'
     student = make_student(settings, tokenizer)
+    start = weights_sha256(student.encoder) if settings.init else "fresh"
     distillation = make_distillation(settings, student, corpus).to(device)
     batches = make_batches(settings, corpus, tokenizer, device)
     if compiles:
@@ -101,6 +105,7 @@ def assemble(
         schedule=schedule,
         optimizer=make_optimizer(distillation, schedule),
         workload=make_workload(distillation, batches),
+        start=start,
     )
 
 

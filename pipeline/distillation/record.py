@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.distillation.assembly import Parts
+from pipeline.distillation.comparable import comparable
 from pipeline.distillation.model_card import model_card
 from pipeline.foundation import atomic
 from pipeline.training.card import write_loss_curve
@@ -29,6 +30,7 @@ def method_record(parts: Parts, cache_sha256: str) -> dict[str, Any]:
     return {
         "objectives": list(parts.settings.kd),
         "gammas": distillation.gammas,
+        "comparable": comparable(parts, cache_sha256),
         "teacher_sides": {n: o.side for n, o in distillation.named_objectives()},
         "student": {
             "architecture": student.model.config.model_type,

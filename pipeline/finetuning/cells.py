@@ -142,6 +142,7 @@ _NAMES = {
     str: "text",
     int: "a whole number",
     float: "a number",
+    bool: "true or false",
     dict: "an object",
     list: "a list",
     type(None): "null",
@@ -219,6 +220,8 @@ def _read(of: _Fields) -> Cell:
             pretraining_seed=checkpoint.get("pretraining_seed", int, type(None)),
             parameters=checkpoint.get("parameters", int),
             weights_sha256=checkpoint.get("weights_sha256", str),
+            setup=_plain(checkpoint, "setup"),
+            teaching=_plain(checkpoint, "teaching"),
         ),
         task=of.get("task", str),
         kind=kind,
@@ -241,6 +244,14 @@ def _read(of: _Fields) -> Cell:
         fold=of.optional("fold", "", str),
         repeated_texts=of.optional("repeated_texts", None, int, type(None)),
     )
+
+
+def _plain(checkpoint: _Fields, name: str) -> dict[str, Any] | None:
+    """Values by name that an encoder's record may have."""
+    values = checkpoint.optional(name, None, dict, type(None))
+    for key in values or ():
+        checkpoint.part(name).get(key, str, int, float, bool, type(None))
+    return values if values is None else dict(values)
 
 
 def _check_metrics(metrics: _Fields, kind: str, outputs: Sequence[str]) -> None:

@@ -99,7 +99,7 @@ def load_masked_lm(checkpoint: str) -> tuple[Pretrained, Student, PreTrainedToke
 
 
 def _source_and_run(checkpoint: str) -> tuple[str, dict[str, Any]]:
-    """The folder or hub id to load, and the settings of the run that wrote it, if one did."""
+    """The folder or hub id to load, and the record of the run that wrote it, if one did."""
     source = name_and_source(checkpoint)[1]
     if not source:
         raise SpeechkdError(
@@ -114,7 +114,7 @@ def _source_and_run(checkpoint: str) -> tuple[str, dict[str, Any]]:
                 f"{folder} is a run without student/ (has it finished?); `speechkd distill` with "
                 "the same settings carries on where it stopped."
             )
-        run = _run_settings(folder / "run.json")
+        run = _run_record(folder / "run.json")
         name = str(folder / "student")
     elif not folder.exists() and (source.startswith((".", "/", "~")) or source.count("/") > 1):
         raise NotThere(f"{source}: there is no such folder; name a run or an encoder folder.")
@@ -122,15 +122,22 @@ def _source_and_run(checkpoint: str) -> tuple[str, dict[str, Any]]:
 
 
 def _describe(checkpoint: str, run: dict[str, Any], encoder: PreTrainedModel) -> Pretrained:
-    objective = run.get("kd")
+    settings, compared = run.get("settings", {}), run.get("comparable", {})
+    objective = compared.get("objective", settings.get("kd"))
+    control = compared.get("control", settings.get("control"))
+    setup = compared.get("setup")
+    if setup is not None:  # a run that was stopped early is another recipe than its whole schedule
+        setup = {**setup, "steps": run.get("result", {}).get("step")}
     return Pretrained(
         label=label_of(checkpoint),
         source=name_and_source(checkpoint)[1],
         objective=objective,
-        control=run.get("control") if objective not in (None, "none") else None,
-        pretraining_seed=run.get("seed"),
+        control=control if objective not in (None, "none") else None,
+        pretraining_seed=settings.get("seed"),
         parameters=sum(p.numel() for p in encoder.parameters()),
         weights_sha256=weights_sha256(encoder),
+        setup=setup,
+        teaching=compared.get("teaching"),
     )
 
 
@@ -148,12 +155,15 @@ def weights_sha256(encoder: PreTrainedModel) -> str:
     return digest.hexdigest()
 
 
-def _run_settings(path: Path) -> dict[str, Any]:
+def _run_record(path: Path) -> dict[str, Any]:
     try:
         record = parse_json(read_text_file(path))
-        settings = record["settings"]
-        return dict(settings)
-    except (KeyError, TypeError, ValueError) as error:
+        parts = [record["settings"], record.get("comparable", {}), record.get("result", {})]
+        parts += [parts[1].get(name) or {} for name in ("setup", "teaching")]
+        if not all(isinstance(part, dict) for part in parts):
+            raise TypeError("a part is no object")
+        return dict(record)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise Damaged(
             f"{path} is not the record of a distill run ({error!r}); to use the encoder without "
             "it, name its student/ folder."

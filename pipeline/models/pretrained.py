@@ -1,5 +1,6 @@
 """What a table says about an encoder: its label, where it came from, how it was taught."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +18,11 @@ class Pretrained:
         pretraining_seed: the run's seed; None if unknown.
         parameters: how many numbers the encoder's weights have.
         weights_sha256: digest of the encoder's weights.
+        setup: what its run shares with the same student without a teacher and with its control:
+            size, corpus, tokenizer and recipe, by name; None if it is not from a run, or from one
+            that did not record it.
+        teaching: what its run shares with its control alone: weights and settings of the
+            objectives, the teacher's cache; None as for `setup`, or without a teacher.
     """
 
     label: str
@@ -26,6 +32,8 @@ class Pretrained:
     pretraining_seed: int | None
     parameters: int
     weights_sha256: str
+    setup: Mapping[str, Any] | None = None
+    teaching: Mapping[str, Any] | None = None
 
     @property
     def is_control(self) -> bool:

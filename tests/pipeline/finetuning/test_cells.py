@@ -62,7 +62,7 @@ UNREAD = {
     ("metrics", "derived"),
     ("valid_metrics", "derived"),
 }
-LATER = {("fold",), ("repeated_texts",)}
+LATER = {("fold",), ("repeated_texts",), ("checkpoint", "setup"), ("checkpoint", "teaching")}
 """Fields that records of earlier versions do not have."""
 
 
@@ -136,8 +136,12 @@ def test_figures_are_found_by_path():
 def test_records_of_earlier_versions_are_read():
     record = json.loads(json.dumps(cell(fold="Ses1", repeated_texts=3).record()))
     assert (read(record).title, read(record).repeated_texts) == ("sentiment2, fold Ses1", 3)
-    for (name,) in LATER:
-        del record[name]
+    for *folder, name in LATER:
+        del (record[folder[0]] if folder else record)[name]
     assert (read(record).title, read(record).repeated_texts) == ("sentiment2", None)
+    assert (read(record).checkpoint.setup, read(record).checkpoint.teaching) == (None, None)
     with pytest.raises(SpeechkdError, match="fold is not text"):
         read({**record, "fold": 1})
+    nested = {**record["checkpoint"], "setup": {"a": {}}}
+    with pytest.raises(SpeechkdError, match=r"checkpoint\.setup\.a is not text or"):
+        read({**record, "checkpoint": nested})
