@@ -105,11 +105,17 @@ def test_mp3_segments_do_not_depend_on_where_the_decoder_starts(tmp_path, rate):
 
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 44_100, 48_000])
-def test_fifteen_seconds_is_the_longest(tmp_path, rate):
-    wave = chirp(rate, 15)
-    assert len(read_clip(written(tmp_path, rate, wave))) == CLIP_SAMPLES
-    path = written(tmp_path, rate, np.concatenate([wave, wave[:1]]))
+def test_fifteen_seconds_is_the_longest_and_a_tenth_more_is_cut_off(tmp_path, rate):
+    wave = chirp(rate, 15.2)
+    spare = int(0.1 * rate)
+    for samples in (15 * rate, 15 * rate + 4, 15 * rate + spare):
+        path = written(tmp_path, rate, wave[:samples])
+        assert len(read_clip(path)) == len(decode(path.read_bytes())) == CLIP_SAMPLES
+        assert clip_seconds(path) == 15
+    path = written(tmp_path, rate, wave[: 15 * rate + spare + 1])
     assert reason(path) == "too long"
+    with pytest.raises(RefusedError, match="over 15 s"):
+        decode(path.read_bytes())
     with pytest.raises(RefusedError, match="over 15 s"):
         clip_seconds(path)
 
@@ -140,7 +146,9 @@ def test_segments_at_the_limits(tmp_path):
     assert len(read_clip(path, 30)) == 160_000
     assert len(read_clip(path, None, 10)) == 160_000
     assert len(read_clip(path, 39, 40.05)) == 16_000  # a rounded end is the file's
-    assert reason(path, 10, 25.001) == "too long"
+    whole = soundfile.read(path, dtype="float32")[0]
+    assert np.array_equal(read_clip(path, 10, 25.09), whole[160_000:400_000])
+    assert reason(path, 10, 25.11) == "too long"
     assert reason(path, None, 16.0) == "too long"
     assert reason(path, 20) == "too long"
     for times in ((39, 40.06), (-0.01, 1), (5, 5), (5, 4), (41, 42), (40.01, 40.03)):
