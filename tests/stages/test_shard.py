@@ -159,7 +159,7 @@ def test_every_refusal_is_recorded_with_its_reason(tmp_path, capsys):
         soundfile.write(tmp_path / name, wave, 16_000, **options)
 
     wav("good.wav", noise(1))
-    wav("long.wav", noise(15.001))
+    wav("long.wav", noise(15.101))
     wav("none.wav", noise(0))
     nan = noise(1)
     nan[5] = np.nan
@@ -175,7 +175,7 @@ def test_every_refusal_is_recorded_with_its_reason(tmp_path, capsys):
         {"id": "long", "path": "long.wav", "text": "x"},
         {"id": "good.1", "path": "good.wav", "text": "again"},
         {"id": "beyond", "path": "good.wav", "text": "x", "start": 0.5, "end": 1.5},
-        {"id": "wide", "path": "long.wav", "text": "x", "start": 0, "end": 15.0009},
+        {"id": "wide", "path": "long.wav", "text": "x", "start": 0, "end": 15.1009},
         {"id": "../../escape", "path": "good.wav", "text": "x"},
         {"id": "/etc/escape", "path": "good.wav", "text": "x"},
         {"id": "half", "path": "good.wav", "text": "\ud800"},
