@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 from transformers import BertTokenizer
 
-from pipeline.cache.store import Identity, ShardResult, TeacherCache
+from pipeline.cache.identity import vector_identity
+from pipeline.cache.store import ShardResult, TeacherCache
 from pipeline.foundation.progress import Meter
 from pipeline.foundation.provenance import git_commit
 from pipeline.shards.manifest import Manifest, Shard
@@ -40,7 +41,7 @@ def make_cache(folder: Path, rows: int, width: int) -> Path:
         Shard(f"{i:06d}.tar", ROWS_PER_SHARD, 10_240, digest_of(i))
         for i in range(rows // ROWS_PER_SHARD)
     ]
-    identity = Identity(
+    identity = vector_identity(
         teacher="made-up", teacher_sha256="0" * 64, d_model=width, pooling="fixed750"
     )
     cache = TeacherCache.create_or_open(folder, Manifest(tuple(shards), "manifest"), identity, {})

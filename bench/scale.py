@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.cache import verification
-from pipeline.cache.store import Identity, ShardResult, TeacherCache
+from pipeline.cache.identity import vector_identity
+from pipeline.cache.store import ShardResult, TeacherCache
 from pipeline.cluster.shares import ArrayTask, share
 from pipeline.foundation.progress import Meter
 from pipeline.shards.manifest import Shard, read_manifest, write_manifest
@@ -70,7 +71,7 @@ def measure(
 ) -> dict[str, float]:
     path = scratch / f"manifest-{shards}.jsonl"
     write_manifest(path, (Shard(f"{i:06d}.tar", rows, 10_240, digest_of(i)) for i in range(shards)))
-    identity = Identity(
+    identity = vector_identity(
         teacher="made-up", teacher_sha256="0" * 64, d_model=WIDTH, pooling="fixed750"
     )
     location = f"{out}/shards-{shards}"

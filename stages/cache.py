@@ -1,4 +1,4 @@
-"""Look into a teacher cache, check it, export it, merge several."""
+"""Look into a cache of any kind, check it, export it, merge several."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class InfoSettings(Settings):
     """Settings of `speechkd cache info`."""
 
-    cache: str = setting(help="Teacher cache (path or URL).", argument=True)
+    cache: str = setting(help="Cache of any kind (path or URL).", argument=True)
     refused: bool = setting(False, help="List every refused sample instead, as JSON lines.")
 
 
@@ -25,7 +25,7 @@ class InfoSettings(Settings):
 class VerifySettings(Settings):
     """Settings of `speechkd cache verify`."""
 
-    cache: str = setting(help="Teacher cache (path or URL).", argument=True)
+    cache: str = setting(help="Cache of any kind (path or URL).", argument=True)
     tars: bool = setting(True, help="Also hash the tars, as far as they can be found.")
 
 
@@ -33,7 +33,7 @@ class VerifySettings(Settings):
 class ExportSettings(Settings):
     """Settings of `speechkd cache export`."""
 
-    cache: str = setting(help="Teacher cache (path or URL).", argument=True)
+    cache: str = setting(help="Cache of any kind (path or URL).", argument=True)
     out: Path = setting(help="Folder to make.")
     unfinished: bool = setting(False, help="Export the finished shards of an unfinished cache.")
 
@@ -42,18 +42,16 @@ class ExportSettings(Settings):
 class MergeSettings(Settings):
     """Settings of `speechkd cache merge`."""
 
-    caches: list[str] = setting(help="Teacher caches of the same settings.", argument=True)
+    caches: list[str] = setting(help="Caches of one kind and the same settings.", argument=True)
     out: str = setting(help="Cache to make or to continue (path or URL).")
 
 
 def info(settings: InfoSettings) -> None:
-    """Describe a teacher cache on one page: rows, hours, teacher, statistics, refused samples.
+    """Describe a cache on one page: kind, rows, hours, bytes, teacher, statistics, refused samples.
 
     Example: speechkd cache info caches/mine
     """
-    from pipeline.cache.store import TeacherCache
-
-    cache = TeacherCache.open(settings.cache)
+    cache = _opened(settings.cache)
     if settings.refused:
         _print_refused(cache)
     else:
@@ -61,17 +59,16 @@ def info(settings: InfoSettings) -> None:
 
 
 def verify(settings: VerifySettings) -> None:
-    """Check every vector, key, text and receipt of a cache, and the tars; name any damage.
+    """Check every row, key, text and receipt of a cache, and the tars; name any damage.
 
     The exit status is 1 if something is damaged or not done.
 
     Example: speechkd cache verify caches/mine
     """
     from pipeline.cache import verification
-    from pipeline.cache.store import TeacherCache
     from pipeline.foundation.progress import Meter, say
 
-    cache = TeacherCache.open(settings.cache)
+    cache = _opened(settings.cache)
     problems, skipped = 0, []
     with Meter("verifying", len(cache.manifest), "shards") as meter:
         for event in verification.verify(cache, tars=settings.tars):
@@ -88,39 +85,41 @@ def verify(settings: VerifySettings) -> None:
         raise SpeechkdError(f"{cache.location}: {problems} problems, listed above.")
     checked = len(cache.manifest) - len(skipped)
     tars = f", {checked:,} of {len(cache.manifest):,} tars checked too" if settings.tars else ""
-    print(f"{cache.location}: sound; {cache.written:,} rows{tars}")
+    print(f"{cache.location}: sound; {_rows(cache)}{tars}")
 
 
 def export(settings: ExportSettings) -> None:
-    """Write a cache as embedding.npy and samples.jsonl, rows in manifest order.
+    """Write a cache as NumPy arrays and samples.jsonl, in manifest order.
 
-    Line i of samples.jsonl (row, key, text, duration_s, shard) belongs to row i of the array.
+    Of vectors: line i of samples.jsonl (row, key, text, duration_s, shard) belongs to row i of
+    embedding.npy. Of all other kinds: the rows of line i are those of rows.npy from offsets.npy[i]
+    to offsets.npy[i + 1], uint8 as the float32 values that it stands for; of words there is
+    words.jsonl too, a line per row (clip, word, start_s, end_s, trusted), and of text ids.npy.
     Refused samples are left out.
 
     Example: speechkd cache export caches/mine --out exported
     """
     from pipeline.cache.export import export
-    from pipeline.cache.store import TeacherCache
     from pipeline.foundation.progress import Meter
 
-    cache = TeacherCache.open(settings.cache)
+    cache = _opened(settings.cache)
     unfinished = cache.unfinished()
     if unfinished and not settings.unfinished:
         raise SpeechkdError(
             f"{cache.location}: {len(unfinished)} of {len(cache.manifest)} shards are not done. "
-            "Finish it with `speechkd extract-teacher`, or give --unfinished."
+            f"Finish it with `{cache.maker}`, or give --unfinished."
         )
     with Meter("exporting", len(cache.manifest) - len(unfinished), "shards") as meter:
         for _ in export(cache, settings.out):
             meter.advance(1)
-    print(f"{settings.out}: {cache.written:,} rows of {cache.identity.d_model}")
+    print(f"{settings.out}: {_rows(cache)} of {cache.identity.width}")
 
 
 def merge(settings: MergeSettings) -> None:
-    """Join caches of the same teacher and settings into one.
+    """Join caches of the same kind and settings into one.
 
     If the caches have one manifest, their finished shards come together. If they have different
-    manifests, the shards of one follow those of the other. Vectors are copied as they are. The
+    manifests, the shards of one follow those of the other. Rows are copied as they are. The
     same command again does what is not done yet.
 
     Example: speechkd cache merge site-a site-b --out all
@@ -130,7 +129,7 @@ def merge(settings: MergeSettings) -> None:
     from pipeline.foundation.progress import Meter
     from pipeline.foundation.provenance import versions
 
-    caches = [TeacherCache.open(location) for location in settings.caches]
+    caches = [_opened(location) for location in settings.caches]
     manifest = merged_manifest(caches)
     target = TeacherCache.create_or_open(settings.out, manifest, caches[0].identity, versions())
     done = len(target.receipts())
@@ -139,9 +138,23 @@ def merge(settings: MergeSettings) -> None:
             meter.advance(1)
     unfinished = len(target.unfinished())
     print(
-        f"{target.location}: {target.written:,} rows, {len(manifest) - unfinished} of "
+        f"{target.location}: {_rows(target)}, {len(manifest) - unfinished} of "
         f"{len(manifest)} shards done"
     )
+
+
+def _opened(location: str) -> "TeacherCache":
+    from pipeline.cache.identity import KINDS
+    from pipeline.cache.store import TeacherCache
+
+    return TeacherCache.open(location, kinds=KINDS)
+
+
+def _rows(cache: "TeacherCache") -> str:
+    """How many rows there are, and of how many clips where it is not the same."""
+    if not cache.identity.is_sequence:
+        return f"{cache.written:,} rows"
+    return f"{cache.written:,} clips, {cache.rows:,} rows"
 
 
 def _print_refused(cache: "TeacherCache") -> None:
@@ -162,6 +175,7 @@ def _print_page(cache: "TeacherCache") -> None:
     refused = [(r["url"], refusal) for r in receipts.values() for refusal in r["refused"]]
     hours = sum(receipt["audio_seconds"] for receipt in receipts.values()) / 3600
     statistics = cache.statistics()
+    written, samples = cache.written, cache.manifest.samples
     versions: Counter[str] = Counter()
     for receipt in receipts.values():
         versions[", ".join(f"{k} {v}" for k, v in receipt["versions"].items())] += 1
@@ -175,17 +189,29 @@ def _print_page(cache: "TeacherCache") -> None:
 
     row("cache", f"{cache.location} (format {identity.format_version})")
     row("shards", f"{len(receipts):,} of {len(cache.manifest):,} done")
-    row("rows", f"{cache.written:,} of {cache.manifest.samples:,} samples")
-    row("audio", f"{hours:,.2f} h, {hours * 3600 / max(cache.written, 1):.2f} s per clip")
-    row("teacher", f"{identity.teacher}, weights {identity.teacher_sha256[:16]}…")
-    row("vectors", f"{identity.d_model} × {identity.dtype}, encoder in {identity.precision}")
-    row("pooling", f"{identity.pooling}, {identity.context_seconds} s of context")
+    row("clips" if identity.is_sequence else "rows", f"{written:,} of {samples:,} samples")
+    row("audio", f"{hours:,.2f} h, {hours * 3600 / max(written, 1):.2f} s per clip")
+    if identity.is_sequence:
+        row("kind", identity.kind)
+        row("rows", f"{cache.rows:,}, {cache.rows / max(written, 1):,.1f} per clip")
+        per_second = f", {identity.rows_per_second:g} per second" if identity.hop_samples else ""
+        row("row", f"{identity.width} × {identity.dtype}{per_second}")
+        for name, value in identity.settings.items():
+            row(name, value)
+    else:
+        weights = identity.text("teacher_sha256")[:16]
+        row("teacher", f"{identity.text('teacher')}, weights {weights}…")
+        precision = identity.text("precision")
+        row("vectors", f"{identity.width} × {identity.dtype}, encoder in {precision}")
+        context = identity.text("context_seconds")
+        row("pooling", f"{identity.text('pooling')}, {context} s of context")
     if statistics.count:
+        what = "row" if identity.is_sequence else "vector"
         norm = float(np.linalg.norm(statistics.mean_E))
         spread = float(np.sqrt((statistics.std_E**2).sum()))
         row(
             "statistics",
-            f"length of the mean vector {norm:.3g}, spread around it {spread:.3g}, "
+            f"length of the mean {what} {norm:.3g}, spread around it {spread:.3g}, "
             f"standard deviation per dimension {statistics.std_E.min():.2g} to "
             f"{statistics.std_E.max():.2g}",
         )

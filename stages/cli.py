@@ -12,6 +12,7 @@ from stages import (
     demo,
     distill,
     doctor,
+    extract_features,
     extract_teacher,
     finetune_mosei,
     finetune_table,
@@ -31,14 +32,24 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 GROUPS = {
-    "cache": "Look into, check, export or merge teacher caches.",
+    "cache": "Look into, check, export or merge caches.",
     "finetune": "Fine-tune encoders on a task and score them.",
     "mosei": "Prepare CMU-MOSEI.",
     "probe": "Score encoders as they are, without training.",
     "slurm": "Hand the stages to Slurm as job arrays, and watch them.",
 }
 STAGES = (
-    *(shard, extract_teacher, distill, finetune_mosei, finetune_table, report, demo, doctor),
+    *(
+        shard,
+        extract_teacher,
+        extract_features,
+        distill,
+        finetune_mosei,
+        finetune_table,
+        report,
+        demo,
+        doctor,
+    ),
     *(cache, mosei_convert, probe_blimp, slurm),
 )
 

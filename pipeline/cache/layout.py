@@ -1,83 +1,99 @@
-"""How a teacher cache lies in storage: its identity, its array, its manifest."""
+"""How a cache lies in storage: its arrays, its manifest, its attributes."""
 
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import zarr
 
+from pipeline.cache.identity import Identity
 from pipeline.foundation.atomic import new_folder
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.folder import Folder
 from pipeline.foundation.storage import absolute
-from pipeline.foundation.units import CLIP_SECONDS, SAMPLE_RATE_HZ
-from pipeline.foundation.untrusted import has_control, parse_json
+from pipeline.foundation.untrusted import parse_json
 from pipeline.shards.manifest import Manifest
 
-FORMAT_VERSION = 2
-Shape = tuple[int, int]
-ROWS_PER_OBJECT = 256
-MAX_WIDTH = 2**16
-MAX_OBJECT_VALUES = 2**26
+VECTORS, ROWS, IDS = "embedding", "rows", "ids"
 MAX_METADATA_BYTES = 2**26  # attributes may hold the versions of many libraries, and no more
 
 
-@dataclass(frozen=True, kw_only=True)
-class Identity:
-    """Everything on which the vectors of a cache depend, except the audio itself."""
+@dataclass(frozen=True)
+class ArrayLayout:
+    """One array of a cache: all of it in plain little-endian bytes, row by row.
 
-    format_version: int = FORMAT_VERSION
-    teacher: str
-    teacher_sha256: str
-    d_model: int
-    pooling: Literal["fixed750", "length"]
-    context_seconds: int = 30
-    precision: str = "float32"
-    dtype: Literal["float16", "float32"] = "float16"
-    sample_rate_hz: int = SAMPLE_RATE_HZ
-    clip_seconds: int = CLIP_SECONDS
-    rows_per_object: int = ROWS_PER_OBJECT
-    manifest_sha256: str = ""
+    Attributes:
+        rows: first axis: rows that all shards together reserve.
+        width: values in a row; 0 for an array without a second axis.
+        object_rows: rows in one storage object.
+        dtype: of the values.
+        fill: the value where nothing is written.
+    """
 
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value: Any = getattr(self, field.name)
-            wanted: type = int if field.type is int else str
-            if type(value) is not wanted or (isinstance(value, str) and has_control(value)):
-                raise ValueError(f"{field.name} is {value!r}")
-        if not 1 <= self.d_model <= MAX_WIDTH:
-            raise ValueError(f"d_model is {self.d_model}")
-        if not 1 <= self.rows_per_object <= MAX_OBJECT_VALUES // self.d_model:
-            raise ValueError(f"rows_per_object is {self.rows_per_object}")
-        if self.dtype not in ("float16", "float32"):
-            raise ValueError(f"dtype is {self.dtype!r}")
+    rows: int
+    width: int
+    object_rows: int
+    dtype: str
+    fill: float
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
+        return (self.rows, self.width) if self.width else (self.rows,)
+
+    @property
+    def chunk(self) -> tuple[int, ...]:
+        """Shape of a storage object."""
+        return (self.object_rows, self.width) if self.width else (self.object_rows,)
+
+    @property
+    def stored_dtype(self) -> np.dtype[Any]:
+        """The dtype with the byte order of the storage."""
+        return np.dtype(self.dtype).newbyteorder("<")
+
+    @property
+    def object_bytes(self) -> int:
+        """Bytes of a storage object."""
+        return self.object_rows * max(self.width, 1) * np.dtype(self.dtype).itemsize
+
+    def object_name(self, array: str, index: int) -> str:
+        """Name of a storage object in the cache's folder."""
+        return f"{array}/c/{index}/0" if self.width else f"{array}/c/{index}"
 
 
-def first_rows(manifest: Manifest, rows_per_object: int) -> list[int]:
+def first_rows(manifest: Manifest, identity: Identity) -> list[int]:
     """First row of each shard, and at the end the number of all rows."""
     first = [0]
     for shard in manifest:
-        objects = -(-shard.samples // rows_per_object)
-        first.append(first[-1] + objects * rows_per_object)
+        objects = -(-shard.samples * identity.most_rows // identity.rows_per_object)
+        first.append(first[-1] + objects * identity.rows_per_object)
     return first
 
 
-def of_manifest(identity: Identity, manifest: Manifest) -> Identity:
-    """The same identity for a cache of this manifest."""
-    return replace(identity, manifest_sha256=manifest.sha256)
+def arrays(identity: Identity, manifest: Manifest) -> dict[str, ArrayLayout]:
+    """The arrays of a cache, by name."""
+    rows = first_rows(manifest, identity)[-1]
+    nothing = 0 if identity.dtype == "uint8" else float("nan")
+    values = ArrayLayout(rows, identity.width, identity.rows_per_object, identity.dtype, nothing)
+    if not identity.is_sequence:
+        return {VECTORS: values}
+    if identity.kind != "text":
+        return {ROWS: values}
+    return {ROWS: values, IDS: ArrayLayout(rows, 0, identity.rows_per_object, "int32", 0)}
 
 
 def is_cache(folder: Folder) -> bool:
-    """Whether the folder holds a teacher cache, with or without vectors so far."""
+    """Whether the folder holds a cache, with or without rows so far."""
     return b'"speechkd"' in (folder.read("zarr.json") or b"")
 
 
 def create(
     folder: Folder, manifest: Manifest, identity: Identity, versions: Mapping[str, str]
 ) -> None:
-    """Create a cache without vectors; several array tasks may do so at once.
+    """Create a cache without rows; several array tasks may do so at once.
 
     Raises:
         SpeechkdError: the folder holds something else, or cannot be made.
@@ -107,18 +123,19 @@ def _write_layout(
     group = zarr.open_group(folder.zarr_store(), mode="a")
     lines = "".join(json.dumps(shard.record()) + "\n" for shard in manifest)
     folder.write("manifest.jsonl", lines.encode())
-    with suppress(zarr.errors.ContainsArrayError):  # another array task may be creating it too
-        group.create_array(
-            "embedding",
-            shape=(first_rows(manifest, identity.rows_per_object)[-1], identity.d_model),
-            chunks=(identity.rows_per_object, identity.d_model),
-            dtype=identity.dtype,
-            fill_value=float("nan"),
-            compressors=None,
-        )
+    for name, stored in arrays(identity, manifest).items():
+        with suppress(zarr.errors.ContainsArrayError):  # another array task may be creating it too
+            group.create_array(
+                name,
+                shape=stored.shape,
+                chunks=stored.chunk,
+                dtype=stored.dtype,
+                fill_value=stored.fill,
+                compressors=None,
+            )
     # These attributes come last: a group without them is not a cache yet.
     record: Any = {
-        "identity": asdict(identity),
+        "identity": identity.record(),
         "manifest_location": absolute(manifest.location),
         "versions": dict(versions),
     }
@@ -131,7 +148,8 @@ def open_group(folder: Folder) -> zarr.Group:
     Raises:
         ValueError: the metadata or the folders are not as this module writes them.
     """
-    for name in ("embedding", "embedding/c", "samples", "receipts"):
+    names = [f"{name}{inside}" for name in (VECTORS, ROWS, IDS) for inside in ("", "/c")]
+    for name in (*names, "samples", "receipts"):
         if folder.path is not None and (folder.path / name).is_symlink():
             raise ValueError(f"{name} is a link, which could lead what is written anywhere")
     _metadata(folder, "zarr.json", "group")
@@ -151,9 +169,7 @@ def _metadata(folder: Folder, name: str, kind: str) -> dict[str, Any]:
     return metadata
 
 
-def array(
-    folder: Folder, group: zarr.Group, name: str, shape: Shape, chunk: Shape, dtype: str
-) -> Any:
+def array(folder: Folder, group: zarr.Group, name: str, layout: ArrayLayout) -> Any:
     """Open an array of a cache, if it is exactly as this module creates it.
 
     Zarr's metadata may name any codec and claim any size, while a cache needs plain bytes only.
@@ -162,12 +178,16 @@ def array(
         ValueError: the array is different.
     """
     metadata = _metadata(folder, f"{name}/zarr.json", "array")
+    codec: dict[str, Any] = {"name": "bytes"}
+    if np.dtype(layout.dtype).itemsize > 1:
+        codec["configuration"] = {"endian": "little"}
+    grid = {"name": "regular", "configuration": {"chunk_shape": list(layout.chunk)}}
     wanted = {
-        "shape": list(shape),
-        "data_type": dtype,
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk)}},
+        "shape": list(layout.shape),
+        "data_type": layout.dtype,
+        "chunk_grid": grid,
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-        "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
+        "codecs": [codec],
         "storage_transformers": [],
     }
     for key, value in wanted.items():

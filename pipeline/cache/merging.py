@@ -1,13 +1,15 @@
 """Merging: caches of the same settings, made in different places, become one."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from pipeline.cache.samples import vectors_sha256
+from pipeline.cache.samples import sequence_lines, vectors_sha256
 from pipeline.cache.store import ShardResult, TeacherCache
+from pipeline.cache.writing import is_sound, remove_surplus
 from pipeline.foundation.errors import Damaged, SpeechkdError
 from pipeline.shards.manifest import Manifest, Shard
 from pipeline.shards.refusals import Refusal
@@ -22,15 +24,15 @@ def merged_manifest(caches: Sequence[TeacherCache]) -> Manifest:
     Raises:
         SpeechkdError: the caches differ in more than their manifest; the message shows each value.
     """
-    first = asdict(caches[0].identity)
     for other in caches[1:]:
-        second = asdict(other.identity)
-        differing = [n for n in first if first[n] != second[n] and n != "manifest_sha256"]
+        differing = caches[0].identity.differences(other.identity)
+        differing.pop("manifest_sha256", None)
         if differing:
-            table = "; ".join(f"{n}: {first[n]!r} and {second[n]!r}" for n in differing)
+            table = "; ".join(f"{n}: {a!r} and {b!r}" for n, (a, b) in differing.items())
             raise SpeechkdError(
                 f"{caches[0].location} and {other.location} were made with different settings "
-                f"({table}); such vectors cannot be mixed."
+                f"({table}); such {'rows' if other.identity.is_sequence else 'vectors'} cannot be "
+                "mixed."
             )
     if len({cache.identity.manifest_sha256 for cache in caches}) == 1:
         return caches[0].manifest
@@ -58,10 +60,58 @@ def copy_shards(caches: Sequence[TeacherCache], target: TeacherCache) -> Iterato
             number = numbers[cache.manifest.shards[source].sha256]
             if number in done:
                 continue
-            result = _result(cache, source, receipt)
-            target.write_shard(number, result, receipt["versions"])
+            if target.identity.is_sequence:
+                _copy_sequences(cache, source, receipt, target, number)
+            else:
+                result = _result(cache, source, receipt)
+                target.write_shard(number, result, receipt["versions"])
             done.add(number)
             yield number
+
+
+def _copy_sequences(
+    cache: TeacherCache,
+    source: int,
+    receipt: dict[str, Any],
+    target: TeacherCache,
+    number: int,
+) -> None:
+    """Copy a shard's storage objects as they are; only the numbers of its rows change."""
+    target.receipt_files.remove(number)
+    names = zip(
+        cache.object_names(source, receipt["rows"]),
+        target.object_names(number, receipt["rows"]),
+        [digest for name in cache.arrays for digest in receipt["objects"][name]],
+        strict=True,
+    )
+    for (_, name), (_, new_name), digest in names:
+        content = cache.folder.read(name)
+        if content is None or hashlib.sha256(content).hexdigest() != digest:
+            raise Damaged(
+                f"{cache.location}: storage object {name} of shard {source} is not that of its "
+                "receipt. `speechkd cache verify` lists all damage."
+            )
+        target.folder.write(new_name, content)
+        target.folder.sync(new_name)
+    remove_surplus(target, number, receipt["rows"])
+    shift = target.rows_of(number).start - cache.rows_of(source).start
+    samples = [{**s, "row": s["row"] + shift} for s in cache.shard_samples(source)]
+    lines = sequence_lines(samples)
+    copied = {
+        **receipt,
+        "shard": number,
+        "url": target.manifest.shards[number].url,
+        "samples_sha256": hashlib.sha256(lines).hexdigest(),
+        "statistics": cache.shard_statistics(source).record(),
+        "settings_sha256": target.settings_sha256,
+    }
+    target.folder.write(target.samples_name(number), lines)
+    target.receipt_files.write(number, copied)
+    if not is_sound(target, copied):
+        raise SpeechkdError(
+            f"{target.location}: shard {number} does not read back as it was written. Does another "
+            "process write it too? Run the command again."
+        )
 
 
 def _result(cache: TeacherCache, shard: int, receipt: dict[str, Any]) -> ShardResult:

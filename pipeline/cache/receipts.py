@@ -4,6 +4,7 @@ import json
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from pipeline.cache.identity import Identity
 from pipeline.cache.statistics import ShardStatistics
 from pipeline.foundation.errors import Damaged
 from pipeline.foundation.folder import Folder
@@ -14,11 +15,13 @@ NUMBER, TEXT = (int, float), (str,)
 FIELDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("shard", "samples", "written", "input_bytes"), (int,)),
     **dict.fromkeys(("url", "input_sha256", "keys_sha256", "samples_sha256"), TEXT),
-    **dict.fromkeys(("vectors_sha256", "settings_sha256"), TEXT),
+    "settings_sha256": TEXT,
     "audio_seconds": NUMBER,
     "refused": (list,),
     "versions": (dict,),
 }
+VECTOR_FIELDS: dict[str, tuple[type, ...]] = {**FIELDS, "vectors_sha256": TEXT}
+SEQUENCE_FIELDS: dict[str, tuple[type, ...]] = {**FIELDS, "rows": (int,), "objects": (dict,)}
 
 AT_ONCE = 1000  # receipts read together; bounds the memory that their statistics take
 
@@ -30,12 +33,15 @@ class Receipts:
         folder: of the cache.
         shards: number of shards in the cache's manifest.
         settings_sha256: digest that marks a receipt as this cache's.
-        d_model: width of the statistics in a receipt.
+        identity: of the cache.
     """
 
-    def __init__(self, folder: Folder, shards: int, settings_sha256: str, d_model: int) -> None:
-        self._folder, self._shards, self._d_model = folder, shards, d_model
+    def __init__(
+        self, folder: Folder, shards: int, settings_sha256: str, identity: Identity
+    ) -> None:
+        self._folder, self._shards, self._identity = folder, shards, identity
         self._settings_sha256 = settings_sha256
+        self._fields = SEQUENCE_FIELDS if identity.is_sequence else VECTOR_FIELDS
         self._known: dict[str, tuple[Hashable | None, dict[str, Any]]] = {}
 
     def finished(self) -> dict[int, float]:
@@ -77,13 +83,13 @@ class Receipts:
         return dict(sorted(receipts.items()))
 
     def statistics(self) -> Iterator[tuple[int, ShardStatistics]]:
-        """Number of vectors and their statistics per finished shard, in the shards' order.
+        """Number of rows and their statistics per finished shard, in the shards' order.
 
         Raises:
             SpeechkdError: the statistics of a shard are damaged.
         """
         for receipt in self._valid(list(map(_name, sorted(self.finished())))):
-            yield receipt["written"], self._statistics_in(receipt["shard"], receipt)
+            yield rows_in(receipt), self._statistics_in(receipt["shard"], receipt)
 
     def statistics_of(self, shard: int) -> ShardStatistics:
         """Statistics of one shard.
@@ -116,7 +122,7 @@ class Receipts:
             receipt: dict[str, Any] = parse_json(content)
             shard = receipt["shard"]
             valid = (
-                _is_of(receipt, FIELDS)
+                _is_of(receipt, self._fields)
                 and all(Refusal.from_record(record, "position") for record in receipt["refused"])
                 and receipt["written"] >= 0
                 and name == _name(shard)
@@ -124,19 +130,35 @@ class Receipts:
                 and receipt["settings_sha256"] == self._settings_sha256
                 and receipt["samples"] == receipt["written"] + len(receipt["refused"])
                 and "statistics" in receipt
+                and (not self._identity.is_sequence or self._has_objects(receipt))
             )
         except (ValueError, KeyError, TypeError):
             return None
         return receipt if valid else None
 
+    def _has_objects(self, receipt: Mapping[str, Any]) -> bool:
+        count = -(-receipt["rows"] // self._identity.rows_per_object)
+        return receipt["rows"] >= receipt["written"] and all(
+            type(digests) is list
+            and len(digests) == count
+            and all(type(digest) is str for digest in digests)
+            for digests in receipt["objects"].values()
+        )
+
     def _statistics_in(self, shard: int, receipt: Mapping[str, Any]) -> ShardStatistics:
         try:
-            return ShardStatistics.from_record(receipt["statistics"], self._d_model)
+            return ShardStatistics.from_record(receipt["statistics"], self._identity.width)
         except (ValueError, KeyError, TypeError) as error:
             raise Damaged(
                 f"{self._folder.location}/receipts/{_name(shard)} has damaged statistics "
                 f"({error!r}); delete it and extract again."
             ) from error
+
+
+def rows_in(receipt: Mapping[str, Any]) -> int:
+    """Rows that a shard's clips own together: of vectors one per clip."""
+    rows: int = receipt.get("rows", receipt["written"])
+    return rows
 
 
 def _is_of(record: Mapping[str, Any], kinds: Mapping[str, tuple[type, ...]]) -> bool:

@@ -8,17 +8,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.cache.identity import Identity
 from pipeline.foundation.untrusted import parse_json
 
 OPTIONAL_TEXT = (str, type(None))
+COMMON = ("row", "key", "text", "duration_s", "speaker", "recording")
+SEQUENCE = ("rows", "low", "step", "words")
+WORD = {"text": (str,), "start_s": (int, float), "end_s": (int, float), "trusted": (bool,)}
 
 
-def parse_samples(content: bytes, rows: range) -> list[dict[str, Any]]:
+def parse_samples(content: bytes, rows: range, identity: Identity) -> list[dict[str, Any]]:
     """Read the samples of a shard from its file, in order.
 
     Args:
         content: of the file.
         rows: those that the shard owns.
+        identity: of the cache.
 
     Raises:
         ValueError: the file is damaged, or another program's.
@@ -27,6 +32,8 @@ def parse_samples(content: bytes, rows: range) -> list[dict[str, Any]]:
     lines = content.decode().rstrip("\n").split("\n")
     records: list[dict[str, Any]] = parse_json(f"[{','.join(lines)}]")
     _check_samples(records, rows)
+    if identity.is_sequence:
+        _check_sequences(records, rows, identity)
     return records
 
 
@@ -78,6 +85,16 @@ def sample_lines(samples: Sequence[Mapping[str, Any]], first_row: int) -> bytes:
     return "".join(lines).encode()
 
 
+def sequence_lines(samples: Sequence[Mapping[str, Any]]) -> bytes:
+    """The file that `parse_samples` reads, from samples of sequences with `row` and `rows`."""
+    lines = []
+    for sample in samples:
+        record = {name: sample.get(name) for name in COMMON}
+        record |= {name: sample[name] for name in SEQUENCE if name in sample}
+        lines.append(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+    return "".join(lines).encode()
+
+
 def _check_samples(records: Sequence[Any], rows: range) -> None:
     """Check that records are samples of these rows, because any program may have written them.
 
@@ -97,3 +114,37 @@ def _check_samples(records: Sequence[Any], rows: range) -> None:
             raise ValueError(f"not a sample: {str(record)[:200]}")
         if record["row"] not in rows:
             raise ValueError(f"row {record['row']} is outside the shard's {rows}")
+
+
+def _check_sequences(records: Sequence[Any], rows: range, identity: Identity) -> None:
+    """Check that samples own rows that follow each other, and say what their kind needs.
+
+    Raises:
+        ValueError: they do not.
+    """
+    next_row = rows.start
+    for record in records:
+        where, count = str(record["key"])[:200], record.get("rows")
+        if type(count) is not int or not 1 <= count <= identity.most_rows:
+            raise ValueError(f"{where} has {count!r} rows; 1 to {identity.most_rows} are possible")
+        if record["row"] != next_row:
+            raise ValueError(f"{where} begins at row {record['row']}, not {next_row}")
+        next_row += count
+        if identity.dtype == "uint8" and not all(
+            type(record.get(name)) in (int, float) for name in ("low", "step")
+        ):
+            raise ValueError(f"{where} has no low or no step, which uint8 needs")
+        if identity.kind == "words":
+            _check_words(record.get("words"), count, where)
+    if next_row > rows.stop:
+        raise ValueError(f"rows up to {next_row} are outside the shard's {rows}")
+
+
+def _check_words(words: Any, count: int, where: str) -> None:
+    if type(words) is not list or len(words) != count:
+        raise ValueError(f"{where} has not one word per row")
+    for word in words:
+        if type(word) is not dict or not all(
+            type(word.get(name)) in kinds for name, kinds in WORD.items()
+        ):
+            raise ValueError(f"{where} has a word that is none: {str(word)[:200]}")

@@ -1,6 +1,6 @@
-"""Mean and spread of the teacher's vectors: per shard, and merged over shards.
+"""Mean and spread of a cache's rows: per shard, and merged over shards.
 
-Shape suffixes: E the teacher's width, K the vectors of a shard, refused samples left out.
+Shape suffixes: E width, K the rows of a shard, refused samples left out.
 """
 
 import base64
@@ -15,14 +15,14 @@ STORED = np.dtype("<f8")
 
 @dataclass(frozen=True)
 class ShardStatistics:
-    """Mean of a shard's vectors and their sum of squared deviations from it, per dimension."""
+    """Mean of a shard's rows and their sum of squared deviations from it, per dimension."""
 
     mean_E: NDArray[np.float64]
     m2_E: NDArray[np.float64]
 
     @classmethod
     def of(cls, kept_KE: NDArray[np.float64]) -> "ShardStatistics":
-        """The statistics of these vectors; zeros if there are none."""
+        """The statistics of these rows; zeros if there are none."""
         mean_E = kept_KE.mean(axis=0) if len(kept_KE) else np.zeros(kept_KE.shape[1])
         return cls(mean_E, ((kept_KE - mean_E) ** 2).sum(axis=0))
 
@@ -31,14 +31,14 @@ class ShardStatistics:
         return {"mean": _text(self.mean_E), "m2": _text(self.m2_E)}
 
     @classmethod
-    def from_record(cls, record: Mapping[str, str], d_model: int) -> "ShardStatistics":
+    def from_record(cls, record: Mapping[str, str], width: int) -> "ShardStatistics":
         """Read what `record` returned.
 
         Raises:
             ValueError: the record is something else, or of another width.
             KeyError: a part is missing.
         """
-        return cls(_array(record["mean"], d_model), _array(record["m2"], d_model))
+        return cls(_array(record["mean"], width), _array(record["m2"], width))
 
     def close_to(self, other: "ShardStatistics") -> bool:
         """Whether both describe the same vectors, up to rounding."""
@@ -47,10 +47,10 @@ class ShardStatistics:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and standard deviation of a cache's vectors, per dimension, for both stages.
+    """Mean and standard deviation of a cache's rows, per dimension, for both stages.
 
     Attributes:
-        count: number of vectors.
+        count: number of rows.
         mean_E: their mean, float64.
         std_E: their standard deviation (divided by the count, not by one less), float64.
     """
@@ -60,31 +60,52 @@ class Statistics:
     std_E: NDArray[np.float64]
 
 
-def merge(shards: Iterable[tuple[int, ShardStatistics]], d_model: int) -> Statistics:
-    """Merge the statistics of shards into those of all their vectors.
+class Running:
+    """Statistics of rows that come in parts.
+
+    Parts are merged in the order in which they are added, by the pairwise rule of Chan, Golub and
+    LeVeque (1979).
+    """
+
+    def __init__(self, width: int) -> None:
+        self.count = 0
+        self.mean_E: NDArray[np.float64] = np.zeros(width)
+        self.m2_E: NDArray[np.float64] = np.zeros(width)
+
+    def add(self, added: int, part: ShardStatistics) -> None:
+        """Add the statistics of `added` more rows."""
+        if added:
+            shift_E = part.mean_E - self.mean_E
+            total = self.count + added
+            self.mean_E = self.mean_E + shift_E * (added / total)
+            self.m2_E = self.m2_E + part.m2_E + shift_E**2 * (self.count * added / total)
+            self.count = total
+
+    def so_far(self) -> ShardStatistics:
+        """Statistics of all rows added."""
+        return ShardStatistics(self.mean_E, self.m2_E)
+
+
+def merge(shards: Iterable[tuple[int, ShardStatistics]], width: int) -> Statistics:
+    """Merge the statistics of shards, in this order, into those of all their rows.
 
     Args:
-        shards: number of vectors and statistics of each shard. They are merged in this order, by
-            the pairwise rule of Chan, Golub and LeVeque (1979).
-        d_model: the teacher's width E.
+        shards: number of rows and statistics of each shard.
+        width: the width E of a row.
     """
-    count, mean_E, m2_E = 0, np.zeros(d_model), np.zeros(d_model)
+    running = Running(width)
     for added, shard in shards:
-        if added:
-            shift_E = shard.mean_E - mean_E
-            total = count + added
-            mean_E = mean_E + shift_E * (added / total)
-            m2_E = m2_E + shard.m2_E + shift_E**2 * (count * added / total)
-            count = total
-    return Statistics(count, mean_E, np.sqrt(m2_E / max(count, 1)))
+        running.add(added, shard)
+    std_E = np.sqrt(running.m2_E / max(running.count, 1))
+    return Statistics(running.count, running.mean_E, std_E)
 
 
 def _text(values_E: NDArray[np.float64]) -> str:
     return base64.b64encode(values_E.astype(STORED).tobytes()).decode()
 
 
-def _array(text: str, d_model: int) -> NDArray[np.float64]:
+def _array(text: str, width: int) -> NDArray[np.float64]:
     values_E = np.frombuffer(base64.b64decode(text, validate=True), STORED).astype(np.float64)
-    if values_E.shape != (d_model,):
-        raise ValueError(f"{len(values_E)} values, not {d_model}")
+    if values_E.shape != (width,):
+        raise ValueError(f"{len(values_E)} values, not {width}")
     return values_E

@@ -1,23 +1,32 @@
-"""The teacher cache: one vector per clip in a Zarr array, with keys, texts and receipts.
+"""The cache: rows of clips in a Zarr array, with keys, texts and receipts.
 
-A cache is a Zarr v3 group:
+A cache is a Zarr v3 group of one kind. Of vectors (format 2) a clip has one row:
 
     embedding              [rows, d_model] float16 or float32, NaN where nothing is written
     manifest.jsonl         the data manifest from which the cache was made
     samples/000000.jsonl   written rows of a shard: row, key, text, duration_s, speaker, recording
     receipts/000000.json   proof that a shard is done: counts, digests, statistics, refusals
 
+Of sequences (format 3, all other kinds) a clip has `rows` rows that follow each other. Clips lie in
+the shard's order, without gaps:
+
+    rows                   [rows, width] float16, float32 or uint8; NaN or 0 where nothing is
+    ids                    [rows] int32, of kind `text` alone: the token of each row
+    samples/000000.jsonl   as above, with `rows`; `low` and `step` of uint8, `words` of kind `words`
+
+A shard reserves as many storage objects as it could ever fill, and writes only those that it fills.
+
 Each tar shard owns whole storage objects of the array, so two array tasks can never write the
 same object. The array is created once, with its final shape. A shard is done if and only if its
 receipt is there. The receipt is written last and atomically, after everything that it vouches for
 is on disk. Nothing in a cache depends on when, where or in how many pieces it was made.
 
-Shape suffixes: N samples of a shard, R rows that a shard owns, E the teacher's width.
+Shape suffixes: N samples of a shard, R rows that a shard owns, E width.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +35,8 @@ import zarr
 from numpy.typing import NDArray
 
 from pipeline.cache import layout
-from pipeline.cache.layout import FORMAT_VERSION, Identity
-from pipeline.cache.receipts import Receipts
+from pipeline.cache.identity import FORMATS, KINDS, MAKERS, VECTOR, Identity, Kind, of_record
+from pipeline.cache.receipts import Receipts, rows_in
 from pipeline.cache.samples import keys_sha256, parse_samples, sample_lines, vectors_sha256
 from pipeline.cache.statistics import ShardStatistics, Statistics, merge
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
@@ -59,19 +68,18 @@ class ShardResult:
 
 
 class TeacherCache:
-    """An open teacher cache, from `create_or_open`, `open_same` or `open`."""
+    """An open cache, from `create_or_open`, `open_same` or `open`."""
 
     def __init__(self, folder: Folder, group: zarr.Group, identity: Identity, manifest: Manifest):
         self.folder, self.identity, self.manifest = folder, identity, manifest
         self.location = folder.location
-        self._first_rows = layout.first_rows(manifest, identity.rows_per_object)
-        rows, width = self._first_rows[-1], identity.d_model
-        chunk = (identity.rows_per_object, width)
-        self._embedding = layout.array(
-            folder, group, "embedding", (rows, width), chunk, identity.dtype
-        )
-        self.settings_sha256 = json_sha256(asdict(identity))
-        self._receipts = Receipts(folder, len(manifest), self.settings_sha256, identity.d_model)
+        self._first_rows = layout.first_rows(manifest, identity)
+        self.arrays = layout.arrays(identity, manifest)
+        opened = {name: layout.array(folder, group, name, a) for name, a in self.arrays.items()}
+        self._embedding = opened.get(layout.VECTORS)
+        self.settings_sha256 = json_sha256(identity.record())
+        self.receipt_files = Receipts(folder, len(manifest), self.settings_sha256, identity)
+        self._listed: dict[str, frozenset[int]] = {}
 
     @classmethod
     def create_or_open(
@@ -91,7 +99,7 @@ class TeacherCache:
         """
         folder = Folder(location)
         if not layout.is_cache(folder):
-            layout.create(folder, manifest, layout.of_manifest(identity, manifest), versions)
+            layout.create(folder, manifest, identity.of_manifest(manifest), versions)
         cache = cls.open_same(location, manifest, identity)
         if cache is None:
             raise NotThere(
@@ -111,11 +119,15 @@ class TeacherCache:
         """
         if not layout.is_cache(Folder(location)):
             return None
-        cache = cls.open(location)
-        mine, theirs = asdict(layout.of_manifest(identity, manifest)), asdict(cache.identity)
-        differing = [name for name in mine if mine[name] != theirs[name]]
+        cache = cls.open(location, kinds=KINDS)
+        if cache.identity.kind != identity.kind:
+            raise SpeechkdError(
+                f"{cache.location} is a cache of {cache.identity.kind}, and this would make one of "
+                f"{identity.kind}. Name another --cache."
+            )
+        differing = cache.identity.differences(identity.of_manifest(manifest))
         if differing:
-            table = "; ".join(f"{n}: cache {theirs[n]!r}, now {mine[n]!r}" for n in differing)
+            table = "; ".join(f"{n}: cache {a!r}, now {b!r}" for n, (a, b) in differing.items())
             raise SpeechkdError(
                 f"{cache.location} was made with other settings ({table}). Use those settings, "
                 "or name another --cache."
@@ -123,28 +135,39 @@ class TeacherCache:
         return cache
 
     @classmethod
-    def open(cls, location: str | Path) -> "TeacherCache":
+    def open(cls, location: str | Path, *, kinds: Collection[Kind] = (VECTOR,)) -> "TeacherCache":
         """Open an existing cache.
+
+        Args:
+            location: path or URL.
+            kinds: those that the caller can use.
 
         Raises:
             NotThere: there is none.
-            Damaged: it cannot be read as a teacher cache.
-            SpeechkdError: it has another format.
+            Damaged: it cannot be read as a cache.
+            SpeechkdError: it has another format, or is of another kind.
         """
         folder = Folder(location)
-        remedy = "Make one with `speechkd extract-teacher`."
+        remedy = f"Make one with `{' or '.join(MAKERS[kind] for kind in kinds)}`."
+        if len(kinds) == len(KINDS):
+            remedy = f"Make one with `{MAKERS[VECTOR]}` or `speechkd extract-features`."
         if not layout.is_cache(folder):
             raise NotThere(f"{folder.location}: there is no teacher cache here. {remedy}")
         try:
             group = layout.open_group(folder)
             record: Any = dict(group.attrs)["speechkd"]
             version = record["identity"]["format_version"]
-            if version != FORMAT_VERSION:
+            if version not in FORMATS:
                 raise SpeechkdError(
                     f"{folder.location} has cache format {version!r}; this version of speechkd "
-                    f"reads format {FORMAT_VERSION}. {remedy}"
+                    f"reads formats {' and '.join(map(str, FORMATS))}. {remedy}"
                 )
-            identity = Identity(**record["identity"])
+            identity = of_record(record["identity"])
+            if identity.kind not in kinds:
+                raise SpeechkdError(
+                    f"{folder.location} is a cache of {identity.kind}, and this needs one of "
+                    f"{' or '.join(kinds)}. {remedy}"
+                )
             text = (folder.read("manifest.jsonl") or b"").decode()
             manifest = parse_manifest(text, str(record["manifest_location"]))
             if manifest.sha256 != identity.manifest_sha256:
@@ -155,12 +178,17 @@ class TeacherCache:
                 f"{folder.location} is not a readable teacher cache ({error!r}). {remedy}"
             ) from error
 
+    @property
+    def maker(self) -> str:
+        """The command that makes a cache of this kind."""
+        return MAKERS[self.identity.kind]
+
     def rows_of(self, shard: int) -> range:
         """The rows that a shard owns; the last few may be unused."""
         return range(self._first_rows[shard], self._first_rows[shard + 1])
 
     def write_shard(self, shard: int, result: ShardResult, versions: Mapping[str, str]) -> None:
-        """Store a shard's vectors and samples, then its receipt.
+        """Store a shard's vectors and samples, then its receipt; `writing` stores sequences.
 
         Raises:
             ValueError: the result does not account for every sample of the shard, or a vector is
@@ -173,7 +201,7 @@ class TeacherCache:
         if sorted(positions) != list(range(count)) or len(result.vectors_NE) != count:
             raise ValueError(f"shard {shard}: {len(positions)} of {count} samples accounted for")
         rows = self.rows_of(shard)
-        block_RE = np.full((len(rows), self.identity.d_model), np.nan, self.identity.dtype)
+        block_RE = np.full((len(rows), self.identity.width), np.nan, self.identity.dtype)
         written = [s["position"] for s in result.samples]
         with np.errstate(over="ignore"):  # an overflow shows as infinity, checked next
             block_RE[written] = result.vectors_NE[written]
@@ -197,13 +225,13 @@ class TeacherCache:
             "settings_sha256": self.settings_sha256,
             "versions": dict(versions),
         }
-        self._receipts.remove(shard)  # it vouches for what is about to be overwritten
+        self.receipt_files.remove(shard)  # it vouches for what is about to be overwritten
         for _ in range(WRITE_ATTEMPTS):
-            self._embedding[rows.start : rows.stop] = block_RE
-            for name in self.object_names(shard):
+            self._vectors()[rows.start : rows.stop] = block_RE
+            for _, name in self.object_names(shard):
                 self.folder.sync(name)
             self.folder.write(self.samples_name(shard), lines)
-            self._receipts.write(shard, receipt)
+            self.receipt_files.write(shard, receipt)
             # Another array task may be writing the same shard, with other last bits if its
             # hardware differs. The task that writes the last receipt reads the shard back after
             # that, so what is stored in the end agrees with that receipt.
@@ -217,11 +245,11 @@ class TeacherCache:
 
     def finished(self) -> dict[int, float]:
         """When each finished shard's receipt was written; see `Receipts.finished`."""
-        return self._receipts.finished()
+        return self.receipt_files.finished()
 
     def receipts(self, shards: Iterable[int] | None = None) -> dict[int, dict[str, Any]]:
         """Receipts of finished shards, by shard, without statistics; see `Receipts.read`."""
-        return self._receipts.read(shards)
+        return self.receipt_files.read(shards)
 
     def unfinished(self) -> list[int]:
         """Shards without a valid receipt."""
@@ -230,8 +258,13 @@ class TeacherCache:
 
     @property
     def written(self) -> int:
-        """Rows written, over all finished shards."""
+        """Clips written, over all finished shards."""
         return sum(receipt["written"] for receipt in self.receipts().values())
+
+    @property
+    def rows(self) -> int:
+        """Rows written, over all finished shards; of vectors as many as clips."""
+        return sum(map(rows_in, self.receipts().values()))
 
     def shard_samples(self, shard: int) -> list[dict[str, Any]]:
         """The samples of a finished shard that have a vector, in the shard's order.
@@ -244,7 +277,7 @@ class TeacherCache:
         try:
             if content is None:
                 raise ValueError("it is missing")
-            records = parse_samples(content, self.rows_of(shard))
+            records = parse_samples(content, self.rows_of(shard), self.identity)
         except ValueError as error:
             raise Damaged(
                 f"{self.location}/{name} is damaged ({error}). `speechkd cache verify` lists all "
@@ -253,40 +286,46 @@ class TeacherCache:
         return records
 
     def block(self, shard: int) -> NDArray[np.floating[Any]]:
-        """All rows that a shard owns, `[R, E]`, as stored.
+        """All vectors of the rows that a shard owns, `[R, E]`, as stored.
 
         Raises:
-            SpeechkdError: a storage object is damaged.
+            SpeechkdError: a storage object is damaged, or this is no cache of vectors.
         """
         rows = self.rows_of(shard)
         try:
-            return np.asarray(self._embedding[rows.start : rows.stop])
+            return np.asarray(self._vectors()[rows.start : rows.stop])
         except ValueError as error:
             raise Damaged(
                 f"{self.location}: the vectors of shard {shard} are damaged ({error}). `speechkd "
                 "cache verify` lists all damage; delete the shard's receipt and extract again."
             ) from error
 
+    def _vectors(self) -> Any:
+        if self._embedding is None:
+            raise SpeechkdError(f"{self.location} is a cache of {self.identity.kind}, not vectors.")
+        return self._embedding
+
     def statistics(self) -> Statistics:
-        """Count, mean and standard deviation over all vectors written, merged shard by shard.
+        """Count, mean and standard deviation over all rows written, merged shard by shard.
 
         Raises:
             SpeechkdError: the statistics of a shard are damaged.
         """
-        return merge(self._receipts.statistics(), self.identity.d_model)
+        return merge(self.receipt_files.statistics(), self.identity.width)
 
     def shard_statistics(self, shard: int) -> ShardStatistics:
-        """Statistics of a finished shard's vectors.
+        """Statistics of a finished shard's rows.
 
         Raises:
             SpeechkdError: they are damaged, or there is no receipt.
         """
-        return self._receipts.statistics_of(shard)
+        return self.receipt_files.statistics_of(shard)
 
     def digest(self) -> str:
-        """SHA-256 over the settings and over each shard's vectors and samples."""
+        """SHA-256 over the settings and over each shard's rows and samples."""
+        rows = "objects" if self.identity.is_sequence else "vectors_sha256"
         content = [
-            [shard, receipt["vectors_sha256"], receipt["samples_sha256"]]
+            [shard, receipt[rows], receipt["samples_sha256"]]
             for shard, receipt in self.receipts().items()
         ]
         return json_sha256([self.settings_sha256, content])
@@ -295,11 +334,30 @@ class TeacherCache:
         """Name, in the cache's folder, of the file that lists a shard's samples."""
         return f"samples/{shard:06d}.jsonl"
 
-    def object_names(self, shard: int) -> Iterator[str]:
-        """Names, in the cache's folder, of the storage objects that a shard owns."""
-        rows, size = self.rows_of(shard), self.identity.rows_per_object
-        for index in range(rows.start // size, rows.stop // size):
-            yield f"embedding/c/{index}/0"
+    def stored_objects(self, array: str, *, again: bool = False) -> frozenset[int]:
+        """Numbers of the storage objects of an array that are there.
+
+        Args:
+            array: its name.
+            again: list them again; otherwise those of the first call are told.
+        """
+        if again or array not in self._listed:
+            names = self.folder.names(f"{array}/c")
+            self._listed[array] = frozenset(int(n) for n in names if n.isascii() and n.isdecimal())
+        return self._listed[array]
+
+    def object_names(self, shard: int, rows: int | None = None) -> Iterator[tuple[str, str]]:
+        """The array and name of each storage object that a shard owns, in the order of its rows.
+
+        Args:
+            shard: its number.
+            rows: those that are filled, without the objects that hold none; all by default.
+        """
+        owned, size = self.rows_of(shard), self.identity.rows_per_object
+        filled = len(owned) if rows is None else rows
+        for name, array in self.arrays.items():
+            for index in range(owned.start // size, owned.start // size + -(-filled // size)):
+                yield name, array.object_name(name, index)
 
 
 def vectors_by_key(
@@ -331,5 +389,5 @@ def vectors_by_key(
             vector_at |= dict(zip(row_at, vectors_nE, strict=True))
     places = sorted(vector_at)
     if not places:
-        return [], np.empty((0, cache.identity.d_model), np.float32)
+        return [], np.empty((0, cache.identity.width), np.float32)
     return places, np.stack([vector_at[place] for place in places])

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.cache.samples import keys_sha256, parse_samples, vectors_in, vectors_sha256
+from pipeline.cache.sequence_damage import sequence_damage, statistics_damage
 from pipeline.cache.statistics import ShardStatistics
 from pipeline.cache.store import TeacherCache
-from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.storage import local_path, open_stream
 from pipeline.foundation.workers import ahead
 
@@ -59,7 +59,7 @@ def verify(cache: TeacherCache, *, tars: bool) -> Iterator[Damage | Checked]:
         if receipt is not None:
             return _check(cache, shard, receipt, tars=tars)
         what = "its receipt is torn or of another run" if shard in foreign else "not done"
-        return _Findings([f"{what}; run `speechkd extract-teacher` again"])
+        return _Findings([f"{what}; run `{cache.maker}` again"])
 
     for shard, findings in enumerate(ahead(check, range(len(cache.manifest)), SHARDS_AT_ONCE)):
         where = f"shard {shard} ({cache.manifest.shards[shard].url})"
@@ -78,24 +78,37 @@ class _Findings:
 
 
 def _check(cache: TeacherCache, shard: int, receipt: dict[str, Any], *, tars: bool) -> _Findings:
-    """Check one shard; everything that it stores is fetched at once."""
+    """Check one shard."""
     findings = _Findings([])
     listed = cache.manifest.shards[shard]
     if receipt["input_bytes"] >= listed.bytes and receipt["input_sha256"] != listed.sha256:
         findings.damages.append("its receipt is of another tar than the manifest's")
-    names, listing = list(cache.object_names(shard)), cache.samples_name(shard)
-    stored = cache.folder.read_many([*names, listing])
-    missing = [name for name in names if name not in stored]
-    findings.damages += [f"storage object {name} is missing" for name in missing]
-    samples = _samples(cache, shard, receipt, stored.get(listing), findings)
-    if samples is not None and not missing:
-        objects = [stored[name] for name in names if name.startswith("embedding/")]
-        findings.damages += _vectors_damage(cache, shard, receipt, samples, objects)
+    if cache.identity.is_sequence:
+        samples = _samples(
+            cache, shard, receipt, cache.folder.read(cache.samples_name(shard)), findings
+        )
+        findings.damages += sequence_damage(cache, shard, receipt, samples)
+    else:
+        _check_vectors(cache, shard, receipt, findings)
     findings.tar_skipped = "not asked for"
     if tars:
         findings.tar_skipped, changed = _tar_damage(cache, shard)
         findings.damages += [changed] if changed else []
     return findings
+
+
+def _check_vectors(
+    cache: TeacherCache, shard: int, receipt: dict[str, Any], findings: _Findings
+) -> None:
+    names = [name for _, name in cache.object_names(shard)]
+    listing = cache.samples_name(shard)
+    stored = cache.folder.read_many([*names, listing])
+    missing = [name for name in names if name not in stored]
+    findings.damages += [f"storage object {name} is missing" for name in missing]
+    samples = _samples(cache, shard, receipt, stored.get(listing), findings)
+    if samples is not None and not missing:
+        objects = [stored[name] for name in names]
+        findings.damages += _vectors_damage(cache, shard, receipt, samples, objects)
 
 
 def _samples(
@@ -109,7 +122,7 @@ def _samples(
     try:
         if content is None:
             raise ValueError(f"{cache.samples_name(shard)} is missing")
-        samples = parse_samples(content, cache.rows_of(shard))
+        samples = parse_samples(content, cache.rows_of(shard), cache.identity)
     except ValueError as error:
         findings.damages.append(f"samples cannot be read ({error})")
         return None
@@ -128,7 +141,7 @@ def _vectors_damage(
     samples: list[dict[str, Any]],
     objects: list[bytes],
 ) -> Iterator[str]:
-    shape = (cache.identity.rows_per_object, cache.identity.d_model)
+    shape = (cache.identity.rows_per_object, cache.identity.width)
     try:
         block_RE = vectors_in(objects, shape, cache.identity.dtype)
     except ValueError as error:
@@ -141,7 +154,9 @@ def _vectors_damage(
     finite_K = np.isfinite(vectors_KE).all(axis=1)
     if not finite_K.all():
         yield f"the vector of {samples[int(finite_K.argmin())]['key']} has NaN or infinity"
-    yield from _statistics_damage(cache, shard, vectors_KE.astype(np.float64))
+    yield from statistics_damage(
+        cache, shard, ShardStatistics.of(vectors_KE.astype(np.float64)), "vectors"
+    )
 
 
 def _duplicates(keys: list[str], shard: int, seen: dict[bytes, int]) -> Iterator[str]:
@@ -153,16 +168,6 @@ def _duplicates(keys: list[str], shard: int, seen: dict[bytes, int]) -> Iterator
     if len(set(keys)) < len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)
         yield f"duplicate key {twice} within the shard"
-
-
-def _statistics_damage(cache: TeacherCache, shard: int, vectors_KE: Any) -> Iterator[str]:
-    try:
-        stored = cache.shard_statistics(shard)
-    except SpeechkdError as error:
-        yield str(error)
-        return
-    if not stored.close_to(ShardStatistics.of(vectors_KE)):
-        yield "the stored mean or variance is not that of the vectors"
 
 
 def _tar_damage(cache: TeacherCache, shard: int) -> tuple[str, str]:

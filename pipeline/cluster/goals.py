@@ -53,10 +53,11 @@ class ExtractionGoal:
         Raises:
             SpeechkdError: the cache is damaged or cannot be reached.
         """
+        from pipeline.cache.identity import KINDS
         from pipeline.cache.store import TeacherCache
 
         try:
-            cache = TeacherCache.open(self.cache)
+            cache = TeacherCache.open(self.cache, kinds=KINDS)
         except NotThere:  # the first array task creates it
             return GoalProgress([])
         return GoalProgress(list(cache.finished().values()))

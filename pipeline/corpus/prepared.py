@@ -144,7 +144,7 @@ class Prepared:
 
     def _write_vectors(self, writer: ArrayWriter, aside: Path) -> None:
         cache, receipts = self.cache, self.cache.receipts()
-        needed = cache.written * cache.identity.d_model * np.dtype(cache.identity.dtype).itemsize
+        needed = cache.written * cache.identity.row_bytes
         free = shutil.disk_usage(aside).free
         if free < needed:
             raise SpeechkdError(

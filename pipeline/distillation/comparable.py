@@ -69,7 +69,7 @@ def _teaching(parts: Parts, cache_sha256: str) -> dict[str, Any]:
         teaching[f"γ of {name}"] = parts.distillation.gammas[name]
         teaching[f"teacher side of {name}"] = objective.side
         teaching[f"τ of {name}"] = objective.temperature
-    return {**teaching, "teacher": parts.cache.identity.teacher, "cache": cache_sha256}
+    return {**teaching, "teacher": parts.cache.identity.text("teacher"), "cache": cache_sha256}
 
 
 def _of_panels(parts: Parts, *panels: str) -> dict[str, Any]:

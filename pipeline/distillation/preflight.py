@@ -20,7 +20,8 @@ def announce(parts: Parts) -> None:
     settings, corpus, distillation = parts.settings, parts.corpus, parts.distillation
     teacher, student, schedule = parts.cache.identity, distillation.student, parts.schedule
     say(
-        f"teacher {teacher.teacher}, width {teacher.d_model}, pooling {teacher.pooling}; "
+        f"teacher {teacher.text('teacher')}, width {teacher.width}, "
+        f"pooling {teacher.text('pooling')}; "
         f"{len(corpus):,} clips ({len(corpus.train):,} to train on, {len(corpus.held_out):,} held "
         f"out), {int(corpus.lengths_C.sum()):,} tokens, {corpus.truncated:,} texts cut to "
         f"{settings.max_tokens} tokens, {len(corpus.dropped)} without text left out"

@@ -1,5 +1,7 @@
 """Tar shards → padded batches of clips, read and decoded in worker processes.
 
+What is computed on a CPU without a large model may be computed there too (`then`).
+
 Shapes: B clips, S samples.
 
 Decoding is done in processes, because libsndfile's reads of bytes in memory hold Python's lock.
@@ -12,12 +14,13 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
 from torch.multiprocessing.reductions import shared_cache
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -31,6 +34,8 @@ from pipeline.shards.reading import Clip, TarEnd, read_shard
 from pipeline.shards.refusals import Refusal
 
 BATCHES_AHEAD = 2  # per worker
+NO_WAVE = np.empty(0, np.float32)
+Batch = TypeVar("Batch")
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (Linux passes tensors between processes through it)
 
 
@@ -54,6 +59,8 @@ class WaveBatch:
     """float32, with zeros after each clip's end; S is the longest clip's length."""
     lengths_B: torch.Tensor
     """Samples of each clip."""
+    clips: list[Clip] = field(default_factory=list)
+    """What else is known of each clip; its own wave is empty."""
 
     def pin_memory(self) -> "WaveBatch":
         """Move the waves to page-locked memory, from which a GPU copies without waiting."""
@@ -75,20 +82,28 @@ class ShardEnd:
     error: str = ""
 
 
-class ShardBatches(IterableDataset[WaveBatch | ShardEnd]):
+def as_it_is(batch: WaveBatch) -> WaveBatch:
+    """The batch itself, for a reader of which nothing more is asked."""
+    return batch
+
+
+class ShardBatches(IterableDataset[Batch | ShardEnd], Generic[Batch]):
     """Batches of each shard in turn, each shard followed by its `ShardEnd`.
 
     Worker w of W reads shards w, w + W, w + 2 W, …
     """
 
-    def __init__(self, work: Sequence[Work], batch_size: int) -> None:
-        self.work, self.batch_size = work, batch_size
+    def __init__(
+        self, work: Sequence[Work], batch_size: int, then: Callable[[WaveBatch], Batch]
+    ) -> None:
+        self.work, self.batch_size, self.then = work, batch_size, then
 
-    def __iter__(self) -> Iterator[WaveBatch | ShardEnd]:
+    def __iter__(self) -> Iterator[Batch | ShardEnd]:
         worker = get_worker_info()
         first, step = (worker.id, worker.num_workers) if worker else (0, 1)
         for item in self.work[first::step]:
-            yield from self._read(item)
+            for batch in self._read(item):
+                yield batch if isinstance(batch, ShardEnd) else self.then(batch)
 
     def _read(self, item: Work) -> Iterator[WaveBatch | ShardEnd]:
         end = ShardEnd(item.index)
@@ -120,11 +135,24 @@ class ShardBatches(IterableDataset[WaveBatch | ShardEnd]):
 
 
 def load(
-    work: Sequence[Work], batch_size: int, workers: int, *, pin: bool
-) -> Generator[WaveBatch | ShardEnd, None, None]:
+    work: Sequence[Work],
+    batch_size: int,
+    workers: int,
+    *,
+    pin: bool,
+    then: Callable[[WaveBatch], Batch] = as_it_is,  # type: ignore[assignment]
+) -> Generator[Batch | ShardEnd, None, None]:
     """Read shards in `workers` processes (0: in this one) and yield batches as they are ready.
 
     Batches of one shard come in order and before its `ShardEnd`. Shards may be interleaved.
+
+    Args:
+        work: the shards.
+        batch_size: clips per batch.
+        workers: reading processes.
+        pin: whether waves are moved to page-locked memory.
+        then: what a worker does with each batch. It must be possible to send it there, and what it
+            gives, back.
 
     Raises:
         SpeechkdError: a worker died, or shared memory is too small for the batches.
@@ -143,7 +171,7 @@ def load(
             "in_order": False,
         }
     loader = DataLoader(
-        ShardBatches(work, batch_size),
+        ShardBatches(work, batch_size, then),
         batch_size=None,
         num_workers=workers,
         pin_memory=pin,
@@ -169,7 +197,8 @@ def _stack(index: int, clips: list[Clip]) -> WaveBatch:
     waves_BS = torch.zeros(len(clips), int(lengths_B.max()))
     for row_S, clip in zip(waves_BS, clips, strict=True):
         row_S[: len(clip.wave_S)] = torch.from_numpy(clip.wave_S)
-    return WaveBatch(index, [clip.position for clip in clips], waves_BS, lengths_B)
+    told = [replace(clip, wave_S=NO_WAVE) for clip in clips]
+    return WaveBatch(index, [clip.position for clip in clips], waves_BS, lengths_B, told)
 
 
 def _begin_worker(worker: int) -> None:  # noqa: ARG001

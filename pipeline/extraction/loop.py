@@ -1,50 +1,38 @@
-"""Shards → vectors in the cache, on one device or several: the loop of stage one.
+"""Shards → rows in the cache, on one device or several: the loop of stage one, for every kind.
 
-Worker processes read, this process encodes, one thread writes, and the three overlap. Progress is
-a stream of events, so that only the caller talks to the user.
-
-Shapes: B clips of a batch, N samples of a shard, S wave samples, E the teacher's width.
+Worker processes read, this process encodes, one thread writes, and the three overlap. What is
+computed on a CPU without a large model is encoded by the workers (`Encodes.beside_reading`).
+Progress is a stream of events, so that only the caller talks to the user.
 """
 
 import multiprocessing
 import queue
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
 
-from pipeline.cache.store import ShardResult, TeacherCache
+from pipeline.cache.identity import KINDS
+from pipeline.cache.store import WRITE_ATTEMPTS, TeacherCache
+from pipeline.cache.writing import is_sound
 from pipeline.cluster.shares import ArrayTask, share
-from pipeline.extraction.batches import ShardEnd, WaveBatch, Work, load
+from pipeline.extraction.batches import ShardEnd, WaveBatch, Work, as_it_is, load
+from pipeline.extraction.output import RowBatch, ShardOutput, torch_dtype
+from pipeline.extraction.rows import Encodes, Rows
 from pipeline.foundation.devices import make_current
 from pipeline.foundation.errors import KEPT, SpeechkdError, first_line, is_out_of_memory
 from pipeline.foundation.units import SAMPLE_RATE_HZ, Seconds
 from pipeline.foundation.workers import begin_worker
-from pipeline.shards.refusals import Reason, Refusal
+from pipeline.shards.refusals import Refusal
 
-SHARDS_WAITING = 2  # to be written; with more, encoding waits, so that memory is bounded
+WRITES_WAITING = 4  # with more, encoding waits, so that memory is bounded
 BATCHES_IN_FLIGHT = 2  # on a GPU: one is computed while the next is launched
 POLL_SECONDS: Seconds = 1.0
-
-
-class Encodes(Protocol):
-    """What this loop needs of a teacher."""
-
-    @property
-    def d_model(self) -> int:
-        """Width of the vectors."""
-
-    @property
-    def device(self) -> torch.device:
-        """Device that it computes on."""
-
-    def encode(self, waves_BS: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:
-        """Waves → float32 `[B, E]`."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +52,7 @@ class Finished:
 
     index: int
     written: int
+    """Clips."""
     refused: list[Refusal]
     undecoded: int
     """Refused samples that never reached the encoder."""
@@ -101,16 +90,25 @@ class _Pace:
             self.launched.popleft().synchronize()
 
 
+@dataclass(frozen=True)
+class _Torn:
+    """A shard whose rows are not those that its receipt vouches for: another task writes it too."""
+
+    work: Work
+    seconds: Seconds
+    """Time from its first rows to its receipt."""
+
+
 def extract(
     work: Sequence[Work],
-    teacher: Encodes,
+    encoder: Encodes,
     cache: TeacherCache,
     versions: Mapping[str, str],
     *,
     batch_size: int,
     workers: int,
 ) -> Generator[Event, None, None]:
-    """Encode shards on one device and write each to the cache when it is complete.
+    """Encode shards on one device and write each to the cache as its rows come.
 
     The device becomes the current one of this thread, and of those that pin waves and write:
     whatever they do of themselves would otherwise open a context on the first GPU.
@@ -119,46 +117,93 @@ def extract(
         SpeechkdError: a worker died, the device's memory is too small, or the cache cannot be
             written. Finished shards stay.
     """
-    vectors: dict[int, torch.Tensor] = {}
-    writing: deque[Future[Finished]] = deque()
-    make_current(teacher.device)
-    pace = _Pace(teacher.device)
-    batches = load(work, batch_size, workers, pin=teacher.device.type == "cuda")
-    with ThreadPoolExecutor(1, "writer", make_current, (teacher.device,)) as writer:
+    make_current(encoder.device)
+    for _ in range(WRITE_ATTEMPTS):
+        torn = []
+        for event in _once(work, encoder, cache, versions, batch_size, workers):
+            if isinstance(event, _Torn):
+                torn.append(event)
+            else:
+                yield event
+        if not torn:
+            return
+        # The other task may be about to finish. If it has, what it wrote is as good.
+        time.sleep(max(shard.seconds for shard in torn))
+        receipts = cache.receipts([shard.work.index for shard in torn])
+        done = {index for index, receipt in receipts.items() if is_sound(cache, receipt)}
+        for index in done:
+            refused = [Refusal.from_record(r, "position") for r in receipts[index]["refused"]]
+            yield Finished(index, receipts[index]["written"], refused, len(refused), 0.0, 0.0)
+        work = [shard.work for shard in torn if shard.work.index not in done]
+        for array in cache.arrays:
+            cache.stored_objects(array, again=True)
+        if not work:
+            return
+    raise SpeechkdError(
+        f"{cache.location}: shard {work[0].index} does not read back as it was written, after "
+        f"{WRITE_ATTEMPTS} attempts. Is the storage sound?"
+    )
+
+
+def _once(
+    work: Sequence[Work],
+    encoder: Encodes,
+    cache: TeacherCache,
+    versions: Mapping[str, str],
+    batch_size: int,
+    workers: int,
+) -> Generator[Event | _Torn, None, None]:
+    """Encode and write each shard once."""
+    outputs: dict[int, ShardOutput] = {}
+    work_of = {item.index: item for item in work}
+    writing: deque[Future[Finished | _Torn | None]] = deque()
+    pace = _Pace(encoder.device)
+    encode = _Encoding(encoder, torch_dtype(cache))
+    beside = encoder.beside_reading
+    batches = load(
+        work,
+        batch_size,
+        workers,
+        pin=encoder.device.type == "cuda",
+        then=encode if beside else as_it_is,
+    )
+    with ThreadPoolExecutor(1, "writer", make_current, (encoder.device,)) as writer:
         mark = time.perf_counter()
         for item in batches:
             ready = time.perf_counter()
             match item:
-                case WaveBatch():
-                    if item.index not in vectors:
-                        vectors[item.index] = _empty(cache, item.index, teacher.device)
-                    _put(vectors[item.index], item.positions, _encode(teacher, item))
+                case WaveBatch() | RowBatch():
+                    batch = encode(item) if isinstance(item, WaveBatch) else item
+                    if item.index not in outputs:
+                        outputs[item.index] = ShardOutput(cache, item.index)
+                    output = outputs[item.index]
+                    writing.append(writer.submit(_put, output, batch))
                     pace.mark()
                     yield Encoded(
-                        clips=len(item.positions),
-                        audio_seconds=int(item.lengths_B.sum()) / SAMPLE_RATE_HZ,
+                        clips=len(batch.positions),
+                        audio_seconds=batch.audio_seconds,
                         wait_seconds=ready - mark,
                         encode_seconds=time.perf_counter() - ready,
                     )
                 case ShardEnd(error="", index=index):
-                    vectors_NE = vectors.pop(index, None)
-                    if vectors_NE is None:
-                        vectors_NE = _empty(cache, index, torch.device("cpu"))
-                    writing.append(writer.submit(_write, cache, item, vectors_NE, versions))
-                    while writing and (writing[0].done() or len(writing) > SHARDS_WAITING):
-                        yield writing.popleft().result()
+                    output = outputs.pop(index) if index in outputs else ShardOutput(cache, index)
+                    writing.append(writer.submit(_finish, output, item, work_of[index], versions))
                 case ShardEnd(index=index, error=message):
-                    vectors.pop(index, None)
+                    outputs.pop(index, None)
                     yield Failed(index, message)
+            while writing and (writing[0].done() or len(writing) > WRITES_WAITING):
+                if event := writing.popleft().result():
+                    yield event
             mark = time.perf_counter()
         while writing:
-            yield writing.popleft().result()
+            if event := writing.popleft().result():
+                yield event
 
 
 def extract_on(
     devices: Sequence[torch.device],
     work: Sequence[Work],
-    teacher_on: Callable[[torch.device], Encodes],
+    encoder_on: Callable[[torch.device], Encodes],
     cache_location: str,
     versions: Mapping[str, str],
     *,
@@ -172,7 +217,7 @@ def extract_on(
     Args:
         devices: the devices, one process each; a device may be named twice.
         work: the shards.
-        teacher_on: loads the teacher onto a device; must be importable from another process.
+        encoder_on: loads the encoder onto a device; must be importable from another process.
         cache_location: the cache, which exists already.
         versions: versions of libraries, for the receipts.
         batch_size: clips per batch.
@@ -189,7 +234,7 @@ def extract_on(
         mine = [work[i] for i in share(sizes, ArrayTask(number, len(devices), "--devices"))]
         if mine:
             threads = max(1, torch.get_num_threads() // len(devices))
-            arguments = (events, device, mine, teacher_on, cache_location, dict(versions))
+            arguments = (events, device, mine, encoder_on, cache_location, dict(versions))
             process = context.Process(
                 target=_on_device, args=(*arguments, batch_size, workers, threads), name=str(device)
             )
@@ -217,78 +262,70 @@ def extract_on(
             process.join()
 
 
-def _encode(teacher: Encodes, batch: WaveBatch) -> torch.Tensor:
+@dataclass(frozen=True)
+class _Encoding:
+    """Waves → rows in the dtype that leaves the device, here or in a reading process."""
+
+    encoder: Encodes
+    dtype: torch.dtype
+
+    def __call__(self, batch: WaveBatch) -> RowBatch:
+        with _one_thread(self.encoder.beside_reading):
+            rows = self._rows(batch)
+        rows.rows_NE = rows.rows_NE.to(self.dtype)
+        seconds = int(batch.lengths_B.sum()) / SAMPLE_RATE_HZ
+        return RowBatch(batch.index, batch.positions, rows, seconds)
+
+    def _rows(self, batch: WaveBatch) -> Rows:
+        try:
+            return self.encoder.rows_of(batch)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise SpeechkdError(
+                f"{self.encoder.device} has too little memory for batches of "
+                f"{len(batch.positions)} clips ({first_line(error)}). Lower --batch-size. {KEPT}"
+            ) from None
+
+
+@contextmanager
+def _one_thread(alone: bool) -> Iterator[None]:
+    """Compute as a reading process does, in one thread, so that rows have the same last bits."""
+    threads = torch.get_num_threads()
+    if alone and threads > 1:
+        torch.set_num_threads(1)
     try:
-        return teacher.encode(batch.waves_BS, batch.lengths_B)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise SpeechkdError(
-            f"{teacher.device} has too little memory for batches of {len(batch.positions)} clips "
-            f"({first_line(error)}). Lower --batch-size. {KEPT}"
-        ) from None
+        yield
+    finally:
+        if alone and threads > 1:
+            torch.set_num_threads(threads)
 
 
-def _empty(cache: TeacherCache, index: int, device: torch.device) -> torch.Tensor:
-    """NaN for each sample of a shard, to be filled batch by batch.
-
-    It is allocated before the shard is encoded. Results kept one by one would each occupy a hole
-    in the heap where a batch's activations were, and memory would grow with the shard.
-    """
-    count = cache.manifest.shards[index].samples
-    return torch.full((count, cache.identity.d_model), torch.nan, device=device)
+def _put(output: ShardOutput, batch: RowBatch) -> None:
+    output.put(batch)
 
 
-def _put(vectors_NE: torch.Tensor, positions: list[int], vectors_BE: torch.Tensor) -> None:
-    # non_blocking: the copy of the positions must not wait for the batch's kernels
-    positions_B = torch.tensor(positions).to(vectors_NE.device, non_blocking=True)
-    vectors_NE.index_copy_(0, positions_B, vectors_BE)
-
-
-def _write(
-    cache: TeacherCache, end: ShardEnd, filled_NE: torch.Tensor, versions: Mapping[str, str]
-) -> Finished:
-    start = time.perf_counter()
-    vectors_NE = filled_NE.cpu().numpy()
-    samples, refused = _refuse_non_finite(vectors_NE, end, cache.identity.dtype)
-    result = ShardResult(vectors_NE, samples, refused, end.input_sha256, end.input_bytes)
-    try:
-        cache.write_shard(end.index, result, versions)
-    except OSError as error:
-        raise SpeechkdError(
-            f"{cache.location} cannot be written: {error}. Make room there or repair it. {KEPT}"
-        ) from error
+def _finish(
+    output: ShardOutput, end: ShardEnd, work: Work, versions: Mapping[str, str]
+) -> Finished | _Torn:
+    written = output.finish(end, versions)
+    if not written.sound:
+        return _Torn(work, time.perf_counter() - output.begun)
     return Finished(
         index=end.index,
-        written=len(samples),
-        refused=refused,
+        written=written.clips,
+        refused=written.refused,
         undecoded=len(end.refused),
         read_seconds=end.read_seconds,
-        write_seconds=time.perf_counter() - start,
+        write_seconds=output.write_seconds,
     )
-
-
-def _refuse_non_finite(
-    vectors_NE: "np.ndarray[Any, np.dtype[np.float32]]", end: ShardEnd, dtype: str
-) -> tuple[list[dict[str, Any]], list[Refusal]]:
-    """Samples whose vectors are finite as stored, and refusals, those of the others included."""
-    with np.errstate(over="ignore"):
-        finite_N = np.isfinite(vectors_NE.astype(dtype)).all(axis=1)
-    detail = f"the teacher's output is not finite as {dtype}; is the audio far too loud?"
-    non_finite = [
-        Refusal(Reason.NON_FINITE_VECTOR, detail, sample["key"], sample["position"])
-        for sample in end.samples
-        if not finite_N[sample["position"]]
-    ]
-    samples = [sample for sample in end.samples if finite_N[sample["position"]]]
-    return samples, sorted([*end.refused, *non_finite], key=lambda refusal: refusal.position or 0)
 
 
 def _on_device(
     events: Any,
     device: torch.device,
     work: Sequence[Work],
-    teacher_on: Callable[[torch.device], Encodes],
+    encoder_on: Callable[[torch.device], Encodes],
     cache_location: str,
     versions: Mapping[str, str],
     batch_size: int,
@@ -299,10 +336,10 @@ def _on_device(
     begin_worker()
     torch.set_num_threads(threads)
     try:
-        teacher = teacher_on(device)
-        cache = TeacherCache.open(cache_location)
+        encoder = encoder_on(device)
+        cache = TeacherCache.open(cache_location, kinds=KINDS)
         for event in extract(
-            work, teacher, cache, versions, batch_size=batch_size, workers=workers
+            work, encoder, cache, versions, batch_size=batch_size, workers=workers
         ):
             events.put(event)
         events.put(None)

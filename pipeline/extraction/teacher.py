@@ -87,18 +87,34 @@ class Teacher:
         Raises:
             ValueError: S is over `longest`.
         """
+        if self.pooling == "fixed750":
+            return self.states(waves_BS, CLIP_ENCODER_FRAMES).mean(dim=1)
+        positions_B = (lengths_B + SAMPLES_PER_ENCODER_FRAME - 1) // SAMPLES_PER_ENCODER_FRAME
+        positions_B = positions_B.clamp(1, POSITIONS[self.context])
+        hidden_BTE = self.states(waves_BS, int(positions_B.max()))
+        return masked_mean(hidden_BTE, positions_B.to(self.device, non_blocking=True))
+
+    @torch.inference_mode()
+    @ieee_float32()
+    def states(self, waves_BS: torch.Tensor, keep: int) -> torch.Tensor:
+        """Last states of a batch of clips at their first `keep` positions of 20 ms.
+
+        Args:
+            waves_BS: float32 `[B, S]`, as for `encode`.
+            keep: positions to return.
+
+        Returns:
+            float32 `[B, keep, E]`, on the teacher's device.
+
+        Raises:
+            ValueError: S is over `longest`.
+        """
         if waves_BS.shape[1] > self.longest:
             raise ValueError(f"waves of {waves_BS.shape[1]} samples; at most {self.longest}")
         waves_BS = waves_BS.to(self.device, non_blocking=True)
         mel_BMF = self.log_mel(waves_BS, frames=2 * POSITIONS[self.context])
-        if self.pooling == "fixed750":
-            hidden_BTE: torch.Tensor = self.encoder(mel_BMF, keep=CLIP_ENCODER_FRAMES)
-            return hidden_BTE.mean(dim=1)
-        positions_B = (lengths_B + SAMPLES_PER_ENCODER_FRAME - 1) // SAMPLES_PER_ENCODER_FRAME
-        positions_B = positions_B.clamp(1, POSITIONS[self.context])
-        keep = int(positions_B.max())
-        hidden_BTE = self.encoder(mel_BMF, keep=keep)
-        return masked_mean(hidden_BTE, positions_B.to(self.device, non_blocking=True))
+        hidden_BTE: torch.Tensor = self.encoder(mel_BMF, keep=keep)
+        return hidden_BTE
 
 
 @dataclass(frozen=True)

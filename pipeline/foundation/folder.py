@@ -80,6 +80,32 @@ class Folder:
                     remote[name] = again
         return remote
 
+    def read_ranges(self, ranges: list[tuple[str, int, int]]) -> list[bytes | None]:
+        """Parts of files in object storage, fetched at once; None for those of absent files.
+
+        Args:
+            ranges: each file's name, the first byte and the one after the last.
+        """
+        fetched: list[Any] = retried(
+            lambda: self._filesystem.cat_ranges(
+                [f"{self._root}/{name}" for name, _, _ in ranges],
+                [start for _, start, _ in ranges],
+                [stop for _, _, stop in ranges],
+                on_error="return",
+            ),
+            self.location,
+        )
+        parts: list[bytes | None] = []
+        for (name, start, stop), content in zip(ranges, fetched, strict=True):
+            if isinstance(content, bytes):
+                parts.append(content)
+            elif isinstance(content, FileNotFoundError):
+                parts.append(None)
+            else:  # a failure that may pass
+                whole = self.read(name)
+                parts.append(None if whole is None else whole[start:stop])
+        return parts
+
     def write(self, name: str, content: bytes) -> None:
         """Write a file, whole or not at all. On return it has reached the disk, if there is one."""
         if self.path is not None:
@@ -126,6 +152,22 @@ class Folder:
             files = [info for info in entries if info["type"] == "file"]
             listed = {info["name"].rpartition("/")[2]: _listed(info) for info in files}
         return {name: listed[name] for name in sorted(listed) if name and not name.startswith(".")}
+
+    def names(self, folder: str) -> list[str]:
+        """Names of the files and folders in a sub-folder, without hidden ones, in no order."""
+        try:
+            if self.path is not None:
+                names = [entry.name for entry in (self.path / folder).iterdir()]
+            else:
+                self._filesystem.invalidate_cache()
+                entries = retried(
+                    lambda: self._filesystem.ls(f"{self._root}/{folder}", detail=False),
+                    self.location,
+                )
+                names = [entry.rstrip("/").rpartition("/")[2] for entry in entries]
+        except FileNotFoundError:
+            return []
+        return [name for name in names if name and not name.startswith(".")]
 
     def sync(self, name: str) -> None:
         """Force a file of another library to the disk; object stores need no call.

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.cache.store import Identity, ShardResult, TeacherCache
+from pipeline.cache.identity import Identity, Kind, sequence_identity, vector_identity
+from pipeline.cache.store import ShardResult, TeacherCache
+from pipeline.cache.writing import ShardWriter
 from pipeline.corpus.tokenization import train_wordpiece
 from pipeline.shards.manifest import Manifest, Shard
 from pipeline.shards.refusals import Reason, Refusal
@@ -30,7 +32,7 @@ WORDS = [
 
 def identity(d_model: int = 8, **changes) -> Identity:
     fields = {"teacher": "made-up", "teacher_sha256": "0" * 64, "pooling": "fixed750"}
-    return Identity(**{**fields, "d_model": d_model, "dtype": "float32", **changes})
+    return vector_identity(**{**fields, "d_model": d_model, "dtype": "float32", **changes})
 
 
 def manifest(samples_per_shard: list[int], location: str = "manifest.jsonl") -> Manifest:
@@ -76,6 +78,85 @@ def make_cache(
     return cache
 
 
+def make_sequence_cache(
+    location: Path,
+    samples_per_shard: list[int],
+    kind: Kind = "whisper-mel",
+    width: int = 8,
+    *,
+    most_rows: int = 20,
+    hop_samples: int = 160,
+    dtype: str = "float16",
+    rows_per_object: int = 64,
+    words: int = 12,
+    only: list[int] | None = None,
+    unfinished: tuple[int, ...] = (),
+    **settings,
+) -> TeacherCache:
+    """A finished cache of 1 to `most_rows` random rows per clip.
+
+    Keys, texts, speakers and recordings are those of `make_cache`, so that two made caches can be
+    joined. Of kind `words` a clip has a row per word of its text; of kind `text` ids are random.
+
+    Args:
+        location: where to make it.
+        samples_per_shard: clips of each shard.
+        kind: any but `vector`.
+        width: of a row.
+        most_rows: of a clip.
+        hop_samples: samples from one row to the next.
+        dtype: of the stored values.
+        rows_per_object: few, so that clips cross the ends of objects.
+        words: the most of a text.
+        only: positions of the clips that each shard has; the others are refused. None for all.
+        unfinished: shards that are left out.
+        settings: of the kind.
+    """
+    identity = sequence_identity(
+        kind,
+        width=width,
+        most_rows=most_rows,
+        hop_samples=hop_samples,
+        dtype=dtype,
+        rows_per_object=rows_per_object,
+        settings=settings,
+    )
+    cache = TeacherCache.create_or_open(location, manifest(samples_per_shard), identity, {})
+    for shard, samples in enumerate(samples_per_shard):
+        if shard not in unfinished:
+            refused = tuple(p for p in range(samples) if only is not None and p not in only)
+            write_sequences(cache, shard, shard_result(samples, 1, shard, refused, words))
+    return cache
+
+
+def write_sequences(cache: TeacherCache, shard: int, result: ShardResult, seed: int = 0) -> None:
+    """Write random rows of a result's samples."""
+    rng, identity = np.random.default_rng([seed, shard]), cache.identity
+    writer = ShardWriter(cache, shard)
+    for sample in result.samples:
+        count, record = int(rng.integers(1, identity.most_rows + 1)), {}
+        if identity.kind == "words":
+            record = {"words": spoken(sample["text"], sample["duration_s"])}
+            count = len(record["words"])
+        rows = rng.standard_normal((count, identity.width)).astype(np.float32)
+        ids = rng.integers(0, 1000, count) if identity.kind == "text" else None
+        writer.append([sample["position"]], rows, [count], records=[record], ids_N=ids)
+    written = writer.finish(
+        result.samples, result.refused, result.input_sha256, result.input_bytes, {}
+    )
+    assert written.sound
+
+
+def spoken(text: str, duration_s: float) -> list[dict]:
+    """The words of a text, said one after the other, each as long as the others."""
+    words = text.split()
+    each = duration_s / len(words)
+    return [
+        {"text": word, "start_s": i * each, "end_s": (i + 1) * each, "trusted": True}
+        for i, word in enumerate(words)
+    ]
+
+
 @dataclass(frozen=True)
 class Samples:
     """The samples of a cache in manifest order, refused ones left out, as columns."""
@@ -106,7 +187,7 @@ def samples_of(cache: TeacherCache) -> Samples:
 
 def vectors_of(cache: TeacherCache) -> np.ndarray:
     """Vectors `[n, d_model]` of everything written, in the order of `samples_of`."""
-    blocks = [np.empty((0, cache.identity.d_model), cache.identity.dtype)]
+    blocks = [np.empty((0, cache.identity.width), cache.identity.dtype)]
     for shard in cache.receipts():
         rows = np.array([r["row"] for r in cache.shard_samples(shard)], dtype=np.int64)
         blocks.append(cache.block(shard)[rows - cache.rows_of(shard).start])

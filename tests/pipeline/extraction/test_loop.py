@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from pipeline.extraction import loop
-from pipeline.extraction.batches import ShardEnd, WaveBatch
+from pipeline.extraction.batches import ShardEnd, WaveBatch, Work
+from pipeline.extraction.features import WhisperMel
 from pipeline.extraction.teacher import DummyTeacher, load_teacher
+from pipeline.extraction.whisper_rows import MeanVectors, States
 from pipeline.foundation.errors import SpeechkdError
 from tests.helpers.whispers import batch_of, save_random_whisper, speechlike
 
@@ -28,13 +30,17 @@ def whisper(tmp_path_factory):
 def test_a_batch_never_waits_for_its_device(whisper, pooling, precision):
     """torch's device `meta` has no values, so whatever would wait for one raises an error."""
     teacher = load_teacher(whisper, device=META, pooling=pooling, precision=precision)
-    waves_BS, lengths_B = batch_of(WAVES)
-    vectors_BE = teacher.encode(waves_BS, lengths_B)
-    assert vectors_BE.device == META
-    vectors_NE = torch.full((5, teacher.d_model), torch.nan, device=META)
-    loop._put(vectors_NE, [4, 0, 2], vectors_BE)
+    batch = WaveBatch(0, [0, 1, 2], *batch_of(WAVES))
+    for encoder in (
+        MeanVectors(teacher, pooling, "30s"),
+        States(teacher),
+        States(teacher, 7),
+        WhisperMel(80, META),
+    ):
+        rows_NE = loop._Encoding(encoder, torch.float16)(batch).rows.rows_NE
+        assert rows_NE.device == META
     with pytest.raises(RuntimeError, match="meta"):
-        vectors_BE.sum().item()  # what this test would catch
+        rows_NE.sum().item()  # what this test would catch
 
 
 def test_float32_is_ieee_in_the_teacher_alone(whisper, monkeypatch):
@@ -66,14 +72,14 @@ def test_every_thread_has_the_teachers_device_as_its_own(monkeypatch):
 
     monkeypatch.setattr(loop, "make_current", note)
     monkeypatch.setattr(loop, "load", load)
-    monkeypatch.setattr(loop, "_write", lambda *_: "written")
+    monkeypatch.setattr(loop, "_finish", lambda *_: "written")
     cache = SimpleNamespace(
         manifest=SimpleNamespace(shards=[SimpleNamespace(samples=1)]),
-        identity=SimpleNamespace(d_model=384),
+        identity=SimpleNamespace(width=384, is_sequence=False),
     )
-    events = list(
-        loop.extract([], DummyTeacher(torch.device("cpu")), cache, {}, batch_size=1, workers=0)
-    )
+    work = Work(0, cache.manifest.shards[0], "a.tar")
+    encoder = MeanVectors(DummyTeacher(torch.device("cpu")), "fixed750", "30s")
+    events = list(loop.extract([work], encoder, cache, {}, batch_size=1, workers=0))
     assert events[-1] == "written"
     assert [name for name, _ in current] == ["MainThread", "writer_0"]
 
@@ -90,8 +96,8 @@ def test_a_smaller_batch_is_advised_only_where_memory_ran_out(message, advice):
     def fail(*_):
         raise RuntimeError(message)
 
-    teacher = SimpleNamespace(encode=fail, device=torch.device("cpu"))
+    encoder = SimpleNamespace(rows_of=fail, device=torch.device("cpu"), beside_reading=False)
     batch = WaveBatch(0, [0], torch.zeros(1, 16_000), torch.tensor([16_000]))
     with pytest.raises(SpeechkdError if advice else RuntimeError) as raised:
-        loop._encode(teacher, batch)
+        loop._Encoding(encoder, torch.float32)(batch)
     assert ("Lower --batch-size" in str(raised.value)) == advice

@@ -1,0 +1,106 @@
+"""Frames of every clip by command: those of the usual library, exactly once."""
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from pipeline.cache.identity import KINDS
+from pipeline.cache.sequences import SequenceReader
+from pipeline.cache.store import TeacherCache
+from pipeline.extraction.settings import FeatureSettings
+from pipeline.foundation.errors import SpeechkdError
+from stages.extract_features import run
+from tests.helpers.tars import write_corpus
+from tests.helpers.whispers import speechlike
+
+COUNTS = [3, 1, 4, 2]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("corpus"), COUNTS)
+
+
+def settings(manifest, cache, **changes) -> FeatureSettings:
+    values = {"features": "whisper-mel", "batch_size": 2, "workers": 0, "devices": "cpu", **changes}
+    return FeatureSettings(manifest=str(manifest), cache=str(cache), **values)
+
+
+def extract(manifest, cache, **changes) -> TeacherCache:
+    run(settings(manifest, cache, **changes))
+    return TeacherCache.open(cache, kinds=KINDS)
+
+
+def content(cache):
+    return {str(p.relative_to(cache)): p.read_bytes() for p in cache.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("mels", ["80", "128"])
+def test_whisper_mel_is_that_of_hugging_face(corpus, tmp_path, mels):
+    reader = SequenceReader(extract(corpus, tmp_path / "c", mels=mels))
+    extractor = transformers.WhisperFeatureExtractor(feature_size=int(mels))
+    assert len(reader.clips) == sum(COUNTS)
+    for seed in range(len(reader.clips)):
+        samples = 4_000 + 97 * (seed % 13)
+        wave_S = speechlike(samples, seed)
+        mel_MF = extractor(wave_S, sampling_rate=16_000, return_tensors="np")["input_features"][0]
+        frames = -(-samples // 160)
+        assert reader.clips.rows[seed] == frames
+        # 16-bit FLAC is part of the difference: it stands out where the wave is quiet
+        error_NE = np.abs(reader.values([seed]).numpy() - mel_MF[:, :frames].T)
+        assert error_NE.mean() < 0.01
+        assert error_NE.max() < 0.15
+
+
+@pytest.mark.slow
+def test_reading_in_processes_and_devices_change_nothing(corpus, tmp_path):
+    extract(corpus, tmp_path / "a")
+    extract(corpus, tmp_path / "b", workers=2)
+    extract(corpus, tmp_path / "c", devices="cpu,cpu")
+    for index in (1, 0):
+        extract(corpus, tmp_path / "d", array_task=f"{index}/2")
+    whole = content(tmp_path / "a")
+    assert all(content(tmp_path / name) == whole for name in "bcd")
+
+
+def test_the_number_of_threads_changes_nothing(corpus, tmp_path):
+    """A reading process has one; where the main process does its work, it takes one too."""
+    threads = torch.get_num_threads()
+    seen = []
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        extract(corpus, tmp_path / str(count))
+        assert torch.get_num_threads() == count
+        seen.append(content(tmp_path / str(count)))
+    torch.set_num_threads(threads)
+    assert seen[0] == seen[1]
+
+
+def test_other_settings_are_refused_by_name(corpus, tmp_path):
+    extract(corpus, tmp_path / "c")
+    with pytest.raises(SpeechkdError, match="width: cache 80, now 128"):
+        extract(corpus, tmp_path / "c", mels="128")
+    with pytest.raises(SpeechkdError, match="dtype: cache 'float16', now 'uint8'"):
+        extract(corpus, tmp_path / "c", dtype="uint8")
+
+
+def test_a_cache_of_another_kind_is_refused(corpus, tmp_path):
+    from stages import extract_teacher
+    from stages.extract_teacher import ExtractSettings
+
+    extract(corpus, tmp_path / "c")
+    vectors = ExtractSettings(manifest=str(corpus), cache=str(tmp_path / "c"), encoder="dummy")
+    with pytest.raises(SpeechkdError, match="is a cache of whisper-mel, and this would make"):
+        extract_teacher.run(vectors)
+    with pytest.raises(SpeechkdError, match=r"needs one of vector\. .*`speechkd extract-teacher`"):
+        TeacherCache.open(tmp_path / "c")
+
+
+def test_a_dry_run_tells_the_bytes_and_writes_nothing(corpus, tmp_path, capsys):
+    run(settings(corpus, tmp_path / "c", dry_run=True))
+    told = capsys.readouterr().out
+    assert "whisper-mel, 100 frames per second of 80 values" in told
+    assert "26 rows of 80 × float16 per clip, judging by the first 3" in told
+    assert f"at most {10 * 1500 * 160 / 1e6:.1f} MB" in told
+    assert not (tmp_path / "c").exists()
