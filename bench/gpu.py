@@ -479,7 +479,10 @@ def compile_kinds(sitting: Sitting) -> None:
             upstream = torch.randn(len(packed.ids_N), width, device=sitting.device)
             start = time.monotonic()
             states, gradients = [], []
-            for forward in (student, compile_forward(student.encoder, [BatchShape(5, 256, 64)])):
+            for forward in (
+                student,
+                compile_forward(student.encoder, [BatchShape(5, 256, 64)], student.draws),
+            ):
                 student.zero_grad()
                 half = torch.autocast(sitting.device.type, torch.bfloat16, enabled=sitting.on_gpu)
                 with half:

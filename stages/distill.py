@@ -59,7 +59,7 @@ def _distill(
     cache_sha256 = cache.digest()
     identity = {**settings.identity(), "cache_sha256": cache_sha256, "draws": DRAWS}
     anew = settings.resume == "never"
-    versions = {"draws": "the same seed gave it other clips, masks and negatives"}
+    versions = {"draws": "the same seed gave it other clips, masks, negatives or dropout"}
     before = folder.prepare(identity, settings.resume, settings.operational(), versions)
     if any(processes.any_of([folder.is_finished(before)], device)):
         say(f"{settings.out}: this run is finished: nothing to do")

@@ -19,6 +19,7 @@ from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.draws import PLACES, below, random_bits
 from pipeline.corpus.masking import Masking
 from pipeline.corpus.order import Order
+from pipeline.foundation.seeds import derive
 from pipeline.models.compiled import BatchShape
 from pipeline.models.lengths import to_device
 from pipeline.models.packing import Packed, pack
@@ -88,6 +89,8 @@ class TokenBatch:
         chosen_total: how many tokens all processes predict together.
         clip_N: for each token, its clip's place in the whole batch.
         special_N: which tokens are special.
+        number_N: a number of each token that no other token of the corpus has.
+        dropout_key: names the dropout of this step, int64 `[]`.
         clip_B: the whole batch's clips in the corpus.
         lengths_B: tokens of each of these clips.
         tokens: their sum.
@@ -100,6 +103,8 @@ class TokenBatch:
     chosen_total: int
     clip_N: Tensor
     special_N: Tensor
+    number_N: Tensor
+    dropout_key: Tensor
     clip_B: Tensor
     lengths_B: Tensor
     tokens: int
@@ -217,6 +222,8 @@ class Batches:
             chosen_total=len(chosen_K),
             clip_N=packed.sequence_N,
             special_N=self.masking.special_V[packed.ids_N],
+            number_N=number_N,
+            dropout_key=torch.tensor(derive(self.seed, f"dropout {stream}", epoch, step)),
             clip_B=clip_B,
             lengths_B=packed.lengths_B,
             tokens=len(packed.ids_N),
@@ -259,4 +266,5 @@ class Batches:
             chosen_K=renumbered_N[batch.chosen_K[mine_N[batch.chosen_K]]],
             clip_N=batch.clip_N[mine_N],
             special_N=batch.special_N[mine_N],
+            number_N=batch.number_N[mine_N],
         )

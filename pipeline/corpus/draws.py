@@ -4,17 +4,19 @@ A generator's numbers depend on its device, and on how many were drawn from it b
 depend on their names and counter: the same bits on every device and processor, with any version
 of torch, wherever the corpus lies and however many processes share a batch.
 
-Dropout is not drawn so. It is part of torch's own kernels, whose generator is the device's.
+Dropout of hidden states is drawn alike (`pipeline.models.dropout`).
 """
 
 import torch
 from torch import Tensor
 
 from pipeline.foundation.seeds import derive
+from pipeline.foundation.splitmix import mixed, shifted
 
-DRAWS = 2
-"""Which draws a run's batches come from. It rises when the same seed gives other clips, masks or
-negatives. 1 was torch's generators on the device of the corpus."""
+DRAWS = 3
+"""Which draws a run's steps come from. It rises when the same seed gives other clips, masks,
+negatives or dropout. 1 was torch's generators on the device of the corpus, 2 had torch's dropout.
+"""
 PLACES = 2**20
 """More tokens than any clip has: clip × PLACES + place numbers the tokens of a corpus."""
 
@@ -40,19 +42,3 @@ def below(bits: Tensor, limit: int) -> Tensor:
 def random_order(count: int, *name: int | str) -> Tensor:
     """The numbers from 0 to `count - 1` in a random order."""
     return random_bits(torch.arange(count), *name).argsort()
-
-
-def mixed(state: Tensor) -> Tensor:
-    """SplitMix64 of whole numbers (Steele, Lea and Flood 2014), int64 for the same unsigned bits.
-
-    torch's int64 wraps around where the original's unsigned numbers do.
-    """
-    state = state * -7046029254386353131  # 0x9E3779B97F4A7C15, the golden ratio's odd number
-    for shift, factor in ((30, -4658895280553007687), (27, -7723592293110705685)):
-        state = (state ^ shifted(state, shift)) * factor
-    return state ^ shifted(state, 31)
-
-
-def shifted(state: Tensor, by: int) -> Tensor:
-    """Shift right and fill with zeros; torch's own shift fills with the sign."""
-    return (state >> by) & ((1 << (64 - by)) - 1)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from pipeline.cache.statistics import Statistics
-from pipeline.corpus.draws import mixed, shifted
 from pipeline.foundation.seeds import derive, generator
+from pipeline.foundation.splitmix import mixed, shifted
 from pipeline.models.lengths import to_device
 
 CPU = torch.device("cpu")

@@ -63,7 +63,7 @@ class Distillation(nn.Module):
 
     def compile_for(self, shapes: Sequence[BatchShape]) -> None:
         """Run the encoder compiled, with every batch padded up to one of these shapes."""
-        self._compiled = compile_forward(self.student.encoder, shapes)
+        self._compiled = compile_forward(self.student.encoder, shapes, self.student.draws)
 
     @property
     def passes(self) -> int:
@@ -74,6 +74,11 @@ class Distillation(nn.Module):
         """Hidden states `[N, D]` of the student."""
         states_ND: Tensor = (self._compiled or self.student)(packed)
         return states_ND
+
+    def _encode_of(self, batch: TokenBatch, packed: Packed, number: int) -> Tensor:
+        """Encode tokens of a batch; the number of the pass names what its dropout drops."""
+        self.student.draws.begin(batch.number_N, batch.dropout_key + number)
+        return self.encode(packed)
 
     def named_objectives(self) -> Iterator[tuple[str, Objective]]:
         """The objectives, by name."""
@@ -88,13 +93,13 @@ class Distillation(nn.Module):
         teacher.
         """
         packed = batch.packed
-        hidden_ND = self.encode(packed.with_ids(batch.masked_N))
+        hidden_ND = self._encode_of(batch, packed.with_ids(batch.masked_N), 0)
         mlm = self.student.masked_lm_loss(hidden_ND, packed.ids_N, batch.chosen_K)
         mlm = mlm * (batch.whole.processes / batch.chosen_total)
         losses = {"loss": mlm, "loss/mlm": mlm}
         if not self.objectives:
             return losses
-        kd_ND = hidden_ND if self.view.sees == "masked" else self.encode(packed)
+        kd_ND = hidden_ND if self.view.sees == "masked" else self._encode_of(batch, packed, 1)
         pairs = self.pairs(kd_ND, batch)
         weighted = mlm.new_zeros(())
         raw = mlm.new_zeros(())

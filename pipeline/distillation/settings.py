@@ -152,7 +152,7 @@ class DistillSettings(Settings):
     )
     dropout: float = setting(
         0.1,
-        help="Dropout of a fresh student.",
+        help="Dropout of a fresh student's hidden states; its attention drops nothing.",
         minimum=0,
         maximum=0.9,
         origin="assumed",

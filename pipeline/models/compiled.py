@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from pipeline.models.dropout import Draws
 from pipeline.models.lengths import Band, Bands
 from pipeline.models.packing import Packed, encode_packed, without_cudnn_attention
 
@@ -120,13 +121,14 @@ def missing_for_compiling(device_type: str, capability: tuple[int, int] | None =
 
 
 def compile_forward(
-    encoder: PreTrainedModel, shapes: Sequence[BatchShape]
+    encoder: PreTrainedModel, shapes: Sequence[BatchShape], draws: Draws
 ) -> Callable[[Packed], Tensor]:
     """Compile an encoder's forward pass, once per shape, when a batch first takes it.
 
     Args:
         encoder: an encoder set to packed attention.
         shapes: the sizes that batches are padded up to, the smallest first.
+        draws: what its dropout drops.
 
     Returns:
         A function from a packed batch to hidden states `[N, D]`. It pads the batch up to the first
@@ -147,6 +149,7 @@ def compile_forward(
         shape = next((shape for shape in shapes if shape.holds(packed)), None)
         if shape is None:
             return encode_packed(encoder, packed)
+        draws.pad(shape.tokens)
         with without_cudnn_attention():
             return compiled_forward(*pad_to_shape(packed, shape))[: len(packed.ids_N)]
 

@@ -24,6 +24,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from pipeline.foundation.errors import Damaged, SpeechkdError
 from pipeline.foundation.untrusted import parse_json, read_text_file
+from pipeline.models.dropout import hash_dropout
 from pipeline.models.loading import check_config, load_model, load_tokenizer, quiet
 from pipeline.models.packing import Packed, encode_packed, first_position, use_packed_attention
 
@@ -56,6 +57,7 @@ class Student(nn.Module):
         self.model = model
         self.encoder: PreTrainedModel = model.base_model
         use_packed_attention(self.encoder)
+        self.draws = hash_dropout(self.encoder)
         head = copy.copy(model)
         head._modules = {**model._modules, model.base_model_prefix: _ComputedStates()}
         self._head = (head,)  # in a tuple, so that its parameters are not registered twice
@@ -124,7 +126,7 @@ def build_student(
             dropout and takes only its vocabulary from the tokenizer.
         tokenizer: decides the vocabulary.
         max_tokens: tokens of the longest sequence.
-        dropout: dropout of hidden states and attention, for a preset.
+        dropout: dropout of a preset's hidden states. Its attention drops nothing.
 
     Raises:
         SpeechkdError: there is no such preset, or the file is no configuration.
@@ -137,7 +139,7 @@ def build_student(
             max_position_embeddings=max(512, max_tokens),
             pad_token_id=tokenizer.pad_token_id,
             hidden_dropout_prob=dropout,
-            attention_probs_dropout_prob=dropout,
+            attention_probs_dropout_prob=0.0,  # torch would draw it: see `models.dropout`
             **sizes,
         )
     else:

@@ -216,12 +216,12 @@ def test_a_run_of_other_draws_is_not_gone_on_with(settings):
 
     def begun_before_draws_had_a_number():
         record = json.loads(record_file.read_text())
-        assert record["identity"].pop("draws") == 2
+        assert record["identity"].pop("draws") == 3
         record_file.write_text(json.dumps(record))
 
     run(settings(max_steps=3))
     begun_before_draws_had_a_number()
-    wanted = r"another version of speechkd.*draws 1, now 2.*--out.*--resume never"
+    wanted = r"another version of speechkd.*draws 1, now 3.*--out.*--resume never"
     for resume in ("auto", "always"):
         with pytest.raises(SpeechkdError, match=wanted):
             run(settings(resume=resume))
@@ -400,7 +400,7 @@ def test_two_processes_train_as_one(settings, tmp_path):
         "epochs": 2.0,
     }  # fmt: skip
     config = json.loads(Path(settings().student).read_text())
-    config.update(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    config.update(hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.0)
     (tmp_path / "config.json").write_text(json.dumps(config))
     changes["student"] = str(tmp_path / "config.json")
     one, two = settings(out=tmp_path / "one", **changes), settings(out=tmp_path / "two", **changes)
@@ -501,8 +501,7 @@ def test_compiled_once_and_never_again(settings, tmp_path):
     run(settings(out=tmp_path / "plain"))
     fast, plain = losses(tmp_path / "fast"), losses(tmp_path / "plain")
     assert fast.keys() == plain.keys()
-    # dropout draws other numbers in compiled code
-    assert fast[20]["loss/mlm"] == pytest.approx(plain[20]["loss/mlm"], rel=0.1)
+    assert fast[20]["loss/mlm"] == pytest.approx(plain[20]["loss/mlm"], rel=1e-4)
 
 
 def test_loss_that_is_not_finite_is_skipped_then_stops_the_run(settings, monkeypatch):

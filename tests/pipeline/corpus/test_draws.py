@@ -10,9 +10,10 @@ from scipy import stats
 
 from pipeline.corpus.batches import Batches
 from pipeline.corpus.corpus import read_corpus
-from pipeline.corpus.draws import PLACES, below, mixed, random_bits, random_order
+from pipeline.corpus.draws import PLACES, below, random_bits, random_order
 from pipeline.corpus.masking import Masking
 from pipeline.foundation.memory import Room
+from pipeline.foundation.splitmix import mixed
 from tests.helpers.caches import make_cache, wordpiece
 
 BITS = 2**64

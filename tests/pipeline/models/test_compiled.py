@@ -100,7 +100,7 @@ def test_a_batch_takes_the_smallest_shape_that_holds_it_and_no_cudnn_attention(m
 
     monkeypatch.setattr(torch, "compile", compiled)
     student = make_student("bert")
-    fast = compile_forward(student.encoder, (replace(SHAPE, tokens=40), SHAPE))
+    fast = compile_forward(student.encoder, (replace(SHAPE, tokens=40), SHAPE), student.draws)
     for lengths in ([4, 4], [20, 20], [20, 20, 1], [21, 3]):
         assert_same(student, fast, make_packed(lengths))
     assert seen == [(40, False), (40, False), (64, False)]
@@ -143,7 +143,7 @@ def test_a_gpu_before_triton_is_not_compiled_for(monkeypatch):
 @pytest.mark.parametrize("kind", ["bert", "modernbert"])
 def test_compiled_once_per_shape(kind):
     student = make_student(kind)
-    fast = compile_forward(student.encoder, (replace(SHAPE, tokens=40), SHAPE))
+    fast = compile_forward(student.encoder, (replace(SHAPE, tokens=40), SHAPE), student.draws)
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
 
@@ -164,7 +164,7 @@ def test_compiled_once_per_shape(kind):
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_compiled_on_a_gpu(kind):
     student = make_student(kind).cuda()
-    fast = compile_forward(student.encoder, (SHAPE,))
+    fast = compile_forward(student.encoder, (SHAPE,), student.draws)
     for lengths in ([3, 5, 20, 1, 7], [4, 4]):
         on_gpu = make_packed(lengths).to(torch.device("cuda"))
         with torch.no_grad():
