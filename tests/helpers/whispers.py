@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
 import transformers
 
@@ -15,7 +16,7 @@ needs_tiny_en = pytest.mark.skipif(
 
 
 def save_random_whisper(
-    folder: Path, seed: int = 0, layers: int = 2, heads: int = 3
+    folder: Path, seed: int = 0, layers: int = 2, heads: int = 3, vocab_size: int = 64
 ) -> transformers.WhisperModel:
     """Save a random, narrow Whisper as Hugging Face does, and return it."""
     torch.manual_seed(seed)
@@ -27,7 +28,7 @@ def save_random_whisper(
         decoder_layers=1,
         decoder_attention_heads=heads,
         decoder_ffn_dim=48,
-        vocab_size=64,
+        vocab_size=vocab_size,
         pad_token_id=0,
         bos_token_id=0,
         eos_token_id=0,
@@ -59,3 +60,26 @@ def batch_of(waves: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
     for row, wave in zip(waves_BS, waves, strict=True):
         row[: len(wave)] = torch.from_numpy(wave)
     return waves_BS, lengths_B
+
+
+SPECIAL_TOKENS = (
+    *("<|endoftext|>", "<|startoftranscript|>", "<|en|>"),
+    *("<|zh|>", "<|transcribe|>", "<|notimestamps|>"),
+)
+
+
+def small_tokenizer() -> tokenizers.Tokenizer:
+    """A byte-level tokenizer like Whisper's, with a few merges."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = [("Ġ", "t"), ("h", "e"), ("Ġt", "he"), ("l", "l"), ("?", "!"), ("n", "'"), (".", ".")]
+    merges += [("Ð", "¾"), ("ä", "½"), ("Ġ", "-")]
+    merges = [pair for pair in merges if all(len(p) > 1 or p in alphabet for p in pair)]
+    tokens = [*alphabet, *("".join(pair) for pair in merges), *SPECIAL_TOKENS]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(t, normalized=False) for t in SPECIAL_TOKENS])
+    return tokenizer

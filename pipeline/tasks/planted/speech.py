@@ -9,10 +9,13 @@ import ctypes.util
 import os
 import tempfile
 import threading
+from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.units import Seconds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,12 +42,40 @@ _DONT_EXIT = 0x8000
 _CHARS_UTF8 = 1
 _BY_CHARACTER = 1
 _RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
+_LIST_TERMINATED, _WORD = 0, 1
+
+
+class _Event(ctypes.Structure):
+    _fields_ = (
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", ctypes.c_char * 8),
+    )
+
+
 _CALLBACK = ctypes.CFUNCTYPE(
-    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
+    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
 )
 
 _LONGEST_DATA_PATH = 120  # the library cuts a path off at 160 characters, without a word
 _one_at_a_time = threading.Lock()
+
+
+@dataclass(frozen=True)
+class SpokenWord:
+    """A word of a spoken text, as eSpeak NG's own event tells it."""
+
+    place: int
+    """Of its first character in the text, from 0."""
+    length: int
+    """Its characters."""
+    start_s: Seconds
+    """When it begins in the wave."""
 
 
 class Synthesizer:
@@ -94,6 +125,24 @@ class Synthesizer:
             SpeechkdError: the voice is unknown, a value is out of its bounds, or the text gives no
                 sound.
         """
+        return self.speak_words(
+            text, voice=voice, pitch=pitch, range=range, rate_wpm=rate_wpm, volume=volume
+        )[0]
+
+    def speak_words(
+        self,
+        text: str,
+        *,
+        voice: str = "en-us",
+        pitch: int = 50,
+        range: int = 50,
+        rate_wpm: int = 175,
+        volume: int = 100,
+    ) -> "tuple[np.ndarray, list[SpokenWord]]":
+        """Speak `text`, and tell when each word begins. Arguments and errors are those of `speak`.
+
+        Some words that are always said together, such as "of the", are one word to eSpeak NG.
+        """
         import numpy as np
 
         from pipeline.shards.decoding import resample
@@ -106,21 +155,26 @@ class Synthesizer:
         if "\0" in text:
             raise SpeechkdError(f"{text!r} cannot be spoken: it has a NUL character; remove it.")
         with _one_at_a_time:
-            wave, rate = self._synthesize(text.encode(), voice, values)
+            wave, rate, words = self._synthesize(text.encode(), voice, values)
         if not wave.any():
             raise SpeechkdError(f"{text!r} gives no sound; give a text with words in it.")
-        return resample(wave.astype(np.float32) / 32_768, rate)
+        return resample(wave.astype(np.float32) / 32_768, rate), words
 
     def _synthesize(
         self, text: bytes, voice: str, values: dict[str, int]
-    ) -> tuple["np.ndarray", int]:
+    ) -> tuple["np.ndarray", int, list[SpokenWord]]:
         import numpy as np
 
         chunks = [np.zeros(0, np.int16)]
+        words: list[SpokenWord] = []
 
-        def receive(wave: Any, samples: int, _: Any) -> int:
+        def receive(wave: Any, samples: int, events: Any) -> int:
             if wave and samples > 0:
                 chunks.append(np.ctypeslib.as_array(wave, (samples,)).copy())
+            for event in takewhile(lambda one: one.type != _LIST_TERMINATED, events or ()):
+                if event.type == _WORD:  # text is counted from 1, audio in milliseconds
+                    start_s = event.audio_position / 1000
+                    words.append(SpokenWord(event.text_position - 1, event.length, start_s))
             return 0
 
         callback = _CALLBACK(receive)
@@ -153,7 +207,7 @@ class Synthesizer:
             library.espeak_Terminate()
         finally:
             _unload(library)
-        return np.concatenate(chunks), rate
+        return np.concatenate(chunks), rate, words
 
 
 def _find() -> tuple[str, Path | None]:

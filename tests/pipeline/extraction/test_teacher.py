@@ -7,6 +7,7 @@ import pytest
 import torch
 import transformers
 
+from pipeline.extraction.offline import OFFLINE
 from pipeline.extraction.teacher import (
     DummyTeacher,
     Teacher,
@@ -14,7 +15,7 @@ from pipeline.extraction.teacher import (
     load_teacher,
     masked_mean,
 )
-from pipeline.extraction.weights import OFFLINE, read_ctranslate2, teacher_folder
+from pipeline.extraction.weights import teacher_folder
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.units import CLIP_SAMPLES, WINDOW_SAMPLES
 from tests.helpers.whispers import batch_of, needs_tiny_en, save_random_whisper, speechlike
@@ -230,12 +231,3 @@ def test_the_dummy_teacher_takes_longer_clips_and_hears_their_end():
     waves[1][-1] = 1
     vectors_BE = DummyTeacher(torch.device("cpu"), 20).encode(*batch_of(waves))
     assert (vectors_BE[1] > vectors_BE[0]).nonzero().tolist() == [[383]]
-
-
-@needs_tiny_en
-def test_ctranslate2_reader_refuses_another_format(tmp_path):
-    from pipeline.foundation.errors import SpeechkdError
-
-    (tmp_path / "model.bin").write_bytes(b"\x05\x00\x00\x00\x05\x00Bert\x00" + bytes(8))
-    with pytest.raises(SpeechkdError, match="expected 6 WhisperSpec"):
-        read_ctranslate2(tmp_path / "model.bin")

@@ -1,23 +1,20 @@
 """Teachers that cannot be had or read say so, and the conversion is checked."""
 
 import json
-import shutil
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from pipeline.extraction.offline import OFFLINE
 from pipeline.extraction.teacher import load_teacher
 from pipeline.extraction.weights import (
-    OFFLINE,
-    OFFLINE_SHA256,
-    convert_ctranslate2,
     read_encoder,
     teacher_folder,
     tensors_sha256,
 )
 from pipeline.foundation.errors import SpeechkdError
-from tests.helpers.whispers import needs_tiny_en, save_random_whisper
+from tests.helpers.whispers import save_random_whisper
 
 
 @pytest.fixture
@@ -124,11 +121,6 @@ def test_what_is_neither_folder_nor_id(name):
         teacher_folder(name)
 
 
-def test_another_offline_teacher():
-    with pytest.raises(SpeechkdError, match=r"only offline teacher is offline:tiny\.en"):
-        teacher_folder("offline:base.en")
-
-
 def test_a_model_that_cannot_be_fetched(monkeypatch, tmp_path):
     import huggingface_hub
 
@@ -154,24 +146,3 @@ def test_a_model_in_the_hub_cache_needs_no_network(monkeypatch, folder):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", local)
     assert teacher_folder("some/whisper@v2") == folder
-
-
-def test_a_changed_source_is_not_converted(tmp_path):
-    (tmp_path / "model.bin").write_bytes(b"something else")
-    with pytest.raises(SpeechkdError, match=f"expected {OFFLINE_SHA256}"):
-        convert_ctranslate2(tmp_path / "model.bin", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-@needs_tiny_en
-def test_the_conversion_is_kept_in_the_users_cache_folder(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    folder = teacher_folder(OFFLINE)
-    assert folder.parent == tmp_path / "speechkd"
-    first = load_teacher(OFFLINE)
-    written = (folder / "model.safetensors").stat().st_mtime_ns
-    assert load_teacher(OFFLINE).sha256 == first.sha256
-    assert (folder / "model.safetensors").stat().st_mtime_ns == written
-    (folder / "config.json").unlink()  # a conversion that was interrupted
-    assert load_teacher(OFFLINE).sha256 == first.sha256
-    shutil.rmtree(folder)

@@ -123,3 +123,17 @@ def test_without_the_library_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setattr("ctypes.util.find_library", lambda _: None)
     with pytest.raises(SpeechkdError, match="pip install espeakng-loader"):
         Synthesizer()
+
+
+def test_words_begin_where_the_voice_does(synthesizer):
+    text = "my brother was late, every man ran, again we waited"
+    wave, words = synthesizer.speak_words(text)
+    assert np.array_equal(wave, synthesizer.speak(text))
+    assert [text[word.place :][: word.length] for word in words] == text.replace(",", "").split()
+    starts = [word.start_s for word in words]
+    assert starts == sorted(starts)
+    assert 0 <= starts[0] < starts[-1] < len(wave) / 16_000
+    loudness = librosa.feature.rms(y=wave, frame_length=320, hop_length=80)[0]
+    for place in (4, 7):  # after a comma there is a pause, whose end can be seen
+        around = loudness[int(starts[place] * 200) - 8 : int(starts[place] * 200) + 12]
+        assert around[:4].max() < 0.05 * loudness.max() < around[-4:].max()

@@ -1,0 +1,158 @@
+"""Word times that the teacher tells, against CTranslate2's `align`, Hugging Face and eSpeak NG."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from pipeline.extraction.offline import OFFLINE, OFFLINE_MODELS
+from pipeline.extraction.teacher import load_teacher
+from pipeline.extraction.word_times import load_aligner
+from pipeline.foundation.errors import Damaged
+from pipeline.tasks.planted.speech import Synthesizer
+from tests.helpers.whispers import (
+    batch_of,
+    needs_tiny_en,
+    save_random_whisper,
+    small_tokenizer,
+    speechlike,
+)
+
+CPU = torch.device("cpu")
+TEXTS = [
+    "my brother, who lives next door, brought the picture back home.",
+    "the train was late",
+    "Stop!",
+]
+
+
+@pytest.fixture(scope="module")
+def random_whisper(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("w") / "random"
+    model = save_random_whisper(folder, layers=1, heads=2, vocab_size=400)
+    small_tokenizer().save(str(folder / "tokenizer.json"))
+    (folder / "generation_config.json").write_text(
+        json.dumps({"alignment_heads": [[0, 0], [0, 1]]})
+    )
+    return folder, model
+
+
+def aligner_of(folder):
+    return load_aligner(str(folder), "en", 32, CPU, "float32")
+
+
+def test_a_clips_words_do_not_depend_on_the_others(random_whisper, monkeypatch):
+    aligner = aligner_of(random_whisper[0])
+    hidden_BTE = torch.randn(3, 100, 32, generator=torch.Generator().manual_seed(0))
+    transcripts = [aligner.read(text) for text in TEXTS]
+    lengths_B = torch.tensor([32_000, 12_345, 5])
+    together = aligner.align(hidden_BTE, transcripts, lengths_B)
+    for i in range(3):
+        one = aligner.align(hidden_BTE[i : i + 1], transcripts[i : i + 1], lengths_B[i : i + 1])
+        assert one == [together[i]]
+    monkeypatch.setattr("pipeline.extraction.word_times.MOST_SCORES", 1)  # each clip by itself
+    assert aligner.align(hidden_BTE, transcripts, lengths_B) == together
+
+
+def test_words_lie_in_order_inside_the_audio(random_whisper):
+    aligner = aligner_of(random_whisper[0])
+    hidden_BTE = torch.randn(1, 100, 32, generator=torch.Generator().manual_seed(1))
+    (words,) = aligner.align(hidden_BTE, [aligner.read(TEXTS[0])], torch.tensor([31_000]))
+    assert [word.text for word in words] == TEXTS[0].split()
+    times = [time for word in words for time in (word.start_s, word.end_s)]
+    assert times == sorted(times)
+    assert times[0] == 0
+    assert times[-1] <= 31_000 / 16_000
+
+
+def test_token_times_equal_hugging_faces(random_whisper):
+    """`_extract_token_timestamps` on the same attention; it leaves out the prompt's last row."""
+    folder, model = random_whisper
+    aligner = aligner_of(folder)
+    transcript = aligner.read(TEXTS[0])
+    hidden_BTE = torch.randn(1, 60, 32, generator=torch.Generator().manual_seed(2))
+    tokens_BL = torch.tensor([transcript.tokens])
+    model.set_attn_implementation("eager")
+    with torch.inference_mode():
+        told = model.decoder(tokens_BL, encoder_hidden_states=hidden_BTE, output_attentions=True)
+    attention = [layer[:, :, transcript.prompt - 1 : -1] for layer in told.cross_attentions]
+    outputs = transformers.utils.ModelOutput(
+        cross_attentions=[attention], sequences=torch.zeros(1, attention[0].shape[2] + 1)
+    )
+    generation = transformers.WhisperForConditionalGeneration
+    theirs = generation._extract_token_timestamps(
+        SimpleNamespace(config=model.config), outputs, [[0, 0], [0, 1]], num_input_ids=0
+    )[0]
+    from pipeline.extraction.alignment import attention_to_costs, cheapest_path
+
+    rows = torch.tensor([attention[0].shape[2]])
+    scores = aligner.decoder(tokens_BL, hidden_BTE)[:, :, transcript.prompt - 1 : -1]
+    costs = attention_to_costs(scores, rows, torch.tensor([60]))
+    path = cheapest_path(costs, rows, torch.tensor([60]))
+    assert torch.allclose(path.first_BN[0] * 0.02, theirs[:-1], atol=1e-6)
+
+
+def test_an_encoder_of_another_width(random_whisper):
+    with pytest.raises(Damaged, match="its decoder is 32 wide, its encoder 384"):
+        load_aligner(str(random_whisper[0]), "en", 384, CPU, "float32")
+
+
+@pytest.fixture(scope="module")
+def spoken():
+    synthesizer = Synthesizer()
+    return [synthesizer.speak_words(text) for text in TEXTS[:2]]
+
+
+@needs_tiny_en
+def test_the_path_equals_ctranslate2s(spoken):
+    ctranslate2 = pytest.importorskip("ctranslate2")
+    teacher = load_teacher(OFFLINE)
+    aligner = load_aligner(OFFLINE, "en", 384, CPU, "float32")
+    model = ctranslate2.models.Whisper(
+        str(OFFLINE_MODELS[OFFLINE].folder), device="cpu", compute_type="float32"
+    )
+    waves_BS, lengths_B = batch_of([wave for wave, _ in spoken])
+    mel_BMF = teacher.log_mel(waves_BS)
+    hidden_BTE = teacher.encoder(mel_BMF)
+    transcripts = [aligner.read(text) for text in TEXTS[:2]]
+    positions_B = (lengths_B + 319) // 320
+    path = aligner._path(hidden_BTE, transcripts, positions_B)
+    for row, transcript in enumerate(transcripts):
+        (theirs,) = model.align(
+            ctranslate2.StorageView.from_array(mel_BMF[row : row + 1].numpy()),
+            [transcript.tokens[0]],
+            [transcript.tokens[2:-1]],
+            2 * int(positions_B[row]),
+        )
+        pairs = np.array(theirs.alignments)
+        first = [
+            pairs[pairs[:, 0] == token, 1].min() for token in range(len(transcript.tokens) - 2)
+        ]
+        assert path.first_BN[row, : len(first)].tolist() == first
+
+
+@needs_tiny_en
+def test_words_start_when_espeak_says_them(spoken):
+    teacher = load_teacher(OFFLINE)
+    aligner = load_aligner(OFFLINE, "en", 384, CPU, "float32")
+    waves_BS, lengths_B = batch_of([wave for wave, _ in spoken])
+    hidden_BTE = teacher.encoder(teacher.log_mel(waves_BS))
+    told = aligner.align(hidden_BTE, [aligner.read(text) for text in TEXTS[:2]], lengths_B)
+    for words, (_, events), text in zip(told, spoken, TEXTS, strict=False):
+        assert [word.text for word in words] == text.split()
+        errors = [abs(w.start_s - e.start_s) for w, e in zip(words, events, strict=True)]
+        assert np.median(errors) < 0.15
+        assert max(errors) < 0.4
+
+
+def test_a_long_wave_of_one_word_is_no_trouble(random_whisper):
+    teacher = load_teacher(str(random_whisper[0]))
+    aligner = aligner_of(random_whisper[0])
+    waves_BS, lengths_B = batch_of([speechlike(1, 0), speechlike(240_000, 1)])
+    hidden_BTE = teacher.encoder(teacher.log_mel(waves_BS))
+    short, long = aligner.align(hidden_BTE, [aligner.read("yes")] * 2, lengths_B)
+    assert len(short) == len(long) == 1
+    assert not short[0].trusted or short[0].start_s < short[0].end_s <= 1 / 16_000
