@@ -1,6 +1,6 @@
 """Tar shards → cache: the frames of each clip that models of speech read. Stage one, no teacher."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pipeline.extraction.settings import FeatureSettings
@@ -24,19 +24,24 @@ def run(settings: FeatureSettings) -> None:
     """
     from pipeline.cluster.shares import array_task
     from pipeline.extraction.running import run_extraction
-    from pipeline.foundation.devices import devices_named
+    from pipeline.foundation.devices import CPU, devices_named
+    from pipeline.foundation.workers import cores
     from pipeline.shards.manifest import read_manifest
 
     manifest = read_manifest(settings.manifest)
     task = array_task(settings.array_task)
-    devices = devices_named(settings.devices)
+    by_cpu = settings.features == "prosody"
+    devices = [CPU] if by_cpu else devices_named(settings.devices)
+    speed = settings
+    if by_cpu and settings.workers < 0:  # the slowest of all, so each core helps at once
+        speed = replace(settings, workers=cores())
     encoder_on = _FeaturesOn(settings)
 
     def about(identity: "Identity") -> str:
         frames = f"{identity.rows_per_second:g} frames per second of {identity.width} values"
         return f"features    {identity.kind}, {frames}, on {', '.join(map(str, devices))}"
 
-    run_extraction(settings, settings, manifest, task, devices, encoder_on, settings.dtype, about)
+    run_extraction(settings, speed, manifest, task, devices, encoder_on, settings.dtype, about)
 
 
 @dataclass(frozen=True)

@@ -152,19 +152,49 @@ class ExtractSettings(SpeedSettings, TeacherSettings, ExtractionSettings):
 class FeatureSettings(SpeedSettings, ExtractionSettings):
     """What `speechkd extract-features` reads, computes and writes."""
 
-    features: Literal["whisper-mel"] = setting(
-        help="whisper-mel: Whisper's log-mel, 100 frames per second.",
+    features: Literal["whisper-mel", "ctal-mel", "prosody"] = setting(
+        help="whisper-mel: Whisper's log-mel, 100 frames per second. ctal-mel: CTAL's 80 raw "
+        "log-mels of 50 ms, 80 frames per second; normalisation and deltas come later. prosody: "
+        "pitch in Hz (0 where not voiced), energy in dB and voicing by librosa's pyin, 100 frames "
+        "per second; a core takes an hour for 11 hours of audio.",
     )
     mels: Literal["80", "128"] = setting(
-        "80", help="Mel channels of whisper-mel; 128 as from large-v3 on.", panel=FEATURES
+        "80",
+        help="Mel channels of whisper-mel; 128 as from large-v3 on.",
+        panel=FEATURES,
+        idle_without="whisper-mel",
     )
     dtype: Literal["float16", "float32", "uint8"] = setting(
         "float16",
         help="Precision of the stored rows. uint8 stores a minimum and a step per clip and a byte "
         "per value: half the bytes of float16. Of whisper-mel 80 wide an hour takes 57.6 MB as "
-        "float16 and 28.8 MB as uint8. uint8 errs by up to 1/510 of a clip's range, which for "
-        "whisper-mel is 0.004, float16 by 0.0005.",
+        "float16 and 28.8 MB as uint8, of ctal-mel 46.1 and 23.0 MB, of prosody 2.2 MB as float16. "
+        "uint8 errs by up to 1/510 of a clip's range, which for whisper-mel is 0.004, float16 by "
+        "0.0005. It is not for prosody, whose columns have ranges of their own.",
     )
+
+    def choices(self) -> set[str]:
+        """The features."""
+        return {self.features}
+
+    def check(self) -> None:
+        """Refuse settings that contradict each other."""
+        if idle := self.set_in_vain():
+            raise SpeechkdError(
+                f"{', '.join(idle)} changes nothing with --features {self.features}."
+            )
+        if self.features != "prosody":
+            return
+        if self.dtype == "uint8":
+            raise SpeechkdError(
+                "--dtype uint8 is not for prosody: one step for pitch in Hz and voicing up to 1 "
+                "would leave nothing of the latter. Use float16."
+            )
+        if self.devices not in ("auto", "cpu"):
+            raise SpeechkdError(
+                f"--devices {self.devices}: prosody is computed by librosa on the CPU. Leave "
+                "--devices out; --workers says how many processes compute."
+            )
 
 
 def precision_on(

@@ -1,5 +1,8 @@
 """Frames of every clip by command: those of the usual library, exactly once."""
 
+from dataclasses import replace
+
+import librosa
 import numpy as np
 import pytest
 import torch
@@ -8,10 +11,12 @@ import transformers
 from pipeline.cache.identity import KINDS
 from pipeline.cache.sequences import SequenceReader
 from pipeline.cache.store import TeacherCache
+from pipeline.extraction.prosody import prosody
 from pipeline.extraction.settings import FeatureSettings
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.shards.manifest import write_manifest
 from stages.extract_features import run
-from tests.helpers.tars import write_corpus
+from tests.helpers.tars import encoded, line, tar_bytes, write_corpus
 from tests.helpers.whispers import speechlike
 
 COUNTS = [3, 1, 4, 2]
@@ -104,3 +109,68 @@ def test_a_dry_run_tells_the_bytes_and_writes_nothing(corpus, tmp_path, capsys):
     assert "26 rows of 80 × float16 per clip, judging by the first 3" in told
     assert f"at most {10 * 1500 * 160 / 1e6:.1f} MB" in told
     assert not (tmp_path / "c").exists()
+
+
+def heard(seed: int) -> np.ndarray:
+    """Clip number `seed` of the corpus as 16-bit FLAC gives it back."""
+    return np.rint(speechlike(4_000 + 97 * (seed % 13), seed) * 32_768).astype(np.float32) / 32_768
+
+
+def test_ctal_mel_is_that_of_librosa(corpus, tmp_path):
+    reader = SequenceReader(extract(corpus, tmp_path / "c", features="ctal-mel"))
+    assert reader.identity.rows_per_second == 80
+    for seed in range(sum(COUNTS)):
+        wave_S = heard(seed)
+        power_MF = librosa.feature.melspectrogram(
+            y=wave_S, sr=16_000, n_fft=2048, win_length=800, hop_length=200, n_mels=80
+        )
+        expected_FM = np.log(power_MF + 1e-6).T
+        assert reader.clips.rows[seed] == len(expected_FM) == 1 + len(wave_S) // 200
+        error_FM = np.abs(reader.values([seed]).numpy() - expected_FM)
+        assert error_FM.max() < 8e-3  # float16's own step between 8 and 16 is 0.0078
+
+
+def test_ctal_mel_by_bytes_errs_by_half_a_step(corpus, tmp_path):
+    exact = SequenceReader(extract(corpus, tmp_path / "a", features="ctal-mel", dtype="float32"))
+    rough = SequenceReader(extract(corpus, tmp_path / "b", features="ctal-mel", dtype="uint8"))
+    every = range(sum(COUNTS))
+    error_FM = (exact.values(every) - rough.values(every)).abs()
+    assert 0 < float(error_FM.max()) < 0.51 * float(rough.clips.step.max()) < 0.05
+
+
+def test_prosody_is_that_of_each_clip_alone(corpus, tmp_path):
+    reader = SequenceReader(extract(corpus, tmp_path / "c", features="prosody", dtype="float32"))
+    assert (reader.identity.width, reader.identity.rows_per_second) == (3, 100)
+    for seed in range(sum(COUNTS)):
+        expected_FC = prosody(heard(seed))
+        assert reader.clips.rows[seed] == len(expected_FC)
+        np.testing.assert_allclose(reader.values([seed]).numpy(), expected_FC, atol=1e-5)
+
+
+def test_clips_of_thirty_seconds_have_all_their_frames(tmp_path):
+    wave_S = speechlike(30 * 16_000)
+    members = [("a.flac", encoded(wave_S)), ("a.txt", b"long")]
+    content = tar_bytes(members)
+    (tmp_path / "a.tar").write_bytes(content)
+    write_manifest(tmp_path / "m.jsonl", [replace(line(content, 1), clip_seconds=30)])
+    for features, frames in (("whisper-mel", 3_000), ("ctal-mel", 2_401)):
+        cache = extract(tmp_path / "m.jsonl", tmp_path / features, features=features)
+        assert cache.identity.clip_seconds == 30
+        assert cache.identity.most_rows == cache.rows == frames
+    write_manifest(tmp_path / "m.jsonl", [replace(line(content, 1), clip_seconds=60)])
+    with pytest.raises(SpeechkdError, match="whisper-mel is of Whisper's window of 30 s"):
+        extract(tmp_path / "m.jsonl", tmp_path / "c")
+    assert extract(tmp_path / "m.jsonl", tmp_path / "d", features="ctal-mel").rows == 2_401
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"features": "prosody", "dtype": "uint8"}, "--dtype uint8 is not for prosody"),
+        ({"features": "prosody", "devices": "0"}, "computed by librosa on the CPU"),
+        ({"features": "ctal-mel", "mels": "128"}, "--mels changes nothing with --features ctal"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(changes, message):
+    with pytest.raises(SpeechkdError, match=message):
+        settings("m", "c", **changes)
