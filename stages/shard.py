@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pipeline.foundation.progress import Meter
     from pipeline.shards.writing import Sample, ShardFolder
 
-COLUMNS = "Columns of a table"
+COLUMNS = "Columns of a table (none: not one that is guessed)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +83,18 @@ class ShardSettings(Settings):
     )
     speaker_column: str = setting("", help="Column of the speaker.", panel=COLUMNS)
     recording_column: str = setting("", help="Column of what a clip was cut from.", panel=COLUMNS)
-    start_column: str = setting("", help="Column of a segment's start.", unit="s", panel=COLUMNS)
-    end_column: str = setting("", help="Column of a segment's end.", unit="s", panel=COLUMNS)
+    start_column: str = setting(
+        "",
+        help="Column of a segment's start; none: each row is a whole recording, or begins with it.",
+        panel=COLUMNS,
+    )
+    end_column: str = setting(
+        "",
+        help="Column of a segment's end; none: segments end where their recordings do.",
+        panel=COLUMNS,
+    )
     duration_column: str = setting(
-        "", help="Column of a segment's length, if starts have no ends.", unit="s", panel=COLUMNS
+        "", help="Column of a segment's length, if starts have no ends.", panel=COLUMNS
     )
 
 

@@ -31,20 +31,25 @@ class Row:
 
 
 def column_names(path: Path) -> list[str]:
-    """Names of the table's columns; of JSON lines, the fields of the first object.
+    """Names of the table's columns; of JSON lines, the fields of all objects.
 
     Raises:
         SpeechkdError: the file is missing, empty, not UTF-8, or not a table of its kind.
     """
     if _is_json(path):
+        names: dict[str, None] = {}
+        fault = "it is empty; each of its lines must be a JSON object"
         for row in text_rows(path):
-            if row.fault:
-                raise Damaged(f"{path}, line {row.line}: {row.fault}.")
-            return list(row.cells)
-        raise Damaged(f"{path} is empty; each of its lines must be a JSON object.")
+            names.update(dict.fromkeys(row.cells))
+            if row.fault and not names:
+                fault = f"line {row.line}: {row.fault}"
+                break
+        if names:
+            return list(names)
+        raise Damaged(f"{path}, {fault}.")
     for line in _lines(path):
-        names = _split(line, _delimiter(path, line), path)
-        return [name.strip() for name in names]
+        header = _split(line, _delimiter(path, line), path)
+        return [name.strip() for name in header]
     raise Damaged(f"{path} is empty; its first line must name the columns.")
 
 
@@ -235,12 +240,13 @@ def _json_rows(path: Path) -> Iterator[Row]:
             yield Row(number, {}, f"not JSON ({getattr(error, 'msg', error)})")
             continue
         if isinstance(record, dict):
-            yield Row(number, {name: _cell(value) for name, value in record.items()})
+            yield Row(number, {name: cell_text(value) for name, value in record.items()})
         else:
             yield Row(number, {}, "not a JSON object")
 
 
-def _cell(value: Any) -> str:
+def cell_text(value: Any) -> str:
+    """A value as the text of a cell: null is an empty one, and what is no text is JSON."""
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value)

@@ -9,7 +9,12 @@ from typing import Literal
 from pipeline.foundation.errors import NotThere, SpeechkdError, Unreachable
 from pipeline.foundation.tables import SUFFIXES as TABLE_SUFFIXES
 from pipeline.foundation.tables import read_text
-from pipeline.shards.recording_table import RecordingColumns, choose_columns, table_entries
+from pipeline.shards.recording_table import (
+    USUAL_NAMES,
+    RecordingColumns,
+    choose_columns,
+    table_entries,
+)
 from pipeline.shards.recordings import (
     AUDIO_SUFFIXES,
     MAX_TEXT_BYTES,
@@ -76,12 +81,12 @@ def open_source(
 
 def _detect(source: Path) -> Layout:
     if source.is_file():
-        if source.name == "metadata.csv" and (source.parent / "wavs").is_dir():
+        if source.name == "metadata.csv" and _is_ljspeech(source.parent):
             return "ljspeech"
         if source.suffix == ".tsv" and (source.parent / "clips").is_dir():
             return "commonvoice"
         return "table"
-    if (source / "metadata.csv").is_file() and (source / "wavs").is_dir():
+    if (source / "metadata.csv").is_file() and _is_ljspeech(source):
         return "ljspeech"
     if (source / "clips").is_dir() and list(source.glob("*.tsv")):
         return "commonvoice"
@@ -106,6 +111,16 @@ def _detect(source: Path) -> Layout:
         f"{source}: no recording in this folder or below it (looked for "
         f"{' '.join(AUDIO_SUFFIXES)}), and no table of them. Check the path."
     )
+
+
+def _is_ljspeech(folder: Path) -> bool:
+    """Whether metadata.csv beside wavs/ is LJSpeech's: bars between its cells, and no header."""
+    if not (folder / "wavs").is_dir():
+        return False
+    first = next(iter(read_text(folder / "metadata.csv").split("\n")), "")
+    cells = [cell.strip().lower() for cell in first.split("|")]
+    headers = {name for usual in USUAL_NAMES.values() for name in usual.split()}
+    return len(cells) in (2, 3) and not headers & set(cells)
 
 
 def _folder(source: Path, cutting: Cutting) -> Source:
@@ -180,7 +195,9 @@ def _ljspeech(source: Path, audio_folder: Path | None) -> Source:
                 text = cells[-1].strip() or cells[1]
                 yield Entry(key, audio, text, None, key.rpartition("-")[0] or key, where)
             elif line.strip():
-                fault = f"{len(cells)} cells; LJSpeech has id|text|normalized text"
+                fault = (
+                    f"{len(cells)} cells; LJSpeech has id|text|normalized text (--layout table?)"
+                )
                 yield Refusal(Reason.MALFORMED_ROW, fault, f"line {number}", where=where)
 
     if not listing.is_file():
@@ -216,20 +233,28 @@ def _table(source: Path, columns: RecordingColumns, audio_folder: Path | None) -
             names = ", ".join(path.name for path in tables) or "none"
             raise SpeechkdError(f"{source}: tables in it: {names}. Name the one to use.")
         table = tables[0]
-    if table.suffix.lower() not in TABLE_SUFFIXES:
+    if table.suffix.lower() not in (*TABLE_SUFFIXES, ".json"):
         raise SpeechkdError(
             f"{table} is not a table that can be read; known ones end in "
-            f"{', '.join(TABLE_SUFFIXES)}."
+            f"{', '.join((*TABLE_SUFFIXES, '.json'))}."
         )
     chosen = choose_columns(table, columns)
     folder = audio_folder or table.parent
     origins = ", ".join(f"{name} from {column!r}" for name, column in chosen.items())
     description = f"the table {table.name} ({origins})"
-    return Source(table.parent, "table", description, lambda: table_entries(table, chosen, folder))
+
+    def read() -> Iterator[Entry | Refusal]:
+        # who says which column is the start has thought of times
+        return table_entries(table, chosen, folder, repeats=bool(columns.start))
+
+    return Source(table.parent, "table", description, read)
 
 
 def _tables_in(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.iterdir()) if path.suffix.lower() in TABLE_SUFFIXES]
+    files = sorted(folder.iterdir())
+    tables = [path for path in files if path.suffix.lower() in TABLE_SUFFIXES]
+    manifests = [path for path in files if path.name.lower().endswith("manifest.json")]
+    return tables or manifests  # NeMo's are JSON lines
 
 
 def _files_below(folder: Path) -> Iterator[Path]:

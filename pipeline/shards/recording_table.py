@@ -1,15 +1,14 @@
 """A table of recordings: what its columns mean, and its rows as entries."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.foundation.tables import Row, column_names, text_rows
-from pipeline.foundation.units import Seconds
+from pipeline.foundation.tables import Row, cell_text, column_names, read_rows, text_rows
 from pipeline.shards.recordings import Entry, key_of_path
 from pipeline.shards.refusals import Reason, Refusal
+from pipeline.shards.time_columns import NONE, ROLES, choose_times, time_of
 
 USUAL_NAMES = {
     "path": "path audio_filepath audio_path audio_file audio file_name filename filepath file wav",
@@ -17,15 +16,15 @@ USUAL_NAMES = {
     "key": "key utt_id utterance_id id sample_id",
     "speaker": "speaker speaker_id client_id spk_id spk",
     "recording": "recording recording_id video_id audio_id session_id",
-    "start": "start start_s start_time start_seconds offset begin",
-    "end": "end end_s end_time end_seconds stop",
-    "duration": "duration duration_s",
 }
 
 
 @dataclass(frozen=True)
 class RecordingColumns:
-    """Names of a table's columns as the user gave them; "" stands for the usual names."""
+    """Names of a table's columns as the user gave them.
+
+    "" stands for the usual names, and `none` for no column.
+    """
 
     path: str = ""
     text: str = ""
@@ -40,51 +39,95 @@ class RecordingColumns:
 def choose_columns(table: Path, columns: RecordingColumns) -> dict[str, str]:
     """Find the column of `table` for each field of `RecordingColumns`.
 
-    Durations count only if there are starts and no ends (as in NeMo's manifests: `offset`,
-    `duration`). Otherwise such a column only repeats a recording's length.
-
     Returns:
         The name of the column by field, for the fields that have one.
 
     Raises:
-        SpeechkdError: a named column is missing, or path or text has none.
+        SpeechkdError: a named column is missing, path or text has none, or it is not certain
+            which columns are times (`choose_times`).
     """
-    present = column_names(table)
+    present = recording_columns(table)
     listed = ", ".join(map(repr, present))
     lower = {name.lower(): name for name in reversed(present)}
-    chosen = {}
-    for name, wanted in asdict(columns).items():
-        usual = USUAL_NAMES[name].split()
-        if wanted and wanted not in present:
+    named = asdict(columns)
+    for name, wanted in named.items():
+        if wanted and wanted != NONE and wanted not in present:
             raise SpeechkdError(
                 f"{table}: no column {wanted!r} (--{name}-column); its columns are {listed}."
             )
-        column = wanted or next((lower[n] for n in usual if n in lower), "")
+    chosen: dict[str, str] = {}
+    for name, usual in USUAL_NAMES.items():
+        wanted = named[name]
+        if wanted == NONE and NONE not in present:
+            column = ""
+        else:
+            column = wanted or next((lower[n] for n in usual.split() if n in lower), "")
         if column:
             chosen[name] = column
         elif name in ("path", "text"):
+            looked = ", ".join(usual.split())
             raise SpeechkdError(
-                f"{table}: no column for the {name} (looked for {', '.join(usual)}); its columns "
+                f"{table}: no column for the {name} (looked for {looked}); its columns "
                 f"are {listed}. Name one with --{name}-column."
             )
-    if not columns.duration and ("start" not in chosen or "end" in chosen):
-        chosen.pop("duration", None)
-    return chosen
+    times = choose_times(
+        str(table), present, {role: named[role] for role in ROLES}, set(chosen.values())
+    )
+    return chosen | {str(role): column for role, column in times.items()}
 
 
-def table_entries(table: Path, chosen: dict[str, str], folder: Path) -> Iterator[Entry | Refusal]:
+def recording_columns(table: Path) -> list[str]:
+    """Names of a table's columns; a `.json` may hold JSON lines, as NeMo's manifests do."""
+    if _is_whole_json(table):
+        return read_rows(table)[0]
+    return column_names(table)
+
+
+def recording_rows(table: Path) -> Iterator[Row]:
+    """The rows of a table of recordings."""
+    if not _is_whole_json(table):
+        yield from text_rows(table)
+        return
+    for number, (_, row) in enumerate(read_rows(table)[1], start=1):
+        yield Row(number, {name: cell_text(value) for name, value in row.items()})
+
+
+def _is_whole_json(table: Path) -> bool:
+    """Whether a `.json` is one value, not a line per row."""
+    if table.suffix.lower() != ".json":
+        return False
+    first = next(text_rows(table), None)
+    return first is None or bool(first.fault)
+
+
+def table_entries(
+    table: Path, chosen: dict[str, str], folder: Path, *, repeats: bool = False
+) -> Iterator[Entry | Refusal]:
     """Yield an entry or a refusal for each row.
 
     Args:
         table: the table.
         chosen: its columns, from `choose_columns`.
         folder: what relative paths start from.
+        repeats: whether several rows may have one recording and no times.
 
     Raises:
-        SpeechkdError: the table cannot be read.
+        SpeechkdError: the table cannot be read, or several rows have one recording, no times, and
+            no leave to.
     """
-    for row in text_rows(table):
-        yield _entry(row, chosen, folder, f"{table}, line {row.line}")
+    first_rows: dict[Path, int] = {}
+    for row in recording_rows(table):
+        entry = _entry(row, chosen, folder, f"{table}, line {row.line}")
+        if isinstance(entry, Entry) and entry.start_s is None and entry.end_s is None:
+            first = first_rows.setdefault(entry.path, row.line)
+            if first != row.line and not repeats:
+                raise SpeechkdError(
+                    f"{table}: lines {first} and {row.line} both are the whole of {entry.path}, "
+                    "because they have no times. Name the columns of times (--start-column, "
+                    "--end-column or --duration-column); or, if each text is that of the whole "
+                    "recording, say --start-column none."
+                )
+        yield entry
 
 
 def _entry(row: Row, chosen: dict[str, str], folder: Path, where: str) -> Entry | Refusal:
@@ -99,8 +142,9 @@ def _entry(row: Row, chosen: dict[str, str], folder: Path, where: str) -> Entry 
     inside = path.relative_to(folder) if path.is_relative_to(folder) else path
     stem = key_of_path(inside.as_posix())
     try:
-        start_s, end_s = _seconds(cell.get("start")), _seconds(cell.get("end"))
-        length_s = _seconds(cell.get("duration"))
+        start_s, end_s, length_s = (
+            time_of(cell[role], chosen[role]) if role in cell else None for role in ROLES
+        )
     except ValueError as error:
         return Refusal(Reason.OUTSIDE, str(error), key or stem, where=where)
     if length_s is not None and end_s is None:
@@ -118,15 +162,3 @@ def _entry(row: Row, chosen: dict[str, str], folder: Path, where: str) -> Entry 
         start_s=start_s,
         end_s=end_s,
     )
-
-
-def _seconds(cell: str | None) -> Seconds | None:
-    if not cell:
-        return None
-    try:
-        value = float(cell)
-    except ValueError:
-        raise ValueError(f"the time {cell!r} is not a number of seconds") from None
-    if not math.isfinite(value):
-        raise ValueError(f"the time {cell!r} is not finite")
-    return value

@@ -185,7 +185,8 @@ def test_every_refusal_is_recorded_with_its_reason(tmp_path, capsys):
     columns = ("id", "path", "text", "start", "end")
     table.write_text("".join(json.dumps({c: r.get(c) for c in columns}) + "\n" for r in rows))
     out = tmp_path / "out"
-    run(table, out, max_refused=1.0)
+    columns = {"start_column": "start", "end_column": "end"}
+    run(table, out, max_refused=1.0, **columns)
     assert [name for name, _ in members(out)] == [
         "good.1.flac",
         "good.1.json",
@@ -215,14 +216,15 @@ def test_every_refusal_is_recorded_with_its_reason(tmp_path, capsys):
     assert sum(summary["refused"].values()) == 12
     shown = capsys.readouterr().out
     assert "refused: 2 for too long" in shown
-    run(table, out, max_refused=1.0)
+    run(table, out, max_refused=1.0, **columns)
     assert capsys.readouterr().out == shown
 
 
 def texts(*texts):
-    """A table of one recording with each of these texts, below the working folder."""
-    soundfile.write("a.wav", noise(0.1), 16_000)
-    rows = ({"id": str(n), "path": "a.wav", "text": text} for n, text in enumerate(texts))
+    """A table of recordings with each of these texts, below the working folder."""
+    for number in range(len(texts)):
+        soundfile.write(f"{number}.wav", noise(0.1), 16_000)
+    rows = ({"id": str(n), "path": f"{n}.wav", "text": text} for n, text in enumerate(texts))
     Path("t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return Path("t.jsonl")
 

@@ -77,6 +77,30 @@ def test_ljspeech_texts_are_the_normalised_ones_and_never_quoted(tmp_path):
         assert refused.reason == "malformed row"
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "file_name,transcription\nwavs/a.wav,x\n",
+        "path|text\nwavs/a.wav|x\n",
+        "path|text|speaker\nwavs/a.wav|x|s\n",
+    ],
+)
+def test_a_table_beside_wavs_is_no_ljspeech_if_it_has_a_header(tmp_path, content):
+    put(tmp_path / "metadata.csv", content)
+    put(tmp_path / "wavs" / "a.wav")
+    for source in (tmp_path, tmp_path / "metadata.csv"):
+        corpus = open_source(source)
+        assert (corpus.layout, said(corpus)) == ("table", [("wavs/a", "x")])
+
+
+def test_a_folder_with_a_manifest_of_nemo(tmp_path):
+    put(tmp_path / "train_manifest.json", '{"audio_filepath": "a.wav", "text": "x"}\n')
+    put(tmp_path / "config.json", "{}")
+    put(tmp_path / "a.wav")
+    corpus = open_source(tmp_path)
+    assert (corpus.layout, said(corpus)) == ("table", [("a", "x")])
+
+
 def test_common_voice_is_its_validated_table_or_the_one_named(tmp_path):
     header = "client_id\tpath\tsentence_id\tsentence\tup_votes\n"
     put(tmp_path / "validated.tsv", header + 'abc\tcv_1.mp3\tx9\t"Quite, he said.\t2\n')

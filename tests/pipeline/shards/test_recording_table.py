@@ -7,9 +7,9 @@ from pipeline.shards.recording_table import RecordingColumns, choose_columns, ta
 from pipeline.shards.refusals import Refusal
 
 
-def entries(path, columns=None):
+def entries(path, columns=None, **options):
     taken = choose_columns(path, columns or RecordingColumns())
-    return list(table_entries(path, taken, path.parent))
+    return list(table_entries(path, taken, path.parent, **options))
 
 
 def table(tmp_path, text, name="t.csv"):
@@ -63,7 +63,7 @@ def test_a_length_beside_no_start_is_not_a_segment(tmp_path):
     assert (entry.start_s, entry.end_s) == (None, None)
 
 
-@pytest.mark.parametrize("time", ["nan", "inf", "1:02", "one"])
+@pytest.mark.parametrize("time", ["nan", "inf", "1:2:3:4:5", "one"])
 def test_a_time_that_is_no_number_is_refused(tmp_path, time):
     (refusal,) = entries(table(tmp_path, f"path,text,start,end\na.wav,x,{time},2\n"))
     assert isinstance(refusal, Refusal)
@@ -87,3 +87,45 @@ def test_absolute_paths_and_paths_above_the_table_give_relative_keys(tmp_path):
     found = entries(path)
     assert [entry.key for entry in found] == ["x/a", "else/b", "c"]
     assert found[0].path == inside
+
+
+def test_json_lines_have_the_columns_of_all_objects(tmp_path):
+    """In NeMo's manifests an offset may be left out of any line."""
+    lines = [
+        '{"audio_filepath": "a.wav", "duration": 3.67, "text": "x"}',
+        '{"audio_filepath": "b.wav", "offset": 0.5, "duration": 2.0, "text": "y"}',
+    ]
+    path = table(tmp_path, "\n".join(lines), "t.jsonl")
+    first, second = entries(path)
+    assert (first.start_s, first.end_s) == (None, 3.67)
+    assert (second.start_s, second.end_s) == (0.5, 2.5)
+    columns = RecordingColumns(start="offset", duration="duration")
+    assert entries(path, columns) == [first, second]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"audio_filepath": "a.wav", "duration": 3.67, "text": "x"}\n',
+        '\n{"audio_filepath": "a.wav", "text": "x", "extra": [1]}',
+        '[{"audio_filepath": "a.wav",\n "text": "x"}]',
+    ],
+)
+def test_a_json_of_lines_or_of_one_list(tmp_path, content):
+    (entry,) = entries(table(tmp_path, content, "train_manifest.json"))
+    assert (entry.path.name, entry.text, entry.start_s) == ("a.wav", "x", None)
+
+
+def test_a_json_that_is_no_table(tmp_path):
+    for content in ('{"a": 1,\n "b": 2}', "[1, 2]", ""):
+        with pytest.raises(SpeechkdError):
+            entries(table(tmp_path, content, "t.json"))
+
+
+def test_one_recording_on_many_rows_without_times_is_asked_about(tmp_path):
+    path = table(tmp_path, "id,path,text\n1,a.wav,x\n2,b.wav,y\n3,a.wav,z\n")
+    with pytest.raises(SpeechkdError, match=r"lines 2 and 4 both are the whole of .*a\.wav"):
+        entries(path)
+    assert [entry.key for entry in entries(path, repeats=True)] == ["1", "2", "3"]
+    with pytest.raises(SpeechkdError, match="lines 2 and 3"):
+        entries(table(tmp_path, "id,path,text,start,end\n1,a.wav,x,,\n2,a.wav,y,,\n"))
