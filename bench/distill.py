@@ -84,6 +84,7 @@ def make_corpus(clips: int, teacher_width: int, device: torch.device) -> Corpus:
         lengths_C=lengths,
         vectors=Vectors(stored_SE.to(device), number_C, statistics, device),
         row_C=number_C,
+        place_C=number_C,
         recording_C=number_C // 10,
         train=number_C,
         held_out=number_C[:0],

@@ -15,9 +15,9 @@ def run(settings: DistillSettings) -> None:
     """Train a text-only student from a teacher cache.
 
     The student reads text alone: masked-LM training, plus one or more objectives that pull it
-    towards the cached vectors of the speech. The folder --out gets student/ (an ordinary Hugging
-    Face folder), metrics.jsonl, TensorBoard events, run.json, checkpoints/, loss.png and a model
-    card.
+    towards the cached vectors of the speech, clip by clip or word by word (--level). The folder
+    --out gets student/ (an ordinary Hugging Face folder), metrics.jsonl, TensorBoard events,
+    run.json, checkpoints/, loss.png and a model card.
 
     If it is interrupted, the same command carries on exactly from the latest checkpoint. Ctrl-C,
     SIGTERM and SIGUSR2 save first. To use N processes, start it with
@@ -44,9 +44,8 @@ def run(settings: DistillSettings) -> None:
 def _distill(
     settings: DistillSettings, folder: "RunFolder", device: "torch.device"
 ) -> "Ending | None":
-    from pipeline.cache.store import TeacherCache
     from pipeline.corpus.draws import DRAWS
-    from pipeline.distillation.assembly import assemble, make_log
+    from pipeline.distillation.assembly import assemble, make_log, open_cache, words_digest
     from pipeline.distillation.preflight import announce
     from pipeline.distillation.record import hand_over, method_record
     from pipeline.foundation.progress import say
@@ -55,9 +54,14 @@ def _distill(
     from pipeline.training.loop import STOPPED, train
     from pipeline.training.record import starting_record
 
-    cache = TeacherCache.open(settings.cache)
+    cache = open_cache(settings)
     cache_sha256 = cache.digest()
-    identity = {**settings.identity(), "cache_sha256": cache_sha256, "draws": DRAWS}
+    identity = {
+        **settings.identity(),
+        "cache_sha256": cache_sha256,
+        **words_digest(settings),
+        "draws": DRAWS,
+    }
     anew = settings.resume == "never"
     versions = {"draws": "the same seed gave it other clips, masks, negatives or dropout"}
     before = folder.prepare(identity, settings.resume, settings.operational(), versions)
@@ -87,6 +91,7 @@ def _distill(
         parts.workload, parts.schedule, checkpoints, log, progress, parts.optimizer, device
     )
     log.close()
+    parts.close()
     if outcome in STOPPED:
         say(f"stopped at step {progress.step:,}; the same command carries on")
         return outcome

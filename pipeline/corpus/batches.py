@@ -4,127 +4,38 @@ The order of clips, the masks and the extra negatives are pure functions. There 
 and no state, so a run resumes at any step at once and exactly. The host makes the batches, so it
 knows every size and need not ask a GPU, which would have to finish its work before it answered.
 
-Shapes: B clips of a batch, N tokens, K chosen tokens or extra negatives, E width of the teacher.
+Shapes: B clips of a batch, N tokens, K chosen tokens or extra negatives, W words of a batch, w
+those of this process, E width of the teacher.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from pipeline.corpus.batch import TokenBatch, WholeBatch, WordBatch
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.draws import PLACES, below, random_bits
 from pipeline.corpus.masking import Masking
 from pipeline.corpus.order import Order
+from pipeline.corpus.word_vectors import OwnWords, Sentences, WordVectors
 from pipeline.foundation.seeds import derive
 from pipeline.models.compiled import BatchShape
-from pipeline.models.lengths import to_device
-from pipeline.models.packing import Packed, pack
+from pipeline.models.packing import pack
 
 TOKENS_ROUNDED_TO = 128
 """Padded batches have a multiple of this many tokens, which are whole tiles of matrix kernels."""
+
+UNKNOWN_FROM = 2**40
+"""Numbers from here on are of recordings that the cache does not name, one per clip."""
 
 SHAPE_DEVIATIONS = (1.25, 6.0)
 """By how many standard deviations the two shapes of compiled batches are over the mean. A lower
 first one sends more batches to the large shape, a higher one pads the others more. Beside 6 the sum
 is least at 1.25, where nine of ten batches take the small shape."""
-
-
-@dataclass(frozen=True)
-class WholeBatch:
-    """The clips of one batch, the same in every process that takes a share of it.
-
-    Attributes:
-        teacher_BE: the clips' teacher vectors as cached.
-        row_B: their rows in the cache.
-        recording_B: number of the recording that each clip was cut from; negative if unknown.
-        corpus_clips: M, how many clips there are to train on.
-        negative_KE: teacher vectors drawn from the whole corpus as extra negatives, or None.
-        negative_row_K: their rows.
-        negative_recording_K: their recordings.
-        processes: how many processes share the batch.
-    """
-
-    teacher_BE: Tensor
-    row_B: Tensor
-    recording_B: Tensor
-    corpus_clips: int
-    negative_KE: Tensor | None = None
-    negative_row_K: Tensor | None = None
-    negative_recording_K: Tensor | None = None
-    processes: int = 1
-
-    def to(self, device: torch.device) -> "WholeBatch":
-        """The same clips on a device."""
-        return _on(device, self)
-
-    def rivals_BB(self) -> Tensor:
-        """Whether clip b' may be a negative of clip b: not the same clip, nor its recording."""
-        return _rivals(self.row_B, self.recording_B, self.row_B, self.recording_B)
-
-    def rivals_BK(self) -> Tensor:
-        """Whether extra negative k may be a negative of clip b."""
-        if self.negative_row_K is None or self.negative_recording_K is None:
-            raise ValueError("the batch carries no extra negatives")
-        return _rivals(self.row_B, self.recording_B, self.negative_row_K, self.negative_recording_K)
-
-
-def _rivals(row_B: Tensor, recording_B: Tensor, row_K: Tensor, recording_K: Tensor) -> Tensor:
-    same_clip = row_B[:, None] == row_K
-    same_recording = (recording_B[:, None] == recording_K) & (recording_B >= 0)[:, None]
-    return ~(same_clip | same_recording)
-
-
-@dataclass(frozen=True)
-class TokenBatch:
-    """A process's share of one batch: its tokens, and the clips of the whole batch.
-
-    Attributes:
-        packed: this process's sequences, unmasked.
-        masked_N: the same tokens with masks.
-        chosen_K: places of the tokens to predict.
-        chosen_total: how many tokens all processes predict together.
-        clip_N: for each token, its clip's place in the whole batch.
-        special_N: which tokens are special.
-        number_N: a number of each token that no other token of the corpus has.
-        dropout_key: names the dropout of this step, int64 `[]`.
-        clip_B: the whole batch's clips in the corpus.
-        lengths_B: tokens of each of these clips.
-        tokens: their sum.
-        whole: their teacher vectors, and what else objectives compare.
-    """
-
-    packed: Packed
-    masked_N: Tensor
-    chosen_K: Tensor
-    chosen_total: int
-    clip_N: Tensor
-    special_N: Tensor
-    number_N: Tensor
-    dropout_key: Tensor
-    clip_B: Tensor
-    lengths_B: Tensor
-    tokens: int
-    whole: WholeBatch
-
-    def to(self, device: torch.device) -> "TokenBatch":
-        """The same batch on a device."""
-        return self if self.clip_B.device == device else _on(device, self)
-
-
-AnyBatch = TypeVar("AnyBatch", WholeBatch, TokenBatch)
-
-
-def _on(device: torch.device, batch: AnyBatch) -> AnyBatch:
-    tensors: dict[str, Any] = {
-        f.name: to_device(value, device) if isinstance(value, Tensor) else value.to(device)
-        for f in fields(batch)
-        if isinstance(value := getattr(batch, f.name), Tensor | Packed | WholeBatch)
-    }
-    return replace(batch, **tensors)
 
 
 @dataclass(frozen=True)
@@ -137,6 +48,9 @@ class Batches:
         clips_per_batch: B, over all processes together.
         seed: seed of the order of clips, the masks and the negatives.
         extra_negatives: clips drawn from the whole training part at each step.
+        words: the words of the clips; None if none is taught.
+        extra_words: words drawn from the whole training part at each step.
+        same_type_negatives: whether words that are spelled alike may be each other's negatives.
         process: number of this process, which decides its share of each batch.
         processes: how many processes share a batch.
         device: the device that batches are moved to.
@@ -147,6 +61,9 @@ class Batches:
     clips_per_batch: int
     seed: int
     extra_negatives: int = 0
+    words: WordVectors | None = None
+    extra_words: int = 0
+    same_type_negatives: bool = False
     process: int = 0
     processes: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -229,7 +146,59 @@ class Batches:
             tokens=len(packed.ids_N),
             whole=self._whole(clip_B, stream, epoch, step),
         )
-        return (batch if self.processes == 1 else self._share(batch)).to(self.device)
+        batch = batch if self.processes == 1 else self._share(batch)
+        if self.words is not None:
+            words = self._words(self.words, batch, stream, epoch, step)
+            batch = replace(batch, words=words)
+        return batch.to(self.device)
+
+    def _words(
+        self, words: WordVectors, batch: TokenBatch, stream: str, epoch: int, step: int
+    ) -> WordBatch:
+        """The words of a batch whose tokens are this process's share already."""
+        clip_B, table = batch.clip_B, words.table
+        word_W, place_W = words.of(clip_B)
+        recording_W = self._recordings(clip_B)[place_W]
+        own_w = (place_W % self.processes == self.process).nonzero()[:, 0]
+        first_w = batch.packed.starts_B[place_W[own_w] // self.processes]
+        mine_w = word_W[own_w]
+        whole = WholeBatch(
+            teacher_BE=words.vectors(word_W),
+            row_B=table.row_V[word_W],
+            recording_B=recording_W,
+            corpus_clips=int(self._word_ends[-1]),
+            processes=self.processes,
+            type_B=None if self.same_type_negatives else table.type_V[word_W],
+        )
+        if self.extra_words:
+            name = (self.seed, f"word negatives {stream}", epoch, step)
+            negative_K, clip_K = words.draw(
+                self.corpus.train, self._word_ends, self.extra_words, *name
+            )
+            whole = replace(
+                whole,
+                negative_KE=words.vectors(negative_K),
+                negative_row_K=table.row_V[negative_K],
+                negative_recording_K=self._recordings(clip_K),
+                negative_type_K=None if self.same_type_negatives else table.type_V[negative_K],
+            )
+        return WordBatch(
+            own=OwnWords.of(own_w, first_w + table.first_V[mine_w], table.tokens_V[mine_w]),
+            whole=whole,
+            sentences=Sentences.of(place_W, words.counts(clip_B)),
+            total=len(word_W),
+        )
+
+    def _recordings(self, clip_B: Tensor) -> Tensor:
+        """Recordings of clips; words of a clip of unknown recording share one of their own."""
+        recording_B = self.corpus.recording_C[clip_B]
+        return torch.where(recording_B < 0, UNKNOWN_FROM + clip_B, recording_B)
+
+    @cached_property
+    def _word_ends(self) -> Tensor:
+        """How many words there are up to the end of each training clip."""
+        train = self.corpus.train
+        return (self.words.counts(train) if self.words else torch.zeros_like(train)).cumsum(0)
 
     def _whole(self, clip_B: Tensor, stream: str, epoch: int, step: int) -> WholeBatch:
         corpus, train = self.corpus, self.corpus.train

@@ -37,6 +37,7 @@ class Corpus:
         lengths_C: how many tokens each clip has, int64.
         vectors: the teacher's vectors.
         row_C: each clip's row in the cache.
+        place_C: its place among all clips of the cache, those without text included.
         recording_C: number of each clip's recording, -1 if unknown.
         train: clips to train on.
         held_out: clips of other recordings, for validation.
@@ -50,6 +51,7 @@ class Corpus:
     lengths_C: Tensor
     vectors: Vectors
     row_C: Tensor
+    place_C: Tensor
     recording_C: Tensor
     train: Tensor
     held_out: Tensor
@@ -140,6 +142,7 @@ def read_corpus(
         lengths_C=tokens["lengths"],
         vectors=vectors,
         row_C=tokens["rows"],
+        place_C=tokens["places"],
         recording_C=tokens["recordings"],
         train=train,
         held_out=held_out,

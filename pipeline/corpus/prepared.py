@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from pipeline.cache.samples import vectors_sha256
 from pipeline.cache.store import TeacherCache
 from pipeline.corpus.arrays import ArrayStore, ArrayWriter
 from pipeline.corpus.tokenization import Encoding, train_wordpiece
+from pipeline.corpus.word_table import WORDS_VERSION, write_words
 from pipeline.foundation.atomic import made_once
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 from pipeline.foundation.hashing import json_sha256
@@ -73,6 +74,34 @@ class Prepared:
                 self.folder / f"tokens-{name}",
                 lambda aside: self._write_tokens(ArrayWriter(aside), encode),
                 "tokens of this cache",
+            )
+        )
+
+    def words(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> ArrayStore:
+        """The words of this cache that can be taught, with their tokens; see `write_words`."""
+        encode = Encoding(tokenizer, max_tokens)
+        return self.made(
+            "words",
+            [_identity(tokenizer), max_tokens, WORDS_VERSION],
+            lambda writer: write_words(writer, self.cache, encode),
+        )
+
+    def made(
+        self, name: str, made_of: list[Any], fill: Callable[[ArrayWriter], None]
+    ) -> ArrayStore:
+        """Arrays that are computed from this cache once for all its runs.
+
+        Args:
+            name: begins the name of their folder.
+            made_of: what they depend on beside the cache, as plain JSON values.
+            fill: writes and closes them.
+        """
+        digest = json_sha256([self.digest, *made_of])[:32]
+        return ArrayStore(
+            made_once(
+                self.folder / f"{name}-{digest}",
+                lambda aside: fill(ArrayWriter(aside)),
+                f"{name} of this cache",
             )
         )
 

@@ -116,6 +116,27 @@ class Encoding:
         lengths_B = np.array([min(len(ids), self.room) + around for ids in encoded], np.int64)
         return Tokenized(ids_N, lengths_B, truncated)
 
+    def spans(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
+        """First character and one after the last, `[n, 2]`, of each token of each text.
+
+        They are the tokens of `__call__`, before long texts are cut and without special tokens.
+
+        Raises:
+            SpeechkdError: the tokenizer does not say which characters its tokens cover.
+        """
+        if not self.tokenizer.is_fast:
+            raise SpeechkdError(
+                f"the tokenizer {self.tokenizer.name_or_path or type(self.tokenizer).__name__} "
+                "does not say which characters its tokens cover, so no token can be given to a "
+                "word. Name one that the tokenizers library runs (a tokenizer.json)."
+            )
+        backend = self.tokenizer.backend_tokenizer
+        backend.no_truncation()
+        backend.no_padding()
+        with panics_as_errors(self.tokenizer.name_or_path or "the tokenizer"):
+            encoded = backend.encode_batch(list(texts), add_special_tokens=False)
+        return [np.array(e.offsets, np.int64).reshape(-1, 2) for e in encoded]
+
     def _bare(self, texts: list[str]) -> list[list[int]]:
         """Ids of texts, uncut and without special tokens, straight from the library's Rust part."""
         if not self.tokenizer.is_fast:

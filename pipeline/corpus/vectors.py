@@ -4,6 +4,7 @@ Shapes: B clips of a batch, C clips of the corpus, S stored vectors, E width of 
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -31,6 +32,8 @@ class Vectors:
         statistics: mean and spread of all vectors.
         device: where vectors are wanted.
         noise_seed: seed of the control `random`, which stores nothing.
+        common: what stored vectors `[B]` have in common with others of their group, float32
+            `[B, E]`, which is taken away; None for nothing.
     """
 
     stored_SE: Tensor
@@ -38,6 +41,7 @@ class Vectors:
     statistics: Statistics
     device: torch.device = CPU
     noise_seed: int | None = None
+    common: Callable[[Tensor], Tensor] | None = None
 
     @property
     def width(self) -> int:
@@ -51,6 +55,9 @@ class Vectors:
             noise_BE = normal(to_device(place_B, self.device), self.width, self.noise_seed)
             mean_E, std_E = self._mean_and_spread
             return (noise_BE * std_E + mean_E).to(stored.dtype)
+        if self.common is not None:
+            own_BE = stored[to_device(place_B, stored.device)].to(self.device, torch.float32)
+            return own_BE - to_device(self.common(place_B), self.device)
         if stored.device.type != "cpu":
             return stored[to_device(place_B, stored.device)]
         # gathered into pinned memory, because a copy from there need not be waited for

@@ -1,19 +1,24 @@
 """The parts of a distillation run, made from its settings in the one order that is right."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from pipeline.cache.identity import KINDS, VECTOR, Kind
 from pipeline.cache.store import TeacherCache
-from pipeline.corpus.batches import Batches, TokenBatch
+from pipeline.corpus.ahead import Ahead
+from pipeline.corpus.batch import TokenBatch
+from pipeline.corpus.batches import Batches
 from pipeline.corpus.corpus import Corpus, read_corpus
 from pipeline.corpus.masking import Masking
 from pipeline.corpus.prepared import Prepared
+from pipeline.corpus.taking import take_from_clips, take_words_from_clips
+from pipeline.corpus.word_corpus import WordCorpus, read_words
 from pipeline.distillation.costs import flops_per_token, peak_flops
-from pipeline.distillation.module import Distillation, View
-from pipeline.distillation.objectives import OBJECTIVES, Context, Options
+from pipeline.distillation.module import WORD_PREFIX, Distillation, View
+from pipeline.distillation.objectives import OBJECTIVES, Context, Objective, Options
 from pipeline.distillation.settings import DistillSettings
 from pipeline.distillation.words import LESS_MEMORY, WORDS
 from pipeline.foundation.devices import training_precision
@@ -30,6 +35,8 @@ from pipeline.training.log import TrainingLog
 from pipeline.training.loop import Schedule, Workload, make_optimizer
 from pipeline.training.run_folder import RunFolder
 
+VECTORS_ALONE: tuple[Kind, ...] = (VECTOR,)
+WORDS_ALONE: tuple[Kind, ...] = ("words",)
 WARMUP_AT_MOST = 0.5
 WARMUP_INSTEAD = 0.1
 """A warm-up over half of a run never trains at full rate: a tenth of the run takes its place."""
@@ -45,6 +52,8 @@ class Parts:
         device: where training is.
         tokenizer: the student's.
         corpus: the cache as tokens and vectors.
+        words: the words of its clips; None if nothing depends on them.
+        told: what was left out of the teacher's vectors or taken away from them, in words.
         distillation: the student and the objectives, on the device.
         batches: this process's share of every batch.
         schedule: how long and how fast to train.
@@ -58,12 +67,20 @@ class Parts:
     device: torch.device
     tokenizer: PreTrainedTokenizerBase
     corpus: Corpus
+    words: WordCorpus | None
+    told: list[str]
     distillation: Distillation
     batches: Batches
     schedule: Schedule
     optimizer: torch.optim.Optimizer
     workload: Workload
     start: str
+    ahead: Ahead[TokenBatch] | None
+
+    def close(self) -> None:
+        """End the thread that makes batches, if there is one."""
+        if self.ahead:
+            self.ahead.close()
 
 
 def assemble(
@@ -86,27 +103,55 @@ def assemble(
     compiles = shall_compile(settings, device)  # refused before the tokens are made, not after
     tokenizer = make_tokenizer(settings, cache) if kept_tokenizer is None else kept_tokenizer
     corpus = make_corpus(settings, cache, tokenizer, device)
+    words = make_words(settings, cache, corpus, tokenizer) if settings.needs_words() else None
+    corpus, told = take_away(settings, cache, corpus, words)
     torch.manual_seed(settings.seed)  # of the weights: the student's, then the projections'
     student = make_student(settings, tokenizer)
     start = weights_sha256(student.encoder) if settings.init else "fresh"
-    distillation = make_distillation(settings, student, corpus).to(device)
-    batches = make_batches(settings, corpus, tokenizer, device)
+    distillation = make_distillation(settings, student, corpus, words).to(device)
+    batches = make_batches(settings, corpus, words, tokenizer, device)
     if compiles:
         distillation.compile_for(batches.shapes())
     schedule = make_schedule(settings, batches, device)
+    # batches of words are read from the cache, which takes longer than to gather from memory
+    ahead = Ahead(batches.epoch, batches.per_epoch) if batches.words else None
     return Parts(
         settings=settings,
         cache=cache,
         device=device,
         tokenizer=tokenizer,
         corpus=corpus,
+        words=words,
+        told=told,
         distillation=distillation,
         batches=batches,
         schedule=schedule,
         optimizer=make_optimizer(distillation, schedule),
-        workload=make_workload(distillation, batches),
+        workload=make_workload(distillation, batches, ahead),
+        ahead=ahead,
         start=start,
     )
+
+
+def open_cache(settings: DistillSettings) -> TeacherCache:
+    """The cache that is named, if it is of a kind that the levels asked for can be taught from.
+
+    Raises:
+        SpeechkdError: it is not; the message names the command that makes one.
+    """
+    levels = settings.levels()
+    if "clip" in levels:
+        return TeacherCache.open(settings.cache, kinds=VECTORS_ALONE)
+    if levels == ["word"] and not settings.words:
+        return TeacherCache.open(settings.cache, kinds=WORDS_ALONE)
+    return TeacherCache.open(settings.cache, kinds=KINDS)
+
+
+def words_digest(settings: DistillSettings) -> dict[str, str]:
+    """The digest of the cache of words, as a run's identity names it; nothing without --words."""
+    if not settings.words or not settings.needs_words():
+        return {}
+    return {"words_sha256": TeacherCache.open(settings.words, kinds=WORDS_ALONE).digest()}
 
 
 def make_tokenizer(settings: DistillSettings, cache: TeacherCache) -> PreTrainedTokenizerBase:
@@ -143,11 +188,71 @@ def make_corpus(
             max_tokens=settings.max_tokens,
             held_out_share=settings.held_out,
             seed=settings.seed,
-            control=settings.control,
-            with_vectors=bool(settings.objectives()),
+            # the words of a clip can exchange their vectors, and clips then keep theirs
+            control="real" if settings.control == "shuffled-words" else settings.control,
+            with_vectors="clip" in settings.levels(),
             prepared=settings.prepared,
             device=device,
         )
+
+
+def make_words(
+    settings: DistillSettings,
+    cache: TeacherCache,
+    corpus: Corpus,
+    tokenizer: PreTrainedTokenizerBase,
+) -> WordCorpus:
+    """The words of the corpus, from --words or from the cache itself.
+
+    Raises:
+        SpeechkdError: there is no cache of words, or none of its words can be taught.
+    """
+    words = cache
+    if settings.words:
+        words = TeacherCache.open(settings.words, kinds=WORDS_ALONE)
+    elif cache.identity.kind != "words":
+        raise SpeechkdError(
+            f"--level {settings.level} needs word vectors, and {cache.location} is a cache of "
+            f"{cache.identity.kind}. Name a cache of words with --words; `speechkd extract-teacher "
+            "--keep words` makes one from the same manifest."
+        )
+    side = settings.teacher_side
+    with processes.first_on_this_machine():
+        return read_words(
+            words,
+            corpus,
+            cache,
+            tokenizer,
+            max_tokens=settings.max_tokens,
+            seed=settings.seed,
+            control=settings.control,
+            take=side if side in ("within-speaker", "within-word") else None,
+            prepared=settings.prepared,
+        )
+
+
+def take_away(
+    settings: DistillSettings, cache: TeacherCache, corpus: Corpus, words: WordCorpus | None
+) -> tuple[Corpus, list[str]]:
+    """The corpus whose clips have lost what --teacher-side takes away, and all that was, in words.
+
+    Raises:
+        SpeechkdError: there is nothing to take away.
+    """
+    told = list(words.told) if words else []
+    if "clip" not in settings.levels():
+        return corpus, told
+    with processes.first_on_this_machine():
+        prepared = Prepared(cache, settings.prepared)
+        if settings.teacher_side == "within-speaker":
+            vectors, taken = take_from_clips(corpus.vectors, prepared)
+        elif settings.teacher_side == "within-word" and words:
+            vectors, taken = take_words_from_clips(
+                corpus.vectors, prepared, words.words, words.place_P
+            )
+        else:
+            return corpus, told
+    return replace(corpus, vectors=vectors), [*told, taken]
 
 
 def make_student(settings: DistillSettings, tokenizer: PreTrainedTokenizerBase) -> Student:
@@ -162,16 +267,26 @@ def make_student(settings: DistillSettings, tokenizer: PreTrainedTokenizerBase) 
     return student
 
 
-def make_distillation(settings: DistillSettings, student: Student, corpus: Corpus) -> Distillation:
+def make_distillation(
+    settings: DistillSettings, student: Student, corpus: Corpus, words: WordCorpus | None
+) -> Distillation:
     """The student with the objectives that were asked for, each at its own weight."""
-    context = Context(student.width, corpus.vectors.statistics, settings.part(Options))
-    objectives = {name: OBJECTIVES[name](context) for name in settings.objectives()}
-    gammas = settings.gamma or [o.default_gamma for o in objectives.values()]
+    objectives: dict[str, Objective] = {}
+    gammas: dict[str, float] = {}
+    for level in settings.levels():
+        of = words.words if words and level == "word" else corpus.vectors
+        context = Context(student.width, of.statistics, settings.part(Options), level)
+        given = (settings.word_gamma if level == "word" else []) or settings.gamma
+        for place, name in enumerate(settings.objectives()):
+            objective = OBJECTIVES[name](context)
+            named = f"{WORD_PREFIX}{name}" if level == "word" else name
+            objectives[named] = objective
+            gammas[named] = given[place] if given else objective.default_gamma
     return Distillation(
         student,
         objectives,
-        dict(zip(objectives, gammas, strict=True)),
-        View(settings.kd_tokens, settings.kd_pass, settings.kd_special),
+        gammas,
+        View(settings.kd_tokens, settings.kd_pass, settings.kd_special, settings.word_tokens),
     )
 
 
@@ -199,6 +314,7 @@ def shall_compile(settings: DistillSettings, device: torch.device) -> bool:
 def make_batches(
     settings: DistillSettings,
     corpus: Corpus,
+    words: WordCorpus | None,
     tokenizer: PreTrainedTokenizerBase,
     device: torch.device,
 ) -> Batches:
@@ -220,7 +336,10 @@ def make_batches(
         Masking.of(tokenizer, settings.mask_share),
         clips,
         settings.seed,
-        extra_negatives=settings.crd_negatives,
+        extra_negatives=settings.crd_negatives if settings.level != "word" else 0,
+        words=words.words if words and "word" in settings.levels() else None,
+        extra_words=settings.crd_negatives,
+        same_type_negatives=settings.same_word_negatives,
         process=processes.rank(),
         processes=processes.count(),
         device=device,
@@ -246,7 +365,9 @@ def make_schedule(settings: DistillSettings, batches: Batches, device: torch.dev
     )
 
 
-def make_workload(distillation: Distillation, batches: Batches) -> Workload:
+def make_workload(
+    distillation: Distillation, batches: Batches, ahead: Ahead[TokenBatch] | None
+) -> Workload:
     """What the step loop trains; with several processes their gradients are averaged."""
     module = processes.averaging_gradients(distillation)
 
@@ -258,10 +379,11 @@ def make_workload(distillation: Distillation, batches: Batches) -> Workload:
         label="distilling",
         module=distillation,
         losses=lambda batch, measure: module(batch, measure=measure),
-        epoch=batches.epoch,
+        epoch=ahead.epoch if ahead else batches.epoch,
         held_out=held_out,
         tokens=lambda batch: batch.tokens,
         less_memory=LESS_MEMORY,
+        waited=ahead.waited if ahead else None,
     )
 
 

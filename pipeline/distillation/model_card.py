@@ -10,7 +10,6 @@ from pipeline.training.card import CardWords, card, code
 def model_card(record: Mapping[str, Any]) -> str:
     """The README.md of a student, from its run's record."""
     settings, data, student = record["settings"], record["data"], record["student"]
-    teacher = data["teacher"]
     words = CardWords(
         title=f"{student['architecture']}, {student['parameters']:,} parameters, {_taught(record)}",
         summary="A text-only encoder made by `speechkd distill`. "
@@ -26,18 +25,39 @@ def model_card(record: Mapping[str, Any]) -> str:
             f"{data['train_clips']:,} clips to train on, {data['held_out_clips']:,} held out by "
             f"recording; {data['tokens']:,} tokens in all, {data['truncated']:,} texts cut to "
             f"{settings['max_tokens']} tokens, {len(data['dropped'])} without text left out",
-            f"teacher {code(teacher['teacher'])} (weights sha256 "
-            f"`{teacher['teacher_sha256'][:16]}…`), width {teacher['d_model']}, "
-            f"pooling {code(teacher['pooling'])}",
+            _heard(data["teacher"]),
             f"cache digest `{data['cache_sha256'][:16]}…`",
+            *_words(data),
         ),
         training=[
-            f"{name}: weight γ {record['gammas'][name]:g}, teacher side "
-            f"{record['teacher_sides'][name]}"
-            for name in _objectives(record)
+            f"{name}: weight γ {gamma:g}, teacher side {record['teacher_sides'][name]}"
+            for name, gamma in record["gammas"].items()
         ],
     )
     return card(record, words)
+
+
+def _heard(cache: Mapping[str, Any]) -> str:
+    """What a cache holds, and of which teacher."""
+    width = cache.get("d_model", cache.get("width"))
+    parts = [f"a cache of {cache.get('kind', 'vector')}", f"width {width}"]
+    if "teacher_sha256" in cache:
+        named = f"teacher {code(cache['teacher'])}"
+        parts[0] = f"{named} (weights sha256 `{cache['teacher_sha256'][:16]}…`)"
+    if "pooling" in cache:
+        parts.append(f"pooling {code(cache['pooling'])}")
+    return ", ".join(parts)
+
+
+def _words(data: Mapping[str, Any]) -> list[str]:
+    if "words" not in data:
+        return []
+    words = data["words"]
+    return [
+        f"words: {_heard(words['teacher'])}",
+        f"{words['taught']:,} of {words['words']:,} words taught, {words['untrusted']:,} without a "
+        f"trusted time, {words['cut']:,} cut off, {words['without_token']:,} without a token",
+    ]
 
 
 def _objectives(record: Mapping[str, Any]) -> list[str]:
@@ -55,8 +75,14 @@ def _distilled(record: Mapping[str, Any]) -> str:
     if not names:
         return "No teacher was used: masked-LM training on the transcripts alone."
     titles = ", ".join(f"{name} ({OBJECTIVES[name].title})" for name in names)
-    teacher = code(record["data"]["teacher"]["teacher"])
-    sentence = f"It was pulled towards the vectors of the speech encoder {teacher} by {titles}."
+    data = record["data"]
+    teacher = code(data.get("words", data)["teacher"].get("teacher", "unknown"))
+    level = record["settings"].get("level", "clip")
+    each = {"clip": "", "word": ", word by word,", "clip+word": ", clip by clip and word by word,"}
+    sentence = (
+        f"It was pulled towards the vectors of the speech encoder {teacher}{each[level]} by "
+        f"{titles}."
+    )
     if not control:
         return sentence
     return (

@@ -1,6 +1,7 @@
 """What is trained: a student and the objectives that pull it towards its teacher.
 
-Shapes: N tokens, B clips, K chosen tokens, D width of the student, E width of the teacher.
+Shapes: N tokens, B clips, K chosen tokens, W words of a batch, w those of this process, D width of
+the student, E width of the teacher.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.corpus.batches import TokenBatch
+from pipeline.corpus.batch import TokenBatch
 from pipeline.distillation.objectives import KDBatch, Objective
-from pipeline.distillation.objectives.contract import at_least_float32
+from pipeline.distillation.objectives.contract import Level, at_least_float32
 from pipeline.models.compiled import BatchShape, compile_forward
 from pipeline.models.packing import Packed
 from pipeline.models.student import Student
@@ -21,6 +22,9 @@ from pipeline.training import processes
 
 Tokens = Literal["all", "cls", "mean"]
 Pass = Literal["masked", "clean"]
+WordTokens = Literal["first", "mean"]
+WORD_PREFIX = "word_"
+"""Begins the names of objectives at the level of words, in logs and records."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +35,13 @@ class View:
         tokens: `all` tokens, the first (`cls`), or the clip's `mean`.
         sees: the `masked` tokens, or the `clean` ones in a pass of their own.
         special: whether special tokens count, for `all` and `mean`.
+        word_tokens: at the level of words, a word's `first` token or the `mean` of its tokens.
     """
 
     tokens: Tokens = "all"
     sees: Pass = "masked"
     special: bool = True
+    word_tokens: WordTokens = "first"
 
 
 class Distillation(nn.Module):
@@ -43,7 +49,8 @@ class Distillation(nn.Module):
 
     Args:
         student: the model that is kept.
-        objectives: by name; they and their projections are thrown away after training.
+        objectives: by name; they and their projections are thrown away after training. Those at the
+            level of words see the batch's words, and have names that begin with `WORD_PREFIX`.
         gammas: the weight of each.
         view: which vectors of the student they compare.
     """
@@ -100,11 +107,16 @@ class Distillation(nn.Module):
         if not self.objectives:
             return losses
         kd_ND = hidden_ND if self.view.sees == "masked" else self._encode_of(batch, packed, 1)
-        pairs = self.pairs(kd_ND, batch)
+        pairs_of = {level: self.pairs(kd_ND, batch, level) for level in self.levels}
         weighted = mlm.new_zeros(())
         raw = mlm.new_zeros(())
         for name, objective in self.named_objectives():
+            pairs = pairs_of[objective.level]
             student_NE = objective.student(pairs.states_ND)
+            if not len(pairs.whole.row_B):  # no word of this batch is taught
+                losses[f"loss/{name}"] = _nothing(objective, student_NE)
+                weighted = weighted + losses[f"loss/{name}"]
+                continue
             kd = objective.compare(student_NE, pairs)
             losses[f"loss/{name}"] = kd
             raw = raw + kd
@@ -116,8 +128,18 @@ class Distillation(nn.Module):
             losses |= gradient_norms(mlm, hidden_ND, weighted, kd_ND)
         return losses
 
-    def pairs(self, hidden_ND: Tensor, batch: TokenBatch) -> KDBatch:
-        """Student vectors of a batch, as this view has them, with the clips that they are of."""
+    @property
+    def levels(self) -> set[Level]:
+        """Whether objectives see clips, words or both."""
+        return {objective.level for _, objective in self.named_objectives()}
+
+    def pairs(self, hidden_ND: Tensor, batch: TokenBatch, level: Level = "clip") -> KDBatch:
+        """Student vectors of a batch, as this view has them, with the clips that they are of.
+
+        At the level of words there is one per word.
+        """
+        if level == "word":
+            return _words(hidden_ND, batch, self.view.word_tokens)
         if self.view.tokens == "cls":
             return _first_tokens(hidden_ND, batch)
         tokens = _all_tokens(hidden_ND, batch, special=self.view.special)
@@ -165,6 +187,37 @@ def _one_per_clip(states_BD: Tensor, batch: TokenBatch) -> KDBatch:
         whole=batch.whole,
         sum_over_processes=processes.differentiable_sum,
     )
+
+
+def _words(hidden_ND: Tensor, batch: TokenBatch, tokens: WordTokens) -> KDBatch:
+    words = batch.words
+    if words is None:
+        raise ValueError("the batch carries no words")
+    own = words.own
+    if tokens == "first":
+        states_wD = hidden_ND.index_select(0, own.first_w)
+    else:
+        sum_wD = hidden_ND.new_zeros(len(own.word_w), hidden_ND.shape[1]).index_add(
+            0, own.owner_T, hidden_ND.index_select(0, own.token_T)
+        )
+        states_wD = sum_wD / own.count_w[:, None]
+    return KDBatch(
+        states_ND=states_wD,
+        clip_N=own.word_w,
+        place_N=torch.zeros_like(own.word_w),
+        longest=1,
+        weight_N=torch.ones_like(own.word_w, dtype=torch.float32),
+        total=torch.full((), float(words.total), device=own.word_w.device),
+        whole=words.whole,
+        sentences=words.sentences,
+        sum_over_processes=processes.differentiable_sum,
+    )
+
+
+def _nothing(objective: Objective, student_NE: Tensor) -> Tensor:
+    """A loss of zero through all that is trained, because processes wait for every gradient."""
+    trained = [p for p in objective.parameters() if p.requires_grad]
+    return sum((0 * p.sum() for p in trained), start=0 * student_NE.sum())
 
 
 @torch.no_grad()

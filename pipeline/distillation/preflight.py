@@ -19,9 +19,10 @@ def announce(parts: Parts) -> None:
     """
     settings, corpus, distillation = parts.settings, parts.corpus, parts.distillation
     teacher, student, schedule = parts.cache.identity, distillation.student, parts.schedule
+    pooling = f", pooling {teacher.text('pooling')}" if teacher.text("pooling") else ""
+    named = teacher.text("teacher") or f"none (a cache of {teacher.kind})"
     say(
-        f"teacher {teacher.text('teacher')}, width {teacher.width}, "
-        f"pooling {teacher.text('pooling')}; "
+        f"teacher {named}, width {teacher.width}{pooling}; "
         f"{len(corpus):,} clips ({len(corpus.train):,} to train on, {len(corpus.held_out):,} held "
         f"out), {int(corpus.lengths_C.sum()):,} tokens, {corpus.truncated:,} texts cut to "
         f"{settings.max_tokens} tokens, {len(corpus.dropped)} without text left out"
@@ -41,6 +42,14 @@ def announce(parts: Parts) -> None:
         device=parts.device,
         remedy=LESS_MEMORY,
     )
+    if parts.words:
+        say(
+            f"words of {parts.words.cache.location}: {parts.words.counts.told()}; a word's "
+            f"{settings.word_tokens} token{'s' * (settings.word_tokens == 'mean')} learn"
+            f"{'s' * (settings.word_tokens == 'first')} its vector"
+        )
+    for taken in parts.told:
+        say(taken)
     for name, objective in distillation.named_objectives():
         say(
             f"objective {name}: γ {distillation.gammas[name]:g}, teacher side {objective.side}, "
@@ -50,6 +59,8 @@ def announce(parts: Parts) -> None:
             say(notice)
     if settings.is_control:
         say(f"CONTROL: the teacher's vectors are {settings.control}")
+        if settings.control == "shuffled-words" and "clip" in settings.levels():
+            say("the vectors of clips are their own under this control, those of words are not")
     assumed = ", ".join(f"{name} {value}" for name, value in settings.assumed().items())
     say(f"not stated in the paper, assumed: {assumed}")
     if settings.set_in_vain():

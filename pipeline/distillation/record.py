@@ -5,6 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pipeline.cache.store import TeacherCache
+from pipeline.corpus.word_corpus import WordCorpus
 from pipeline.distillation.assembly import Parts
 from pipeline.distillation.comparable import comparable
 from pipeline.distillation.model_card import model_card
@@ -40,14 +42,30 @@ def method_record(parts: Parts, cache_sha256: str) -> dict[str, Any]:
         "data": {
             "cache": cache.location,
             "cache_sha256": cache_sha256,
-            "teacher": asdict(cache.identity),
+            "teacher": _identity(cache),
             "clips": len(corpus),
             "train_clips": len(corpus.train),
             "held_out_clips": len(corpus.held_out),
             "tokens": int(corpus.lengths_C.sum()),
             "truncated": corpus.truncated,
             "dropped": corpus.dropped,
+            **({"words": _words(parts.words)} if parts.words else {}),
         },
+    }
+
+
+def _identity(cache: TeacherCache) -> dict[str, Any]:
+    """What a cache is, its teacher among it, under names of one level."""
+    return {**cache.identity.record(), "kind": cache.identity.kind, **cache.identity.settings}
+
+
+def _words(words: WordCorpus) -> dict[str, Any]:
+    cache = words.cache
+    return {
+        "cache": cache.location,
+        "cache_sha256": words.prepared.digest,
+        "teacher": _identity(cache),
+        **asdict(words.counts),
     }
 
 

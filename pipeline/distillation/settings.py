@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.settings import Settings, setting
 
+Level = Literal["clip", "word"]
 KD = "Distillation"
 STUDENT = "Student"
 TRAINING = "Training"
@@ -27,6 +28,22 @@ class DistillSettings(Settings):
         "a planted signal at the paper's own γ and τ (docs/objectives.md).",
         panel=KD,
     )
+    level: Literal["clip", "word", "clip+word"] = setting(
+        "clip",
+        help="What a vector of the teacher teaches: the text of its clip, or the tokens of its "
+        "word. word needs a cache of words (speechkd extract-teacher --keep words), which is CACHE "
+        "itself or --words; clip+word needs both kinds.",
+        panel=KD,
+        idle_without="an objective",
+    )
+    words: str | None = setting(
+        None,
+        help="The cache of words, if it is not CACHE. Its clips are joined to those of CACHE by "
+        "key.",
+        panel=KD,
+        operational=True,
+        idle_without="words",
+    )
     gamma: list[float] = setting(
         [],
         help="Weight γ of each objective, in their order. The default is 1, the paper's; for nst "
@@ -34,6 +51,26 @@ class DistillSettings(Settings):
         "planted signal.",
         panel=KD,
         idle_without="an objective",
+    )
+    word_gamma: list[float] = setting(
+        [],
+        help="Weight γ of each objective at the level of words, if it is another one than at the "
+        "level of clips.",
+        panel=KD,
+        idle_without="the level of words",
+    )
+    word_tokens: Literal["first", "mean"] = setting(
+        "first",
+        help="What a word's vector teaches: the first of its tokens, or their mean.",
+        panel=KD,
+        idle_without="the level of words",
+    )
+    same_word_negatives: bool = setting(
+        False,
+        help="Let other places of the same word be negatives in crd. Without it a text is never "
+        "asked to tell a word from itself.",
+        panel=KD,
+        idle_without="the level of words",
     )
     temperature: float | None = setting(
         None,
@@ -63,8 +100,8 @@ class DistillSettings(Settings):
     )
     crd_negatives: int = setting(
         0,
-        help="Extra negatives drawn from the whole cache at each step, for crd.",
-        unit="clips",
+        help="Extra negatives drawn from the whole cache at each step, for crd: clips, and as many "
+        "words at the level of words.",
         minimum=0,
         panel=KD,
         idle_without="crd",
@@ -72,10 +109,15 @@ class DistillSettings(Settings):
     crd_symmetric: bool = setting(
         False, help="Also let the teacher pick the text, in crd.", panel=KD, idle_without="crd"
     )
-    teacher_side: Literal["auto", "none", "center", "standardize"] = setting(
+    teacher_side: Literal[
+        "auto", "none", "center", "standardize", "within-speaker", "within-word"
+    ] = setting(
         "auto",
-        help="What is done to the teacher's vectors. auto is none for nst's vector, token and "
-        "sequence, and standardize for everything else.",
+        help="What is done to the teacher's vectors. auto is none for nst's vector, and for token "
+        "and sequence at the level of clips, and standardize for everything else. within-speaker "
+        "first takes away the mean of the speaker (or of the recording, where no speaker is "
+        "known), within-word that of all words spelled alike, which leaves how it was said; at the "
+        "level of clips it takes away that of the clip's words, and needs --words.",
         origin="assumed",
         panel=KD,
         idle_without="an objective",
@@ -92,7 +134,7 @@ class DistillSettings(Settings):
         help="Student vectors to compare: every token's, the first token's, or each clip's mean.",
         origin="paper",
         panel=KD,
-        idle_without="an objective",
+        idle_without="the level of clips",
     )
     kd_pass: Literal["masked", "clean"] = setting(
         "masked",
@@ -108,10 +150,11 @@ class DistillSettings(Settings):
         panel=KD,
         idle_without="special tokens",
     )
-    control: Literal["real", "shuffled", "random"] = setting(
+    control: Literal["real", "shuffled", "shuffled-words", "random"] = setting(
         "real",
-        help="Teacher vectors: the clips' own, other clips', or noise. A gain that the last two "
-        "give as well is not distillation.",
+        help="Teacher vectors: the clips' own, other clips', those of other words of the same clip "
+        "(at the level of words), or noise. A gain that a control gives as well is not "
+        "distillation.",
         panel=KD,
         idle_without="an objective",
     )
@@ -350,6 +393,24 @@ class DistillSettings(Settings):
             raise SpeechkdError(
                 f"--kd {','.join(self.kd)}: name each objective once, and none by itself."
             )
+        levels = self.levels()
+        if self.control == "shuffled-words" and levels == ["clip"]:
+            raise SpeechkdError(
+                "--control shuffled-words exchanges the words of a clip, and --level clip knows "
+                "none. Use --control shuffled."
+            )
+        if self.teacher_side == "within-word" and levels == ["clip"] and not self.words:
+            raise SpeechkdError(
+                "--teacher-side within-word takes away what words have in common, and --level clip "
+                "knows no words. Name a cache of words with --words; `speechkd extract-teacher "
+                "--keep words` makes one."
+            )
+        if self.word_gamma and len(self.word_gamma) != len(self.objectives()):
+            raise SpeechkdError(
+                f"--word-gamma has {len(self.word_gamma)} values, but --kd names "
+                f"{len(self.objectives())} objectives. Give one value per objective, in the order "
+                "of --kd."
+            )
         if self.gamma and not self.objectives():
             raise SpeechkdError(
                 "--gamma weighs an objective, and --kd none has none: leave it out."
@@ -359,8 +420,9 @@ class DistillSettings(Settings):
                 f"--gamma has {len(self.gamma)} values, but --kd names {len(self.objectives())} "
                 "objectives. Give one value per objective, in the order of --kd."
             )
-        if any(not 0 < gamma < 1e9 for gamma in self.gamma):
-            raise SpeechkdError(f"--gamma is {self.gamma}; each must be positive and finite.")
+        for flag, gammas in (("--gamma", self.gamma), ("--word-gamma", self.word_gamma)):
+            if any(not 0 < gamma < 1e9 for gamma in gammas):
+                raise SpeechkdError(f"{flag} is {gammas}; each must be positive and finite.")
         if self.crd_negatives and "crd" not in self.kd:
             raise SpeechkdError("--crd-negatives needs --kd crd.")
         if self.measure_every % self.log_every:
@@ -373,6 +435,30 @@ class DistillSettings(Settings):
         """The objectives asked for, without `none`."""
         return [name for name in self.kd if name != "none"]
 
+    def levels(self) -> list[Level]:
+        """The levels at which objectives compare; none without an objective."""
+        levels: dict[str, list[Level]] = {
+            "clip": ["clip"], "word": ["word"], "clip+word": ["clip", "word"]
+        }  # fmt: skip
+        return levels[self.level] if self.objectives() else []
+
+    def needs_words(self) -> bool:
+        """Whether anything in this run depends on a cache of words."""
+        return "word" in self.levels() or bool(
+            self.objectives() and self.teacher_side == "within-word"
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """The record of the settings that the result depends on.
+
+        A run at the level of clips has that of a version which knew no other level.
+        """
+        identity = super().identity()
+        if "word" not in self.levels():
+            for name in ("level", "word_gamma", "word_tokens", "same_word_negatives"):
+                del identity[name]
+        return identity
+
     @property
     def is_control(self) -> bool:
         """Whether the teacher's vectors are not the clips' own."""
@@ -384,7 +470,10 @@ class DistillSettings(Settings):
         chosen = {
             "an objective": bool(objectives),
             "a temperature": bool(objectives & {"crd", "infonce"}),
-            "special tokens": bool(objectives) and self.kd_tokens != "cls",
+            "words": self.needs_words(),
+            "the level of words": "word" in self.levels(),
+            "the level of clips": "clip" in self.levels(),
+            "special tokens": "clip" in self.levels() and self.kd_tokens != "cls",
             "a fresh student": not self.init,
             "a preset": not self.init and not self.student.endswith(".json"),
             "a new tokenizer": not self.init and not self.tokenizer,

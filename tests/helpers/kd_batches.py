@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 import torch
 
 from pipeline.cache.statistics import Statistics
-from pipeline.corpus.batches import WholeBatch
+from pipeline.corpus.batch import WholeBatch
 from pipeline.distillation.objectives import OBJECTIVES, Context, KDBatch, Options
 
 LENGTHS = (3, 1, 5, 2, 4)

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.cache.statistics import Statistics
-from pipeline.corpus.batches import WholeBatch
+from pipeline.corpus.batch import WholeBatch
+from pipeline.corpus.word_vectors import Sentences
 from pipeline.foundation.errors import SpeechkdError
 
-TeacherSide = Literal["none", "center", "standardize"]
+TeacherSide = Literal["none", "center", "standardize", "within-speaker", "within-word"]
+Level = Literal["clip", "word"]
 Projection = Literal["mlp", "linear", "none"]
 
 
@@ -47,6 +49,10 @@ class KDBatch:
     Student vectors are those of this process's share of the batch. `whole` is the whole batch,
     the same in every process. `sum_over_processes` adds up a tensor over processes and lets
     gradients through.
+
+    At the level of words, read "word" for "clip" in this table: B counts the words of the batch,
+    `clip_N` is the word of each student vector, and each word of this process has one vector.
+    `sentences` then says which words share a clip; at the level of clips it is None.
     """
 
     states_ND: Tensor
@@ -56,6 +62,7 @@ class KDBatch:
     weight_N: Tensor
     total: Tensor
     whole: WholeBatch
+    sentences: Sentences | None = None
     sum_over_processes: Callable[[Tensor], Tensor] = alone
 
     def token_mean(self, value_N: Tensor) -> Tensor:
@@ -97,13 +104,16 @@ class Context:
 
     Attributes:
         student_width: D.
-        statistics: of the teacher's vectors, for `center` and `standardize`; E is their width.
+        statistics: of the teacher's vectors, for `center` and `standardize`; E is their width. If
+            what their groups share has been taken away, they are of what is left.
         options: the user's choices.
+        level: whether the vectors are those of clips or of words.
     """
 
     student_width: int
     statistics: Statistics
     options: Options = field(default_factory=Options)
+    level: Level = "clip"
 
     @property
     def teacher_width(self) -> int:
@@ -130,6 +140,7 @@ class Objective(nn.Module):
         super().__init__()
         self.name = type(self).__name__.lower()
         self.options = options = context.options
+        self.level = context.level
         student_width, teacher_width = context.student_width, context.teacher_width
         direct = options.projection == "none" and self.compares_vectors
         if direct and student_width != teacher_width:
@@ -148,9 +159,8 @@ class Objective(nn.Module):
         self.register_buffer("shift_E", torch.zeros_like(mean_E) if self.side == "none" else mean_E)
         # a dimension that never varies carries nothing: it becomes zero, not infinity
         scale_E = torch.where(std_E > 0, 1 / std_E.clamp(min=1e-12), torch.zeros_like(std_E))
-        self.register_buffer(
-            "scale_E", scale_E if self.side == "standardize" else torch.ones_like(mean_E)
-        )
+        scales = self.side not in ("none", "center")
+        self.register_buffer("scale_E", scale_E if scales else torch.ones_like(mean_E))
         self.shift_E: Tensor
         self.scale_E: Tensor
 
@@ -174,7 +184,11 @@ class Objective(nn.Module):
         return []
 
     def teacher(self, vector_BE: Tensor) -> Tensor:
-        """Cached vectors `[B, E]` as this objective compares them: as is, centred, standardised."""
+        """Cached vectors `[B, E]` as this objective compares them: as is, centred, standardised.
+
+        `within-speaker` and `within-word` standardise what is left of a vector when the mean of its
+        group has been taken away, which its corpus has done.
+        """
         wide_BE = at_least_float32(vector_BE)
         return (wide_BE - self.shift_E) * self.scale_E
 

@@ -11,6 +11,8 @@ from pipeline.distillation.objectives.contract import Context, KDBatch, Objectiv
 
 CHUNK = 2048
 """Extra negatives compared at a time: bounds memory at N × CHUNK logits."""
+ESTIMATED_FROM = 1024
+"""Words of a batch among which the mean of e^u is estimated: half a million pairs."""
 
 
 class CRD(Objective):
@@ -33,6 +35,10 @@ class CRD(Objective):
 
     E is estimated from the negative pairs of the first batch, then kept, and saved with the run.
     With `crd_symmetric` the teacher also picks among the clips' mean student vectors.
+
+    A batch has some thirty times as many words as clips. So at the level of words the pairs of a
+    batch are computed chunk by chunk, as those of the extra negatives are, and E is estimated from
+    pairs among the first `ESTIMATED_FROM` words.
     """
 
     title = "contrastive representation distillation"
@@ -62,6 +68,11 @@ class CRD(Objective):
         student_NE = functional.normalize(student_NE, dim=-1) / self.temperature
         teacher_BE = functional.normalize(teacher_BE, dim=-1)
         rival_BB = batch.whole.rivals_BB()
+        if self.level == "word":
+            total = self._of_words(student_NE, teacher_BE, rival_BB, batch)
+            if self.options.crd_symmetric:
+                total = total + self._teacher_picks(student_NE, teacher_BE, rival_BB, batch)
+            return total
         logit_NB = student_NE @ teacher_BE.T
         rival_NB = rival_BB[batch.clip_N]
         count_B = rival_BB.sum(1)
@@ -81,6 +92,30 @@ class CRD(Objective):
         if self.options.crd_symmetric:
             total = total + self._teacher_picks(student_NE, teacher_BE, rival_BB, batch)
         return total
+
+    def _of_words(
+        self, student_NE: Tensor, teacher_BE: Tensor, rival_BB: Tensor, batch: KDBatch
+    ) -> Tensor:
+        """The mean over words, in bounded memory: no logits of all pairs exist at once."""
+        word_N = batch.clip_N
+        negatives, rivals = [teacher_BE], [rival_BB]
+        count_B = rival_BB.sum(1)
+        if batch.whole.negative_KE is not None:
+            negatives.append(functional.normalize(self.teacher(batch.whole.negative_KE), dim=-1))
+            rivals.append(batch.whole.rivals_BK())
+            count_B = count_B + rivals[1].sum(1)
+        few_N = slice(0, ESTIMATED_FROM)
+        rival_few = rival_BB[word_N[few_N], :ESTIMATED_FROM]
+        counts_few = (batch.weight_N[few_N] > 0)[:, None]
+        logit_few = student_NE[few_N].detach() @ teacher_BE[:ESTIMATED_FROM].T
+        bias_N = self._bias(0, logit_few, rival_few & counts_few, count_B, batch, shared=False)[
+            word_N
+        ]
+        own_N = (student_NE * teacher_BE[word_N]).sum(-1) + bias_N
+        loss_N = functional.softplus(-own_N)
+        for teacher_KE, rival_BK in zip(negatives, rivals, strict=True):
+            loss_N = loss_N + negative_sum(student_NE, bias_N, teacher_KE, rival_BK, word_N)
+        return batch.token_mean(loss_N)
 
     def _teacher_picks(
         self, student_NE: Tensor, teacher_BE: Tensor, rival_BB: Tensor, batch: KDBatch

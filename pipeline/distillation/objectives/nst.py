@@ -10,7 +10,15 @@ from pipeline.distillation.objectives.contract import (
     Objective,
     TeacherSide,
 )
+from pipeline.foundation.errors import SpeechkdError
 
+WORD_SIDES: dict[str, TeacherSide] = {
+    "vector": "none",
+    "batch": "standardize",
+    "sequence": "standardize",
+}
+"""At the level of words, where the patterns of `sequence` differ from word to word."""
+WORD_GAMMAS = {"vector": 100.0, "batch": 10.0, "sequence": 10.0}
 SIDES: dict[str, TeacherSide] = {
     "vector": "none",
     "batch": "standardize",
@@ -42,6 +50,17 @@ class NST(Objective):
     `vector` and `token` are averaged over tokens, `sequence` over clips. With `nst_normalize` each
     pattern has length 1 first, as in the reference codes; `token` never is, since it would vanish.
 
+    At the level of words there is a vector per word instead of one per clip:
+
+    | pattern    | positions       | loss per unit              | what it sees of the teacher |
+    |------------|-----------------|----------------------------|-----------------------------|
+    | `vector`   | one sample each | `‖ssᵀ − ttᵀ‖²_F`           | direction, without sign     |
+    | `batch`    | the words       | `‖UUᵀ/D − VVᵀ/E‖²_F`       | geometry between words      |
+    | `sequence` | a clip's words  | `‖SSᵀ/D − TTᵀ/E‖²_F`       | geometry within a clip      |
+
+    `sequence` is then VidLanKD's own form, whose teacher has a vector per token. `token` would see
+    one number per word, and is refused.
+
     Relations: `vector` is `cosine` without the sign, so it must meet uncentred teacher vectors.
     """
 
@@ -51,16 +70,23 @@ class NST(Objective):
         super().__init__(context)
         self.pattern = context.options.nst_pattern
         self.normalize = context.options.nst_normalize
+        if self.level == "word" and self.pattern == "token":
+            raise SpeechkdError(
+                "--nst-pattern token sees one number of the teacher per word, its mean square, and "
+                "does not go with --level word. Use vector, batch or sequence."
+            )
 
     @property
     def default_side(self) -> TeacherSide:
-        """By pattern, see `SIDES`."""
-        return SIDES[self.options.nst_pattern]
+        """By pattern, see `SIDES` and `WORD_SIDES`."""
+        sides = WORD_SIDES if self.level == "word" else SIDES
+        return sides.get(self.options.nst_pattern, "none")
 
     @property
     def default_gamma(self) -> float:
-        """By pattern, see `GAMMAS`."""
-        return GAMMAS[self.options.nst_pattern]
+        """By pattern, see `GAMMAS` and `WORD_GAMMAS`."""
+        gammas = WORD_GAMMAS if self.level == "word" else GAMMAS
+        return gammas[self.options.nst_pattern]
 
     @property
     def compares_vectors(self) -> bool:
@@ -75,6 +101,8 @@ class NST(Objective):
                 "one number of the teacher per clip, its mean square, and no direction. It is here "
                 "for comparison, not for distilling."
             ]
+        if self.pattern == "sequence" and self.level == "word":
+            return []
         if self.pattern == "sequence" and self.normalize:
             return [
                 "nst `sequence` with normalised patterns does not depend on the teacher at all: a "
@@ -101,7 +129,7 @@ class NST(Objective):
             "vector": self._vector,
             "batch": self._batch,
             "token": self._token,
-            "sequence": self._sequence,
+            "sequence": self._sequence if self.level == "clip" else self._sentences,
         }[self.pattern]
         return form(student_NE, teacher_BE, batch)
 
@@ -123,6 +151,8 @@ class NST(Objective):
         if self.normalize:
             student_BE = functional.normalize(student_BE, dim=0, eps=EPSILON)
             teacher_BE = functional.normalize(teacher_BE, dim=0, eps=EPSILON)
+        if self.level == "word" and len(teacher_BE) > max(student_BE.shape[1], teacher_BE.shape[1]):
+            return _between_columns(student_BE, teacher_BE)
         student_BB = student_BE @ student_BE.T / student_BE.shape[1]
         teacher_BB = teacher_BE @ teacher_BE.T / teacher_BE.shape[1]
         return (student_BB - teacher_BB).square().sum()
@@ -148,3 +178,32 @@ class NST(Objective):
         here_B = (length_B > 0).to(student_NE.dtype)
         loss_B = own_B + (length_B * teacher_B).square() - 2 * teacher_B * cross_B
         return (loss_B * here_B).sum() * batch.whole.processes / clips
+
+    def _sentences(self, student_NE: Tensor, teacher_BE: Tensor, batch: KDBatch) -> Tensor:
+        """Patterns over the words of a clip, each with a vector of the teacher's of its own."""
+        sentences = batch.sentences
+        if sentences is None:
+            raise ValueError("the batch does not say which words share a clip")
+        at = (sentences.clip_W[batch.clip_N], sentences.place_W[batch.clip_N])
+        grids = []
+        for values_NE in (student_NE, teacher_BE[batch.clip_N]):
+            grid_CLE = values_NE.new_zeros(
+                sentences.clips, sentences.longest, values_NE.shape[1]
+            ).index_put(at, values_NE * batch.weight_N[:, None], accumulate=True)
+            if self.normalize:
+                grid_CLE = functional.normalize(grid_CLE, dim=1, eps=EPSILON)
+            grids.append(torch.bmm(grid_CLE, grid_CLE.transpose(1, 2)) / values_NE.shape[1])
+        loss = (grids[0] - grids[1]).square().sum()
+        return loss * batch.whole.processes / max(sentences.clips, 1)
+
+
+def _between_columns(student_BE: Tensor, teacher_BE: Tensor) -> Tensor:
+    """`‖SSᵀ/D − TTᵀ/E‖²_F` by way of D × E matrices, which are smaller where B is larger than both.
+
+    `‖SSᵀ‖² = ‖SᵀS‖²` and `⟨SSᵀ, TTᵀ⟩ = ‖SᵀT‖²`.
+    """
+    width_s, width_t = student_BE.shape[1], teacher_BE.shape[1]
+    own = (student_BE.T @ student_BE).square().sum() / width_s**2
+    theirs = (teacher_BE.T @ teacher_BE).square().sum() / width_t**2
+    cross = (student_BE.T @ teacher_BE).square().sum() / (width_s * width_t)
+    return own + theirs - 2 * cross

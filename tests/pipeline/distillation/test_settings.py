@@ -11,8 +11,9 @@ from pipeline.distillation.settings import DistillSettings
 
 KD = {
     "gamma", "temperature", "teacher_side", "projection", "kd_tokens", "kd_pass", "kd_special",
-    "control",
+    "control", "level",
 }  # fmt: skip
+WORDS = {"words", "word_gamma", "word_tokens", "same_word_negatives"}
 NST = {"nst_pattern", "nst_normalize"}
 CRD = {"crd_bias", "crd_negatives", "crd_symmetric"}
 
@@ -23,12 +24,15 @@ def settings(**changes):
 
 def test_the_result_does_not_depend_on_these_and_depends_on_all_others():
     assert DistillSettings.operational() == {
-        "cache", "out", "prepared", "device", "compile", "deterministic", "resume", "dry_run",
-        "max_steps", "max_hours", "log_every", "measure_every", "checkpoint_minutes",
+        "cache", "words", "out", "prepared", "device", "compile", "deterministic", "resume",
+        "dry_run", "max_steps", "max_hours", "log_every", "measure_every", "checkpoint_minutes",
         "checkpoint_steps", "keep", "license", "language",
     }  # fmt: skip
     everything = {f.name for f in fields(DistillSettings)}
-    assert settings().identity().keys() == everything - DistillSettings.operational()
+    by_word = settings(level="word").identity()
+    assert by_word.keys() == everything - DistillSettings.operational()
+    by_clip = settings().identity().keys()
+    assert by_clip == by_word.keys() - WORDS - {"level"}, "as before there were words"
 
 
 @pytest.mark.parametrize(
@@ -47,11 +51,24 @@ def test_the_result_does_not_depend_on_these_and_depends_on_all_others():
     ],
 )
 def test_settings_without_effect(changes, idle):
-    assert settings(**changes).without_effect() == idle
+    assert settings(**changes).without_effect() == idle | WORDS
+
+
+@pytest.mark.parametrize(
+    ("changes", "idle"),
+    [
+        ({"level": "word"}, {"kd_tokens", "kd_special"}),
+        ({"level": "clip+word"}, set()),
+        ({"teacher_side": "within-word", "words": "x"}, WORDS - {"words"}),
+        ({"level": "word", "kd": ["none"]}, KD | CRD | WORDS),
+    ],
+)
+def test_settings_without_effect_on_words(changes, idle):
+    assert settings(**changes).without_effect() == idle | NST
 
 
 def test_every_need_of_a_setting_can_be_met():
-    chosen = settings(kd=["nst", "crd"]).choices()
+    chosen = settings(kd=["nst", "crd"], level="clip+word").choices()
     assert {f.metadata["idle_without"] for f in fields(DistillSettings)} - {""} <= chosen
 
 

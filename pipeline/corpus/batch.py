@@ -1,0 +1,146 @@
+"""What a batch of texts holds: tokens, and the teacher's vectors of clips and of words.
+
+Shapes: B clips of a batch, N tokens, K chosen tokens or extra negatives, W words of a batch, E
+width of the teacher.
+"""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from pipeline.corpus.word_vectors import OwnWords, Sentences
+from pipeline.models.lengths import to_device
+from pipeline.models.packing import Packed
+
+
+@dataclass(frozen=True)
+class WholeBatch:
+    """The clips of one batch, the same in every process that takes a share of it.
+
+    It holds the words of the batch in the same way: what is said of clips here is said of them.
+
+    Attributes:
+        teacher_BE: the clips' teacher vectors as cached.
+        row_B: their rows in the cache.
+        recording_B: number of the recording that each clip was cut from; negative if unknown.
+        corpus_clips: M, how many clips there are to train on.
+        negative_KE: teacher vectors drawn from the whole corpus as extra negatives, or None.
+        negative_row_K: their rows.
+        negative_recording_K: their recordings.
+        processes: how many processes share the batch.
+        type_B: numbers of what words are spelled with, if those that are spelled alike are not to
+            be told apart; else None.
+        negative_type_K: the same of the extra negatives.
+    """
+
+    teacher_BE: Tensor
+    row_B: Tensor
+    recording_B: Tensor
+    corpus_clips: int
+    negative_KE: Tensor | None = None
+    negative_row_K: Tensor | None = None
+    negative_recording_K: Tensor | None = None
+    processes: int = 1
+    type_B: Tensor | None = None
+    negative_type_K: Tensor | None = None
+
+    def to(self, device: torch.device) -> "WholeBatch":
+        """The same clips on a device."""
+        return _on(device, self)
+
+    def rivals_BB(self) -> Tensor:
+        """Whether clip b' may be a negative of clip b: not the same clip, nor its recording."""
+        rival_BB = _rivals(self.row_B, self.recording_B, self.row_B, self.recording_B)
+        return rival_BB if self.type_B is None else rival_BB & (self.type_B[:, None] != self.type_B)
+
+    def rivals_BK(self) -> Tensor:
+        """Whether extra negative k may be a negative of clip b."""
+        if self.negative_row_K is None or self.negative_recording_K is None:
+            raise ValueError("the batch carries no extra negatives")
+        rival_BK = _rivals(
+            self.row_B, self.recording_B, self.negative_row_K, self.negative_recording_K
+        )
+        if self.type_B is None or self.negative_type_K is None:
+            return rival_BK
+        return rival_BK & (self.type_B[:, None] != self.negative_type_K)
+
+
+def _rivals(row_B: Tensor, recording_B: Tensor, row_K: Tensor, recording_K: Tensor) -> Tensor:
+    same_clip = row_B[:, None] == row_K
+    same_recording = (recording_B[:, None] == recording_K) & (recording_B >= 0)[:, None]
+    return ~(same_clip | same_recording)
+
+
+@dataclass(frozen=True)
+class WordBatch:
+    """The words of one batch that are taught.
+
+    Attributes:
+        own: those of this process's share, by their tokens.
+        whole: the words of the whole batch, their vectors, and what else objectives compare.
+        sentences: where they stand.
+        total: how many there are over all processes.
+    """
+
+    own: OwnWords
+    whole: WholeBatch
+    sentences: Sentences
+    total: int
+
+    def to(self, device: torch.device) -> "WordBatch":
+        """The same words on a device."""
+        return _on(device, self)
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """A process's share of one batch: its tokens, and the clips of the whole batch.
+
+    Attributes:
+        packed: this process's sequences, unmasked.
+        masked_N: the same tokens with masks.
+        chosen_K: places of the tokens to predict.
+        chosen_total: how many tokens all processes predict together.
+        clip_N: for each token, its clip's place in the whole batch.
+        special_N: which tokens are special.
+        number_N: a number of each token that no other token of the corpus has.
+        dropout_key: names the dropout of this step, int64 `[]`.
+        clip_B: the whole batch's clips in the corpus.
+        lengths_B: tokens of each of these clips.
+        tokens: their sum.
+        whole: their teacher vectors, and what else objectives compare.
+        words: the words that are taught; None if none shall be.
+    """
+
+    packed: Packed
+    masked_N: Tensor
+    chosen_K: Tensor
+    chosen_total: int
+    clip_N: Tensor
+    special_N: Tensor
+    number_N: Tensor
+    dropout_key: Tensor
+    clip_B: Tensor
+    lengths_B: Tensor
+    tokens: int
+    whole: WholeBatch
+    words: WordBatch | None = None
+
+    def to(self, device: torch.device) -> "TokenBatch":
+        """The same batch on a device."""
+        return self if self.clip_B.device == device else _on(device, self)
+
+
+AnyBatch = TypeVar("AnyBatch", WholeBatch, WordBatch, TokenBatch)
+Movable = Packed | WholeBatch | WordBatch | OwnWords | Sentences
+
+
+def _on(device: torch.device, batch: AnyBatch) -> AnyBatch:
+    tensors: dict[str, Any] = {
+        f.name: to_device(value, device) if isinstance(value, Tensor) else value.to(device)
+        for f in fields(batch)
+        if isinstance(value := getattr(batch, f.name), Tensor | Movable)
+    }
+    return replace(batch, **tensors)
