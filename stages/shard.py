@@ -40,6 +40,9 @@ class ShardSettings(Settings):
     audio_folder: Path | None = setting(
         None, help="Where relative paths in a table start; by default the table's own folder."
     )
+    follow_links: bool = setting(
+        False, help="Follow links to folders outside of SOURCE; otherwise they are refused by name."
+    )
     samples_per_shard: int = setting(
         1000, help="Clips per tar.", unit="clips", minimum=1, maximum=1_000_000
     )
@@ -113,14 +116,19 @@ def run(settings: ShardSettings) -> None:
 
     Example: speechkd shard corpus.tsv --out shards
     """
-    from pipeline.foundation.progress import say
+    from pipeline.foundation.progress import counted, say
     from pipeline.foundation.workers import cores
+    from pipeline.shards.walking import passed_over
     from pipeline.shards.writing import ShardFolder
 
     source = _open(settings)
     say(f"{settings.source}: {source.description}")
-    entries, digest = _survey(source)
-    say(f"{settings.source}: {entries:,} entries")
+    used: set[str] | None = set() if settings.source.is_dir() else None
+    entries, digest = _survey(source, used)
+    say(f"{settings.source}: {counted(entries, 'entry', 'entries')}")
+    if used is not None:
+        for line in passed_over(settings.source, used, outside_links=settings.follow_links):
+            say(f"{settings.source}: {line}")
     for line in source.notes.lines():
         say(f"{settings.source}: {line}")
     workers = cores() if settings.workers < 0 else settings.workers
@@ -178,14 +186,27 @@ def _open(settings: ShardSettings) -> Source:
     }
     columns = RecordingColumns(**names)
     cutting = Cutting(tuple(settings.tier), settings.join, settings.clip_seconds)
-    return open_source(settings.source, settings.layout, columns, settings.audio_folder, cutting)
+    return open_source(
+        *(settings.source, settings.layout, columns, settings.audio_folder, cutting),
+        outside_links=settings.follow_links,
+    )
 
 
-def _survey(source: Source) -> tuple[int, str]:
-    """Number of entries, and a digest of everything they say."""
+def _survey(source: Source, used: set[str] | None = None) -> tuple[int, str]:
+    """Number of entries, and a digest of everything they say.
+
+    Args:
+        source: the corpus.
+        used: gets the paths of all files that entries name or come from.
+    """
     digest, count = hashlib.sha256(), 0
     for entry in source.read():
         count += 1
+        if used is not None:
+            where = entry.where or ""
+            used |= {where, where.rpartition(", ")[0]}
+            if isinstance(entry, Entry):
+                used.add(str(entry.path))
         fields = dict(vars(entry)) if isinstance(entry, Entry) else entry.record()
         for name in ("words", "channel"):  # a folder begun before they were known is taken
             if not fields.get(name) and fields.get(name) != 0:

@@ -131,6 +131,17 @@ class Meter:
         return ", ".join([*parts, self.note] if self.note else parts)
 
 
+def counted(count: int, one: str, several: str = "") -> str:
+    """A number and its noun: `1 tar`, `2,000 tars`.
+
+    Args:
+        count: the number.
+        one: the noun.
+        several: its plural, if that is not made by an s.
+    """
+    return f"{count:,} {one if count == 1 else several or one + 's'}"
+
+
 def duration(seconds: float) -> str:
     """A time span as people read it: `42 s`, `3 min 05 s`, `2 h 07 min`."""
     whole = round(seconds)

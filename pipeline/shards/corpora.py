@@ -1,12 +1,11 @@
 """Layouts in which recordings and transcripts lie on a disk, and how to read each."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from pipeline.foundation.errors import NotThere, SpeechkdError, Unreachable
+from pipeline.foundation.errors import NotThere, SpeechkdError
 from pipeline.foundation.tables import SUFFIXES as TABLE_SUFFIXES
 from pipeline.foundation.tables import read_text
 from pipeline.shards.recording_table import (
@@ -26,6 +25,7 @@ from pipeline.shards.refusals import Reason, Refusal
 from pipeline.shards.source import Source
 from pipeline.shards.timed import Cutting, Notes, TimedFolder
 from pipeline.shards.transcripts.formats import FORMATS
+from pipeline.shards.walking import files_below, passed_over
 
 FORMAT_NAMES = ", ".join(form.name for form in FORMATS.values())
 
@@ -38,6 +38,8 @@ def open_source(
     columns: RecordingColumns | None = None,
     audio_folder: Path | None = None,
     cutting: Cutting | None = None,
+    *,
+    outside_links: bool = False,
 ) -> Source:
     """Detect how a source is laid out, and prepare to read it.
 
@@ -48,6 +50,7 @@ def open_source(
         audio_folder: folder that relative paths in a table start from; by default the table's
             (for Common Voice `clips` beside the table, for LJSpeech `wavs`).
         cutting: how recordings with a file of times become clips.
+        outside_links: follow links to folders outside of the source too.
 
     Raises:
         SpeechkdError: the source does not exist or holds nothing that is known, a column is
@@ -59,7 +62,7 @@ def open_source(
             "paths and texts, or a folder of recordings."
         )
     if layout == "auto":
-        layout = _detect(source)
+        layout = _detect(source, outside_links)
     if columns not in (None, RecordingColumns()) and layout not in ("table", "commonvoice"):
         raise SpeechkdError(
             f"{source}: the {layout} layout has no columns to name; leave them out."
@@ -68,9 +71,9 @@ def open_source(
         raise SpeechkdError(f"{source}: the {layout} layout takes no --audio-folder; leave it out.")
     match layout:
         case "folder":
-            return _folder(source, cutting or Cutting())
+            return _folder(source, cutting or Cutting(), outside_links)
         case "librispeech":
-            return _librispeech(source)
+            return _librispeech(source, outside_links)
         case "ljspeech":
             return _ljspeech(source, audio_folder)
         case "commonvoice":
@@ -79,7 +82,7 @@ def open_source(
             return _table(source, columns or RecordingColumns(), audio_folder)
 
 
-def _detect(source: Path) -> Layout:
+def _detect(source: Path, outside_links: bool) -> Layout:
     if source.is_file():
         if source.name == "metadata.csv" and _is_ljspeech(source.parent):
             return "ljspeech"
@@ -92,7 +95,7 @@ def _detect(source: Path) -> Layout:
         return "commonvoice"
     audio: Path | None = None
     times = TimedFolder(Cutting(), Notes())
-    for path in _files_below(source):
+    for path in files_below(source, outside_links=outside_links):
         if path.name.endswith(".trans.txt"):
             return "librispeech"
         if path.suffix.lower() in AUDIO_SUFFIXES:
@@ -107,9 +110,11 @@ def _detect(source: Path) -> Layout:
             f"file of times ({FORMAT_NAMES}) of the same name beside each, or give a table of "
             "paths and texts."
         )
+    unknown = passed_over(source, set(), outside_links=outside_links)
+    held = f" It has: {unknown[0].removeprefix('not used: ')}." if unknown else ""
     raise SpeechkdError(
         f"{source}: no recording in this folder or below it (looked for "
-        f"{' '.join(AUDIO_SUFFIXES)}), and no table of them. Check the path."
+        f"{' '.join(AUDIO_SUFFIXES)}), and no table of them. Check the path.{held}"
     )
 
 
@@ -123,13 +128,13 @@ def _is_ljspeech(folder: Path) -> bool:
     return len(cells) in (2, 3) and not headers & set(cells)
 
 
-def _folder(source: Path, cutting: Cutting) -> Source:
+def _folder(source: Path, cutting: Cutting, outside_links: bool) -> Source:
     notes = Notes()
 
     def read() -> Iterator[Entry | Refusal]:
         notes.clear()
         times = TimedFolder(cutting, notes)
-        for path in _files_below(source):
+        for path in files_below(source, outside_links=outside_links):
             if path.suffix.lower() in AUDIO_SUFFIXES:
                 key = key_of_path(path.relative_to(source).as_posix())
                 entries = times.entries(key, path)
@@ -163,9 +168,9 @@ def _with_transcript(key: str, path: Path) -> Entry | Refusal:
     return Entry(key, path, text, None, key, where)
 
 
-def _librispeech(source: Path) -> Source:
+def _librispeech(source: Path, outside_links: bool) -> Source:
     def read() -> Iterator[Entry | Refusal]:
-        for listing in _files_below(source):
+        for listing in files_below(source, outside_links=outside_links):
             if not listing.name.endswith(".trans.txt"):
                 continue
             for number, line in enumerate(read_text(listing).split("\n"), start=1):
@@ -255,22 +260,6 @@ def _tables_in(folder: Path) -> list[Path]:
     tables = [path for path in files if path.suffix.lower() in TABLE_SUFFIXES]
     manifests = [path for path in files if path.name.lower().endswith("manifest.json")]
     return tables or manifests  # NeMo's are JSON lines
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    """All files below `folder`, sorted so that every machine sees the same order.
-
-    Hidden files are left out, because macOS puts a `._name.wav`, which is not audio, beside each.
-    """
-
-    def stop(error: OSError) -> None:
-        raise Unreachable(f"{error.filename} cannot be read: {error.strerror}.")
-
-    for parent, folders, files in os.walk(folder, onerror=stop):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith("."):
-                yield Path(parent) / name
 
 
 def _with_any_suffix(folder: Path, stem: str, usual: str) -> Path:

@@ -94,7 +94,7 @@ def read_shard(file: BinaryIO, shard: Shard, where: str) -> Iterator[Clip | Refu
         count += 1
     end = TarEnd(reader.sha256, reader.bytes_read)
     is_cut = end.bytes < shard.bytes
-    _check_identity(end, count, shard, where, is_cut, reader.damage)
+    _check_identity(end, count, shard, where, is_cut, reader)
     cut = f"the tar ends after {end.bytes:,} of {shard.bytes:,} bytes"
     if last is not None:
         if is_cut and not _is_whole(last):
@@ -107,7 +107,7 @@ def read_shard(file: BinaryIO, shard: Shard, where: str) -> Iterator[Clip | Refu
 
 
 def _check_identity(
-    end: TarEnd, count: int, shard: Shard, where: str, is_cut: bool, damage: str
+    end: TarEnd, count: int, shard: Shard, where: str, is_cut: bool, reader: TarReader
 ) -> None:
     if not is_cut and end.sha256 != shard.sha256:
         raise Damaged(
@@ -116,9 +116,11 @@ def _check_identity(
             "manifest and a new cache of what is there now."
         )
     if count > shard.samples or (count < shard.samples and not is_cut):
+        damage = f", and after them: {reader.damage}" if reader.damage else ""
+        hidden = f", {reader.hidden} hidden members aside" if reader.hidden else ""
         raise Damaged(
-            f"wrong count: {where} holds {count} samples (neighbouring members of one key), the "
-            f"manifest says {shard.samples}{f', and after them: {damage}' if damage else ''}. "
+            f"wrong count: {where} holds {count} samples (neighbouring members of one "
+            f"key{hidden}), the manifest says {shard.samples}{damage}. "
             "Correct the manifest; the members of a sample must stand side by side in the tar."
         )
 

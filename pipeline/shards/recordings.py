@@ -65,6 +65,8 @@ def key_fault(key: str, *, as_path: bool) -> str:
     parts = key.split("/")
     if any(part in ("", ".", "..") or part != part.strip() for part in parts):
         return "it has an empty part, '.', '..' or blanks at an end of a part"
+    if parts[-1].startswith("."):
+        return "it begins with a dot, and hidden members of a tar are passed over"
     if max(len(part.encode()) for part in parts) > MAX_KEY_PART_BYTES:
         return f"a part of it is longer than {MAX_KEY_PART_BYTES} bytes"
     return ""

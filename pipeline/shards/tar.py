@@ -3,8 +3,8 @@
 It uses the standard library's reader, not webdataset's. If a tar is cut in a header or between two
 members, webdataset gives the samples before the cut and no error; and it splits a name at its
 first dot. Here bytes are counted and hashed, so that the caller can compare them with the
-manifest. Names are only keys: nothing is unpacked to disk or unpickled, and links and devices are
-skipped.
+manifest. Names are only keys: nothing is unpacked to disk or unpickled. Links, devices and hidden
+files are skipped.
 """
 
 import hashlib
@@ -65,11 +65,13 @@ class TarReader:
     Attributes:
         damage: what is wrong with the tar's structure, or ""; known once iteration is over.
         bytes_read: bytes so far; the tar's size once iteration is over.
+        hidden: number of hidden members, which were passed over.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = _Hashing(file)
         self.damage = ""
+        self.hidden = 0
 
     @property
     def bytes_read(self) -> int:
@@ -84,6 +86,9 @@ class TarReader:
     def __iter__(self) -> Iterator[TarSample]:
         sample: TarSample | None = None
         for tar, info in self._infos():
+            if info.name.rpartition("/")[2].startswith("."):
+                self.hidden += 1
+                continue  # macOS puts a ._name beside each file, which is not what its suffix says
             key, suffix = split_name(info.name)
             if sample is not None and (sample.key != key or sample.holds(suffix)):
                 yield sample

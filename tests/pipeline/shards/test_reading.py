@@ -146,6 +146,17 @@ def test_a_video_beside_the_recording_is_no_second_recording():
     assert len(clip.wave_S) == 4_000
 
 
+def test_hidden_members_of_a_tar_are_passed_over():
+    """macOS puts its own files beside, with the same suffixes, and between the members of a key."""
+    apple = [("._x.flac", b"\0\5\x16\7"), ("a/._x.json", b"\0\5"), (".DS_Store", b"Bud1")]
+    (flac, described), second = sample("x"), sample("b/y")
+    content = tar_bytes([*apple, flac, ("._x.json", b"\0"), described, *second, ("b/.z.txt", b"")])
+    clips = outcomes(content, line(content, 2))
+    assert [clip.key for clip in clips] == ["x", "b/y"]
+    with pytest.raises(SpeechkdError, match=r"holds 2 samples .*5 hidden .*manifest says 3"):
+        outcomes(content, line(content, 3))
+
+
 def test_text_comes_from_the_txt_where_the_json_has_none():
     content = tar_bytes(
         [("x.flac", audio()), ("x.json", b"{}"), ("x.txt", "\ufeffnaïve\n".encode())]

@@ -54,6 +54,8 @@ def test_what_is_refused():
         "a\u2028b",
         " a",
         "a ",
+        ".hidden",
+        "a/._b",
         "\ud800",
         "é" * 121,
     ):
@@ -61,7 +63,7 @@ def test_what_is_refused():
 
 
 def test_what_is_accepted():
-    for key in ("vid_1.0_2.5", "a.b/c.d", "é" * 120, "a b", "日本", ".hidden", "x" * 240 + "/y"):
+    for key in ("vid_1.0_2.5", "a.b/c.d", "é" * 120, "a b", "日本", ".hidden/x", "x" * 240 + "/y"):
         assert not key_fault(key, as_path=True), repr(key)
 
 
