@@ -110,7 +110,7 @@ def assemble(
     start = weights_sha256(student.encoder) if settings.init else "fresh"
     distillation = make_distillation(settings, student, corpus, words).to(device)
     batches = make_batches(settings, corpus, words, tokenizer, device)
-    if compiles:
+    if compiles and can_compile(settings, student):
         distillation.compile_for(batches.shapes())
     schedule = make_schedule(settings, batches, device)
     # batches of words are read from the cache, which takes longer than to gather from memory
@@ -309,6 +309,24 @@ def shall_compile(settings: DistillSettings, device: torch.device) -> bool:
             f"{COMPILER_PACKAGES}"
         )
     return not missing
+
+
+def can_compile(settings: DistillSettings, student: Student) -> bool:
+    """Whether a student can be compiled; only packed batches come in shapes known beforehand.
+
+    Raises:
+        SpeechkdError: it is asked for and this student cannot.
+    """
+    if student.reading.layout == "packed":
+        return True
+    kind = student.model.config.model_type
+    if settings.compile == "yes":
+        raise SpeechkdError(
+            f"--compile yes: a {kind} reads padded batches of any shape, which cannot be compiled "
+            "once for all. Drop --compile."
+        )
+    say(f"a {kind} reads padded batches, so it trains uncompiled")
+    return False
 
 
 def make_batches(

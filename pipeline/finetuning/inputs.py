@@ -24,6 +24,7 @@ from pipeline.models.packing import (
     batches_by_length,
     encode_first_tokens,
     encode_packed,
+    most_tokens,
     pack,
 )
 
@@ -76,8 +77,8 @@ class TextInputs:
         Raises:
             SpeechkdError: a text gives no token, or its first token cannot stand for it.
         """
-        positions = int(getattr(encoder.config, "max_position_embeddings", 10**9))
-        inputs = tokenize(tokenizer, texts, min(recipe.max_tokens, positions))
+        most = most_tokens(encoder) or recipe.max_tokens
+        inputs = tokenize(tokenizer, texts, min(recipe.max_tokens, most))
         check_pooling(inputs, tokenizer, recipe)
         return inputs
 

@@ -57,8 +57,6 @@ def load_pretrained(
     """
     name, run = _source_and_run(checkpoint)
     encoder, tokenizer = load_encoder(name)
-    if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None  # masked-LM checkpoints have none, and it would be drawn at random
     return _describe(checkpoint, run, encoder), encoder, tokenizer
 
 

@@ -98,6 +98,11 @@ class Lengths:
         """The sequences in groups of like length, computed once for all layers."""
         return _bands(self)
 
+    @cached_property
+    def bands_of_one_length(self) -> "Bands":
+        """The sequences in groups of equal length, whose grids have no padding."""
+        return _bands(self, 1)
+
     def to(self, device: torch.device) -> Self:
         """The same sequences on a device."""
         return type(self)(
@@ -136,13 +141,13 @@ class Bands:
     place_N: Tensor
 
 
-def _bands(lengths: Lengths) -> Bands:
+def _bands(lengths: Lengths, width: int | None = None) -> Bands:
     """Group sequences by length.
 
     On a CPU arithmetic costs most, so lengths within `BAND_TOKENS` of each other form a band.
-    On a GPU launches cost more than padding, so all sequences form one.
+    On a GPU launches cost more than padding, so all sequences form one. A `width` decides itself.
     """
-    if lengths.sequence_N.device.type != "cpu":
+    if width is None and lengths.sequence_N.device.type != "cpu":
         sequences, longest = lengths.grid_BL.shape
         one = Band(sequences, longest, lengths.valid_BL)
         place_N = lengths.sequence_N * longest + lengths.offset_N
@@ -151,7 +156,8 @@ def _bands(lengths: Lengths) -> Bands:
     sources: list[Tensor] = []
     place_N = torch.empty_like(lengths.sequence_N)
     start = 0
-    width = BAND_TOKENS if lengths.grid_BL.shape[1] < LONG_FROM else LONG_BAND_TOKENS
+    if width is None:
+        width = BAND_TOKENS if lengths.grid_BL.shape[1] < LONG_FROM else LONG_BAND_TOKENS
     band_B = (lengths.lengths_B - 1) // width
     for number in sorted(set(band_B.tolist())):
         rows_b = (band_B == number).nonzero()[:, 0]

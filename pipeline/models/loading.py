@@ -35,7 +35,10 @@ OWN_ATTENTION = ("eager", "sdpa", "flash_attention_2")
 
 
 def load_model(kind: Any, name: str, *, head: bool = False) -> Any:
-    """Load a model by `kind.from_pretrained`, from safetensors only.
+    """Load a model by `kind.from_pretrained`, from safetensors only, in float32.
+
+    Weights are float32 whatever their file has: steps of training are smaller than what bfloat16
+    can tell apart, and a score in half precision is off by hundredths.
 
     Args:
         kind: `AutoModel`, or another class of that family.
@@ -43,8 +46,9 @@ def load_model(kind: Any, name: str, *, head: bool = False) -> Any:
         head: whether the weights must hold the head of that kind, too.
 
     Raises:
-        SpeechkdError: nothing can be loaded, the configuration claims too much, or the weights
-            lack layers of the encoder (or the head), which would be drawn at random.
+        SpeechkdError: nothing can be loaded, the configuration claims too much, the weights lack
+            layers of the encoder (or the head), which would be drawn at random, or they are
+            quantised.
     """
     with _loading(name):
         _need(name, "config.json")
@@ -52,12 +56,22 @@ def load_model(kind: Any, name: str, *, head: bool = False) -> Any:
             check_model_folder(Path(name))
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
         _check_claims(config.to_dict(), name)
+        if getattr(config, "quantization_config", None):
+            raise SpeechkdError(
+                f"{name}: its weights are quantised, and cannot be trained in float32. Name the "
+                "model as it was before that."
+            )
         if Path(name).is_dir():
             with torch.device("meta"):
                 check_parameters(Path(name), kind.from_config(config))
         model, report = kind.from_pretrained(
-            name, trust_remote_code=False, use_safetensors=True, output_loading_info=True
+            name,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+            dtype=torch.float32,
         )
+        _check_float32(model, name)
         prefix = "" if model.base_model is model else f"{model.base_model_prefix}."
         absent = sorted(
             n for n in report["missing_keys"] if n.startswith(prefix) and "pooler" not in n
@@ -74,6 +88,15 @@ def load_model(kind: Any, name: str, *, head: bool = False) -> Any:
                 "score nothing. Name a checkpoint that was saved with its head."
             )
         return model
+
+
+def _check_float32(model: torch.nn.Module, name: str) -> None:
+    for part, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise SpeechkdError(
+                f"{name}: transformers keeps {part} in {tensor.dtype}, where float32 was asked "
+                "for. Such an encoder is not trained or judged here."
+            )
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:

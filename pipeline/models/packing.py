@@ -19,6 +19,7 @@ from torch.nn import functional
 from transformers import AttentionInterface, PreTrainedModel
 
 from pipeline.models.lengths import Lengths
+from pipeline.models.padding import encode_padded, reading_of
 
 ATTENTION = "speechkd_packed"
 _BERT_LAYER = {"attention", "intermediate", "output"}
@@ -190,10 +191,17 @@ def without_cudnn_attention() -> Iterator[None]:
 
 
 def encode_packed(encoder: PreTrainedModel, packed: Packed) -> Tensor:
-    """Hidden states `[N, D]` of the last layer, for an encoder set to packed attention."""
+    """Hidden states `[N, D]` of the last layer.
+
+    The encoder is set to packed attention, unless it was found to read padded batches
+    (`pipeline.models.checking`).
+    """
     # while a compiler traces, its caller has seen to it
     aside = nullcontext() if torch.compiler.is_compiling() else without_cudnn_attention()
+    reading = reading_of(encoder)
     with aside:
+        if reading and reading.layout != "packed":
+            return encode_padded(encoder, packed.ids_N, packed, reading.layout)
         hidden_1ND: Tensor = encoder(
             input_ids=packed.ids_N[None],
             position_ids=(packed.offset_N + first_position(encoder))[None],
@@ -228,8 +236,9 @@ def encode_first_tokens(encoder: PreTrainedModel, packed: Packed) -> Tensor:
     laid out as BERT's, the dense part of the last layer skips all tokens but the first ones, which
     saves up to three quarters of that layer's work. Other encoders compute every state.
     """
+    reading = reading_of(encoder)
     after_attention = _after_attention(encoder)
-    if after_attention is None:
+    if after_attention is None or (reading and reading.layout != "packed"):
         return encode_packed(encoder, packed)[packed.starts_B]
 
     def keep_first(_: nn.Module, inputs_1ND: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -255,7 +264,19 @@ def _after_attention(encoder: PreTrainedModel) -> nn.Module | None:
 
 def first_position(encoder: PreTrainedModel) -> int:
     """Position id of a sequence's first token: 0, or padding_idx + 1 in RoBERTa's family."""
+    reading = reading_of(encoder)
+    if reading:
+        return reading.first_position
     embeddings: Any = getattr(encoder, "embeddings", None)
     if hasattr(embeddings, "create_position_ids_from_input_ids"):
         return int(embeddings.padding_idx) + 1
     return 0
+
+
+def most_tokens(encoder: PreTrainedModel) -> int | None:
+    """Tokens of the longest text that an encoder has positions for; None for no limit."""
+    reading = reading_of(encoder)
+    if reading:
+        return reading.most_tokens
+    positions = getattr(encoder.config, "max_position_embeddings", None)
+    return positions - first_position(encoder) if isinstance(positions, int) else None

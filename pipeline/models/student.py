@@ -10,9 +10,11 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import (
+    MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
     AutoModel,
     AutoModelForMaskedLM,
@@ -24,9 +26,10 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from pipeline.foundation.errors import Damaged, SpeechkdError
 from pipeline.foundation.untrusted import parse_json, read_text_file
+from pipeline.models.checking import check_head, find_reading
 from pipeline.models.dropout import hash_dropout
 from pipeline.models.loading import check_config, load_model, load_tokenizer, quiet
-from pipeline.models.packing import Packed, encode_packed, first_position, use_packed_attention
+from pipeline.models.packing import Packed, encode_packed
 
 PRESETS: dict[str, dict[str, int]] = {
     "bert-base": {"num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12},
@@ -41,26 +44,40 @@ class _ComputedStates(nn.Module):
     """Stands in for the encoder of a masked-LM model; passes on states computed elsewhere."""
 
     def forward(self, *_: Any, inputs_embeds: Tensor, **__: Any) -> BaseModelOutput:
-        return BaseModelOutput(last_hidden_state=inputs_embeds)
+        return _StatesAlone(last_hidden_state=inputs_embeds)
+
+
+class _StatesAlone(BaseModelOutput):  # type: ignore[misc]
+    """Hidden states, and None for whatever else a kind's head passes on."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("_"):
+            raise AttributeError(name)
 
 
 class Student(nn.Module):
     """A masked-LM encoder that takes packed sequences.
 
     Args:
-        model: any Hugging Face masked-LM model whose attention goes through the library's
-            attention interface (BERT, RoBERTa, DistilBERT, ModernBERT, …).
+        model: any Hugging Face masked-LM model of which docs/encoders.md says that it can be used.
+            Whether it can, and how, is found out here (`pipeline.models.checking`).
+        name: what messages call it.
+
+    Raises:
+        SpeechkdError: it gives other states for several texts at once than for each alone, or its
+            head cannot be run apart from it.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, name: str = "this student") -> None:
         super().__init__()
         self.model = model
         self.encoder: PreTrainedModel = model.base_model
-        use_packed_attention(self.encoder)
+        self.reading = find_reading(self.encoder, name)
         self.draws = hash_dropout(self.encoder)
         head = copy.copy(model)
         head._modules = {**model._modules, model.base_model_prefix: _ComputedStates()}
         self._head = (head,)  # in a tuple, so that its parameters are not registered twice
+        check_head(model, self.masked_lm_logits, name)
 
     @property
     def width(self) -> int:
@@ -83,10 +100,10 @@ class Student(nn.Module):
             SpeechkdError: it lacks one.
         """
         _check_vocabulary(self.encoder, tokenizer)
-        places = getattr(self.model.config, "max_position_embeddings", None)
-        if places is not None and max_tokens + first_position(self.encoder) > places:
+        most = self.reading.most_tokens
+        if most is not None and max_tokens > most:
             raise SpeechkdError(
-                f"--max-tokens {max_tokens} exceeds the model's {places} positions. Lower it."
+                f"--max-tokens {max_tokens}: the student has positions for {most} tokens. Lower it."
             )
 
     def masked_lm_logits(self, hidden_KD: Tensor) -> Tensor:
@@ -146,7 +163,8 @@ def build_student(
         config = _configuration(Path(kind))
         config.vocab_size = len(tokenizer)
         config.pad_token_id = tokenizer.pad_token_id
-    return Student(AutoModelForMaskedLM.from_config(config))
+    model = AutoModelForMaskedLM.from_config(config, dtype=torch.float32)
+    return Student(model, f"--student {kind}")
 
 
 def check_kind(kind: str) -> None:
@@ -166,7 +184,7 @@ def _configuration(file: Path) -> Any:
         )
     try:
         check_config(file)
-        return AutoConfig.for_model(**parse_json(read_text_file(file)))
+        config = AutoConfig.for_model(**parse_json(read_text_file(file)))
     except SpeechkdError:
         raise
     except Exception as error:  # transformers raises a different kind for each field
@@ -174,6 +192,12 @@ def _configuration(file: Path) -> Any:
             f"{file} is no Hugging Face model configuration ({error}). It needs a model_type that "
             "transformers knows, such as bert."
         ) from error
+    if type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
+        raise SpeechkdError(
+            f"--student {file}: a {config.model_type} is no masked LM, so no student can be made "
+            "of it. docs/encoders.md lists kinds that can be used, such as bert or modernbert."
+        )
+    return config
 
 
 def load_student(name: str, *, head: bool = False) -> tuple[Student, PreTrainedTokenizerBase]:
@@ -186,17 +210,21 @@ def load_student(name: str, *, head: bool = False) -> tuple[Student, PreTrainedT
     Raises:
         SpeechkdError: nothing of that name can be loaded, or the head is missing.
     """
-    return Student(load_model(AutoModelForMaskedLM, name, head=head)), load_tokenizer(name)
+    student = Student(load_model(AutoModelForMaskedLM, name, head=head), name)
+    return student, load_tokenizer(name)
 
 
 def load_encoder(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load an encoder without a head, set to packed attention, and its tokenizer.
+    """Load an encoder without a head, set to the fastest way that is right, and its tokenizer.
 
     Raises:
-        SpeechkdError: nothing of that name can be loaded; the message says why.
+        SpeechkdError: nothing of that name can be loaded, or it gives other states for several
+            texts at once than for each alone; the message says why.
     """
     encoder: PreTrainedModel = load_model(AutoModel, name)
-    use_packed_attention(encoder)
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None  # masked-LM checkpoints have none, and it would be drawn at random
+    find_reading(encoder, name)
     tokenizer = load_tokenizer(name)
     _check_vocabulary(encoder, tokenizer)
     return encoder, tokenizer

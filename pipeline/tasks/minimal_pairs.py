@@ -121,7 +121,7 @@ def log_likelihoods(
     """
     student.eval()
     device = next(student.parameters()).device
-    longest = int(getattr(student.model.config, "max_position_embeddings", 10**9))
+    longest = student.reading.most_tokens or 10**9
     with panics_as_errors("the texts"):
         encoded = tokenizer(list(texts), return_special_tokens_mask=True, verbose=False)
     rows = [np.asarray(ids, np.int64) for ids in encoded["input_ids"]]

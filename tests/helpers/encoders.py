@@ -5,7 +5,35 @@ from pathlib import Path
 import torch
 from tokenizers import BertWordPieceTokenizer
 from tokenizers.processors import BertProcessing
-from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForMaskedLM,
+    BertConfig,
+    BertForMaskedLM,
+    PreTrainedTokenizerFast,
+)
+
+
+def save_kind(folder: Path, texts: list[str], kind: str, **settings: object) -> Path:
+    """A 2-layer encoder of any kind of masked LM, with the tokenizer of `save_encoder`."""
+    save_encoder(folder, texts)
+    (folder / "model.safetensors").unlink()
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    config = AutoConfig.for_model(
+        kind,
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        initializer_range=0.5,  # so that texts that read each other show it
+        **settings,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        AutoModelForMaskedLM.from_config(config).save_pretrained(folder)
+    return folder
 
 
 def save_encoder(

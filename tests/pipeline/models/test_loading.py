@@ -1,17 +1,19 @@
 """Loading a model fails at once and in words, and is silent otherwise."""
 
 import io
+import json
 from logging import StreamHandler
 from unittest.mock import MagicMock
 
 import pytest
+import torch
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM
 from transformers.utils import logging
 
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.models.loading import load_model, load_tokenizer
-from pipeline.models.student import load_student
+from pipeline.models.student import load_encoder, load_student
 from tests.helpers.encoders import save_encoder
 
 ANSWER = MagicMock()
@@ -71,3 +73,28 @@ def test_loading_and_saving_are_silent_and_leave_the_library_as_talkative_as_it_
         logging.remove_handler(handler)
     said = capfd.readouterr()
     assert (said.out, said.err, notices.getvalue()) == ("", "", "")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("load", [load_encoder, lambda folder: load_student(folder, head=True)])
+def test_weights_are_float32_whatever_the_file_has(tmp_path, dtype, load):
+    folder = save_encoder(tmp_path / "encoder", ["one two three"])
+    half = AutoModelForMaskedLM.from_pretrained(folder, dtype=dtype)
+    half.save_pretrained(folder)
+    model = load(str(folder))[0]
+    model = getattr(model, "model", model)
+    saved = half.state_dict()
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert {b.dtype for b in model.buffers() if b.is_floating_point()} <= {torch.float32}
+    prefix = "" if "bert.embeddings.word_embeddings.weight" in model.state_dict() else "bert."
+    for name, tensor in model.state_dict().items():
+        assert tensor.equal(saved[prefix + name].float()), name
+
+
+def test_weights_that_cannot_be_float32_are_refused(tmp_path):
+    folder = save_encoder(tmp_path / "encoder", ["one two three"])
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(SpeechkdError, match="weights are quantised"):
+        load_encoder(str(folder))
