@@ -13,7 +13,7 @@ from pipeline.foundation.untrusted import parse_json
 
 OPTIONAL_TEXT = (str, type(None))
 COMMON = ("row", "key", "text", "duration_s", "speaker", "recording")
-SEQUENCE = ("rows", "low", "step", "words")
+SEQUENCE = ("rows", "low", "step", "words", "cut")
 WORD = {"text": (str,), "start_s": (int, float), "end_s": (int, float), "trusted": (bool,)}
 
 

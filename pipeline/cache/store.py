@@ -123,14 +123,14 @@ class TeacherCache:
         if cache.identity.kind != identity.kind:
             raise SpeechkdError(
                 f"{cache.location} is a cache of {cache.identity.kind}, and this would make one of "
-                f"{identity.kind}. Name another --cache."
+                f"{identity.kind}. Name another folder."
             )
         differing = cache.identity.differences(identity.of_manifest(manifest))
         if differing:
             table = "; ".join(f"{n}: cache {a!r}, now {b!r}" for n, (a, b) in differing.items())
             raise SpeechkdError(
                 f"{cache.location} was made with other settings ({table}). Use those settings, "
-                "or name another --cache."
+                "or name another folder."
             )
         return cache
 

@@ -62,6 +62,11 @@ class WaveBatch:
     clips: list[Clip] = field(default_factory=list)
     """What else is known of each clip; its own wave is empty."""
 
+    @property
+    def audio_seconds(self) -> Seconds:
+        """Seconds of all clips."""
+        return int(self.lengths_B.sum()) / SAMPLE_RATE_HZ
+
     def pin_memory(self) -> "WaveBatch":
         """Move the waves to page-locked memory, from which a GPU copies without waiting."""
         self.waves_BS = self.waves_BS.pin_memory()

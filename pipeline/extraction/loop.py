@@ -23,16 +23,19 @@ from pipeline.cache.writing import is_sound
 from pipeline.cluster.shares import ArrayTask, share
 from pipeline.extraction.batches import ShardEnd, WaveBatch, Work, as_it_is, load
 from pipeline.extraction.output import RowBatch, ShardOutput, torch_dtype
-from pipeline.extraction.rows import Encodes, Rows
+from pipeline.extraction.rows import EncodesBatches, Rows
+from pipeline.extraction.text_batches import TextBatch
 from pipeline.foundation.devices import make_current
 from pipeline.foundation.errors import KEPT, SpeechkdError, first_line, is_out_of_memory
-from pipeline.foundation.units import SAMPLE_RATE_HZ, Seconds
+from pipeline.foundation.units import Seconds
 from pipeline.foundation.workers import begin_worker
 from pipeline.shards.refusals import Refusal
 
 WRITES_WAITING = 4  # with more, encoding waits, so that memory is bounded
 BATCHES_IN_FLIGHT = 2  # on a GPU: one is computed while the next is launched
 POLL_SECONDS: Seconds = 1.0
+
+Batches = Generator[WaveBatch | TextBatch | RowBatch | ShardEnd, None, None]
 
 
 @dataclass(frozen=True)
@@ -101,17 +104,29 @@ class _Torn:
 
 def extract(
     work: Sequence[Work],
-    encoder: Encodes,
+    encoder: EncodesBatches[Any],
     cache: TeacherCache,
     versions: Mapping[str, str],
     *,
     batch_size: int,
     workers: int,
+    read: Callable[..., Batches] | None = None,
 ) -> Generator[Event, None, None]:
     """Encode shards on one device and write each to the cache as its rows come.
 
     The device becomes the current one of this thread, and of those that pin waves and write:
     whatever they do of themselves would otherwise open a context on the first GPU.
+
+    Args:
+        work: the shards.
+        encoder: what makes rows of their batches.
+        cache: where the rows go.
+        versions: versions of libraries, for the receipts.
+        batch_size: clips per batch.
+        workers: reading processes.
+        read: gives the batches of each shard and its end, such as `Transcripts`, which reads
+            another cache; None for `load`, which reads tars. It must be possible to send it to
+            another process.
 
     Raises:
         SpeechkdError: a worker died, the device's memory is too small, or the cache cannot be
@@ -120,7 +135,7 @@ def extract(
     make_current(encoder.device)
     for _ in range(WRITE_ATTEMPTS):
         torn = []
-        for event in _once(work, encoder, cache, versions, batch_size, workers):
+        for event in _once(work, encoder, cache, versions, batch_size, workers, read):
             if isinstance(event, _Torn):
                 torn.append(event)
             else:
@@ -147,11 +162,12 @@ def extract(
 
 def _once(
     work: Sequence[Work],
-    encoder: Encodes,
+    encoder: EncodesBatches[Any],
     cache: TeacherCache,
     versions: Mapping[str, str],
     batch_size: int,
     workers: int,
+    read: Callable[..., Batches] | None,
 ) -> Generator[Event | _Torn, None, None]:
     """Encode and write each shard once."""
     outputs: dict[int, ShardOutput] = {}
@@ -160,7 +176,7 @@ def _once(
     pace = _Pace(encoder.device)
     encode = _Encoding(encoder, torch_dtype(cache))
     beside = encoder.beside_reading
-    batches = load(
+    batches = (read or load)(
         work,
         batch_size,
         workers,
@@ -172,8 +188,8 @@ def _once(
         for item in batches:
             ready = time.perf_counter()
             match item:
-                case WaveBatch() | RowBatch():
-                    batch = encode(item) if isinstance(item, WaveBatch) else item
+                case WaveBatch() | TextBatch() | RowBatch():
+                    batch = item if isinstance(item, RowBatch) else encode(item)
                     if item.index not in outputs:
                         outputs[item.index] = ShardOutput(cache, item.index)
                     output = outputs[item.index]
@@ -203,12 +219,13 @@ def _once(
 def extract_on(
     devices: Sequence[torch.device],
     work: Sequence[Work],
-    encoder_on: Callable[[torch.device], Encodes],
+    encoder_on: Callable[[torch.device], EncodesBatches[Any]],
     cache_location: str,
     versions: Mapping[str, str],
     *,
     batch_size: int,
     workers: int,
+    read: Callable[..., Batches] | None = None,
 ) -> Generator[Event, None, None]:
     """Encode shards on several devices of this machine, one process each.
 
@@ -222,6 +239,7 @@ def extract_on(
         versions: versions of libraries, for the receipts.
         batch_size: clips per batch.
         workers: reading processes per device.
+        read: as of `extract`.
 
     Raises:
         SpeechkdError: a process failed. The shards that the others were working on are dropped.
@@ -236,7 +254,9 @@ def extract_on(
             threads = max(1, torch.get_num_threads() // len(devices))
             arguments = (events, device, mine, encoder_on, cache_location, dict(versions))
             process = context.Process(
-                target=_on_device, args=(*arguments, batch_size, workers, threads), name=str(device)
+                target=_on_device,
+                args=(*arguments, batch_size, workers, threads, read),
+                name=str(device),
             )
             process.start()
             processes.append(process)
@@ -266,17 +286,16 @@ def extract_on(
 class _Encoding:
     """Waves → rows in the dtype that leaves the device, here or in a reading process."""
 
-    encoder: Encodes
+    encoder: EncodesBatches[Any]
     dtype: torch.dtype
 
-    def __call__(self, batch: WaveBatch) -> RowBatch:
+    def __call__(self, batch: WaveBatch | TextBatch) -> RowBatch:
         with _one_thread(self.encoder.beside_reading):
             rows = self._rows(batch)
         rows.rows_NE = rows.rows_NE.to(self.dtype)
-        seconds = int(batch.lengths_B.sum()) / SAMPLE_RATE_HZ
-        return RowBatch(batch.index, batch.positions, rows, seconds)
+        return RowBatch(batch.index, batch.positions, rows, batch.audio_seconds)
 
-    def _rows(self, batch: WaveBatch) -> Rows:
+    def _rows(self, batch: WaveBatch | TextBatch) -> Rows:
         try:
             return self.encoder.rows_of(batch)
         except (RuntimeError, MemoryError) as error:
@@ -325,12 +344,13 @@ def _on_device(
     events: Any,
     device: torch.device,
     work: Sequence[Work],
-    encoder_on: Callable[[torch.device], Encodes],
+    encoder_on: Callable[[torch.device], EncodesBatches[Any]],
     cache_location: str,
     versions: Mapping[str, str],
     batch_size: int,
     workers: int,
     threads: int,
+    read: Callable[..., Batches] | None,
 ) -> None:
     """Body of one device's process: it sends events to the parent, then None; a failure as text."""
     begin_worker()
@@ -339,7 +359,7 @@ def _on_device(
         encoder = encoder_on(device)
         cache = TeacherCache.open(cache_location, kinds=KINDS)
         for event in extract(
-            work, encoder, cache, versions, batch_size=batch_size, workers=workers
+            work, encoder, cache, versions, batch_size=batch_size, workers=workers, read=read
         ):
             events.put(event)
         events.put(None)

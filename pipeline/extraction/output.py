@@ -46,6 +46,7 @@ class SequenceOutput:
             rows.counts,
             records=rows.records,
             refused=rows.refused,
+            ids_N=rows.ids_N,
         )
 
     def finish(self, end: ShardEnd, versions: Mapping[str, str]) -> Written:

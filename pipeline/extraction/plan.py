@@ -78,18 +78,19 @@ def check_tars(manifest: Manifest) -> None:
 
 
 def work_of(
-    settings: ExtractionSettings,
     manifest: Manifest,
     cache: TeacherCache | None,
     task: ArrayTask,
+    *,
+    retry_refused: bool = False,
 ) -> tuple[list[Work], Tally]:
     """Divide the shards of an array task into those to do and those done.
 
     Args:
-        settings: whether shards with refused samples are done again.
         manifest: all shards.
         cache: the cache; None if it does not exist yet.
         task: whose share of the shards.
+        retry_refused: whether shards with refused samples are done again.
 
     Returns:
         The shards to do, and the counts of the others.
@@ -101,7 +102,7 @@ def work_of(
     work = []
     for index in mine:
         receipt = receipts.get(index)
-        if receipt is None or (settings.retry_refused and receipt["refused"]):
+        if receipt is None or (retry_refused and receipt["refused"]):
             shard = manifest.shards[index]
             work.append(Work(index, shard, manifest.resolve(shard)))
         else:
@@ -138,7 +139,7 @@ def plan(
             of other settings, or every sample of the first shard is refused.
     """
     cache = TeacherCache.open_same(settings.cache, manifest, identity)
-    work, tally = work_of(settings, manifest, cache, task)
+    work, tally = work_of(manifest, cache, task, retry_refused=settings.retry_refused)
     for item in work:
         size = file_size(item.where)
         if size != item.shard.bytes:

@@ -5,13 +5,17 @@ Shapes: B clips of a batch, T positions of the longest, N rows of all clips, E w
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pipeline.cache.identity import Dtype, Identity
 from pipeline.extraction.batches import WaveBatch
 from pipeline.shards.refusals import Reason
+
+SomeBatch = TypeVar("SomeBatch", contravariant=True)
 
 
 @dataclass
@@ -23,16 +27,18 @@ class Rows:
         counts: rows of each clip, known without waiting for the device; 0 for a refused one.
         records: what the cache keeps of each clip beside its rows; nothing by default.
         refused: why there are no rows, by the place in the batch of each clip without any.
+        ids_N: of kind `text`, the token of each row.
     """
 
     rows_NE: torch.Tensor
     counts: Sequence[int]
     records: Sequence[Mapping[str, Any]] = ()
     refused: Mapping[int, tuple[Reason, str]] = field(default_factory=dict)
+    ids_N: NDArray[np.int32] | None = None
 
 
-class Encodes(Protocol):
-    """What turns waves into rows of one kind of cache."""
+class EncodesBatches(Protocol[SomeBatch]):
+    """What turns batches of waves, or of texts, into rows of one kind of cache."""
 
     @property
     def device(self) -> torch.device:
@@ -58,8 +64,12 @@ class Encodes(Protocol):
             SpeechkdError: such clips cannot be encoded.
         """
 
-    def rows_of(self, batch: WaveBatch) -> Rows:
+    def rows_of(self, batch: SomeBatch) -> Rows:
         """The rows of a batch of clips. A clip's rows do not depend on the others."""
+
+
+class Encodes(EncodesBatches[WaveBatch], Protocol):
+    """What turns waves into rows of one kind of cache."""
 
 
 def packed(grid_BTE: torch.Tensor, counts: Sequence[int]) -> torch.Tensor:

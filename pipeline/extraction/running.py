@@ -64,32 +64,48 @@ def run_extraction(
         return
     check_tars(manifest)
     cache = TeacherCache.create_or_open(settings.cache, manifest, identity, versions())
-    work, tally = work_of(settings, manifest, cache, task)
+    work, tally = work_of(manifest, cache, task, retry_refused=settings.retry_refused)
     tally.check(settings.max_refused)
     if not work:
         say(f"{cache.location}: all {tally.shards:,} shards of this task are done; nothing to do")
-        _print_summary(cache, tally)
+        print_summary(cache, tally)
         return
     clips = sum(item.shard.samples for item in work)
     workers = workers_for(speed, devices, clips, beside_reading=encoder.beside_reading)
-    pace = {"batch_size": batch_size, "workers": workers}
     with stop_at_once("unfinished shards are dropped; the same command carries on"):
         if len(devices) == 1:
-            events = extract(work, encoder, cache, versions(), **pace)
+            events = extract(
+                work, encoder, cache, versions(), batch_size=batch_size, workers=workers
+            )
         else:
             del encoder  # because each process loads its own
-            events = extract_on(devices, work, encoder_on, cache.location, versions(), **pace)
-        _follow(events, tally, settings.max_refused)
-    _print_summary(cache, tally)
-    if tally.failed:
-        first = "\n  ".join(tally.failed[:5])
-        raise SpeechkdError(
-            f"{len(tally.failed)} shards failed and are not in the cache:\n  {first}"
-        )
+            events = extract_on(
+                devices,
+                work,
+                encoder_on,
+                cache.location,
+                versions(),
+                batch_size=batch_size,
+                workers=workers,
+            )
+        follow(events, tally, settings.max_refused)
+    print_summary(cache, tally)
 
 
-def _follow(events: "Generator[Event, None, None]", tally: Tally, max_refused: float) -> None:
-    """Show progress, count, and stop when too many samples are refused."""
+def follow(
+    events: "Generator[Event, None, None]", tally: Tally, max_refused: float, source: str = "audio"
+) -> None:
+    """Show progress, count, and stop when too many samples are refused.
+
+    Args:
+        events: of the loop.
+        tally: the counts, which it keeps.
+        max_refused: the largest share of samples that may be refused.
+        source: what is read, in words.
+
+    Raises:
+        SpeechkdError: too many samples are refused.
+    """
     audio_seconds = wait_seconds = encode_seconds = write_seconds = 0.0
     start = time.monotonic()
     done = tally.written + tally.refused
@@ -104,7 +120,7 @@ def _follow(events: "Generator[Event, None, None]", tally: Tally, max_refused: f
                     meter.advance(
                         event.clips,
                         f"{audio_seconds / (time.monotonic() - start):,.0f} audio-s/s, "
-                        f"waiting for audio "
+                        f"waiting for {source} "
                         f"{wait_seconds / spent:.0%}, encoding {encode_seconds / spent:.0%}, "
                         f"writing meanwhile {write_seconds / spent:.0%}",
                     )
@@ -118,7 +134,12 @@ def _follow(events: "Generator[Event, None, None]", tally: Tally, max_refused: f
                     say(f"shard {event.index} failed: {event.message}")
 
 
-def _print_summary(cache: TeacherCache, tally: Tally) -> None:
+def print_summary(cache: TeacherCache, tally: Tally) -> None:
+    """Print what an array task has written and refused.
+
+    Raises:
+        SpeechkdError: a shard failed; finished ones stay.
+    """
     clips = "clips" if cache.identity.is_sequence else "rows"
     print(
         f"{cache.location}: {tally.written:,} {clips} written, {tally.refused:,} samples refused, "
@@ -126,3 +147,8 @@ def _print_summary(cache: TeacherCache, tally: Tally) -> None:
     )
     for reason, count in tally.reasons.most_common():
         print(f"  refused: {reason}: {count:,}")
+    if tally.failed:
+        first = "\n  ".join(tally.failed[:5])
+        raise SpeechkdError(
+            f"{len(tally.failed)} shards failed and are not in the cache:\n  {first}"
+        )

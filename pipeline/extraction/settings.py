@@ -197,6 +197,69 @@ class FeatureSettings(SpeedSettings, ExtractionSettings):
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class TextSettings(Settings):
+    """What `speechkd extract-text` reads, computes and writes."""
+
+    cache: str = setting(
+        help="Finished cache of any kind, whose transcripts are read: a path or URL.",
+        argument=True,
+    )
+    out: str = setting(help="Cache to create or to continue: a path or URL.")
+    teacher: str = setting(
+        "bert-base-uncased",
+        help="Hugging Face id or local folder of a text encoder, or the run folder of a "
+        "distillation, whose student is taken.",
+        panel=TEACHER,
+        origin="paper",
+    )
+    layer: int = setting(
+        -1,
+        help="Layer whose states are kept; 0 is the embedding, -1 the last layer.",
+        minimum=-1,
+        panel=TEACHER,
+        origin="assumed",
+    )
+    lowercase: bool = setting(
+        True,
+        help="Lower-case the transcripts first. Many corpora are in upper case, which a teacher "
+        "that has case spells letter by letter.",
+        panel=TEACHER,
+        origin="assumed",
+    )
+    max_tokens: int = setting(
+        128,
+        help="Longest text; longer texts are cut, marked and counted.",
+        unit="tokens",
+        minimum=4,
+        maximum=512,
+        panel=TEACHER,
+        origin="assumed",
+    )
+    dtype: Literal["float16", "float32"] = setting(
+        "float16",
+        help="Precision of the stored states. Of 768 values a token takes 1.5 kB as float16; the "
+        "arithmetic is always float32.",
+    )
+    array_task: str = setting("", help="The array task whose share of the shards to do: I/N.")
+    dry_run: bool = setting(
+        False, help="Check everything, count the tokens, print the plan, and write nothing."
+    )
+    devices: str = setting(
+        "auto",
+        help="auto, cpu, all (every GPU, one process each), or GPU numbers such as 0,1,2,3.",
+        panel=SPEED,
+    )
+    batch_size: int = setting(
+        256,
+        help="Texts that are read, tokenised and written together; texts of like length go through "
+        "the encoder together.",
+        unit="texts",
+        minimum=1,
+        panel=SPEED,
+    )
+
+
 def precision_on(
     settings: ExtractSettings, devices: "Sequence[torch.device]"
 ) -> "EncoderPrecision":

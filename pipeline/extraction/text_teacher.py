@@ -31,11 +31,11 @@ class Tokens:
 
     Attributes:
         ids: ids of each text, special tokens included.
-        cut: how many texts had more tokens than allowed.
+        cut: places of the texts that had more tokens than allowed.
     """
 
     ids: list[list[int]]
-    cut: int
+    cut: frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class TextTeacher:
     def tokens_of(self, texts: Sequence[str]) -> Tokens:
         """Token ids of texts, with the tokenizer's own special tokens."""
         if not texts:
-            return Tokens([], 0)
+            return Tokens([], frozenset())
         texts = [text.lower() for text in texts] if self.lowercase else list(texts)
         with panics_as_errors(self.id):
             ids: list[list[int]] = self.tokenizer(texts)["input_ids"]
@@ -85,7 +85,7 @@ class TextTeacher:
                 )
                 for place, row in zip(long, cut["input_ids"], strict=True):
                     ids[place] = row
-        return Tokens(ids, len(long))
+        return Tokens(ids, frozenset(long))
 
     @torch.inference_mode()
     @ieee_float32()
