@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 def run(settings: ExtractSettings) -> None:
     """Compute the teacher's vector of every clip, once, into a cache.
 
-    MANIFEST lists tar shards; speechkd shard makes both. Each clip becomes one vector, and
-    its key, text and duration are stored with it. With --keep states it becomes the encoder's
-    states, several rows that lie together. A shard is done once its receipt is written. So the
-    command may be stopped at any time, run as a job array, run on several machines at once, and run
-    again: each time it does what is not done yet.
+    MANIFEST lists tar shards; speechkd shard makes both. Each clip becomes one vector, and its key,
+    text and duration are stored with it. With --keep states it becomes the encoder's states, and
+    with --keep words a mean per spoken word: several rows that lie together. A shard is done once
+    its receipt is written. So the command may be stopped at any time, run as a job array, run on
+    several machines at once, and run again: each time it does what is not done yet.
 
     Example: speechkd extract-teacher shards/manifest.jsonl --cache caches/mine
     """
@@ -38,7 +38,7 @@ def run(settings: ExtractSettings) -> None:
     encoder_on = _EncoderOn(settings, precision_on(settings, devices), manifest.clip_seconds)
 
     def about(identity: "Identity") -> str:
-        kept = f"{settings.pooling} pooling"
+        kept = "a mean per word" if settings.keep == "words" else f"{settings.pooling} pooling"
         if settings.keep == "states":
             kept = "states" if settings.stride == 1 else f"means of {settings.stride} states"
         return (
@@ -75,6 +75,12 @@ class _EncoderOn:
         )
         if self.settings.keep == "states":
             return States(teacher, self.settings.stride)
+        if self.settings.keep == "words":
+            from pipeline.extraction.word_rows import WordMeans
+            from pipeline.extraction.word_times import aligner_or_why_not
+
+            name, language = self.settings.teacher, self.settings.language
+            return WordMeans(teacher, aligner_or_why_not(name, language, teacher), language)
         return MeanVectors(teacher, pooling, context)
 
 

