@@ -1,56 +1,47 @@
-"""Differences between two encoders on one task, with paired bootstrap intervals.
+"""Differences between two groups of encoders on one task, with paired bootstrap intervals.
 
 Clips of one video are alike, so whole videos are drawn, and fine-tuning seeds are drawn with
-them (Efron & Tibshirani 1993, chapter 8; percentile intervals). Both encoders are scored on the
-same clips with the same seeds. The noise of pre-training is not covered, because a row has one run.
+them (Efron & Tibshirani 1993, chapter 8; percentile intervals). Both groups are scored on the
+same clips with the same seeds. Pre-training seeds are too few to be drawn: where there are several,
+what the mean over them may be off by is added to each draw, from Student's t distribution. A
+group of one run says nothing of that.
 
-Shapes: S seeds, G videos, R bootstrap draws, n clips.
+Shapes: S fine-tuning seeds, G videos, R bootstrap draws, n clips.
 """
 
-import csv
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 from pipeline.foundation.arrays import Array
-from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.reports.predictions import Predictions
 
 DRAWS = 10_000
 LEVEL = 0.95
-REMEDY = "the `speechkd finetune` that made it makes it again"
 
-
-@dataclass(frozen=True)
-class Predictions:
-    """What a cell predicted, as its predictions file holds it.
-
-    Attributes:
-        ids: the test clips.
-        groups: the video of each.
-        labels: true labels `[n]`, or `[n, F]` for several flags.
-        predictions: of the same shape.
-    """
-
-    ids: tuple[str, ...]
-    groups: tuple[str, ...]
-    labels: Array
-    predictions: Array
+Side: TypeAlias = Mapping[str, Mapping[int, Predictions]]
+"""Predictions of a group: its pre-training seed (or another name of the run), then the fine-tuning
+seed."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better one encoder is than another.
+    """How much better one group of encoders is than another.
 
     Attributes:
         mean: improvement, positive where the first is better; accuracy and r as shares, MAE
             with its sign turned.
         low: lower end of the 95 % interval.
         high: upper end.
-        seeds: number of fine-tuning seeds that both have.
+        seeds: number of fine-tuning seeds that all of them have.
         groups: number of videos (or other groups) that the test clips come from.
+        runs: how many encoders either side has, which differ in their pre-training seed.
+        covers_pretraining: whether the interval holds the noise of pre-training.
     """
 
     mean: float
@@ -58,6 +49,8 @@ class Difference:
     high: float
     seeds: int
     groups: int
+    runs: tuple[int, int] = (1, 1)
+    covers_pretraining: bool = False
 
     @property
     def beyond_noise(self) -> bool:
@@ -65,42 +58,12 @@ class Difference:
         return self.low > 0 or self.high < 0
 
 
-def read_predictions(path: Path, kind: str, outputs: Sequence[str]) -> Predictions:
-    """Read a cell's predictions file.
-
-    Raises:
-        SpeechkdError: it is missing, or is no predictions file.
-    """
-    suffixes = [f":{name}" for name in outputs] if kind == "flags" else [""]
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        labels, predictions = (
-            np.array([[float(row[column + suffix]) for suffix in suffixes] for row in rows])
-            for column in ("label", "prediction")
-        )
-        if kind != "flags":
-            labels, predictions = labels[:, 0], predictions[:, 0]
-        ids, groups = (tuple(row[column] for row in rows) for column in ("id", "group"))
-        return Predictions(ids, groups, labels, predictions)
-    except FileNotFoundError:
-        raise NotThere(
-            f"{path}: the predictions of a finished cell are missing; {REMEDY}."
-        ) from None
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise Damaged(
-            f"{path} is not a predictions file ({error!r}); remove it, and {REMEDY}."
-        ) from None
-
-
-def difference(
-    first: Mapping[int, Predictions], second: Mapping[int, Predictions], measure: str
-) -> Difference | None:
-    """Improvement of `first` over `second`, by seed, on the seeds that both have.
+def difference(first: Side, second: Side, measure: str) -> Difference | None:
+    """Improvement of `first` over `second`, on the fine-tuning seeds that all runs have.
 
     Args:
-        first: predictions of each fine-tuning seed.
-        second: the same for the encoder compared with.
+        first: predictions of each run of a group.
+        second: the same for the group compared with.
         measure: `accuracy`, `mae` or `pearson`.
 
     Returns:
@@ -110,11 +73,14 @@ def difference(
     Raises:
         SpeechkdError: they were scored on different clips or labels.
     """
-    seeds = sorted(set(first) & set(second))
+    runs = [*first.values(), *second.values()]
+    if not first or not second:
+        return None
+    seeds = sorted(set.intersection(*(set(run) for run in runs)))
     if not seeds:
         return None
-    reference = first[seeds[0]]
-    for one in (*(first[s] for s in seeds), *(second[s] for s in seeds)):
+    reference = runs[0][seeds[0]]
+    for one in (run[seed] for run in runs for seed in seeds):
         if one.ids != reference.ids or not np.array_equal(one.labels, reference.labels):
             raise SpeechkdError(
                 "two encoders were scored on different test clips or labels; their figures must "
@@ -125,16 +91,62 @@ def difference(
     if groups == 1:
         return None
     groups_RG, seeds_RS = _draws(groups, len(seeds))
-    sums = [np.stack([_sums(side[s], group_n, measure) for s in seeds]) for side in (first, second)]
-    whole = np.ones((1, groups_RG.shape[1])), np.full((1, len(seeds)), 1 / len(seeds))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = float(_improvement(sums, *whole, measure)[0])
-        draws_R = _improvement(sums, groups_RG, seeds_RS, measure)
+    once = np.ones((1, groups)), np.full((1, len(seeds)), 1 / len(seeds))
+    means: list[Array] = []
+    draws: list[Array] = []
+    for side in (first, second):
+        sums = [np.stack([_sums(run[s], group_n, measure) for s in seeds]) for run in side.values()]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means.append(np.concatenate([_value(one, *once, measure) for one in sums]))
+            several = [_value(one, groups_RG, seeds_RS, measure) for one in sums]
+            draws.append(np.mean(several, 0))
+    noise = pretraining_noise(
+        *(dict(zip(s, m, strict=True)) for s, m in zip((first, second), means, strict=True))
+    )
+    mean = float(means[0].mean() - means[1].mean())
+    draws_R = draws[0] - draws[1]
+    if noise:
+        draws_R = draws_R + noise[0] * _student(noise[1])
     if not np.isfinite(mean) or not np.isfinite(draws_R).all():
         return None
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(draws_R, [tail, 1 - tail])
-    return Difference(mean, float(low), float(high), len(seeds), groups)
+    return Difference(
+        mean,
+        float(low),
+        float(high),
+        len(seeds),
+        groups,
+        runs=(len(first), len(second)),
+        covers_pretraining=noise is not None,
+    )
+
+
+def pretraining_noise(
+    first: Mapping[str, float], second: Mapping[str, float]
+) -> tuple[float, int] | None:
+    """What the mean difference may be off by because of the seeds of pre-training.
+
+    With the same seeds on both sides, their differences are paired. Otherwise both sides are taken
+    to vary alike, so that a side of one run is judged by the other.
+
+    Args:
+        first: a figure of each run, by its seed.
+        second: the same for the other side.
+
+    Returns:
+        Standard error of the difference of means, and degrees of freedom of its Student's t; None
+        if no side has two runs.
+    """
+    if first.keys() == second.keys() and len(first) > 1:
+        paired = [first[seed] - second[seed] for seed in first]
+        return float(np.std(paired, ddof=1)) / math.sqrt(len(paired)), len(paired) - 1
+    sides = [np.array(list(side.values()), np.float64) for side in (first, second)]
+    freedom = sum(len(side) - 1 for side in sides)
+    if not freedom:
+        return None
+    squares = sum(float(((side - side.mean()) ** 2).sum()) for side in sides)
+    return math.sqrt(squares / freedom * sum(1 / len(side) for side in sides)), freedom
 
 
 @functools.lru_cache(maxsize=4)
@@ -143,6 +155,11 @@ def _draws(groups: int, seeds: int) -> tuple[Array, Array]:
     groups_RG = rng.multinomial(groups, np.full(groups, 1 / groups), DRAWS).astype(np.float32)
     seeds_RS = rng.multinomial(seeds, np.full(seeds, 1 / seeds), DRAWS) / seeds
     return groups_RG, seeds_RS
+
+
+@functools.lru_cache(maxsize=4)
+def _student(freedom: int) -> Array:
+    return np.random.default_rng(1).standard_t(freedom, DRAWS)
 
 
 def _sums(one: Predictions, group_n: Array, measure: str) -> Array:
@@ -160,14 +177,14 @@ def _sums(one: Predictions, group_n: Array, measure: str) -> Array:
     return np.stack([np.bincount(group_n, term) for term in terms], 1)
 
 
-def _improvement(sums: list[Array], groups_RG: Array, seeds_RS: Array, measure: str) -> Array:
-    values = []
-    for side_SGK in sums:
-        total = np.stack([groups_RG @ side_GK for side_GK in side_SGK], 1)  # R, S, K
-        if measure == "pearson":
-            n, y, p, yy, pp, yp = np.moveaxis(total, -1, 0)
-            value_RS = (yp - y * p / n) / np.sqrt((yy - y * y / n) * (pp - p * p / n))
-        else:
-            value_RS = total[..., 1] / total[..., 0]
-        values.append((value_RS * seeds_RS).sum(1))
-    return np.asarray(values[0] - values[1])
+def _value(
+    side_SGK: Array, groups_RG: Array, seeds_RS: Sequence[Array] | Array, measure: str
+) -> Array:
+    """The measure of one run for each draw, `[R]`, from its sums per seed and video."""
+    total = np.stack([groups_RG @ side_GK for side_GK in side_SGK], 1)  # R, S, K
+    if measure == "pearson":
+        n, y, p, yy, pp, yp = np.moveaxis(total, -1, 0)
+        value_RS = (yp - y * p / n) / np.sqrt((yy - y * y / n) * (pp - p * p / n))
+    else:
+        value_RS = total[..., 1] / total[..., 0]
+    return np.asarray((value_RS * seeds_RS).sum(1))

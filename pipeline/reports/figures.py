@@ -2,8 +2,7 @@
 
 import csv
 import io
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -12,25 +11,30 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 
 from pipeline.finetuning.cells import Cell, Pretrained
 from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import Damaged
 from pipeline.reports.comparison import Difference
+from pipeline.reports.lettering import broken, families, is_drawable, short, shown
 
 DOTS_PER_INCH = 150
 LETTER_INCHES = 0.07
 """Width of a letter of the names of classes beside a confusion matrix."""
-LONGEST_NAME, LONGEST_LINE = 20, 36
-"""Letters of the name of a class, and of a line above a panel."""
+MOST_TICKS = 25
+"""Numbers of classes beside a matrix of many."""
+LONGEST_MEASURE, LONGEST_ENTRY = 40, 60
+"""Letters of a measure's name beside the gains, and of an entry of a legend."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """How an encoder is drawn in every picture."""
+    """How an encoder is drawn in every picture; its number stands for a name without letters."""
 
     colour: Any
     control: bool
+    number: int = 0
 
     @property
     def line(self) -> Literal["-", "--"]:
@@ -48,17 +52,16 @@ def looks(encoders: Mapping[str, Pretrained]) -> dict[str, Look]:
     order = list(dict.fromkeys(kinds.values()))
     palette = mpl.color_sequences["tab10"]
     return {
-        label: Look(palette[order.index(kinds[label]) % len(palette)], encoder.is_control)
-        for label, encoder in encoders.items()
+        label: Look(palette[order.index(kinds[label]) % len(palette)], encoder.is_control, number)
+        for number, (label, encoder) in enumerate(encoders.items(), start=1)
     }
 
 
-def gains(intervals: Mapping[str, Sequence[Interval]], baseline: str) -> bytes:
-    """A forest plot: each encoder's gain over the baseline with its interval, a band per measure.
+def gains(intervals: Mapping[str, Sequence[Interval]]) -> bytes:
+    """A forest plot: the gain of each group of students over its equal without a teacher.
 
     Args:
-        intervals: measure → encoders.
-        baseline: name of the encoder that they are compared with.
+        intervals: measure → groups, a band per measure.
     """
     rows = sum(map(len, intervals.values()))
     figure = Figure(figsize=(7, 1.2 + 0.2 * rows + 0.2 * len(intervals)), layout="constrained")
@@ -85,20 +88,22 @@ def gains(intervals: Mapping[str, Sequence[Interval]], baseline: str) -> bytes:
             axes.axhspan(-top + 0.9, -height + 0.1, color="0.94", zorder=0, linewidth=0)
         height += 0.8
     axes.axvline(0, color="0.3", linewidth=1)
-    axes.set_yticks(ticks, map(_plain, intervals))
+    measures = shown(list(intervals), "measure")
+    axes.set_yticks(ticks, [short(measure, LONGEST_MEASURE) for measure in measures])
     axes.set_ylim(-height + 0.8, 1)
     axes.set_xlabel(
-        f"gain over {_plain(baseline)} in points, with its 95 % interval\n"
+        "gain over the same without a teacher in points, with its 95 % interval\n"
         "hollow: within the noise; square, broken line: control"
     )
     _legend(figure, legend)
-    return _png(figure)
+    return _png(figure, [*intervals, *legend])
 
 
 def losses(cells: Sequence[Cell], looks: Mapping[str, Look]) -> bytes:
     """Training losses by step, a panel per task; a thin line per seed, a thick one their mean."""
     tasks = list(dict.fromkeys(cell.task for cell in cells))
     labels = list(dict.fromkeys(cell.label for cell in cells))
+    titles = dict(zip(tasks, shown(tasks, "task"), strict=True))
     figure, panels = _panels(len(tasks), 3.2, 2.4)
     for axes, task in zip(panels, tasks, strict=True):
         for label in labels:
@@ -113,44 +118,58 @@ def losses(cells: Sequence[Cell], looks: Mapping[str, Look]) -> bytes:
             if curves and len({len(curve) for curve in curves}) == 1:
                 mean = np.mean(curves, 0).T
                 axes.plot(*mean, look.line, color=look.colour, linewidth=1.3)
-        axes.set_title(_plain(task), fontsize=9)
+        axes.set_title(broken(titles[task]), fontsize=9)
         axes.tick_params(labelsize=7)
     figure.supxlabel("step", fontsize=9)
     figure.supylabel("training loss", fontsize=9)
     _legend(figure, {label: looks[label] for label in labels})
-    return _png(figure)
+    return _png(figure, [*tasks, *labels])
 
 
-def confusions(matrices: Mapping[str, Any], outputs: Sequence[str]) -> bytes:
+def confusions(
+    matrices: Mapping[str, Any], outputs: Sequence[str], *, with_figures: bool = True
+) -> bytes:
     """Confusion matrices side by side, each row scaled to 100 %.
 
     Args:
         matrices: encoder → counts `[C, C]`, rows true classes, summed over seeds.
         outputs: names of the classes.
+        with_figures: whether to write the shares and the names of the classes, for which there is
+            room up to some twenty; without, the classes have numbers, from 1.
     """
-    side = max(1.9, 0.42 * len(outputs))
-    names = [_short(output) for output in outputs]
+    classes = len(outputs)
+    side = max(1.9, 0.42 * classes) if with_figures else 4.0
+    names = [short(name) for name in shown(outputs, "class")] if with_figures else []
     slant = _slant(names, side)
     margin = max(map(len, names)) * LETTER_INCHES if slant else 0
     figure, panels = _panels(
         len(matrices), side + 0.4 + margin, side + 0.5 + margin, most=4 if side < 2 else 3
     )
-    for axes, (name, counts) in zip(panels, matrices.items(), strict=True):
+    titles = shown(list(matrices), "encoder")
+    for axes, title, counts in zip(panels, titles, matrices.values(), strict=True):
         counts_CC = np.asarray(counts, np.float64)
         share_CC = counts_CC / np.maximum(counts_CC.sum(1, keepdims=True), 1)
-        axes.imshow(share_CC, vmin=0, vmax=1, cmap="Blues")
-        for i, row in enumerate(share_CC):
-            for j, share in enumerate(row):
-                colour = "white" if share > 0.5 else "black"
-                axes.text(
-                    j, i, f"{100 * share:.0f}", ha="center", va="center", color=colour, size=7
-                )
-        axes.set_xticks(range(len(outputs)), names, fontsize=7, **slant)
-        axes.set_yticks(range(len(outputs)), names, fontsize=7)
-        axes.set_title(_broken(name), fontsize=8)
-    figure.supxlabel("predicted", fontsize=9)
-    figure.supylabel("true; each row adds up to 100 %", fontsize=9)
-    return _png(figure)
+        axes.imshow(share_CC, vmin=0, vmax=1, cmap="Blues", interpolation="nearest")
+        if with_figures:
+            _write_shares(axes, share_CC)
+            axes.set_xticks(range(classes), names, fontsize=7, **slant)
+            axes.set_yticks(range(classes), names, fontsize=7)
+        else:
+            step = -(-classes // MOST_TICKS)
+            ticks = range(0, classes, step)
+            axes.set_xticks(ticks, [str(place + 1) for place in ticks], fontsize=6, rotation=90)
+            axes.set_yticks(ticks, [str(place + 1) for place in ticks], fontsize=6)
+        axes.set_title(broken(title), fontsize=8)
+    number = "" if with_figures else ", number of the class"
+    figure.supxlabel(f"predicted{number}", fontsize=9)
+    figure.supylabel(f"true{number}; each row adds up to 100 %", fontsize=9)
+    return _png(figure, [*matrices, *(outputs if with_figures else ())])
+
+
+def _write_shares(axes: Any, share_CC: Array) -> None:
+    for (i, j), share in np.ndenumerate(share_CC):
+        colour = "white" if share > 0.5 else "black"
+        axes.text(j, i, f"{100 * share:.0f}", ha="center", va="center", color=colour, size=7)
 
 
 def read_projection(path: Path) -> tuple[Array, list[str], float]:
@@ -209,7 +228,10 @@ def planes(
     """
     figure, panels = _panels(len(points), 3.0, 2.9)
     values = np.concatenate([np.asarray(one[1]) for one in points.values()])
-    for axes, (name, (points_n2, numbers, share)) in zip(panels, points.items(), strict=True):
+    titles = shown(list(points), "encoder")
+    for axes, title, (points_n2, numbers, share) in zip(
+        panels, titles, points.values(), strict=True
+    ):
         dots = axes.scatter(
             *np.asarray(points_n2).T,
             c=numbers,
@@ -220,16 +242,22 @@ def planes(
             vmin=values.min(),
             vmax=values.max(),
         )
-        axes.set_title(f"{_broken(name)}\n{100 * share:.0f} % of the variance", fontsize=8)
+        axes.set_title(f"{broken(title)}\n{100 * share:.0f} % of the variance", fontsize=8)
         axes.set_xticks([])
         axes.set_yticks([])
     bar = figure.colorbar(dots, ax=panels, location="bottom", shrink=0.5, aspect=40)
     bar.set_label("label", fontsize=8)
     if kinds:
-        names = [_short(kind) for kind in kinds]
+        names = [short(name) for name in shown(kinds, "class")]
         width = figure.get_figwidth() / 2
-        bar.set_ticks(range(len(kinds)), labels=names, fontsize=7, **_slant(names, width))
-    return _png(figure)
+        step = -(-len(kinds) // MOST_TICKS)
+        bar.set_ticks(
+            range(0, len(kinds), step),
+            labels=names[::step],
+            fontsize=7,
+            **_slant(names[::step], width),
+        )
+    return _png(figure, [*points, *kinds])
 
 
 def _panels(count: int, width: float, height: float, most: int = 3) -> tuple[Figure, list[Any]]:
@@ -244,37 +272,32 @@ def _panels(count: int, width: float, height: float, most: int = 3) -> tuple[Fig
 
 
 def _legend(figure: Figure, looks: Mapping[str, Look]) -> None:
-    lines = [
-        Line2D([], [], color=look.colour, linestyle=look.line, label=_plain(name))
+    names = [
+        short(name, LONGEST_ENTRY) if is_drawable(name) else f"encoder {look.number}"
         for name, look in looks.items()
     ]
-    figure.legend(handles=lines, loc="outside upper center", ncols=min(3, len(lines)), fontsize=8)
-
-
-def _broken(name: str) -> str:
-    """A name whose remark in brackets has a line of its own; longer lines are broken, too."""
-    lines = _plain(name).replace(" (", "\n(").split("\n")
-    return "\n".join(textwrap.fill(line, LONGEST_LINE) for line in lines)
+    lines = [
+        Line2D([], [], color=look.colour, linestyle=look.line, label=name)
+        for name, look in zip(names, looks.values(), strict=True)
+    ]
+    room = figure.get_figwidth() / (LETTER_INCHES * (max(map(len, names)) + 8))
+    columns = max(1, min(3, len(lines), int(room)))
+    figure.legend(handles=lines, loc="outside upper center", ncols=columns, fontsize=8)
 
 
 def _slant(names: Sequence[str], inches: float) -> dict[str, Any]:
     """How to write names under an axis of this width: aslant if they would overlap."""
+    if not names:
+        return {}
     overlap = max(map(len, names)) * LETTER_INCHES > inches / len(names)
     return {"rotation": 45, "ha": "right"} if overlap else {}
 
 
-def _short(name: str) -> str:
-    """The name of a class without its middle, if it is too long to stand beside a matrix."""
-    half = LONGEST_NAME // 2
-    return _plain(name if len(name) <= LONGEST_NAME else f"{name[: half - 1]}…{name[-half:]}")
-
-
-def _plain(text: str) -> str:
-    """A label in which `$` does not start a formula."""
-    return text.replace("$", r"\$")
-
-
-def _png(figure: Figure) -> bytes:
+def _png(figure: Figure, names: Iterable[str]) -> bytes:
+    """The picture, in fonts that have the letters of these names."""
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight")
+    with mpl.rc_context({"font.family": families(names)}):
+        for text in figure.findobj(Text):
+            text.set_fontfamily(mpl.rcParams["font.family"])
+        figure.savefig(content, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight")
     return content.getvalue()

@@ -14,7 +14,7 @@ NOTHING = "–"
 
 def listed(names: Sequence[str]) -> str:
     """Names as they stand in a sentence: `a, b and c`."""
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def is_figures(cells: Iterable[str]) -> bool:
@@ -55,6 +55,8 @@ def _latex(text: str) -> str:
         "^": r"\textasciicircum{}",
         "±": r"$\pm$",
         "–": "--",
+        "≤": r"$\le$",
+        "≥": r"$\ge$",
     }
     return "".join(special.get(c, c) for c in text)
 

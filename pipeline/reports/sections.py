@@ -3,7 +3,7 @@
 Everything comes from the finished cells and their predictions.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,14 +11,18 @@ import numpy as np
 
 from pipeline.finetuning.cells import Cell
 from pipeline.foundation.progress import duration
-from pipeline.foundation.untrusted import file_part
 from pipeline.reports import figures
 from pipeline.reports.cells import ResultSet
 from pipeline.reports.columns import Column, Stat
-from pipeline.reports.formats import NOTHING, listed
+from pipeline.reports.conclusions import caution, sentences
+from pipeline.reports.details import classifications, details, metrics_of
+from pipeline.reports.fold_tables import by_fold
+from pipeline.reports.folds import OTHER_FOLDS
+from pipeline.reports.formats import listed
 from pipeline.reports.gains import Gains, gains_of
 from pipeline.reports.page import Section
-from pipeline.reports.tables import CONSTANT, encoders_of, ordered, row_name, split_origin, tables
+from pipeline.reports.tables import encoders_of, ordered, row_name, split_origin, tables
+from pipeline.tasks.duplicates import WARNED_SHARE
 from pipeline.tasks.mosei.names import SENTIMENT_CLASSES
 from pipeline.tasks.mosei.schemes import DEFINITIONS as CONVENTIONS
 
@@ -43,9 +47,10 @@ def sections(results: ResultSet) -> list[Section]:
         *_tables(cells),
         *_differences(gains, looks),
         *_conventions(cells),
-        *_details(cells),
+        *details(cells),
+        *by_fold(results.folds),
         *_planes(results),
-        *_losses(cells, looks),
+        *_losses([*cells, *results.folds], looks),
         _setting(results),
     ]
     return [_named(section, results.key) for section in parts]
@@ -57,37 +62,78 @@ def _named(section: Section, key: str) -> Section:
     return replace(section, picture=(f"{key}-{section.picture[0]}", section.picture[1]))
 
 
-def _findings(results: ResultSet, cells: Sequence[Cell], gains: Gains | None) -> Section:
+def _findings(results: ResultSet, cells: Sequence[Cell], gains: Gains) -> Section:
     """What was compared, how much of it is there, and what it shows, before any table."""
-    encoders, tasks, seeds = map(set, zip(*(cell.key for cell in cells), strict=True))
+    encoders, _, seeds = map(set, zip(*(cell.key for cell in cells), strict=True))
+    tasks = {cell.task for cell in cells}
     missing = results.missing
+    folds = len({cell.fold for cell in results.folds})
+    finished = sum(not cell.name.endswith(OTHER_FOLDS) for cell in cells)
+    finished += len(results.folds) + len(results.incomplete)
     text = [
-        f"Encoders: {len(encoders)}; tasks: {len(tasks)}; fine-tuning seeds: {len(seeds)}; "
-        f"{len(cells)} of {len(cells) + len(missing)} cells are finished."
+        f"Encoders: {len(encoders)}; tasks: {len(tasks)}; "
+        + (f"folds: {folds}; " if folds else "")
+        + f"fine-tuning seeds: {len(seeds)}; {finished} of {finished + len(missing)} cells are "
+        "finished."
     ]
     if missing:
         text[0] += (
             " In the tables a dash stands for a missing figure, and a mean over fewer seeds says "
             "so."
         )
-        names = [f"{label} {task} seed {seed}" for label, task, seed in missing[:LISTED]]
-        more = len(missing) - len(names)
-        text.append(f"Missing: {', '.join(names)}{f' and {more} more' if more else ''}.")
+        text.append(f"Missing: {_some([f'{one} {task} seed {n}' for one, task, n in missing])}.")
+    if results.removed:
+        text.append(
+            "Lines of results.jsonl whose cells were removed, and which do not count: "
+            f"{_some(results.removed)}."
+        )
+    if results.incomplete:
+        text.append(
+            "Cells that no figure shows, because other folds of the same encoder and seed are not "
+            f"finished: {_some([cell.name for cell in results.incomplete])}."
+        )
+    if folds:
+        text.append(
+            "Each clip was tested once, in its fold; the figures are of all folds' predictions "
+            "together."
+        )
     if origin := split_origin(cells[0]):
         text.append(f"The split was {origin}.")
-    notes = _constant(cells)
-    notes += [*gains.sentences(), gains.caution()] if gains else [NO_BASELINE]
+    notes = [*_repeated(cells), *_constant(cells)]
+    if not any(encoder.objective == "none" for encoder in encoders_of(cells).values()):
+        notes.append(NO_BASELINE)
+    notes += [*filter(None, [*sentences(gains), caution(gains)])]
     chapter = f"Results: {results.name}" if results.key else "Results"
     return Section("In short", tuple(text), notes=tuple(notes), chapter=chapter)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - LISTED
+    return f"{', '.join(names[:LISTED])}{f' and {more} more' if more > 0 else ''}"
+
+
+def _repeated(cells: Sequence[Cell]) -> list[str]:
+    """Tasks whose test texts stand in training, too."""
+    told = []
+    for task in dict.fromkeys(cell.task for cell in cells):
+        cell = next(cell for cell in cells if cell.task == task)
+        tests = cell.splits["test"]
+        if cell.repeated_texts and cell.repeated_texts > WARNED_SHARE * tests:
+            told.append(
+                f"In {task}, {cell.repeated_texts:,} of {tests:,} test texts "
+                f"({100 * cell.repeated_texts / tests:.1f} %) stand in training, too: the figures "
+                "are too good for other texts. finetune --drop-duplicates leaves them out."
+            )
+    return told
 
 
 def _constant(cells: Sequence[Cell]) -> list[str]:
     """Which encoders answer which tasks as if they had not read the texts."""
     tasks: dict[tuple[str, ...], list[str]] = {}
-    for task, flag, mine in _classifications(cells):
+    for task, flag, mine in classifications(cells):
         largest: dict[str, list[float]] = {}
         for cell in mine:
-            share = _largest_share(_metrics(cell, flag)["confusion"])
+            share = _largest_share(metrics_of(cell, flag)["confusion"])
             largest.setdefault(cell.label, []).append(share)
         labels = tuple(label for label, shares in largest.items() if min(shares) > NEARLY_ALL)
         if labels:
@@ -97,19 +143,6 @@ def _constant(cells: Sequence[Cell]) -> list[str]:
         f"seed, more than {100 * NEARLY_ALL:g} % of the test clips get one and the same class."
         for labels, several in tasks.items()
     ]
-
-
-def _classifications(cells: Sequence[Cell]) -> Iterator[tuple[str, str, list[Cell]]]:
-    """Everything with an accuracy: its task, its flag if that has several, its cells."""
-    for task in dict.fromkeys(cell.task for cell in cells if cell.kind != "value"):
-        mine = [cell for cell in cells if cell.task == task]
-        for flag in mine[0].outputs if mine[0].kind == "flags" else ("",):
-            yield task, flag, mine
-
-
-def _metrics(cell: Cell, flag: str) -> Mapping[str, Any]:
-    metrics: Mapping[str, Any] = cell.metrics
-    return metrics["flags"][flag] if flag else metrics
 
 
 def _largest_share(confusion: Sequence[Sequence[int]]) -> float:
@@ -125,26 +158,34 @@ def _tables(cells: Sequence[Cell]) -> list[Section]:
     ]
 
 
-def _differences(gains: Gains | None, looks: Mapping[str, figures.Look]) -> list[Section]:
-    if gains is None:
-        return []
-    students = gains.students()
+def _differences(gains: Gains, looks: Mapping[str, figures.Look]) -> list[Section]:
     intervals: dict[str, list[figures.Interval]] = {}
     for gain in gains.over_baseline:
-        if gain.difference and gain.label in students:
+        if gain.difference:
             measure = gain.measure if gain.percent else f"{gain.measure} × 100"
-            name = row_name(gains.encoders[gain.label])
-            intervals.setdefault(measure, []).append((name, gain.difference, looks[gain.label]))
-    pictures = []
+            group = gains.groups[gain.label]
+            look = looks[next(iter(group.members))]
+            intervals.setdefault(measure, []).append((group.title, gain.difference, look))
+    parts = []
     if intervals:
-        picture = ("gains", figures.gains(intervals, gains.baseline))
-        pictures.append(Section("Gains of the students", picture=picture))
-    text = (
-        "A positive gain is better, whatever the measure; accuracy and r are in points. The "
-        "verdict is noise if the interval contains zero: no difference is shown.",
-    )
-    grid = tuple(map(tuple, gains.grid()))
-    return [*pictures, Section("All differences between encoders", text, grid, folded=True)]
+        picture = ("gains", figures.gains(intervals))
+        parts.append(Section("Gains of the students", picture=picture))
+    pairs = gains.pairs()
+    if len(pairs) > 1:
+        text = (
+            "A student is compared with the one without a teacher of the same size, corpus, "
+            "tokenizer and recipe, and with the control of the same objective and weight. Encoders "
+            "that differ in their pre-training seed alone are one group.",
+        )
+        parts.append(Section("Who is compared with whom", text, tuple(map(tuple, pairs))))
+    if gains.over_baseline or gains.over_control:
+        text = (
+            "A positive gain is better, whatever the measure; accuracy and r are in points. The "
+            "verdict is noise if the interval contains zero: no difference is shown.",
+        )
+        grid = tuple(map(tuple, gains.grid()))
+        parts.append(Section("All differences between encoders", text, grid, folded=True))
+    return parts
 
 
 def _conventions(cells: Sequence[Cell]) -> list[Section]:
@@ -218,48 +259,6 @@ def _losses(cells: Sequence[Cell], looks: Mapping[str, figures.Look]) -> list[Se
     text = "A thin line is one seed, a thick one the mean over seeds; broken lines are controls."
     picture = ("losses", figures.losses(curves, looks))
     return [Section("Training losses", (text,), picture=picture)]
-
-
-def _details(cells: Sequence[Cell]) -> list[Section]:
-    """What must stand beside an accuracy to read it, and the confusion matrices."""
-    return [
-        _detail(f"{task}: {flag}", mine, flag, ("absent", "present"))
-        if flag
-        else _detail(task, mine, "", mine[0].outputs)
-        for task, flag, mine in _classifications(cells)
-    ]
-
-
-def _detail(title: str, cells: Sequence[Cell], flag: str, outputs: Sequence[str]) -> Section:
-    keys = ("accuracy", "balanced_accuracy", "weighted_f1")
-    recalls = (f"recall {output}" for output in outputs)
-    rows = [["model", "accuracy", "balanced accuracy", "weighted F1", *recalls]]
-    first = _metrics(cells[0], flag)
-    majority = first["majority_rate"]
-    occurring = int(np.count_nonzero(np.sum(first["confusion"], 1)))
-    rows.append([CONSTANT, f"{100 * majority:.2f}", *[NOTHING] * (2 + len(outputs))])
-    matrices = {}
-    for label, encoder in encoders_of(cells).items():
-        mine = [_metrics(cell, flag) for cell in cells if cell.label == label]
-        means = [float(np.mean([m[key] for m in mine])) for key in keys]
-        by_class = [
-            NOTHING if None in values else f"{100 * np.mean(values):.1f}"
-            for values in zip(*(m["recall"] for m in mine), strict=True)
-        ]
-        name = row_name(encoder)
-        rows.append([name, *(f"{100 * mean:.2f}" for mean in means), *by_class])
-        matrices[name] = np.sum([m["confusion"] for m in mine], 0)
-    text = (
-        "Means over seeds, in %. If the accuracy is near that of the best constant answer and the "
-        f"balanced accuracy near {100 / occurring:.1f}, a constant answer does as well."
-    )
-    return Section(
-        f"{title}: beside the accuracy",
-        (text,),
-        tuple(map(tuple, rows)),
-        picture=(f"confusion-{file_part(title)}", figures.confusions(matrices, outputs)),
-        folded=True,
-    )
 
 
 def _setting(results: ResultSet) -> Section:

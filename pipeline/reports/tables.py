@@ -18,6 +18,7 @@ from pipeline.reports.columns import (
     other_columns,
 )
 from pipeline.reports.formats import to_terminal
+from pipeline.reports.partners import titled
 from pipeline.reports.published import COLUMNS, FIGURES, PAPER, ROWS
 from pipeline.tasks.metrics import DEFINITIONS
 
@@ -176,6 +177,11 @@ def _is_whole(cells: Sequence[Cell]) -> bool:
 
 def split_origin(cell: Cell) -> str:
     """How the split came about, in words, if it is not the data's own; else empty."""
+    split = cell.data["split"]
+    if split["origin"] == "folds":
+        return (
+            f"made of folds: one {split.get('of', 'part')} after another was left out as the test"
+        )
     if cell.made_split_seed is None:
         return ""
     return (
@@ -193,12 +199,7 @@ def _paper_row(encoder: Pretrained) -> str:
 
 def row_name(encoder: Pretrained) -> str:
     """An encoder's name in tables: its label, and what it is if that is not in the label."""
-    remarks = []
-    if encoder.objective and encoder.objective not in encoder.label:
-        remarks.append(f"kd {encoder.objective}")
-    if encoder.is_control:
-        remarks.append(f"CONTROL: {encoder.control} teacher")
-    return f"{encoder.label} ({', '.join(remarks)})" if remarks else encoder.label
+    return titled(encoder.label, encoder)
 
 
 def encoders_of(cells: Sequence[Cell]) -> dict[str, Pretrained]:

@@ -18,6 +18,7 @@ DEFINITIONS: dict[str, str] = {
     ),
     "balanced_accuracy": "mean of the recalls of the classes that occur in the labels",
     "weighted_f1": "F1 of each class, averaged with the class's share of the labels as weight",
+    "macro_f1": "mean of the F1 of the classes that occur in the labels or the predictions",
     "recall": "share of each class's clips that were given that class",
     "confusion": "counts; a row is a true class, a column a predicted one",
     "mae": "mean absolute error of the raw prediction, neither clipped nor rounded",
@@ -47,8 +48,8 @@ def score_classes(labels_n: Array, predictions_n: Array, classes: int) -> dict[s
         classes: C.
 
     Returns:
-        `accuracy`, `majority_rate`, `balanced_accuracy`, `weighted_f1`, `recall` (a class that
-        no label has: None) and `confusion`; see `DEFINITIONS`.
+        `accuracy`, `majority_rate`, `balanced_accuracy`, `weighted_f1`, `macro_f1`, `recall` (a
+        class that no label has: None) and `confusion`; see `DEFINITIONS`.
 
     Raises:
         ValueError: there is no label.
@@ -66,6 +67,7 @@ def score_classes(labels_n: Array, predictions_n: Array, classes: int) -> dict[s
         "majority_rate": float(support.max() / total),
         "balanced_accuracy": float(recall[occurs].mean()),
         "weighted_f1": float((f1 * support).sum() / total),
+        "macro_f1": float(f1[support + guessed > 0].mean()),
         "recall": [float(r) if o else None for r, o in zip(recall, occurs, strict=True)],
         "confusion": counts.tolist(),
     }
@@ -103,7 +105,7 @@ def score_flags(labels_nF: Array, predictions_nF: Array, names: tuple[str, ...])
 
     Returns:
         `flags`: a `score_classes` result per flag; and the means of `accuracy`,
-        `majority_rate`, `balanced_accuracy` and `weighted_f1`.
+        `majority_rate`, `balanced_accuracy`, `weighted_f1` and `macro_f1`.
     """
     flags = {
         name: score_classes(labels_nF[:, i], predictions_nF[:, i], 2)
@@ -111,6 +113,6 @@ def score_flags(labels_nF: Array, predictions_nF: Array, names: tuple[str, ...])
     }
     means = {
         key: float(np.mean([flag[key] for flag in flags.values()]))
-        for key in ("accuracy", "majority_rate", "balanced_accuracy", "weighted_f1")
+        for key in ("accuracy", "majority_rate", "balanced_accuracy", "weighted_f1", "macro_f1")
     }
     return {**means, "flags": flags}

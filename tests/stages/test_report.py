@@ -4,20 +4,26 @@ import csv
 import html.parser
 import itertools
 import json
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from pipeline.finetuning.results import TEACHER, Results, prediction_table, projection_name
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.reports.cells import read_sets
 from pipeline.tasks.mosei.questions import TASKS
+from pipeline.tasks.task import Task
 from stages.report import ReportSettings, run
 from tests.helpers.finished import cell, checkpoint
 
 EVIL = "<script>alert(1)</script>|$x$"
 
 
-def add(results, label, seed, share, task="sentiment3", objective=None, control=None):
+def add(
+    results, label, seed, share, task="sentiment3", objective=None, control=None, first=0, **changes
+):
     """A cell of 60 clips in 20 videos, of which a share is classed right."""
     task = TASKS[task]
     labels = np.random.default_rng(7).integers(0, 3, 60)
@@ -34,7 +40,7 @@ def add(results, label, seed, share, task="sentiment3", objective=None, control=
         scores[right] = 2.0 * labels[right] - 1
     else:
         scores[np.flatnonzero(right), labels[right]] += 9
-    ids = [str(i) for i in range(60)]
+    ids = [str(first + i) for i in range(60)]
     hardware = cell().provenance["hardware"] | {"accelerators": ["GPU"] if label == "kd" else []}
     finished = cell(
         name=f"{len(list((results.folder / 'cells').glob('*')))}",
@@ -44,8 +50,9 @@ def add(results, label, seed, share, task="sentiment3", objective=None, control=
         splits={"train": 100, "valid": 10, "test": 60},
         metrics=task.score(labels, scores),
         provenance={**cell().provenance, "hardware": hardware},
+        **changes,
     )
-    groups = [f"video{i // 3}" for i in range(60)]
+    groups = [f"video{(first + i) // 3}" for i in range(60)]
     results.add_projection(
         projection_name(label, label, task.name), ids, ["1.5", "-2.0"] * 30, scores[:, [0, 0]], 0.5
     )
@@ -112,7 +119,7 @@ def test_the_whole_report(full, capsys):
     assert "| sentiment7 | regression, scheme paper | " in text
     assert "| sentiment7 | regression, scheme mult | " in text
     assert "| sentiment3 | classifier, scheme paper | " in text
-    assert "no difference beyond the noise in sentiment3" in text
+    assert "because no run of distillation made them: &lt;script>alert(1)" in text
     assert "The figures of Hasan et al. 2023 are not put beside these" in text
     assert "Missing: " in text
     assert "| commit | abc |" in text
@@ -137,10 +144,14 @@ def test_the_page_needs_nothing_else_and_runs_nothing(full):
 
 def answers(results, name, predicted, labels):
     """Give a cell other answers."""
-    path = results.folder / "cells" / f"{name}.json"
+    path, task = results.folder / "cells" / f"{name}.json", TASKS["sentiment3"]
     record = json.loads(path.read_text())
-    record["metrics"] = TASKS["sentiment3"].score(labels, np.eye(3)[predicted])
+    scores = np.eye(3, dtype=np.float32)[predicted]
+    record["metrics"] = task.score(labels, scores)
     path.write_text(json.dumps(record))
+    ids, groups = [str(i) for i in range(60)], [f"video{i // 3}" for i in range(60)]
+    table = prediction_table(task, ids, groups, [""] * 60, labels, scores)
+    (results.folder / "predictions" / f"{name}.csv").write_text(table)
     results.collect()
 
 
@@ -148,8 +159,8 @@ def test_encoders_that_answer_as_a_constant_would_are_named_first(tmp_path):
     """And no other: one that is wrong everywhere has a low balanced accuracy, too."""
     results = Results(tmp_path / "r", {}, {})
     for label in ("reads", "sleeps", "errs", "half"):
-        add(results, label, 0, 0.9, objective="none" if label == "reads" else "crd")
-    add(results, "half", 1, 0.9, objective="crd")
+        add(results, label, 0, 0.9)
+    add(results, "half", 1, 0.9)
     labels = np.random.default_rng(7).integers(0, 3, 60)
     answers(results, 1, np.full(60, 1), labels)
     answers(results, 2, (labels + 1) % 3, labels)
@@ -232,6 +243,127 @@ def test_one_label_for_two_encoders_is_refused(tmp_path):
         results.collect()
     with pytest.raises(SpeechkdError, match="m stands for weights"):
         run(ReportSettings(results=[tmp_path / "a", tmp_path / "b"], out=tmp_path / "report"))
+
+
+def test_a_figure_that_its_predictions_do_not_give_is_refused(full):
+    path = full / "r" / "cells" / "0.json"
+    record = json.loads(path.read_text())
+    record["metrics"]["accuracy"] += 0.01
+    path.write_text(json.dumps(record))
+    Results(full / "r", {"data": 1}, {}).collect()
+    with pytest.raises(SpeechkdError, match=r"0\.csv does not give a figure of its cell: accuracy"):
+        run(ReportSettings(results=[full / "r"], out=full / "report"))
+    assert not (full / "report").exists()
+
+
+def test_a_removed_cell_does_not_count(full):
+    (full / "r" / "cells" / "1.json").unlink()  # and results.jsonl still has its line
+    run(ReportSettings(results=[full / "r"], out=full / "report"))
+    text = (full / "report" / "report.md").read_text()
+    assert "20 of 36 cells are finished" in text
+    assert "Lines of results.jsonl whose cells were removed, and which do not count: 1." in text
+    assert "| kd (kd crd) | 91.67 ± 0.00 (2 of 3)" in text or "(2 of 3)" in text
+
+
+def test_a_cell_that_was_not_listed_yet_counts(full):
+    path = full / "r" / "results.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    run(ReportSettings(results=[full / "r"], out=full / "report"))
+    assert "21 of 36 cells are finished" in (full / "report" / "report.md").read_text()
+
+
+def test_texts_that_are_in_training_too_are_told_where_the_figures_are_read(tmp_path):
+    results = Results(tmp_path / "r", {}, {})
+    add(results, "m", 0, 0.9, repeated_texts=6)
+    run(ReportSettings(results=[results.folder], out=tmp_path / "report"))
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "In sentiment3, 6 of 60 test texts (10.0 %) stand in training, too" in text
+
+
+def folded(tmp_path, folds=("Ses1", "Ses2"), seeds=(0, 1)):
+    results = Results(tmp_path / "r", {}, {})
+    data = {**cell().data, "split": {"origin": "folds", "seed": 0, "of": "session"}, "name": "t"}
+    for label, share in (("text", 0.4), ("kd", 0.8)):
+        for number, fold in enumerate(folds):
+            for seed in seeds:
+                add(
+                    results, label, seed, share, objective="none" if label == "text" else "crd",
+                    fold=fold, data=data, first=60 * number,
+                )  # fmt: skip
+    return results
+
+
+def test_folds_are_one_test(tmp_path):
+    results = folded(tmp_path)
+    run(ReportSettings(results=[results.folder], out=tmp_path / "report"))
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "folds: 2; fine-tuning seeds: 2; 8 of 8 cells are finished" in text
+    assert "one session after another was left out as the test" in text
+    (whole,) = read_sets([results.folder])
+    assert [(one.label, one.seed, one.splits["test"]) for one in whole.cells] == [
+        ("kd", 0, 120), ("kd", 1, 120), ("text", 0, 120), ("text", 1, 120),
+    ]  # fmt: skip
+    predictions = whole.predictions["kd", "sentiment3", 0]
+    right = predictions.labels == predictions.predictions
+    assert whole.cells[0].metrics["accuracy"] == pytest.approx(right.mean())
+    assert len(set(predictions.ids)) == 120
+    assert "kd (kd crd) compared with text (2 seeds): better beyond the noise" in text
+    by_fold = text.partition("## sentiment3: fold by fold")[2].partition("\n## ")[0]
+    means = [
+        np.mean([one.metrics["accuracy"] for one in whole.folds if one.key[:2] == key])
+        for key in (("kd", "sentiment3, fold Ses1"), ("kd", "sentiment3, fold Ses2"))
+    ]
+    assert f"| {100 * means[0]:.2f} | {100 * means[1]:.2f} |" in by_fold
+    assert f"| kd (kd crd) | accuracy | {100 * np.mean(means):.2f} ±" in by_fold
+
+
+def test_an_encoder_without_one_of_its_folds_has_no_figure(tmp_path):
+    results = folded(tmp_path)
+    gone = next(
+        one.name for one in results.cells() if one.key == ("kd", "sentiment3, fold Ses2", 1)
+    )
+    (results.folder / "cells" / f"{gone}.json").unlink()
+    results.collect()
+    run(ReportSettings(results=[results.folder], out=tmp_path / "report"))
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "Cells that no figure shows, because other folds of the same encoder and seed" in text
+    (whole,) = read_sets([results.folder])
+    assert [one.key for one in whole.cells if one.label == "kd"] == [("kd", "sentiment3", 0)]
+
+
+def test_folds_of_which_only_some_were_run_are_no_whole_test(tmp_path):
+    """All encoders lack the same fold, which was asked for: it is not forgotten."""
+    results = folded(tmp_path)
+    results.ask([("kd", "sentiment3, fold Ses3", 0)])
+    with pytest.raises(SpeechkdError, match="no encoder and seed has all folds"):
+        run(ReportSettings(results=[results.folder], out=tmp_path / "report"))
+
+
+def test_a_hundred_classes_make_a_readable_page_at_once(tmp_path):
+    names = tuple(f"class {i} with a very long name that goes on, and on & on" for i in range(100))
+    task, results = (
+        Task("y", "classes", names, "y: one of 100 classes"),
+        Results(tmp_path / "r", {}, {}),
+    )
+    labels = np.arange(300) % 100
+    scores = np.random.default_rng(0).normal(size=(300, 100)).astype(np.float32)
+    scores[np.arange(0, 300, 2), labels[::2]] += 9
+    ids = [str(i) for i in range(300)]
+    finished = cell(
+        encoder=checkpoint("m"),
+        metrics=task.score(labels, scores),
+        splits={"train": 9, "test": 300},
+    )
+    finished = replace(finished, task="y", outputs=names, definition=task.definition)
+    results.add(finished, prediction_table(task, ids, ids, [""] * 300, labels, scores))
+    started = time.perf_counter()
+    run(ReportSettings(results=[results.folder], out=tmp_path / "report"))
+    assert time.perf_counter() - started < 10
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert max(len(line) for line in text.splitlines() if line.startswith("#")) < 120
+    assert f"| 100 | {names[99]} | 3 | " in text
+    assert text.count("\n| m | class ") == 10
+    assert "recall class" not in text
 
 
 def test_no_results_is_an_error(tmp_path):

@@ -1,11 +1,13 @@
 """Pictures grow with what they hold, and show a control as one."""
 
 import io
+import time
 
 import matplotlib.image
+import numpy as np
 import pytest
 
-from pipeline.reports import figures
+from pipeline.reports import figures, lettering
 from pipeline.reports.comparison import Difference
 from tests.helpers.finished import cell, checkpoint
 
@@ -34,7 +36,7 @@ def test_pictures_grow_with_what_they_hold():
     assert size(many)[0] > 1.5 * size(one)[0]
     look = figures.looks({"a$b": checkpoint("a$b", "crd")})["a$b"]
     few = {"t": [("a$b", Difference(0.1, 0.0, 0.2, 1, 100), look)]}
-    assert size(figures.gains(few, "none"))[0] > 0
+    assert size(figures.gains(few))[0] > 0
 
 
 @pytest.mark.filterwarnings("error")
@@ -61,3 +63,48 @@ def test_losses_of_cells_that_were_cut_at_other_steps_are_drawn():
         cell(encoder=encoder, curve=[{"step": i, "loss": 1.0} for i in range(n)]) for n in (2, 3)
     ]
     assert size(figures.losses(cells, figures.looks({"a": encoder})))[0] > 0
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_hundred_classes_are_drawn_in_a_blink():
+    """Each cell of a matrix had a text of its own: 10,000 of them took two minutes."""
+    names = [f"class {i} with a very long name that goes on, and on" for i in range(100)]
+    rng = np.random.default_rng(0)
+    matrices = {f"encoder {i}": rng.integers(0, 9, (100, 100)) for i in range(3)}
+    started = time.perf_counter()
+    picture = figures.confusions(matrices, names, with_figures=False)
+    assert time.perf_counter() - started < 5
+    assert max(size(picture)) < 3000
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_that_no_font_has_stand_as_numbers(monkeypatch):
+    monkeypatch.setattr(lettering, "_family_with", lambda _: "")
+    encoders = {label: checkpoint(label, "crd") for label in ("ok", "语音", "नमस्ते")}
+    looks = figures.looks(encoders)
+    interval = Difference(0.1, 0.0, 0.2, 1, 100)
+    intervals = {"任务": [(label, interval, looks[label]) for label in encoders]}
+    assert size(figures.gains(intervals))[0] > 0
+    cells = [cell(encoder=encoder) for encoder in encoders.values()]
+    assert size(figures.losses(cells, looks))[0] > 0
+    matrix = [[1, 0], [0, 1]]
+    assert size(figures.confusions(dict.fromkeys(encoders, matrix), ("高兴", "悲伤")))[0] > 0
+    points = {label: ([[0.0, 0.0]], [0.0], 0.5) for label in encoders}
+    assert size(figures.planes(points, ("高兴", "悲伤")))[0] > 0
+
+
+@pytest.mark.filterwarnings("error")
+def test_long_names_leave_the_pictures_their_size():
+    names = {"short": "abc", "long": "an encoder whose name says all of its settings " * 6}
+    widths = {}
+    for kind, name in names.items():
+        encoders = {f"{name} {i}": checkpoint(f"{name} {i}", "crd") for i in range(3)}
+        looks = figures.looks(encoders)
+        interval = Difference(0.1, 0.0, 0.2, 1, 100)
+        gains = figures.gains({name: [(e, interval, looks[e]) for e in encoders]})
+        losses = figures.losses([cell(encoder=e) for e in encoders.values()], looks)
+        planes = figures.planes({e: ([[0.0, 0.0]], [0.0], 0.5) for e in encoders})
+        widths[kind] = [size(picture) for picture in (gains, losses, planes)]
+    for short, long in zip(widths["short"], widths["long"], strict=True):
+        assert long[0] < 2 * short[0]
+        assert long[1] < 1.6 * short[1]

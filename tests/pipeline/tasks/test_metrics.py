@@ -30,6 +30,9 @@ def test_class_metrics_equal_scikit_learns(drawn):
     assert scored["weighted_f1"] == pytest.approx(
         reference.f1_score(labels, predictions, average="weighted", zero_division=0)
     )
+    assert scored["macro_f1"] == pytest.approx(
+        reference.f1_score(labels, predictions, average="macro", zero_division=0)
+    )
     assert scored["balanced_accuracy"] == pytest.approx(
         reference.recall_score(
             labels, predictions, labels=sorted(set(labels)), average="macro", zero_division=0
@@ -79,6 +82,9 @@ def test_random_predictions_are_at_chance():
     labels, predictions = rng.integers(0, 7, 200_000), rng.integers(0, 7, 200_000)
     scored = score_classes(labels, predictions, 7)
     assert scored["accuracy"] == pytest.approx(1 / 7, abs=0.005)
+    assert scored["macro_f1"] == pytest.approx(
+        reference.f1_score(labels, predictions, average="macro", zero_division=0)
+    )
     assert scored["balanced_accuracy"] == pytest.approx(1 / 7, abs=0.005)
 
 
@@ -88,4 +94,7 @@ def test_flags_are_scored_one_by_one_and_averaged():
     scored = score_flags(labels, predictions, ("a", "b"))
     assert scored["flags"]["a"] == score_classes(labels[:, 0], predictions[:, 0], 2)
     assert scored["accuracy"] == pytest.approx((3 / 4 + 3 / 4) / 2)
+    assert scored["macro_f1"] == pytest.approx(
+        reference.f1_score(labels, predictions, average="macro", zero_division=0)
+    )
     assert scored["balanced_accuracy"] == pytest.approx(0.5)

@@ -1,0 +1,61 @@
+"""The figures of each fold, beside those of all folds together."""
+
+import statistics
+from collections.abc import Sequence
+
+from pipeline.finetuning.cells import Cell
+from pipeline.reports.columns import Column, Stat, other_columns
+from pipeline.reports.page import Section
+from pipeline.reports.tables import encoders_of, row_name
+
+MOST_ACROSS = 12
+"""Folds that stand side by side; of more of them the best and the worst are shown."""
+
+
+def by_fold(cells: Sequence[Cell]) -> list[Section]:
+    """A section per task that was asked in folds.
+
+    Args:
+        cells: the cells of single folds.
+    """
+    sections = []
+    for task in dict.fromkeys(cell.task for cell in cells):
+        mine = [cell for cell in cells if cell.task == task]
+        ((_, columns),) = other_columns(mine[:1]).values()
+        folds = list(dict.fromkeys(cell.fold for cell in mine))
+        across = len(folds) <= MOST_ACROSS
+        head = ["model", "figure", "mean over folds", *(folds if across else ("least", "most"))]
+        rows = [head]
+        for label, encoder in encoders_of(mine).items():
+            own = [cell for cell in mine if cell.label == label]
+            rows += [[row_name(encoder), *_row(column, own, folds, across)] for column in columns]
+        sizes = [_tests(mine, fold) for fold in folds]
+        text = (
+            f"Means over seeds. The test of a fold has {min(sizes):,} to {max(sizes):,} clips. The "
+            "mean over folds gives each fold the same weight, however many clips it has; its σ is "
+            "over seeds. Published figures are often such means.",
+        )
+        grid = tuple(map(tuple, rows))
+        sections.append(Section(f"{task}: fold by fold", text, grid, folded=len(rows) > 7))
+    return sections
+
+
+def _row(column: Column, cells: Sequence[Cell], folds: Sequence[str], across: bool) -> list[str]:
+    by_seed: dict[int, list[float | None]] = {}
+    for cell in cells:
+        by_seed.setdefault(cell.seed, []).append(column.of(cell))
+    means = [
+        statistics.fmean(known)
+        for values in by_seed.values()
+        if len(known := [value for value in values if value is not None]) == len(folds)
+    ]
+    stats = [Stat.of([column.of(cell) for cell in cells if cell.fold == fold]) for fold in folds]
+    if not across:
+        ends = sorted((stat for stat in stats if stat), key=lambda stat: stat.mean)
+        stats = [ends[0], ends[-1]] if ends else [None, None]
+    single = [None if stat is None else Stat(stat.mean, None, stat.count) for stat in stats]
+    return [column.title, column.show(Stat.of(means)), *(column.show(stat) for stat in single)]
+
+
+def _tests(cells: Sequence[Cell], fold: str) -> int:
+    return next(cell.splits["test"] for cell in cells if cell.fold == fold)
