@@ -97,13 +97,17 @@ def _copy_sequences(
     shift = target.rows_of(number).start - cache.rows_of(source).start
     samples = [{**s, "row": s["row"] + shift} for s in cache.shard_samples(source)]
     lines = sequence_lines(samples)
+    at_the_end = {  # where `ShardWriter.finish` puts them
+        "statistics": cache.shard_statistics(source).record(),
+        "settings_sha256": target.settings_sha256,
+        "versions": receipt["versions"],
+    }
     copied = {
-        **receipt,
+        **{name: value for name, value in receipt.items() if name not in at_the_end},
         "shard": number,
         "url": target.manifest.shards[number].url,
         "samples_sha256": hashlib.sha256(lines).hexdigest(),
-        "statistics": cache.shard_statistics(source).record(),
-        "settings_sha256": target.settings_sha256,
+        **at_the_end,
     }
     target.folder.write(target.samples_name(number), lines)
     target.receipt_files.write(number, copied)

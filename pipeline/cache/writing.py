@@ -288,12 +288,13 @@ class _Objects:
 def surplus_objects(cache: TeacherCache, shard: int, rows: int) -> list[str]:
     """Names of storage objects that are there behind those which a shard's rows fill."""
     owned = cache.rows_of(shard)
-    return [
+    listed = [
         array.object_name(name, number)
         for name, array in cache.arrays.items()
         for number in sorted(cache.stored_objects(name))
         if -(-(owned.start + rows) // array.object_rows) <= number < owned.stop // array.object_rows
     ]
+    return [name for name in listed if cache.folder.holds(name)]  # else an empty folder is left
 
 
 def remove_surplus(cache: TeacherCache, shard: int, rows: int) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from pipeline.cache.identity import Dtype, Identity
 from pipeline.cache.store import TeacherCache
 from pipeline.cluster.shares import ArrayTask
-from pipeline.extraction.loop import Encoded, Event, Failed, Finished, extract, extract_on
+from pipeline.extraction import loop
+from pipeline.extraction.loop import Encoded, Event, Failed, Finished
 from pipeline.extraction.plan import Tally, check_tars, plan, work_of
 from pipeline.extraction.rows import Encodes
 from pipeline.extraction.settings import (
@@ -74,12 +75,12 @@ def run_extraction(
     workers = workers_for(speed, devices, clips, beside_reading=encoder.beside_reading)
     with stop_at_once("unfinished shards are dropped; the same command carries on"):
         if len(devices) == 1:
-            events = extract(
+            events = loop.extract(
                 work, encoder, cache, versions(), batch_size=batch_size, workers=workers
             )
         else:
             del encoder  # because each process loads its own
-            events = extract_on(
+            events = loop.extract_on(
                 devices,
                 work,
                 encoder_on,

@@ -59,6 +59,12 @@ class Folder:
             return None
         return content
 
+    def holds(self, name: str) -> bool:
+        """Whether there is such a file."""
+        if self.path is not None:
+            return (self.path / name).is_file()
+        return bool(retried(lambda: self._filesystem.exists(f"{self._root}/{name}"), self.location))
+
     def read_many(self, names: list[str]) -> dict[str, bytes]:
         """Content of several files, without absent ones; remote ones are fetched at once."""
         if self.path is not None:

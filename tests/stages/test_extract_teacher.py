@@ -1,14 +1,12 @@
 """Stage one: right vectors, exactly once, every sample accounted for, whatever happens to it."""
 
 import json
-import multiprocessing
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from multiprocessing import forkserver
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +20,7 @@ from pipeline.shards.manifest import read_manifest, write_manifest
 from stages import cache as cache_stage
 from stages.extract_teacher import ExtractSettings, run
 from tests.helpers.caches import samples_of, vectors_of
+from tests.helpers.stage_one import content, in_process, quick_processes
 from tests.helpers.tars import line, sample, tar_bytes, write_corpus
 from tests.helpers.whispers import save_random_whisper, speechlike
 
@@ -51,21 +50,9 @@ def one_thread():
 
 
 @pytest.fixture(autouse=True, scope="module")
-def quick_processes():
-    """A fork server that has everything imported, so that a process is up in a moment."""
-    forkserver._forkserver._stop()  # another test may have started one without
-    imports = [
-        "pipeline.extraction.loop",
-        "pipeline.extraction.teacher",
-        "librosa.filters",
-        "safetensors.torch",
-    ]
-    multiprocessing.get_context("forkserver").set_forkserver_preload(
-        ["__main__", __name__, *imports]
-    )
-    forkserver.ensure_running()
-    yield
-    forkserver._forkserver._stop()
+def processes():
+    with quick_processes(__name__):
+        yield
 
 
 def settings(manifest: Path | str, cache: Path | str, teacher: Path, **changes) -> ExtractSettings:
@@ -85,47 +72,12 @@ def extract(manifest, cache, teacher, **changes) -> TeacherCache:
     return TeacherCache.open(cache)
 
 
-def content(cache: Path) -> dict[str, bytes]:
-    """Every file of a cache but what a kill may leave half-written under a temporary name."""
-    return {
-        str(path.relative_to(cache)): path.read_bytes()
-        for path in sorted(cache.rglob("*"))
-        if path.is_file() and not path.name.endswith(".partial")
-    }
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(corpus, teacher, tmp_path_factory):
     """What a cache of the corpus must be, byte for byte."""
     cache = tmp_path_factory.mktemp("reference") / "cache"
     extract(corpus, cache, teacher)
     return content(cache)
-
-
-def in_process(configured: ExtractSettings, crash_at: int = 0) -> multiprocessing.Process:
-    """Start a run in a process of its own; `crash_at` kills it at its n-th sync to disk."""
-    process = multiprocessing.get_context("forkserver").Process(
-        target=run_and_crash, args=(configured, crash_at)
-    )
-    process.start()
-    return process
-
-
-def run_and_crash(configured: ExtractSettings, crash_at: int) -> None:
-    from pipeline.foundation import atomic
-
-    torch.set_num_threads(1)
-    syncs, sync = 0, atomic.sync
-
-    def counted(path: Path) -> None:
-        nonlocal syncs
-        syncs += 1
-        if syncs == crash_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        sync(path)
-
-    atomic.sync = counted
-    run(configured)
 
 
 # --- right vectors ---------------------------------------------------------------------------
@@ -463,7 +415,7 @@ def test_other_settings_on_a_cache_are_refused(corpus, teacher, tmp_path, change
 
 def test_the_cache_records_the_precision_by_torchs_name(corpus, teacher, tmp_path):
     cache = extract(corpus, tmp_path / "c", teacher, precision="bf16")
-    assert cache.identity.precision == "bfloat16"
+    assert cache.identity.text("precision") == "bfloat16"
     with pytest.raises(SpeechkdError, match=r"--precision is 'bfloat16'.*float32, bf16, float16"):
         settings(corpus, tmp_path / "c", teacher, precision="bfloat16")
 

@@ -1,0 +1,87 @@
+"""Runs of stage one in processes of their own, which may be killed at any moment."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import forkserver
+from pathlib import Path
+
+import torch
+
+from pipeline.extraction.settings import ExtractSettings, FeatureSettings
+
+
+def run_stage(configured: ExtractSettings | FeatureSettings) -> None:
+    """Run the command that these are the settings of."""
+    from stages import extract_features, extract_teacher
+
+    stage = extract_teacher if isinstance(configured, ExtractSettings) else extract_features
+    stage.run(configured)
+
+
+@contextmanager
+def quick_processes(*modules: str) -> Iterator[None]:
+    """A fork server that has everything imported, so that a process is up in a moment."""
+    forkserver._forkserver._stop()  # another test may have started one without
+    imports = [
+        "pipeline.extraction.running",
+        "pipeline.extraction.teacher",
+        "pipeline.extraction.features",
+        "librosa.filters",
+        "safetensors.torch",
+    ]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", __name__, *modules, *imports])
+    forkserver.ensure_running()
+    yield
+    forkserver._forkserver._stop()
+
+
+def in_process(
+    configured: ExtractSettings | FeatureSettings, crash_at: int = 0, object_bytes: int = 0
+) -> multiprocessing.Process:
+    """Start a run in a process of its own.
+
+    Args:
+        configured: its settings.
+        crash_at: kill it at its n-th sync to disk; 0 for never.
+        object_bytes: the most of a storage object; 0 for the usual.
+    """
+    process = multiprocessing.get_context("forkserver").Process(
+        target=run_and_crash, args=(configured, crash_at, object_bytes)
+    )
+    process.start()
+    return process
+
+
+def run_and_crash(
+    configured: ExtractSettings | FeatureSettings, crash_at: int, object_bytes: int
+) -> None:
+    """The body of such a process."""
+    from pipeline.cache import identity
+    from pipeline.foundation import atomic
+
+    torch.set_num_threads(1)
+    identity.OBJECT_BYTES = object_bytes or identity.OBJECT_BYTES
+    syncs, sync = 0, atomic.sync
+
+    def counted(path: Path) -> None:
+        nonlocal syncs
+        syncs += 1
+        if syncs == crash_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        sync(path)
+
+    atomic.sync = counted
+    run_stage(configured)
+
+
+def content(cache: Path) -> dict[str, bytes]:
+    """Every file of a cache but what a kill may leave half-written under a temporary name."""
+    return {
+        str(path.relative_to(cache)): path.read_bytes()
+        for path in sorted(cache.rglob("*"))
+        if path.is_file() and not path.name.endswith(".partial")
+    }
