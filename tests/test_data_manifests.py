@@ -1,17 +1,17 @@
 """The example tables are read as their pages say, and People's Speech becomes shards."""
 
-import subprocess
-import sys
+import re
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 
 from pipeline.shards.corpora import open_source
 from pipeline.shards.manifest import read_manifest
+from pipeline.shards.reading import Clip, read_shard
 from pipeline.tasks.mosei.tables import read_table
 from stages import shard
+from tests.helpers.audio_tables import write_parquet
+from tests.helpers.tars import audio
 
 FOLDER = Path(__file__).parent.parent / "data_manifests"
 
@@ -37,27 +37,25 @@ def test_mosei_example_is_read():
     assert [clip.split for clip in corpus.clips] == ["train", "train", "valid", "test"]
 
 
-def test_peoples_speech_from_parquet_to_shards(tmp_path):
-    pa = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
-    raw = tmp_path / "raw"
-    raw.mkdir()
+def test_peoples_speech_from_parquet_to_shards_as_the_page_says(tmp_path):
+    pytest.importorskip("pyarrow")
+    page = (FOLDER / "peoples_speech.md").read_text(encoding="utf-8")
+    (pattern,) = set(re.findall(r"--recording-pattern '(.+?)'", page))
     for part in range(2):
         rows = []
         for i in range(3):
-            soundfile.write(tmp_path / "clip.flac", np.zeros(1600 + i), 16_000)
-            content = (tmp_path / "clip.flac").read_bytes()
             name = f"talk_SLASH_a.b_DOT_mp3_{3 * part + i:05d}.flac"
-            audio = {"bytes": content, "path": name}
-            rows.append({"id": name, "audio": audio, "duration_ms": 100, "text": f"part {part}"})
-        table = pa.Table.from_pylist(rows)
-        parquet.write_table(table, raw / f"train-{part:05d}-of-00002.parquet")
-    command = [sys.executable, str(FOLDER / "peoples_speech.py"), str(raw), str(tmp_path / "audio")]
-    for _ in range(2):
-        subprocess.run(command, check=True, capture_output=True)
-    listing = tmp_path / "audio" / "table.jsonl"
-    entries = list(open_source(listing).read())
-    assert [entry.key for entry in entries] == [f"talk_SLASH_a.b_DOT_mp3_{i:05d}" for i in range(6)]
-    assert {entry.recording for entry in entries} == {"talk_SLASH_a.b_DOT_mp3"}
-    shard.run(shard.ShardSettings(source=listing, out=tmp_path / "shards", workers=0))
-    assert read_manifest(tmp_path / "shards" / "manifest.jsonl").samples == 6
+            clip = {"bytes": audio(1600 + i), "path": name}
+            rows.append({"id": name, "audio": clip, "duration_ms": 100, "text": f"part {part}"})
+        write_parquet(tmp_path / "clean" / f"train-{part:05d}-of-00002.parquet", rows)
+    out = tmp_path / "shards"
+    settings = {"split": "train", "recording_pattern": pattern, "workers": 0}
+    shard.run(shard.ShardSettings(source=str(tmp_path / "clean"), out=out, **settings))
+    clips = [
+        clip
+        for listed in read_manifest(out / "manifest.jsonl")
+        for clip in read_shard((out / listed.url).open("rb"), listed, listed.url)
+        if isinstance(clip, Clip)
+    ]
+    assert [clip.key for clip in clips] == [f"talk_SLASH_a.b_DOT_mp3_{i:05d}" for i in range(6)]
+    assert {clip.recording for clip in clips} == {"talk_SLASH_a.b_DOT_mp3"}

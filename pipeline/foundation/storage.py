@@ -193,6 +193,91 @@ class _RemoteStream:
         return block
 
 
+class RemoteFile(io.RawIOBase):
+    """A remote file of which parts are read in any order; each read fetches what it asks for.
+
+    For readers that know what they want, such as pyarrow. A read that fails is tried again.
+
+    Raises:
+        NotThere: there is no such file.
+        Unreachable: the file may not be read, or the storage does not answer.
+    """
+
+    def __init__(self, location: str) -> None:
+        super().__init__()
+        self._location = location
+        self._filesystem, self._path = filesystem(location)
+        self._size, self._position = file_size(location), 0
+
+    def readable(self) -> bool:
+        """It can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Any part of it can be read."""
+        return True
+
+    def tell(self) -> int:
+        """The place of the next read."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Set the place of the next read."""
+        begin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, begin + offset)
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to `size` bytes; fewer only at the end of the file."""
+        start = self._position
+        stop = self._size if size < 0 else min(start + size, self._size)
+        if start >= stop:
+            return b""
+        content: bytes = retried(lambda: self._fetched(start, stop), self._location)
+        self._position = stop
+        return content
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer, as `io.RawIOBase` does."""
+        content = self.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
+
+    def _fetched(self, start: int, stop: int) -> bytes:
+        content: bytes = self._filesystem.cat_file(self._path, start=start, end=stop)
+        if len(content) != stop - start:
+            raise OSError(f"got {len(content)} bytes at {start}, not {stop - start}")
+        return content
+
+
+def files_below(location: str) -> list[str]:
+    """Names of the files below a folder, relative to it and sorted; hidden ones are left out.
+
+    Raises:
+        NotThere: there is no such folder.
+        Unreachable: the storage does not answer.
+    """
+    path = local_path(location)
+    try:
+        if path is not None:
+            names = [
+                (Path(parent) / name).relative_to(path).as_posix()
+                for parent, _, files in os.walk(path, onerror=_raised)
+                for name in files
+            ]
+        else:
+            files, root = filesystem(location)
+            found = retried(lambda: files.find(root), location)
+            names = [name.removeprefix(root.rstrip("/") + "/") for name in found]
+    except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
+        raise _unreadable(location, error) from None
+    return sorted(name for name in names if not any(p.startswith(".") for p in name.split("/")))
+
+
+def _raised(error: OSError) -> None:
+    raise error
+
+
 def filesystem(location: str) -> tuple[Any, str]:
     """The fsspec file system of a URL, and the path in it.
 

@@ -43,6 +43,7 @@ def in_order(
     workers: int,
     *,
     died: Callable[[Item], Result],
+    per_task: int = ITEMS_PER_TASK,
 ) -> Generator[Result, None, None]:
     """Yield `function(item)` for each item, in order, computed by `workers` processes.
 
@@ -55,6 +56,7 @@ def in_order(
         workers: number of processes; 0 or 1 computes in this process.
         died: gives the result for an item that ends its worker twice, the second time alone
             (a crash in a decoder, out of memory).
+        per_task: items that are sent to a worker at once.
     """
     if workers <= 1:
         yield from map(function, items)
@@ -64,9 +66,7 @@ def in_order(
     pool = _pool(workers)
     try:
         while True:
-            while len(waiting) < workers * TASKS_AHEAD and (
-                task := list(islice(stream, ITEMS_PER_TASK))
-            ):
+            while len(waiting) < workers * TASKS_AHEAD and (task := list(islice(stream, per_task))):
                 waiting.append((task, _submit(pool, function, task)))
             if not waiting:
                 return
@@ -79,6 +79,10 @@ def in_order(
                 pool = _pool(workers)
                 waiting = deque((later, _submit(pool, function, later)) for later, _ in waiting)
             yield from results
+    except BaseException:  # a task may take minutes, and nobody waits for its result any more
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

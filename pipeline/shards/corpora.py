@@ -29,7 +29,7 @@ from pipeline.shards.walking import files_below, passed_over
 
 FORMAT_NAMES = ", ".join(form.name for form in FORMATS.values())
 
-Layout = Literal["auto", "table", "folder", "librispeech", "ljspeech", "commonvoice"]
+Layout = Literal["auto", "parquet", "table", "folder", "librispeech", "ljspeech", "commonvoice"]
 
 
 def open_source(

@@ -62,18 +62,18 @@ def decode(content: bytes, limit_s: int = CLIP_SECONDS) -> NDArray[np.float32]:
 
 
 def read_clip(
-    path: Path,
+    source: Path | bytes,
     start_s: Seconds | None = None,
     end_s: Seconds | None = None,
     limit_s: int = CLIP_SECONDS,
     channel: int | None = None,
 ) -> NDArray[np.float32]:
     """The wave of `read_sound`."""
-    return read_sound(path, start_s, end_s, limit_s, channel).wave_S
+    return read_sound(source, start_s, end_s, limit_s, channel).wave_S
 
 
 def read_sound(
-    path: Path,
+    source: Path | bytes,
     start_s: Seconds | None = None,
     end_s: Seconds | None = None,
     limit_s: int = CLIP_SECONDS,
@@ -87,7 +87,7 @@ def read_sound(
     may be is cut at the limit.
 
     Args:
-        path: a file in any format that libsndfile reads.
+        source: a file in any format that libsndfile reads, or its content.
         start_s: start of the segment in seconds; None for the start of the recording.
         end_s: its end; None for the end of the recording.
         limit_s: seconds of the longest clip.
@@ -97,7 +97,7 @@ def read_sound(
         RefusedError: the audio is missing, undecodable, cut off, empty, not finite or longer
             than `limit_s`, it has no such channel, or the segment is not within it.
     """
-    return _read(path, start_s, end_s, limit_s, channel, ", and no segment times")
+    return _read(source, start_s, end_s, limit_s, channel, ", and no segment times")
 
 
 def clip_seconds(

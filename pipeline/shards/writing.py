@@ -83,14 +83,15 @@ class ShardFolder:
     Args:
         path: the folder, which is made if it does not exist.
         identity: what decides the bytes (source, settings). A folder of another one is refused.
+        name: begins the names of the tars.
 
     Raises:
         SpeechkdError: the folder holds shards of another source or other settings, another
             process is writing there, or it cannot be written.
     """
 
-    def __init__(self, path: Path, identity: dict[str, Any]) -> None:
-        self.path = path
+    def __init__(self, path: Path, identity: dict[str, Any], name: str = "speech") -> None:
+        self.path, self._name = path, name
         self.manifest = path / "manifest.jsonl"
         self._receipts = path / "receipts"
         try:
@@ -105,7 +106,7 @@ class ShardFolder:
         )
         with ExitStack() as stack:
             stack.enter_context(locked(path, busy=busy))
-            self._claim(identity)
+            claim(path, self._receipts / "corpus.json", identity)
             self._sweep()
             self.tally = self._finished_tally()
             self._lock = stack.pop_all()
@@ -146,7 +147,7 @@ class ShardFolder:
         if first is None:
             return False
         number = len(self.tally.shards)
-        name = f"speech-{number:06d}.tar"
+        name = f"{self._name}-{number:06d}.tar"
         count, seconds = 0, 0.0
         with replaced(self.path / name) as temporary:
             with (
@@ -210,32 +211,7 @@ class ShardFolder:
                 self.tally.refused.append(result)
 
     def _receipt(self, number: int) -> Path:
-        return self._receipts / f"speech-{number:06d}.json"
-
-    def _claim(self, identity: dict[str, Any]) -> None:
-        """Mark the folder as this source's, or check that it is."""
-        path = self._receipts / "corpus.json"
-        try:
-            begun = parse_json(read_text_file(path))
-            if not isinstance(begun, dict):
-                raise ValueError("it is not an object")
-        except FileNotFoundError:
-            if self.manifest.exists() or any(self.path.glob("speech-*.tar")):
-                raise SpeechkdError(
-                    f"--out {self.path} holds tars that this command did not begin; choose "
-                    "another folder."
-                ) from None
-            write_json(path, identity)
-            return
-        except (ValueError, OSError) as error:
-            raise Damaged(f"{path} cannot be read ({error}); remove {self.path}.") from None
-        for name in dict.fromkeys((*identity, *begun)):  # a name may be left out: its default
-            before, now = begun.get(name, "its default"), identity.get(name, "its default")
-            if before != now:
-                raise SpeechkdError(
-                    f"--out {self.path} was begun with another {name}: {before!r}, now {now!r}. "
-                    "Choose another folder, or remove that one."
-                )
+        return self._receipts / f"{self._name}-{number:06d}.json"
 
     def _sweep(self) -> None:
         """Remove the unfinished files of a command that was killed."""
@@ -265,7 +241,42 @@ class ShardFolder:
         return tally
 
     def _manifest_lists(self, shards: list[Shard]) -> bool:
+        if not shards:  # all of one part was refused
+            return not self.manifest.stat().st_size
         try:
             return shards == list(read_manifest(self.manifest))
         except (NotThere, Damaged):
             return False
+
+
+def claim(folder: Path, path: Path, identity: dict[str, Any]) -> None:
+    """Mark an output folder as one source's, or check that it is.
+
+    Args:
+        folder: the folder.
+        path: the file in it that says whose it is.
+        identity: what decides the bytes (source, settings).
+
+    Raises:
+        SpeechkdError: the folder is another's.
+    """
+    try:
+        begun = parse_json(read_text_file(path))
+        if not isinstance(begun, dict):
+            raise ValueError("it is not an object")
+    except FileNotFoundError:
+        if (folder / "manifest.jsonl").exists() or any(folder.glob("speech-*.tar")):
+            raise SpeechkdError(
+                f"--out {folder} holds tars that this command did not begin; choose another folder."
+            ) from None
+        write_json(path, identity)
+        return
+    except (ValueError, OSError) as error:
+        raise Damaged(f"{path} cannot be read ({error}); remove {folder}.") from None
+    for name in dict.fromkeys((*identity, *begun)):  # a name may be left out: its default
+        before, now = begun.get(name, "its default"), identity.get(name, "its default")
+        if before != now:
+            raise SpeechkdError(
+                f"--out {folder} was begun with another {name}: {before!r}, now {now!r}. "
+                "Choose another folder, or remove that one."
+            )

@@ -1,0 +1,312 @@
+"""A corpus of tables that hold audio: its files are parts, whose rows become entries."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.storage import local_path
+from pipeline.foundation.units import SAMPLE_RATE_HZ, Seconds
+from pipeline.foundation.workers import in_order
+from pipeline.shards.arrow import ArrowFile, Shape, rows_of, shape_of
+from pipeline.shards.decoding import decode, encode_flac, read_clip
+from pipeline.shards.recording_table import USUAL_NAMES, RecordingColumns
+from pipeline.shards.recordings import Entry, key_fault, key_of_path
+from pipeline.shards.refusals import Reason, Refusal, RefusedError
+from pipeline.shards.tar import MAX_MEMBER_BYTES
+from pipeline.shards.writing import Sample, description
+
+NOT_CUT = ("start", "end", "duration")
+"""Fields whose columns count only if they are named: embedded audio is mostly cut already, and
+such columns tell where it once lay."""
+ID_COLUMNS = ("segment_id", "audio_id")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file, with what the survey found in it."""
+
+    number: int
+    file: ArrowFile
+    rows: int
+    audio_bytes: int
+    digest: str
+    """SHA-256 of the texts and names of all rows."""
+    repeated: tuple[int, ...] = ()
+    """Rows whose key an earlier row of the corpus has."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that decides how a part becomes tars."""
+
+    columns: Mapping[str, str]
+    """The column of each field."""
+    samples_per_shard: int
+    limit_s: int
+    recording_pattern: str = ""
+    """A regular expression whose first group finds the recording in a key."""
+
+
+def choose_columns(file: ArrowFile, wanted: RecordingColumns) -> dict[str, str]:
+    """The column of each field in a corpus of files like this one.
+
+    Args:
+        file: its first file.
+        wanted: names that the user gave; "" stands for the usual ones.
+
+    Returns:
+        The column by field; at least `path` (the audio) and `text`.
+
+    Raises:
+        SpeechkdError: a named column is missing, or there is none, or more than one, for the audio
+            or none for the text.
+    """
+    shape = shape_of(file)
+    listed = ", ".join(repr(name) for name in shape.columns)
+    lower = {name.lower(): name for name in reversed(list(shape.columns))}
+    chosen: dict[str, str] = {}
+    for name, given in asdict(wanted).items():
+        if given == "none" and name not in ("path", "text"):
+            continue
+        if given and given not in shape.columns:
+            raise SpeechkdError(
+                f"{file.location}: no column {given!r} (--{name}-column); its columns are {listed}."
+            )
+        if name == "path":
+            guess = _audio_column(file, shape)
+        elif name in NOT_CUT:
+            guess = ""
+        else:
+            usual = (*USUAL_NAMES[name].split(), *(ID_COLUMNS if name == "key" else ()))
+            guess = next((lower[n] for n in usual if n in lower), "")
+        column = given or guess
+        if column and column not in chosen.values():
+            chosen[name] = column
+        elif name in ("path", "text"):
+            kind = "audio" if name == "path" else "text"
+            raise SpeechkdError(
+                f"{file.location}: no column for the {kind}; its columns are {listed}. Name one "
+                f"with --{name}-column."
+            )
+    return chosen
+
+
+def _audio_column(file: ArrowFile, shape: Shape) -> str:
+    for kinds in (("audio",), ("bytes",)):
+        columns = [name for name, kind in shape.columns.items() if kind in kinds]
+        if len(columns) > 1 and "audio" in columns:
+            return "audio"
+        if len(columns) > 1:
+            raise SpeechkdError(
+                f"{file.location}: several columns of audio ({', '.join(columns)}). Name one with "
+                "--path-column."
+            )
+        if columns:
+            return columns[0]
+    usual = USUAL_NAMES["path"].split()
+    return next((name for name in shape.columns if name.lower() in usual), "")
+
+
+def survey(
+    files: Sequence[ArrowFile], plan: Plan, workers: int, advance: Callable[[int], None]
+) -> list[Part]:
+    """Look through the names and texts of all files, not their audio.
+
+    Args:
+        files: the corpus.
+        plan: its columns.
+        workers: processes.
+        advance: is told the rows of each file that is done.
+
+    Raises:
+        SpeechkdError: a file cannot be read, or lacks a column.
+    """
+    parts, hashes = [], []
+    numbered = list(enumerate(files))
+    call = _Survey(plan)
+    with closing(in_order(call, numbered, workers, died=_lost_survey, per_task=1)) as results:
+        for part, keys in results:
+            parts.append(part)
+            hashes.append(keys)
+            advance(part.rows)
+    repeated = _repeated(hashes)
+    return [
+        replace(part, repeated=repeated[part.number]) if part.number in repeated else part
+        for part in parts
+    ]
+
+
+@dataclass(frozen=True)
+class _Survey:
+    plan: Plan
+
+    def __call__(self, numbered: tuple[int, ArrowFile]) -> tuple[Part, NDArray[np.uint64]]:
+        number, file = numbered
+        shape = shape_of(file)
+        missing = [name for name in self.plan.columns.values() if name not in shape.columns]
+        if missing:
+            raise SpeechkdError(
+                f"{file.location}: no column {missing[0]!r}, which the first file has. Leave the "
+                "file out, or name a split with --split."
+            )
+        audio = self.plan.columns["path"]
+        light = [name for name in self.plan.columns.values() if name != audio]
+        digest, keys = hashlib.sha256(), np.zeros(shape.rows, np.uint64)
+        for row, cells in rows_of(file, light):
+            fields = {
+                name: cells[column] for name, column in self.plan.columns.items() if column != audio
+            }
+            digest.update(json.dumps(fields, default=str).encode())
+            key = _key(file, row, fields.get("key")).encode("utf-8", "surrogatepass")
+            keys[row] = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest())
+        part = Part(number, file, shape.rows, shape.audio_bytes, digest.hexdigest())
+        return part, keys
+
+
+def _lost_survey(numbered: tuple[int, ArrowFile]) -> tuple[Part, NDArray[np.uint64]]:
+    raise SpeechkdError(
+        f"{numbered[1].location}: the process that read it died, twice; for want of memory?"
+    )
+
+
+def _repeated(hashes: Sequence[NDArray[np.uint64]]) -> dict[int, tuple[int, ...]]:
+    """By number of part, the rows whose key stands earlier in the corpus."""
+    if not hashes:
+        return {}
+    together = np.concatenate(hashes)
+    order = np.argsort(together, kind="stable")
+    again = order[1:][together[order[1:]] == together[order[:-1]]]
+    starts = np.cumsum([0, *map(len, hashes)])
+    rows: dict[int, list[int]] = {}
+    for place in np.sort(again):
+        part = int(np.searchsorted(starts, place, side="right")) - 1
+        rows.setdefault(part, []).append(int(place - starts[part]))
+    return {part: tuple(found) for part, found in rows.items()}
+
+
+def _key(file: ArrowFile, row: int, cell: Any) -> str:
+    """A row's key: its own id, without a suffix of audio, or else its file and number."""
+    return key_of_path(str(cell)) if cell not in (None, "") else f"{file.name}/{row:06d}"
+
+
+Clip = tuple[Entry, bytes | None]
+"""An entry, and its audio if the table holds it."""
+
+
+def entries_of(part: Part, plan: Plan, skip: int) -> Iterator[Clip | Refusal]:
+    """The rows of a part as entries with their audio, from row `skip` on, one at a time.
+
+    A row whose key or text cannot be used comes as a refusal.
+    """
+    repeated = frozenset(part.repeated)
+    for row, cells in rows_of(part.file, list(plan.columns.values()), skip):
+        fields = {name: cells[column] for name, column in plan.columns.items()}
+        yield _entry(part, plan, row, fields, is_repeated=row in repeated)
+
+
+def _entry(
+    part: Part, plan: Plan, row: int, fields: dict[str, Any], *, is_repeated: bool
+) -> Clip | Refusal:
+    key = _key(part.file, row, fields.get("key"))
+    where = f"{part.file.location}, row {row + 1}"
+    text = fields["text"]
+    fault = key_fault(key, as_path=True)
+    if fault:
+        return Refusal(Reason.UNUSABLE_KEY, fault, key, where=where)
+    if is_repeated:
+        detail = "an earlier row has this key; name a column of ids with --key-column"
+        return Refusal(Reason.DUPLICATE_KEY, detail, key, where=where)
+    if text is not None and not isinstance(text, str):
+        detail = f"the text is of the kind {type(text).__name__}"
+        return Refusal(Reason.UNUSABLE_TEXT, detail, key, where=where)
+    text = " ".join((text or "").split())
+    if not text:
+        return Refusal(Reason.MISSING_TEXT, "no transcript", key, where=where)
+    try:
+        start_s, end_s = _seconds(fields.get("start")), _seconds(fields.get("end"))
+        length_s = _seconds(fields.get("duration"))
+        if length_s is not None and end_s is None:
+            end_s = (start_s or 0.0) + length_s
+        content, path = _audio(part, fields["path"])
+    except RefusedError as refused:
+        return Refusal(refused.reason, refused.detail, key, where=where)
+    recording = _named(fields.get("recording")) or _recording(key, plan.recording_pattern)
+    speaker = _named(fields.get("speaker"))
+    return Entry(key, path, text, speaker, recording, where, start_s, end_s), content
+
+
+def _recording(key: str, pattern: str) -> str:
+    match = re.search(pattern, key) if pattern else None
+    return (match[1] or key) if match else key
+
+
+def _named(value: Any) -> str | None:
+    """A name, whatever kind of value the column has; a blank one is unknown."""
+    return str(value).strip() or None if value is not None else None
+
+
+def _seconds(value: Any) -> Seconds | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
+        raise RefusedError(Reason.OUTSIDE, f"the time {value!r} is not a number of seconds")
+    return float(value)
+
+
+def _audio(part: Part, cell: Any) -> tuple[bytes | None, Path]:
+    """The audio of a row: bytes, or a path beside the table; and a name for messages."""
+    if isinstance(cell, Mapping):
+        content, name = cell.get("bytes"), cell.get("path")
+    else:
+        content, name = (cell, None) if isinstance(cell, bytes) else (None, cell)
+    if isinstance(content, bytes):
+        if len(content) > MAX_MEMBER_BYTES:
+            raise RefusedError(Reason.MEMBER_TOO_LARGE, f"{len(content):,} bytes of audio")
+        return content, Path(str(name or "audio"))
+    folder = local_path(part.file.location)
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise RefusedError(Reason.MISSING_AUDIO, "the row has neither bytes nor a path")
+    if folder is None:
+        raise RefusedError(Reason.MISSING_AUDIO, f"only the path {name!r:.200}, and no bytes")
+    return None, folder.parent / name
+
+
+@dataclass(frozen=True)
+class Make:
+    """Makes the sample of a row; it can be sent to a worker."""
+
+    limit_s: int
+
+    def __call__(self, clip: Clip | Refusal) -> Sample | Refusal:
+        """Decode, resample and encode one clip."""
+        if isinstance(clip, Refusal):
+            return clip
+        entry, content = clip
+        try:
+            has_times = entry.start_s is not None or entry.end_s is not None
+            if content is not None and not has_times:
+                wave_S = decode(content, self.limit_s)
+            else:
+                source = entry.path if content is None else content
+                wave_S = read_clip(source, entry.start_s, entry.end_s, self.limit_s)
+            seconds = len(wave_S) / SAMPLE_RATE_HZ
+            return Sample(entry.key, encode_flac(wave_S), description(entry, seconds), seconds)
+        except RefusedError as refused:
+            detail = refused.detail.rstrip(".")
+            return Refusal(refused.reason, detail, entry.key, where=entry.where)
+
+
+def lost_clip(clip: Clip | Refusal) -> Sample | Refusal:
+    """The refusal of a clip that ends its decoder."""
+    entry = clip if isinstance(clip, Refusal) else clip[0]
+    detail = "the process that decoded it died, twice"
+    return Refusal(Reason.UNDECODABLE_AUDIO, detail, entry.key, where=entry.where)

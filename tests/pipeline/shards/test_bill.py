@@ -1,0 +1,41 @@
+"""The bill of a corpus in parts is near what it costs, and a full disk is told before."""
+
+import pytest
+
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.shards import bill as module
+from pipeline.shards.arrow import find_files
+from pipeline.shards.bill import bill
+from pipeline.shards.parts import Plan, survey
+from stages import shard
+from stages.shard import ShardSettings
+from tests.helpers.audio_tables import rows, write_parquet
+
+pytest.importorskip("pyarrow")
+
+
+@pytest.fixture
+def parts(tmp_path):
+    for i in range(3):
+        write_parquet(tmp_path / "in" / f"train-{i}.parquet", rows(20, 20 * i), 20)
+    plan = Plan({"path": "audio", "text": "text", "key": "id"}, 1000, 15)
+    return survey(find_files(str(tmp_path / "in")), plan, 0, lambda _: None), plan
+
+
+def test_it_is_near_the_truth(parts, tmp_path):
+    estimate = bill(*parts, lambda _: None)
+    shard.run(ShardSettings(source=str(tmp_path / "in"), out=tmp_path / "out", workers=0))
+    tars = sum(path.stat().st_size for path in (tmp_path / "out").rglob("*.tar"))
+    seconds = sum(3_200 + 160 * i for i in range(60)) / 16_000
+    assert estimate.tar_bytes == pytest.approx(tars, rel=0.25)
+    assert estimate.seconds == pytest.approx(seconds, rel=0.15)
+    assert estimate.clips == 24
+
+
+def test_a_disk_without_room_is_told(parts, tmp_path, monkeypatch):
+    estimate = bill(*parts, lambda _: None)
+    assert "free there" in estimate.lines(parts[0], tmp_path / "a" / "b")[0]
+    full = type("usage", (), {"free": 10})
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: full)
+    with pytest.raises(SpeechkdError, match="more than there is room for"):
+        estimate.lines(parts[0], tmp_path)
