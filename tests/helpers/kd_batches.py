@@ -6,6 +6,7 @@ import torch
 
 from pipeline.cache.statistics import Statistics
 from pipeline.corpus.batch import WholeBatch
+from pipeline.corpus.word_vectors import Sentences
 from pipeline.distillation.objectives import OBJECTIVES, Context, KDBatch, Options
 
 LENGTHS = (3, 1, 5, 2, 4)
@@ -43,6 +44,18 @@ def make_batch(width=6, teacher_width=6, lengths=LENGTHS, seed=0, negatives=0, *
     return changed(batch, **changes)
 
 
+def make_word_batch(width=6, teacher_width=6, lengths=LENGTHS, seed=0, negatives=0, **changes):
+    """One vector per word, as many words per clip as `lengths` say; some are spelled alike."""
+    batch = make_batch(width, teacher_width, (1,) * sum(lengths), seed, negatives)
+    counts = torch.tensor(lengths)
+    clip_W = torch.arange(len(lengths)).repeat_interleave(counts)
+    batch = replace(batch, sentences=Sentences.of(clip_W, counts))
+    types = {"type_B": torch.arange(sum(lengths)) % 11}
+    if negatives:
+        types["negative_type_K"] = torch.arange(negatives) + 9
+    return changed(batch, **{"recording_B": clip_W // 2 + 100, **types, **changes})
+
+
 def changed(batch, **changes):
     """The batch with other values, whether the clips hold them or the student's side does."""
     of_whole = {f.name for f in fields(WholeBatch)} & changes.keys()
@@ -59,11 +72,11 @@ def statistics(teacher_width=6):
     )
 
 
-def make_objective(name, width=6, teacher_width=6, **options):
+def make_objective(name, width=6, teacher_width=6, level="clip", **options):
     torch.manual_seed(0)
     options.setdefault("projection", "none")
     options.setdefault("teacher_side", "none")
-    context = Context(width, statistics(teacher_width), Options(**options))
+    context = Context(width, statistics(teacher_width), Options(**options), level)
     return OBJECTIVES[name](context).double()
 
 

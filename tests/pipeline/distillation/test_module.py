@@ -13,10 +13,11 @@ from pipeline.corpus.batches import Batches
 from pipeline.corpus.corpus import read_corpus
 from pipeline.corpus.masking import Masking
 from pipeline.corpus.tokenization import train_wordpiece
+from pipeline.corpus.word_corpus import read_words
 from pipeline.distillation.module import Distillation, View
 from pipeline.distillation.objectives import OBJECTIVES, Context, Options
 from pipeline.models.student import Student
-from tests.helpers.caches import make_cache, samples_of
+from tests.helpers.caches import make_cache, make_sequence_cache, samples_of
 from tests.pipeline.models.test_packing import CONFIGS
 
 
@@ -219,3 +220,83 @@ def test_gradients_are_measured_outside_autocast(corpus_and_tokenizer, monkeypat
         module(batch, measure=True)
         assert torch.is_autocast_enabled("cpu")
     assert inside == [False, False]
+
+
+@pytest.fixture(scope="module")
+def batches_of_words(tmp_path_factory):
+    cache = make_sequence_cache(
+        tmp_path_factory.mktemp("words") / "cache", [60], "words", most_rows=40
+    )
+    texts = samples_of(cache).texts
+    tokenizer = train_wordpiece(lambda: texts, 46, lowercase=True, max_tokens=64)
+    corpus = read_corpus(
+        cache, tokenizer, max_tokens=64, held_out_share=0.1, seed=0, with_vectors=False
+    )
+    words = read_words(cache, corpus, cache, tokenizer, max_tokens=64, seed=0).words
+    return Batches(corpus, Masking.of(tokenizer, 0.15), 12, seed=1, words=words, extra_words=5)
+
+
+def make_by_word(batches, kd, tokens="first", **options):
+    torch.manual_seed(0)
+    student = Student(AutoModelForMaskedLM.from_config(deepcopy(CONFIGS["bert"])))
+    context = Context(32, batches.words.statistics, Options(**options), "word")
+    objectives = {f"word_{name}": OBJECTIVES[name](context) for name in kd}
+    view = View(word_tokens=tokens)
+    return Distillation(student, objectives, dict.fromkeys(objectives, 2.0), view).eval()
+
+
+@pytest.mark.parametrize("tokens", ["first", "mean"])
+def test_a_words_student_vector_is_that_of_its_tokens(batches_of_words, tokens):
+    batch = batches_of_words.epoch(0)(1)
+    module = make_by_word(batches_of_words, ["l1"], tokens)
+    hidden_ND = torch.randn(len(batch.clip_N), 32)
+    pairs = module.pairs(hidden_ND, batch, "word")
+    table = batches_of_words.words.table
+    assert int(table.tokens_V.max()) > 1, "some words have several tokens"
+    word_W, place_W = batches_of_words.words.of(batch.clip_B)
+    for number, (word, place) in enumerate(zip(word_W, place_W, strict=True)):
+        first = batch.packed.starts_B[place] + table.first_V[word]
+        mine_TD = hidden_ND[first : first + table.tokens_V[word]]
+        wanted_D = mine_TD[0] if tokens == "first" else mine_TD.mean(0)
+        torch.testing.assert_close(pairs.states_ND[number], wanted_D)
+    assert pairs.clip_N.tolist() == list(range(len(word_W)))
+    objective = module.objectives["word_l1"]
+    teacher_WE = objective.teacher(batches_of_words.words.vectors(word_W))
+    wanted = (objective.student(pairs.states_ND) - teacher_WE).abs().mean()
+    torch.testing.assert_close(objective(pairs), wanted)
+    losses = module(batch)
+    torch.testing.assert_close(losses["loss"], losses["loss/mlm"] + 2 * losses["loss/word_l1"])
+
+
+@pytest.mark.parametrize("kd", OBJECTIVES)
+def test_a_batch_without_words_costs_nothing_and_gives_every_part_a_gradient(batches_of_words, kd):
+    nobody = replace(
+        batches_of_words,
+        words=replace(
+            batches_of_words.words,
+            place_C=torch.full_like(batches_of_words.words.place_C, -1),
+        ),
+        extra_words=0,
+    )
+    batch = replace(nobody, processes=1).make(nobody.order(0)[:12], "train", 0, 0)
+    module = make_by_word(batches_of_words, [kd], nst_pattern="batch")
+    losses = module(batch, measure=True)
+    assert float(losses[f"loss/word_{kd}"].detach()) == 0
+    assert torch.equal(losses["loss"], losses["loss/mlm"])
+    losses["loss"].backward()
+    assert all(p.grad is not None for p in module.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("tokens", ["first", "mean"])
+@pytest.mark.parametrize("measure", [False, True])
+def test_a_step_by_words_asks_the_device_for_nothing(
+    batches_of_words, tokens, measure, monkeypatch
+):
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    module = make_by_word(batches_of_words, OBJECTIVES, tokens, nst_pattern="sequence")
+    for pattern in ("vector", "batch", "sequence"):
+        module.objectives["word_nst"].pattern = pattern
+        batch = replace(batches_of_words, device=META).epoch(0)(0)
+        losses = module.to(META).train()(batch, measure=measure)
+        losses["loss"].backward()
+        assert {value.device for value in losses.values()} == {META}

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from pipeline.distillation.objectives.crd import CHUNK, negative_sum
-from tests.helpers.kd_batches import changed, make_batch, make_objective
+from tests.helpers.kd_batches import changed, make_batch, make_objective, make_word_batch
 
 
 def naive(batch, temperature, bias_of):
@@ -158,3 +158,88 @@ def test_learned_bias_is_trained_and_the_others_are_not():
 def test_paper_bias_warns():
     assert "WARNING" in make_objective("crd", crd_bias="paper").notices()[0]
     assert make_objective("crd").notices() == []
+
+
+def rivals_of(batch):
+    """Whether each word of the batch, then each extra one, is a negative of each word."""
+    parts = [batch.whole.rivals_BB()]
+    if batch.whole.negative_KE is not None:
+        parts.append(batch.whole.rivals_BK())
+    return torch.cat(parts, dim=1).tolist()
+
+
+def naive_words(batch, temperature, bias_of):
+    """The loss of each word over its rivals, pair by pair, with exponentials."""
+    extra = () if batch.whole.negative_KE is None else batch.whole.negative_KE
+    vectors = [*batch.whole.teacher_BE, *extra]
+    total = 0.0
+    for word, rivals in enumerate(rivals_of(batch)):
+        cosines = [functional.cosine_similarity(batch.states_ND[word], v, dim=0) for v in vectors]
+        scores = [math.exp(float(cosine) / temperature) for cosine in cosines]
+        chance = math.exp(-bias_of(sum(rivals)))
+        total -= math.log(scores[word] / (scores[word] + chance))
+        total -= sum(
+            math.log(chance / (score + chance))
+            for score, rival in zip(scores, rivals, strict=True)
+            if rival
+        )
+    return total / len(batch.clip_N)
+
+
+@pytest.mark.parametrize("negatives", [0, 7])
+def test_words_are_compared_as_equations_4_and_5_say(negatives):
+    batch = make_word_batch(negatives=negatives)
+    got = make_objective("crd", level="word", crd_bias="paper", temperature=0.3)(batch)
+    wanted = naive_words(batch, 0.3, lambda count: math.log(1000 / count))
+    assert float(got) == pytest.approx(wanted, rel=1e-10)
+
+
+def test_words_that_are_spelled_alike_are_rivals_only_if_asked():
+    batch = make_word_batch(lengths=(2, 2), recording_B=torch.tensor([1, 1, 2, 2]), negatives=3)
+    batch = changed(
+        batch,
+        type_B=torch.tensor([5, 6, 5, 7]),
+        negative_type_K=torch.tensor([5, 7, 8]),
+        negative_recording_K=torch.tensor([9, 9, 1]),
+    )
+    assert batch.whole.rivals_BB().long().tolist() == [
+        [0, 0, 0, 1], [0, 0, 1, 1], [0, 1, 0, 0], [1, 1, 0, 0]
+    ]  # fmt: skip
+    assert batch.whole.rivals_BK().long().tolist() == [
+        [0, 1, 0], [1, 1, 0], [0, 1, 1], [1, 0, 1]
+    ]  # fmt: skip
+    asked = changed(batch, type_B=None, negative_type_K=None)
+    assert bool(asked.whole.rivals_BB()[0, 2])
+    assert bool(asked.whole.rivals_BK()[0, 0])
+
+
+@pytest.mark.parametrize("bias", ["calibrated", "learned"])
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_one_vector_per_unit_gives_the_same_at_both_levels(bias, symmetric):
+    """In chunks and in bounded memory it is the loss that clips have, and so is its gradient."""
+    batch = make_word_batch(negatives=7)
+    results = []
+    for level in ("clip", "word"):
+        states_ND = batch.states_ND.clone().requires_grad_()
+        objective = make_objective(
+            "crd", level=level, crd_bias=bias, crd_symmetric=symmetric, temperature=0.3
+        )
+        loss = objective(changed(batch, states_ND=states_ND))
+        loss.backward()
+        results.append((loss.detach(), states_ND.grad))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-9, atol=1e-12)
+
+
+def test_the_mean_over_chance_pairs_comes_from_words_evenly_spread(monkeypatch):
+    monkeypatch.setattr("pipeline.distillation.objectives.crd.ESTIMATED_FROM", 6)
+    batch = make_word_batch()
+    objective = make_objective("crd", level="word", temperature=0.3)
+    objective(batch)
+    rivals, spread = batch.whole.rivals_BB(), range(0, 15, 3)
+    cosine_WW = functional.cosine_similarity(
+        batch.states_ND[:, None], batch.whole.teacher_BE[None], dim=2
+    )
+    pairs = [(i, j) for i in spread for j in spread if rivals[i, j]]
+    scores = [math.exp(float(cosine_WW[pair]) / 0.3) for pair in pairs]
+    wanted = math.log(sum(scores) / len(scores))
+    assert float(objective.log_mean[0]) == pytest.approx(wanted, rel=1e-6)

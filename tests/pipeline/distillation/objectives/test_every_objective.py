@@ -1,9 +1,17 @@
 """What must hold for every objective, in every form."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from tests.helpers.kd_batches import add_padding, changed, make_batch, make_objective
+from tests.helpers.kd_batches import (
+    add_padding,
+    changed,
+    make_batch,
+    make_objective,
+    make_word_batch,
+)
 
 FORMS = {
     "nst vector": ("nst", {"nst_pattern": "vector"}),
@@ -22,11 +30,21 @@ FORMS = {
     "cosine": ("cosine", {}),
 }
 BLIND = {"nst token", "nst sequence", "nst sequence raw"}
+FORMS |= {
+    f"words: {form}": (name, {**options, "level": "word"})
+    for form, (name, options) in FORMS.items()
+    if form != "nst token"
+}
 
 
 def build(form, **changes):
     name, options = FORMS[form]
     return make_objective(name, **{**options, **changes})
+
+
+def batch_for(form, **changes):
+    """A batch of clips, or of words with some of the same recording and some spelled alike."""
+    return (make_word_batch if form.startswith("words") else make_batch)(**changes)
 
 
 def value_and_gradient(objective, batch):
@@ -39,7 +57,7 @@ def value_and_gradient(objective, batch):
 @pytest.mark.parametrize("form", FORMS)
 def test_gradient_is_that_of_the_value(form):
     objective = build(form, temperature=0.5).eval()
-    batch = make_batch(negatives=7)
+    batch = batch_for(form, negatives=7)
     if "crd" in form:
         objective.train()
         objective(batch)  # fixes the calibrated bias, which is no function of the states after
@@ -52,8 +70,8 @@ def test_gradient_is_that_of_the_value(form):
 
 @pytest.mark.parametrize("form", sorted(set(FORMS) - BLIND))
 def test_exchanging_the_clips_vectors_changes_value_and_gradient(form):
-    batch = make_batch()
-    exchanged = changed(batch, teacher_BE=batch.whole.teacher_BE[[1, 2, 3, 4, 0]])
+    batch = batch_for(form)
+    exchanged = changed(batch, teacher_BE=batch.whole.teacher_BE.roll(-1, 0))
     loss, gradient = value_and_gradient(build(form, temperature=0.5), batch)
     other_loss, other_gradient = value_and_gradient(build(form, temperature=0.5), exchanged)
     assert (loss - other_loss).abs() > 1e-3 * loss.abs()
@@ -89,7 +107,7 @@ def test_normalised_sequence_sees_nothing_of_the_teacher():
 
 @pytest.mark.parametrize("form", FORMS)
 def test_padding_never_counts(form):
-    batch = make_batch(negatives=3)
+    batch = batch_for(form, negatives=3)
     loss, gradient = value_and_gradient(build(form), batch)
     padded_loss, padded_gradient = value_and_gradient(build(form), add_padding(batch))
     torch.testing.assert_close(padded_loss, loss, rtol=1e-10, atol=1e-12)
@@ -97,10 +115,23 @@ def test_padding_never_counts(form):
     assert not padded_gradient[len(gradient) :].any()
 
 
+def in_order(batch, order_B):
+    """What a batch of words has beside what one of clips has."""
+    if batch.sentences is None:
+        return {}
+    sentences = replace(
+        batch.sentences,
+        clip_W=batch.sentences.clip_W[order_B],
+        place_W=batch.sentences.place_W[order_B],
+    )
+    return {"type_B": batch.whole.type_B[order_B], "sentences": sentences}
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_order_of_clips_does_not_matter(form):
-    batch = make_batch(negatives=3)
-    order_B = torch.tensor([3, 0, 4, 2, 1])
+    batch = batch_for(form, negatives=3)
+    clips = len(batch.whole.row_B)
+    order_B = torch.randperm(clips, generator=torch.Generator().manual_seed(2))
     order_N = torch.cat([torch.where(batch.clip_N == b)[0] for b in order_B])
     shuffled = changed(
         batch,
@@ -110,26 +141,27 @@ def test_order_of_clips_does_not_matter(form):
         teacher_BE=batch.whole.teacher_BE[order_B],
         row_B=batch.whole.row_B[order_B],
         recording_B=batch.whole.recording_B[order_B],
+        **in_order(batch, order_B),
     )
     loss, _ = value_and_gradient(build(form), batch)
     shuffled_loss, _ = value_and_gradient(build(form), shuffled)
     torch.testing.assert_close(shuffled_loss, loss, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("form", [f for f in FORMS if f.split()[0] in ("nst", "l1", "cosine")])
+@pytest.mark.parametrize("form", [f for f in FORMS if set(f.split()) & {"nst", "l1", "cosine"}])
 def test_zero_and_no_gradient_where_student_equals_teacher(form):
-    batch = make_batch()
+    batch = batch_for(form)
     batch = changed(batch, states_ND=batch.whole.teacher_BE[batch.clip_N])
     loss, gradient = value_and_gradient(build(form), batch)
     assert 0 <= loss + 1e-12 < 1e-10
-    if form != "l1":  # its gradient has no limit at zero
+    if not form.endswith("l1"):  # its gradient has no limit at zero
         assert gradient.abs().max() < 1e-10
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("sign", [1, -1])
 def test_finite_at_cosine_one_and_temperature_of_the_paper(form, sign):
-    batch = make_batch(negatives=3)
+    batch = batch_for(form, negatives=3)
     batch = changed(batch, states_ND=sign * batch.whole.teacher_BE[batch.clip_N])
     batch = changed(
         batch,
@@ -146,7 +178,7 @@ def test_finite_at_cosine_one_and_temperature_of_the_paper(form, sign):
 def test_bfloat16_autocast_stays_near_float32(form):
     """Only the projection runs in bfloat16: 8 bits of its output are what can be lost."""
     torch.manual_seed(1)
-    batch = make_batch(width=64, teacher_width=32, lengths=(6, 9, 4, 12))
+    batch = batch_for(form, width=64, teacher_width=32, lengths=(6, 9, 4, 12))
     batch = changed(
         batch, states_ND=batch.states_ND.float(), teacher_BE=batch.whole.teacher_BE.float()
     )
@@ -166,11 +198,12 @@ def test_bfloat16_autocast_stays_near_float32(form):
 @pytest.mark.parametrize("form", FORMS)
 def test_several_processes_average_to_the_whole(form):
     """Two shares of a batch: the mean of their losses and gradients is that of the whole."""
-    batch = make_batch(negatives=3)
+    batch = batch_for(form, negatives=3)
     whole = build(form)
     loss, gradient = value_and_gradient(whole, batch)
     states_ND = batch.states_ND.clone().requires_grad_()
-    halves = [batch.clip_N < 2, batch.clip_N >= 2]
+    clip_N = batch.clip_N if batch.sentences is None else batch.sentences.clip_W[batch.clip_N]
+    halves = [clip_N < 2, clip_N >= 2]
 
     # what the other process would add, obtained by running both in lockstep
     objectives = [build(form) for _ in halves]

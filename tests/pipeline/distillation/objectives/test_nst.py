@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from tests.helpers.kd_batches import changed, make_batch, make_objective
+from pipeline.foundation.errors import SpeechkdError
+from tests.helpers.kd_batches import changed, make_batch, make_objective, make_word_batch
 
 
 def mmd_squared(student_PD, teacher_PE):
@@ -121,3 +122,50 @@ def test_each_pattern_has_its_own_teacher_side(pattern, side):
 )
 def test_each_pattern_has_its_own_weight(pattern, gamma):
     assert make_objective("nst", nst_pattern=pattern).default_gamma == gamma
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("teacher_width", [6, 9])
+def test_sequence_of_words_is_equation_3_over_a_clips_words(normalize, teacher_width):
+    lengths = (3, 1, 5, 2, 4)
+    batch = make_word_batch(teacher_width=teacher_width, lengths=lengths)
+    wanted = 0.0
+    for student_LD, teacher_LE in zip(
+        batch.states_ND.split(lengths), batch.whole.teacher_BE.split(lengths), strict=True
+    ):
+        if normalize:
+            student_LD, teacher_LE = unit(student_LD, 0), unit(teacher_LE, 0)
+        wanted += mmd_squared(student_LD, teacher_LE) / 5
+    got = make_objective(
+        "nst", 6, teacher_width, level="word", nst_pattern="sequence", nst_normalize=normalize
+    )(batch)
+    assert float(got) == pytest.approx(wanted, rel=1e-10)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("lengths", [(2, 1, 3), (9, 4, 12)])
+def test_batch_of_words_is_equation_3_over_words_few_or_many(normalize, lengths):
+    """Many words go by way of columns, few by way of pairs: the sum is the same."""
+    batch = make_word_batch(teacher_width=9, lengths=lengths)
+    student_WD, teacher_WE = batch.states_ND, batch.whole.teacher_BE
+    if normalize:
+        student_WD, teacher_WE = unit(student_WD, 0), unit(teacher_WE, 0)
+    options = {"nst_pattern": "batch", "nst_normalize": normalize}
+    got = make_objective("nst", 6, 9, level="word", **options)(batch)
+    assert float(got) == pytest.approx(mmd_squared(student_WD, teacher_WE), rel=1e-10)
+    at_clips = make_objective("nst", 6, 9, **options)(batch)
+    torch.testing.assert_close(got, at_clips, rtol=1e-10, atol=1e-12)
+
+
+def test_token_is_no_pattern_of_words():
+    with pytest.raises(SpeechkdError, match="token sees one number of the teacher per word"):
+        make_objective("nst", level="word", nst_pattern="token")
+
+
+def test_words_have_sides_and_weights_of_their_own():
+    for pattern, side, gamma in (
+        ("vector", "none", 100), ("batch", "standardize", 10), ("sequence", "standardize", 10)
+    ):  # fmt: skip
+        objective = make_objective("nst", level="word", nst_pattern=pattern, teacher_side="auto")
+        assert (objective.side, objective.default_gamma) == (side, gamma)
+        assert not objective.notices()
