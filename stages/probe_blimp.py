@@ -21,6 +21,12 @@ class BlimpSettings(Settings):
     limit: int = setting(
         0, help="Pairs to read of each paradigm; 0 for all.", unit="pairs", minimum=0
     )
+    masking: Literal["token", "word-l2r"] = setting(
+        "token",
+        help="What is masked with each token: nothing else (Salazar et al. 2020), or the later "
+        "tokens of its word (PLL-word-l2r, Kauf & Ivanova 2023), which does not favour words of "
+        "many tokens.",
+    )
     device: Literal["auto", "cpu", "cuda"] = setting(
         "auto", help="Where to run; auto takes a GPU if there is one."
     )
@@ -52,7 +58,12 @@ def run(settings: BlimpSettings) -> None:
     from pipeline.foundation.progress import Meter
     from pipeline.foundation.provenance import record
     from pipeline.models.encoders import check_labels, load_masked_lm
-    from pipeline.tasks.minimal_pairs import compare_pairs, log_likelihoods, read_pairs
+    from pipeline.tasks.minimal_pairs import (
+        DEFINITIONS,
+        compare_pairs,
+        log_likelihoods,
+        read_pairs,
+    )
 
     device = device_named(settings.device)
     pairs = read_pairs(settings.data, settings.limit)
@@ -63,7 +74,9 @@ def run(settings: BlimpSettings) -> None:
         pretrained, student, tokenizer = load_masked_lm(checkpoint)
         student.to(device)
         with Meter(pretrained.label, len(texts), "sentences") as meter, ieee_float32():
-            values = log_likelihoods(student, tokenizer, texts, meter.advance)
+            values = log_likelihoods(
+                student, tokenizer, texts, meter.advance, masking=settings.masking
+            )
         encoders[pretrained.label] = pretrained.record()
         scores[pretrained.label] = compare_pairs(pairs, values[: len(pairs)], values[len(pairs) :])
     table = Table(title=f"BLiMP, {len(pairs):,} pairs; accuracy in %", title_justify="left")
@@ -78,7 +91,8 @@ def run(settings: BlimpSettings) -> None:
     Console(highlight=False).print(table)
     if settings.out:
         content = {
-            "definition": "pseudo-log-likelihood in float32, each token masked alone; a tie is 1/2",
+            "definition": DEFINITIONS[settings.masking],
+            "masking": settings.masking,
             "pairs": len(pairs),
             "limit": settings.limit,
             "encoders": encoders,

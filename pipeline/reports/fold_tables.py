@@ -30,10 +30,11 @@ def by_fold(cells: Sequence[Cell]) -> list[Section]:
             own = [cell for cell in mine if cell.label == label]
             rows += [[row_name(encoder), *_row(column, own, folds, across)] for column in columns]
         sizes = [_tests(mine, fold) for fold in folds]
+        counts = " to ".join(dict.fromkeys(f"{n:,}" for n in (min(sizes), max(sizes))))
         text = (
-            f"Means over seeds. The test of a fold has {min(sizes):,} to {max(sizes):,} clips. The "
-            "mean over folds gives each fold the same weight, however many clips it has; its σ is "
-            "over seeds. Published figures are often such means.",
+            f"Means over seeds. The test of a fold has {counts} clips. The mean over folds gives "
+            "each fold the same weight, however many clips it has; its σ is over seeds. Published "
+            "figures are often such means.",
         )
         grid = tuple(map(tuple, rows))
         sections.append(Section(f"{task}: fold by fold", text, grid, folded=len(rows) > 7))

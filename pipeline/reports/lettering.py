@@ -78,7 +78,7 @@ def key(names: Sequence[str], what: str) -> list[str]:
     if not numbered:
         return []
     return [
-        f"No font here has the letters of some names, so in the picture {'; '.join(numbered)}. A "
+        f"No font here has the letters of some names, so in the pictures {'; '.join(numbered)}. A "
         "font that has them, such as Noto Sans CJK, shows them."
     ]
 

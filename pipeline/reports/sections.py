@@ -20,6 +20,7 @@ from pipeline.reports.fold_tables import by_fold
 from pipeline.reports.folds import OTHER_FOLDS
 from pipeline.reports.formats import listed
 from pipeline.reports.gains import Gains, gains_of
+from pipeline.reports.lettering import key, shown
 from pipeline.reports.page import Section
 from pipeline.reports.tables import encoders_of, ordered, row_name, split_origin, tables
 from pipeline.tasks.duplicates import WARNED_SHARE
@@ -99,7 +100,8 @@ def _findings(results: ResultSet, cells: Sequence[Cell], gains: Gains) -> Sectio
         )
     if origin := split_origin(cells[0]):
         text.append(f"The split was {origin}.")
-    notes = [*_repeated(cells), *_constant(cells)]
+    names = [row_name(encoder) for encoder in encoders_of(cells).values()]
+    notes = [*key(names, "encoder"), *_repeated(cells), *_constant(cells)]
     if not any(encoder.objective == "none" for encoder in encoders_of(cells).values()):
         notes.append(NO_BASELINE)
     notes += [*filter(None, [*sentences(gains), caution(gains)])]
@@ -230,9 +232,11 @@ def _conventions(cells: Sequence[Cell]) -> list[Section]:
 def _planes(results: ResultSet) -> list[Section]:
     """The teacher's and the encoders' vectors of the test clips."""
     teacher = {"teacher, on audio": results.teacher} if results.teacher else {}
+    encoders = encoders_of(results.cells)
+    names = shown([row_name(encoder) for encoder in encoders.values()], "encoder")
     paths = {
-        row_name(encoder): results.projections[label]
-        for label, encoder in encoders_of(results.cells).items()
+        name: results.projections[label]
+        for label, name in zip(encoders, names, strict=True)
         if label in results.projections
     }
     picture = figures.projections({**teacher, **paths})

@@ -14,7 +14,7 @@ from pipeline.tasks.task import Task
 
 MOST_CLASSES = 300
 MOST_LISTED = 10
-LONGEST_LIST = 120
+LONGEST_LIST = 60
 """Classes, and letters of their names, in the description of a task."""
 
 _NUMBER = re.compile(r"([+-]?)(0|[1-9][0-9]*)(?:\.([0-9]*))?")

@@ -1,21 +1,25 @@
 """Minimal pairs: which of two sentences a masked LM finds likelier, by pseudo-log-likelihood.
 
-Each token is masked once, alone, and the log-probabilities of the true tokens are added up
-(Salazar et al. 2020). Logits are float32, and a tie counts one half: in bfloat16 there are many
-ties, and to count them as right flatters a model.
+Each token is masked once, and the log-probabilities of the true tokens are added up. A token is
+masked alone (Salazar et al. 2020), or together with the later tokens of its word (PLL-word-l2r,
+Kauf & Ivanova 2023), because the rest of a rare word gives each of its tokens away. Logits are
+float32, and a tie counts one half: in bfloat16 there are many ties, and to count them as right
+flatters a model.
 
-Shapes: N tokens in all, K masked positions, V vocabulary.
+Shapes: N tokens in all, K scored tokens, M masked ones, V vocabulary.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 from pipeline.foundation.untrusted import parse_json, read_text_file
 from pipeline.models.lengths import to_device
@@ -24,6 +28,17 @@ from pipeline.models.packing import batches_by_length, pack
 from pipeline.models.student import Student
 
 TOKENS_PER_BATCH = 8192
+
+Masking: TypeAlias = Literal["token", "word-l2r"]
+
+DEFINITIONS: dict[Masking, str] = {
+    "token": "pseudo-log-likelihood in float32, each token masked alone; a tie is 1/2",
+    "word-l2r": (
+        "pseudo-log-likelihood in float32, each token masked with the later tokens of its word "
+        "(PLL-word-l2r, Kauf & Ivanova 2023); a tie is 1/2"
+    ),
+}
+"""What each way of masking measures, for records."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +122,7 @@ def log_likelihoods(
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
     advance: Callable[[int], None] = lambda _texts: None,
+    masking: Masking = "token",
 ) -> list[float]:
     """Pseudo-log-likelihood of each text, in nats.
 
@@ -115,9 +131,11 @@ def log_likelihoods(
         tokenizer: its tokenizer; the special tokens that it adds are never masked.
         texts: the texts.
         advance: called with the number of texts that each batch finishes, for progress.
+        masking: what is masked with a token: nothing else, or the later tokens of its word.
 
     Raises:
-        SpeechkdError: a text has no token, or more than the encoder can read.
+        SpeechkdError: a text has no token, or more than the encoder can read; or the tokenizer does
+            not tell which tokens are of one word.
     """
     student.eval()
     device = next(student.parameters()).device
@@ -132,16 +150,26 @@ def log_likelihoods(
                 f"{text[:80]!r} has {len(row)} tokens, the tokenizer's special ones included; it "
                 f"must be 1 to {longest}, at least one of them not special."
             )
+    ends = [place + 1 for place in places]
+    if masking == "word-l2r":
+        ends = [
+            word_ends(encoded.word_ids(i) if tokenizer.is_fast else [], text)[place]
+            for i, (text, place) in enumerate(zip(texts, places, strict=True))
+        ]
     sums = np.zeros(len(texts), np.float64)
     tokens = [len(row) * len(place) for row, place in zip(rows, places, strict=True)]
     for batch in batches_by_length(tokens, TOKENS_PER_BATCH):
         copies = [np.repeat(rows[i][None], len(places[i]), 0) for i in batch]
         lengths = np.concatenate([np.full(len(places[i]), len(rows[i])) for i in batch])
         inside = np.concatenate([places[i] for i in batch])
-        masked_K = np.cumsum(lengths) - lengths + inside
+        first_K = np.cumsum(lengths) - lengths
+        masked_K = first_K + inside
+        count_K = np.concatenate([ends[i] for i in batch]) - inside
+        hidden_M = np.repeat(masked_K - np.cumsum(count_K) + count_K, count_K)
+        hidden_M += np.arange(len(hidden_M))
         ids_N = np.concatenate([copy.reshape(-1) for copy in copies])
         truth_K = to_device(torch.from_numpy(ids_N[masked_K]), device)
-        ids_N[masked_K] = tokenizer.mask_token_id
+        ids_N[hidden_M] = tokenizer.mask_token_id
         packed = pack(torch.from_numpy(ids_N), torch.from_numpy(lengths)).to(device)
         hidden_KD = student(packed)[to_device(torch.from_numpy(masked_K), device)]
         logits_KV = student.masked_lm_logits(hidden_KD).float()
@@ -150,6 +178,30 @@ def log_likelihoods(
         np.add.at(sums, owner_K, true_K.double().cpu().numpy())
         advance(len(batch))
     return [float(total) for total in sums]
+
+
+def word_ends(words: Sequence[int | None], text: str) -> Array:
+    """For each token of a text, the place behind the last token of its word.
+
+    Args:
+        words: the number of each token's word, None for special tokens, as Hugging Face's fast
+            tokenizers tell it; empty from a slow one.
+        text: the text, for the check and its message.
+
+    Raises:
+        SpeechkdError: the tokenizer knows no words: it is slow, or a text of several words is one.
+    """
+    known = {word for word in words if word is not None}
+    if not known or (len(known) == 1 and len(text.split()) > 1):
+        raise SpeechkdError(
+            f"--masking word-l2r needs a tokenizer that tells which tokens are of one word, and "
+            f"this one does not (of {text[:60]!r}); use --masking token."
+        )
+    ends = np.arange(1, len(words) + 1)
+    for place in range(len(words) - 2, -1, -1):
+        if words[place] is not None and words[place] == words[place + 1]:
+            ends[place] = ends[place + 1]
+    return ends
 
 
 def compare_pairs(pairs: Sequence[Pair], good: Sequence[float], bad: Sequence[float]) -> Scores:

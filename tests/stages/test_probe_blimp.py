@@ -63,3 +63,15 @@ def test_encoders_of_one_name_are_refused_and_results_name_their_encoder(here):
 def test_where_no_result_can_be_written_nothing_is_compared(here, out):
     with pytest.raises(SpeechkdError, match="name a file in a folder that exists"):
         run(BlimpSettings(data=here / "blimp", checkpoint=[str(here / "a")], out=here / out))
+
+
+def test_the_way_of_masking_is_recorded(here):
+    path = here / "b.json"
+    run(
+        BlimpSettings(
+            data=here / "blimp", checkpoint=[str(here / "a")], out=path, masking="word-l2r"
+        )
+    )
+    told = json.loads(path.read_text())
+    assert told["masking"] == "word-l2r"
+    assert "Kauf & Ivanova 2023" in told["definition"]

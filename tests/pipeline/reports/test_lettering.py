@@ -19,7 +19,7 @@ def test_what_no_font_has_is_numbered_by_its_place():
     names = ["happy", "高兴", "naïve Ω", "悲伤"]
     assert shown(names, "class") == ["happy", "class 2", "naïve Ω", "class 4"]
     (told,) = key(names, "class")
-    assert "in the picture class 2 is 高兴; class 4 is 悲伤. A font" in told
+    assert "in the pictures class 2 is 高兴; class 4 is 悲伤. A font" in told
     assert families(names) == ["DejaVu Sans"]
 
 

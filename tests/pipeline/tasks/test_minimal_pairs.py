@@ -9,7 +9,7 @@ from transformers import AutoModelForMaskedLM
 
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.models.encoders import load_masked_lm
-from pipeline.tasks.minimal_pairs import Pair, compare_pairs, log_likelihoods, read_pairs
+from pipeline.tasks.minimal_pairs import Pair, compare_pairs, log_likelihoods, read_pairs, word_ends
 from tests.helpers.encoders import save_encoder
 
 TEXTS = ["the cat sat on the mat", "a dog ran", "mat the on sat cat the", "cats", "the dog sat"]
@@ -37,11 +37,61 @@ def test_likelihoods_equal_one_padded_forward_a_masked_token(folder):
         assert value == pytest.approx(total, abs=1e-4)
 
 
+WORDS = [*TEXTS, "unbelievably matted cats", "dogged sitting, catlike"]
+
+
+def test_word_by_word_likelihoods_equal_one_padded_forward_a_token(folder):
+    """Kauf & Ivanova's definition, literally: a token is masked with the later ones of its word."""
+    _, student, tokenizer = load_masked_lm(str(folder))
+    found = log_likelihoods(student, tokenizer, WORDS, masking="word-l2r")
+    model = AutoModelForMaskedLM.from_pretrained(folder).eval()
+    longest = 0
+    for text, value in zip(WORDS, found, strict=True):
+        ids = tokenizer(text, return_tensors="pt")
+        words = ids.word_ids()
+        total = 0.0
+        for place in range(1, len(words) - 1):
+            hidden = [j for j in range(place, len(words)) if words[j] == words[place]]
+            longest = max(longest, len(hidden))
+            masked = deepcopy(ids["input_ids"])
+            masked[0, hidden] = tokenizer.mask_token_id
+            with torch.no_grad():
+                logits = model(input_ids=masked).logits
+            total += float(logits[0, place].log_softmax(0)[ids["input_ids"][0, place]])
+        assert value == pytest.approx(total, abs=1e-4)
+    assert longest > 2
+
+
+def test_words_of_one_token_are_the_same_either_way(folder):
+    _, student, tokenizer = load_masked_lm(str(folder))
+    whole = [text for text in TEXTS if len(tokenizer(text)["input_ids"]) == len(text.split()) + 2]
+    assert whole
+    assert log_likelihoods(student, tokenizer, whole, masking="word-l2r") == pytest.approx(
+        log_likelihoods(student, tokenizer, whole), abs=1e-5
+    )
+
+
+def test_where_words_end():
+    assert word_ends([None, 0, 0, 0, 1, 2, 2, None], "x y z").tolist() == [1, 4, 4, 4, 5, 7, 7, 8]
+    assert word_ends([None, 0, 0, None], "word").tolist() == [1, 3, 3, 4]
+
+
+@pytest.mark.parametrize("words", [[], [None, 0, 0, 0, None], [None, None]])
+def test_a_tokenizer_that_knows_no_words_is_refused(words):
+    with pytest.raises(SpeechkdError, match="use --masking token"):
+        word_ends(words, "two words")
+
+
 def test_batches_do_not_matter(folder, monkeypatch):
     _, student, tokenizer = load_masked_lm(str(folder))
     together = log_likelihoods(student, tokenizer, TEXTS)
     monkeypatch.setattr("pipeline.tasks.minimal_pairs.TOKENS_PER_BATCH", 1)
     assert log_likelihoods(student, tokenizer, TEXTS) == pytest.approx(together, abs=1e-4)
+    by_word = log_likelihoods(student, tokenizer, WORDS, masking="word-l2r")
+    monkeypatch.undo()
+    assert log_likelihoods(student, tokenizer, WORDS, masking="word-l2r") == pytest.approx(
+        by_word, abs=1e-4
+    )
 
 
 def test_a_tie_counts_one_half_and_paradigms_weigh_the_same():
