@@ -84,7 +84,9 @@ def run(settings: DemoSettings) -> None:
 
     started = time.monotonic()
     out = settings.out
+    _check_empty_or_demo(out)
     out.mkdir(parents=True, exist_ok=True)
+    (out / LOG).touch()
     _announce(
         "Does a student that reads text alone learn what Whisper hears?",
         "Invented words are spoken in a bright or in a flat voice, all in the same sentences. "
@@ -104,6 +106,18 @@ def run(settings: DemoSettings) -> None:
     write_bytes(out / "demo.png", picture({ROWS[k]: right for k, right in rows.items()}, affects))
     _print_results(rows, settings)
     say(f"\nTook {duration(time.monotonic() - started)}.")
+
+
+def _check_empty_or_demo(out: Path) -> None:
+    """Refuse a folder of something else, in which the demo's files could not be told apart."""
+    if out.is_dir() and not (out / LOG).exists():
+        foreign = [item.name for item in sorted(out.iterdir()) if not item.name.startswith(".")]
+        if foreign:
+            raise SpeechkdError(
+                f"--out {out} holds what no demo made, such as {foreign[0]}; name a new folder."
+            )
+    elif out.exists() and not out.is_dir():
+        raise SpeechkdError(f"--out {out} is a file; name a folder.")
 
 
 def _hear(settings: DemoSettings, utterances: "list[Utterance]") -> Path:

@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.settings import Settings, setting
-from pipeline.foundation.units import CLIP_SECONDS, MOST_CLIP_SECONDS, SAMPLE_RATE_HZ
+from pipeline.foundation.units import CLIP_SECONDS, MOST_CLIP_SECONDS, SAMPLE_RATE_HZ, Seconds
 from pipeline.shards.corpora import Layout, open_source
 from pipeline.shards.recording_table import RecordingColumns
 from pipeline.shards.recordings import Entry, key_fault
@@ -23,7 +22,7 @@ from pipeline.shards.timed import Cutting
 
 if TYPE_CHECKING:
     from pipeline.foundation.progress import Meter
-    from pipeline.shards.writing import Sample, ShardFolder
+    from pipeline.shards.writing import FolderTally, Sample, ShardFolder
 
 COLUMNS = "Columns of a table (none: not one that is guessed)"
 
@@ -60,6 +59,12 @@ class ShardSettings(Settings):
         help="The command gives up when more than this share of the samples is refused.",
         minimum=0,
         maximum=1,
+    )
+    channel: int = setting(
+        0,
+        help="Of recordings with several channels, the one to take, from 1; 0: the mean of all. A "
+        "file of times that names channels goes before.",
+        minimum=0,
     )
     workers: int = setting(
         -1,
@@ -162,6 +167,8 @@ def run(settings: ShardSettings) -> None:
     }
     if settings.clip_seconds != CLIP_SECONDS:
         identity["--clip-seconds"] = settings.clip_seconds
+    if settings.channel:
+        identity["--channel"] = settings.channel
     with ShardFolder(settings.out, identity) as folder:
         if folder.complete:
             say(f"{folder.manifest} is there and its tars are whole: nothing to do")
@@ -181,7 +188,7 @@ def _fill(
     if done:
         say(f"{settings.out}: carries on after {len(folder.tally.shards):,} finished tars")
     checked = islice(_checked(source), done, None)
-    make = partial(_make_sample, limit_s=settings.clip_seconds)
+    make = partial(_make_sample, limit_s=settings.clip_seconds, channel=_channel(settings))
     results = in_order(make, checked, workers, died=_decoder_died)
     try:
         with closing(results), Meter("sharding", entries, "clips", done=done) as meter:
@@ -214,7 +221,8 @@ def _shard_parts(settings: ShardSettings) -> None:
     splits = ", ".join(dict.fromkeys(file.split for file in files))
     say(f"{settings.source}: {len(files):,} files with audio inside, split {splits} ({origins})")
     plan = Plan(
-        columns, settings.samples_per_shard, settings.clip_seconds, settings.recording_pattern
+        *(columns, settings.samples_per_shard, settings.clip_seconds),
+        *(settings.recording_pattern, _channel(settings)),
     )
     workers = cores() if settings.workers < 0 else settings.workers
     with Meter("reading texts", len(files), "files") as meter:
@@ -277,6 +285,11 @@ def _open(settings: ShardSettings) -> Source:
     )
 
 
+def _channel(settings: ShardSettings) -> int | None:
+    """The channel as the decoder counts it, from 0; None for the mean of all."""
+    return settings.channel - 1 if settings.channel else None
+
+
 def _survey(source: Source, used: set[str] | None = None) -> tuple[int, str]:
     """Number of entries, and a digest of everything they say.
 
@@ -326,22 +339,23 @@ def _checked(source: Source) -> Iterator[Entry | Refusal]:
         keys.add(entry.key)
 
 
-def _make_sample(entry: Entry | Refusal, limit_s: int) -> "Sample | Refusal":
+def _make_sample(entry: Entry | Refusal, limit_s: int, channel: int | None) -> "Sample | Refusal":
     """Decode, cut, resample and encode one entry. Runs in the workers."""
-    from pipeline.shards.decoding import encode_flac, read_clip
+    from pipeline.shards.decoding import encode_flac, read_sound
     from pipeline.shards.writing import Sample, description
 
     if isinstance(entry, Refusal):
         return entry
     try:
-        wave_S = read_clip(entry.path, entry.start_s, entry.end_s, limit_s, entry.channel)
-        seconds = len(wave_S) / SAMPLE_RATE_HZ
-        return Sample(entry.key, encode_flac(wave_S), description(entry, seconds), seconds)
+        sound = read_sound(*_place(entry), limit_s, _channel_of(entry, channel))
+        seconds = len(sound.wave_S) / SAMPLE_RATE_HZ
+        content = encode_flac(sound.wave_S), description(entry, seconds)
+        return Sample(entry.key, *content, seconds, sound.remarks)
     except RefusedError as refused:
         return _refusal(entry, refused)
 
 
-def _measure(entry: Entry | Refusal, limit_s: int) -> "float | Refusal":
+def _measure(entry: Entry | Refusal, limit_s: int, channel: int | None) -> "float | Refusal":
     """Seconds of the clip that an entry would give, from the header of its file."""
     from pipeline.shards.decoding import clip_seconds
     from pipeline.shards.writing import description
@@ -349,11 +363,19 @@ def _measure(entry: Entry | Refusal, limit_s: int) -> "float | Refusal":
     if isinstance(entry, Refusal):
         return entry
     try:
-        seconds = clip_seconds(entry.path, entry.start_s, entry.end_s, limit_s, entry.channel)
+        seconds = clip_seconds(*_place(entry), limit_s, _channel_of(entry, channel))
         description(entry, seconds)
     except RefusedError as refused:
         return _refusal(entry, refused)
     return seconds
+
+
+def _place(entry: Entry) -> "tuple[Path, Seconds | None, Seconds | None]":
+    return entry.path, entry.start_s, entry.end_s
+
+
+def _channel_of(entry: Entry, channel: int | None) -> int | None:
+    return channel if entry.channel is None else entry.channel
 
 
 def _refusal(entry: Entry, refused: RefusedError) -> Refusal:
@@ -384,55 +406,67 @@ def _watched(
 def _refusal_message(folder: "ShardFolder", what: str) -> str:
     tally = folder.tally
     reason, count = next(iter(tally.reasons().items()))
-    example = next(refusal for refusal in tally.refused if refusal.reason == reason)
+    hint = " Where recordings are cut already, --start-column none takes them whole."
     return (
         f"{what}: {len(tally.refused):,} of the first {tally.entries:,} entries, {count:,} for "
-        f"'{reason}', for instance {_example(example)}. All "
+        f"'{reason}', for instance {_listed(tally.examples(reason))}. All "
         f"are in {folder.write_refused()}. Raise --max-refused and the same command carries on, or "
-        "correct them and name a new --out."
+        f"correct them and name a new --out.{hint if reason == Reason.OUTSIDE else ''}"
     )
 
 
-def _example(refusal: Refusal) -> str:
-    return f"{refusal.key!r} ({refusal.where}): {refusal.detail}"
+def _listed(refusals: "Iterable[Refusal]") -> str:
+    return "; ".join(f"{r.key!r} ({r.where}): {r.detail}" for r in refusals)
 
 
 def _print_summary(folder: "ShardFolder") -> None:
-    _print_counts(folder.summary(), folder.manifest)
+    _print_counts(folder.summary(), folder.manifest, folder.tally)
 
 
-def _print_counts(summary: dict[str, Any], manifest: Path) -> None:
+def _print_counts(
+    summary: dict[str, Any], manifest: Path, tally: "FolderTally | None" = None
+) -> None:
+    from pipeline.foundation.progress import counted
+    from pipeline.shards.remarks import REMEDIES
+
     print(
-        f"{summary['samples']:,} clips, {summary['seconds'] / 3600:,.2f} h, "
-        f"{summary['shards']:,} tars, {summary['bytes'] / 1e6:,.1f} MB: {manifest}"
+        f"{counted(summary['samples'], 'clip')}, {summary['seconds'] / 3600:,.2f} h, "
+        f"{counted(summary['shards'], 'tar')}, {summary['bytes'] / 1e6:,.1f} MB: {manifest}"
     )
     for reason, count in summary["refused"].items():
-        print(f"refused: {count:,} for {reason}")
+        examples = f", such as {_listed(tally.examples(reason))}" if tally else ""
+        print(f"refused: {count:,} for {reason}{examples}")
+    for remark, record in summary.get("remarks", {}).items():
+        print(
+            f"kept, but {remark}: {counted(record['clips'], 'clip')}, such as "
+            f"{', '.join(record['such_as'])} ({REMEDIES[remark]})"
+        )
 
 
 def _print_plan(settings: ShardSettings, source: Source, entries: int, workers: int) -> None:
-    from pipeline.foundation.progress import Meter
+    from pipeline.foundation.progress import Meter, counted
     from pipeline.foundation.workers import in_order
+    from pipeline.shards.writing import FolderTally
 
-    seconds, clips, reasons = 0.0, 0, Counter[str]()
-    examples: dict[str, Refusal] = {}
+    seconds, clips, tally = 0.0, 0, FolderTally()
     with Meter("reading headers", entries, "clips") as meter:
-        measure = partial(_measure, limit_s=settings.clip_seconds)
+        measure = partial(_measure, limit_s=settings.clip_seconds, channel=_channel(settings))
         for result in in_order(measure, _checked(source), workers, died=_decoder_died):
             if isinstance(result, Refusal):
-                reasons[result.reason] += 1
-                examples.setdefault(result.reason, result)
+                tally.refused.append(result)
             else:
                 seconds, clips = seconds + result, clips + 1
             meter.advance(1)
-    tars = -(-clips // settings.samples_per_shard)
-    print(f"would write {clips:,} clips, {seconds / 3600:,.2f} h, {tars:,} tars to {settings.out}")
-    for reason, count in reasons.most_common():
-        print(f"would refuse: {count:,} for {reason}, for instance {_example(examples[reason])}")
-    if reasons.total() > settings.max_refused * entries:
+    tars = counted(-(-clips // settings.samples_per_shard), "tar")
+    print(
+        f"would write {counted(clips, 'clip')}, {seconds / 3600:,.2f} h, {tars} to {settings.out}"
+    )
+    for reason, count in tally.reasons().items():
+        print(f"would refuse: {count:,} for {reason}, such as {_listed(tally.examples(reason))}")
+    if len(tally.refused) > settings.max_refused * entries:
         raise SpeechkdError(
-            f"{reasons.total():,} of {entries:,} entries would be refused, more than --max-refused "
-            f"{settings.max_refused:g} allows: correct them, or raise it."
+            f"{len(tally.refused):,} of {counted(entries, 'entry', 'entries')} would be refused, "
+            f"more than --max-refused {settings.max_refused:g} allows: correct them, or raise it."
         )
 
 

@@ -6,6 +6,7 @@ checked on construction, and `record` writes it into `run.json` with the origin 
 
 import dataclasses
 import math
+import re
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -14,6 +15,9 @@ from pipeline.foundation.errors import SpeechkdError
 
 Origin = Literal["paper", "assumed", "ours"]
 Part = TypeVar("Part")
+
+# what `pathlib` makes of s3://bucket/x; a setting that may be a URL is a str
+URL_AS_PATH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def setting(
@@ -155,6 +159,13 @@ def _check(flag: str, value: Any, hint: Any, metadata: Any) -> None:
         return
     if value == "" and metadata.get("required"):
         raise SpeechkdError(f"{flag} is empty; is a variable of your script unset?")
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, Path) and URL_AS_PATH.match(str(item)):
+            url = str(item).replace(":/", "://", 1)
+            raise SpeechkdError(
+                f"{flag} {url} is a URL, and this must be a path on a disk of this machine. Name "
+                "one, and copy from there or to there: only manifests, tars and caches may be URLs."
+            )
     choices = [a for a in (hint, *get_args(hint)) if get_origin(a) is Literal]
     if choices:
         allowed = get_args(choices[0])

@@ -87,7 +87,7 @@ def bill(parts: Sequence[Part], plan: Plan, advance: Callable[[int], None]) -> B
     seconds = 0.0
     refused: Counter[str] = Counter()
     examples: dict[str, str] = {}
-    make = Make(plan.limit_s)
+    make = Make(plan.limit_s, plan.channel)
     for part in _tried(parts):
         for clip in islice(entries_of(part, plan, 0), TRIED_CLIPS):
             result = make(clip)

@@ -17,7 +17,7 @@ from pipeline.foundation.storage import local_path
 from pipeline.foundation.units import SAMPLE_RATE_HZ, Seconds
 from pipeline.foundation.workers import in_order
 from pipeline.shards.arrow import ArrowFile, Shape, rows_of, shape_of
-from pipeline.shards.decoding import decode, encode_flac, read_clip
+from pipeline.shards.decoding import encode_flac, read_sound
 from pipeline.shards.recording_table import USUAL_NAMES, RecordingColumns
 from pipeline.shards.recordings import Entry, key_fault, key_of_path
 from pipeline.shards.refusals import Reason, Refusal, RefusedError
@@ -54,6 +54,8 @@ class Plan:
     limit_s: int
     recording_pattern: str = ""
     """A regular expression whose first group finds the recording in a key."""
+    channel: int | None = None
+    """The one channel to take, from 0; None for the mean of all."""
 
 
 def choose_columns(file: ArrowFile, wanted: RecordingColumns) -> dict[str, str]:
@@ -285,21 +287,19 @@ class Make:
     """Makes the sample of a row; it can be sent to a worker."""
 
     limit_s: int
+    channel: int | None = None
 
     def __call__(self, clip: Clip | Refusal) -> Sample | Refusal:
         """Decode, resample and encode one clip."""
         if isinstance(clip, Refusal):
             return clip
         entry, content = clip
+        source = entry.path if content is None else content
         try:
-            has_times = entry.start_s is not None or entry.end_s is not None
-            if content is not None and not has_times:
-                wave_S = decode(content, self.limit_s)
-            else:
-                source = entry.path if content is None else content
-                wave_S = read_clip(source, entry.start_s, entry.end_s, self.limit_s)
-            seconds = len(wave_S) / SAMPLE_RATE_HZ
-            return Sample(entry.key, encode_flac(wave_S), description(entry, seconds), seconds)
+            sound = read_sound(source, entry.start_s, entry.end_s, self.limit_s, self.channel)
+            seconds = len(sound.wave_S) / SAMPLE_RATE_HZ
+            members = encode_flac(sound.wave_S), description(entry, seconds)
+            return Sample(entry.key, *members, seconds, sound.remarks)
         except RefusedError as refused:
             detail = refused.detail.rstrip(".")
             return Refusal(refused.reason, detail, entry.key, where=entry.where)

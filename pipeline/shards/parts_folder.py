@@ -20,7 +20,14 @@ from pipeline.foundation.workers import in_order
 from pipeline.shards.manifest import Shard, read_manifest, write_manifest
 from pipeline.shards.parts import Make, Part, Plan, entries_of, lost_clip
 from pipeline.shards.refusals import Refusal
-from pipeline.shards.writing import Sample, ShardFolder, claim
+from pipeline.shards.writing import (
+    SUMMARY,
+    Sample,
+    ShardFolder,
+    check_new_or_ours,
+    claim,
+    summed_remarks,
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,7 @@ class PartsFolder:
         self.path, self.parts, self.plan = path, parts, plan
         self.manifest = path / "manifest.jsonl"
         digest = hashlib.sha256("".join(part.digest for part in parts).encode()).hexdigest()
-        identity = {
+        identity: dict[str, Any] = {
             "format": 1,
             "parts": len(parts),
             "number of entries": sum(part.rows for part in parts),
@@ -63,7 +70,10 @@ class PartsFolder:
             "--clip-seconds": plan.limit_s,
             "--recording-pattern": plan.recording_pattern,
         }
+        if plan.channel is not None:
+            identity["--channel"] = plan.channel + 1
         receipts = path / "receipts"
+        check_new_or_ours(path)
         try:
             receipts.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -123,13 +133,16 @@ class PartsFolder:
             for part in self.parts
         ]
         write_text(self.path / "refused.jsonl", "".join(lines))
-        write_json(self.path / "summary.json", _summary(finished, shards))
+        summaries = (parse_json(read_text_file(self._folder(p) / SUMMARY)) for p in self.parts)
+        remarks = summed_remarks(summary.get("remarks", {}) for summary in summaries)
+        summary = {**_summary(finished, shards), **({"remarks": remarks} if remarks else {})}
+        write_json(self.path / SUMMARY, summary)
         write_manifest(self.manifest, shards)
         return True
 
     def summary(self) -> dict[str, Any]:
         """The counts that `finish` wrote."""
-        summary: dict[str, Any] = parse_json(read_text_file(self.path / "summary.json"))
+        summary: dict[str, Any] = parse_json(read_text_file(self.path / SUMMARY))
         return summary
 
     def _folder(self, part: Part) -> Path:
@@ -188,7 +201,7 @@ def _write(
         if first:
             yield first, None
         rows = entries_of(part, plan, first)
-        make = Make(plan.limit_s)
+        make = Make(plan.limit_s, plan.channel)
         counted = 0
 
         def watched(results: Iterator[Sample | Refusal]) -> Iterator[Sample | Refusal]:

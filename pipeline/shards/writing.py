@@ -6,7 +6,7 @@ on after the last receipt, and ends with the same bytes as one that was never in
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -22,6 +22,10 @@ from pipeline.shards.manifest import Shard, file_sha256, read_manifest, write_ma
 from pipeline.shards.recordings import MAX_TEXT_BYTES, Entry
 from pipeline.shards.refusals import Reason, Refusal, RefusedError
 
+CORPUS, SUMMARY = "corpus.json", "summary.json"
+EXAMPLES = 3
+"""Refusals and remarks that are named per kind."""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -31,6 +35,8 @@ class Sample:
     flac: bytes
     json: bytes
     duration_s: Seconds
+    remarks: tuple[str, ...] = ()
+    """What is odd about it, in the words of `Remark`."""
 
 
 def description(entry: Entry, duration_s: Seconds) -> bytes:
@@ -63,6 +69,23 @@ def description(entry: Entry, duration_s: Seconds) -> bytes:
 
 
 @dataclass
+class Remarked:
+    """Clips that bear a remark: how many, and the first few."""
+
+    clips: int = 0
+    keys: list[str] = field(default_factory=list)
+
+    def add(self, clips: int, keys: Iterable[str]) -> None:
+        """Count more of them."""
+        self.clips += clips
+        self.keys = [*self.keys, *keys][:EXAMPLES]
+
+    def record(self) -> dict[str, Any]:
+        """As receipts and summary.json keep it."""
+        return {"clips": self.clips, "such_as": self.keys}
+
+
+@dataclass
 class FolderTally:
     """Counts of what has been written so far."""
 
@@ -71,6 +94,16 @@ class FolderTally:
     seconds: Seconds = 0.0
     shards: list[Shard] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
+    remarks: dict[str, Remarked] = field(default_factory=dict)
+
+    def remark(self, records: Mapping[str, Any]) -> None:
+        """Count the remarks of a receipt."""
+        for remark, record in records.items():
+            self.remarks.setdefault(remark, Remarked()).add(record["clips"], record["such_as"])
+
+    def examples(self, reason: str) -> list[Refusal]:
+        """The first few that were refused for a reason."""
+        return list(islice((r for r in self.refused if r.reason == reason), EXAMPLES))
 
     def reasons(self) -> dict[str, int]:
         """Number of refused samples by reason, the commonest first."""
@@ -94,6 +127,7 @@ class ShardFolder:
         self.path, self._name = path, name
         self.manifest = path / "manifest.jsonl"
         self._receipts = path / "receipts"
+        check_new_or_ours(path)
         try:
             self._receipts.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -106,7 +140,7 @@ class ShardFolder:
         )
         with ExitStack() as stack:
             stack.enter_context(locked(path, busy=busy))
-            claim(path, self._receipts / "corpus.json", identity)
+            claim(path, self._receipts / CORPUS, identity)
             self._sweep()
             self.tally = self._finished_tally()
             self._lock = stack.pop_all()
@@ -149,6 +183,7 @@ class ShardFolder:
         number = len(self.tally.shards)
         name = f"{self._name}-{number:06d}.tar"
         count, seconds = 0, 0.0
+        remarks: dict[str, Remarked] = {}
         with replaced(self.path / name) as temporary:
             with (
                 temporary.open("wb") as file,
@@ -159,16 +194,21 @@ class ShardFolder:
                     tar.write({"__key__": sample.key, "flac": sample.flac, "json": sample.json})
                     count += 1
                     seconds += sample.duration_s
+                    for remark in sample.remarks:
+                        remarks.setdefault(remark, Remarked()).add(1, [sample.key])
             size, digest = temporary.stat().st_size, file_sha256(temporary)
             shard = Shard(name, count, size, digest, clip_seconds)
         refused = self.tally.refused[first_refused:]
-        receipt = {
+        receipt: dict[str, Any] = {
             "first_entry": first_entry,
             "entries": self.tally.entries - first_entry,
             "seconds": seconds,
             "shard": shard.record(),
             "refused": [refusal.record() for refusal in refused],
         }
+        if remarks:
+            receipt["remarks"] = _records(remarks)
+            self.tally.remark(receipt["remarks"])
         write_json(self._receipt(number), receipt)
         self.tally.shards.append(shard)
         self.tally.seconds += seconds
@@ -178,7 +218,7 @@ class ShardFolder:
         """Write refused.jsonl, summary.json and last the manifest, which says that all is there."""
         self.write_refused()
         tally = self.tally
-        summary = {
+        summary: dict[str, Any] = {
             "entries": tally.entries,
             "samples": sum(shard.samples for shard in tally.shards),
             "seconds": tally.seconds,
@@ -186,12 +226,14 @@ class ShardFolder:
             "bytes": sum(shard.bytes for shard in tally.shards),
             "refused": tally.reasons(),
         }
-        write_json(self.path / "summary.json", summary)
+        if tally.remarks:
+            summary["remarks"] = _records(tally.remarks)
+        write_json(self.path / SUMMARY, summary)
         write_manifest(self.manifest, tally.shards)
 
     def summary(self) -> dict[str, Any]:
         """The counts that `finish` wrote."""
-        text = (self.path / "summary.json").read_text(encoding="utf-8")
+        text = (self.path / SUMMARY).read_text(encoding="utf-8")
         summary: dict[str, Any] = json.loads(text)
         return summary
 
@@ -226,6 +268,7 @@ class ShardFolder:
                 receipt = parse_json(read_text_file(path))
                 shard = Shard(**receipt["shard"])
                 refused = [Refusal.from_record(record, "where") for record in receipt["refused"]]
+                remarks = _remarks_of(receipt)
                 whole = (self.path / shard.url).stat().st_size == shard.bytes
             except (OSError, ValueError, KeyError, TypeError):
                 whole = False
@@ -236,6 +279,7 @@ class ShardFolder:
             tally.seconds += receipt["seconds"]
             tally.shards.append(shard)
             tally.refused += refused
+            tally.remark(remarks)
         if self.complete and not self._manifest_lists(tally.shards):
             self.manifest.unlink()
         return tally
@@ -265,18 +309,64 @@ def claim(folder: Path, path: Path, identity: dict[str, Any]) -> None:
         if not isinstance(begun, dict):
             raise ValueError("it is not an object")
     except FileNotFoundError:
-        if (folder / "manifest.jsonl").exists() or any(folder.glob("speech-*.tar")):
-            raise SpeechkdError(
-                f"--out {folder} holds tars that this command did not begin; choose another folder."
-            ) from None
         write_json(path, identity)
         return
     except (ValueError, OSError) as error:
         raise Damaged(f"{path} cannot be read ({error}); remove {folder}.") from None
     for name in dict.fromkeys((*identity, *begun)):  # a name may be left out: its default
         before, now = begun.get(name, "its default"), identity.get(name, "its default")
+        if before != now and name == "digest of entries":
+            raise SpeechkdError(
+                f"--out {folder} was begun with other entries: paths, texts, times or keys of the "
+                f"source have changed since (digest {before:.12}…, now {now:.12}…). Restore the "
+                "source to carry on, or name a new folder for what it is now."
+            )
         if before != now:
             raise SpeechkdError(
                 f"--out {folder} was begun with another {name}: {before!r}, now {now!r}. "
                 "Choose another folder, or remove that one."
             )
+
+
+def check_new_or_ours(folder: Path) -> None:
+    """Refuse as output a file, and a folder of something else; hidden files may be there.
+
+    Raises:
+        SpeechkdError: as said.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise SpeechkdError(f"--out {folder} is a file; name a folder.")
+    if not folder.is_dir() or (folder / "receipts" / CORPUS).exists():
+        return
+    names = sorted(item.name for item in folder.iterdir() if not item.name.startswith("."))
+    foreign = [name for name in names if name != "receipts"]
+    if foreign:
+        raise SpeechkdError(
+            f"--out {folder} holds what this command did not begin, such as {foreign[0]}; name a "
+            "new folder."
+        )
+
+
+def summed_remarks(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The remarks of several summaries as those of one."""
+    tally = FolderTally()
+    for record in records:
+        tally.remark(record)
+    return _records(tally.remarks)
+
+
+def _records(remarks: Mapping[str, Remarked]) -> dict[str, Any]:
+    return {remark: remarks[remark].record() for remark in sorted(remarks)}
+
+
+def _remarks_of(receipt: Mapping[str, Any]) -> dict[str, Any]:
+    """The remarks of a receipt.
+
+    Raises:
+        ValueError: they are not as `write_tar` writes them.
+    """
+    remarks = receipt.get("remarks", {})
+    for record in remarks.values():
+        if not isinstance(record["clips"], int) or not isinstance(record["such_as"], list):
+            raise ValueError(f"not a remark: {record!r}")
+    return dict(remarks)

@@ -341,11 +341,11 @@ def test_another_corpus_or_other_settings_in_an_output_are_refused(tmp_path):
     with pytest.raises(SpeechkdError, match="another --samples-per-shard: 1000, now 2"):
         run(table, out, samples_per_shard=2)
     table.write_text(table.read_text().replace("number 3", "number three"))
-    with pytest.raises(SpeechkdError, match="another digest of entries"):
+    with pytest.raises(SpeechkdError, match=r"begun with other entries: .*digest"):
         run(table, out)
     (tmp_path / "strange").mkdir()
     (tmp_path / "strange" / "speech-000000.tar").touch()
-    with pytest.raises(SpeechkdError, match="did not begin"):
+    with pytest.raises(SpeechkdError, match=r"did not begin, such as speech-000000\.tar"):
         run(table, tmp_path / "strange")
     assert files(out) == whole
 
@@ -428,9 +428,80 @@ def test_dry_run_tells_what_would_come_out_and_writes_nothing(tmp_path, capsys):
     soundfile.write(tmp_path / "in" / "vid_3.0_2.5.wav", noise(16), 16_000)
     with pytest.raises(SpeechkdError, match="1 of 7 entries would be refused"):
         run(table, out, samples_per_shard=3, dry_run=True)
-    told = "would refuse: 1 for too long, for instance 'vid_3.0_2.5' ("
+    told = "would refuse: 1 for too long, such as 'vid_3.0_2.5' ("
     assert told in capsys.readouterr().out
     assert not out.exists()
+
+
+def test_three_of_each_kind_of_refusal_are_named(tmp_path, capsys):
+    table = corpus(tmp_path / "in", 9)
+    for number in (1, 3, 5, 7):
+        (tmp_path / "in" / f"vid_{number}.0_2.5.wav").unlink()
+    run(table, tmp_path / "out", dry_run=True, max_refused=1.0)
+    run(table, tmp_path / "out", max_refused=1.0)
+    planned, written = capsys.readouterr().out.strip().split("5 clips, 0.00 h, 1 tar", 2)[1:]
+    for shown in (planned, written):
+        assert "4 for missing audio, such as 'vid_1" in shown
+        assert all(f"'vid_{number}.0_2.5'" in shown for number in (1, 3, 5))
+        assert "'vid_7" not in shown
+
+
+def stereo(folder, *pairs):
+    folder.mkdir()
+    for number, channels in enumerate(pairs):
+        wave = np.stack(channels, axis=1).astype(np.float32)
+        soundfile.write(folder / f"{number}.wav", wave, 16_000, subtype="FLOAT")
+        (folder / f"{number}.txt").write_text("x")
+
+
+def test_odd_channels_and_silence_are_counted_and_said(tmp_path, capsys):
+    voice = noise(1)
+    zero = np.zeros_like(voice)
+    pairs = [(voice, -voice)] * 4 + [(voice, voice), (zero, zero)]
+    stereo(tmp_path / "in", *pairs)
+    out = tmp_path / "out"
+    run(tmp_path / "in", out, samples_per_shard=2)
+    shown = capsys.readouterr().out
+    assert "kept, but channels of opposite phase: 4 clips, such as 0, 1, 2 (--channel 1" in shown
+    assert "kept, but silent: 1 clip, such as 5 (" in shown
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["remarks"]["silent"] == {"clips": 1, "such_as": ["5"]}
+    (out / "manifest.jsonl").unlink()
+    (out / "speech-000001.tar").unlink()
+    run(tmp_path / "in", out, samples_per_shard=2)
+    assert json.loads((out / "summary.json").read_text()) == summary
+    assert capsys.readouterr().out == shown
+
+
+def test_one_channel_is_taken_in_place_of_the_mean(tmp_path, capsys):
+    first, second = noise(1, seed=1), noise(1, seed=2)
+    stereo(tmp_path / "in", (first, second))
+    out = tmp_path / "out"
+    run(tmp_path / "in", out, channel=2)
+    audio, _ = soundfile.read(io.BytesIO(members(out)[0][1]), dtype="float32")
+    assert np.abs(audio - second).max() < 1e-4
+    for channel in (0, 1):
+        with pytest.raises(SpeechkdError, match="begun with another --channel"):
+            run(tmp_path / "in", out, channel=channel)
+    with pytest.raises(SpeechkdError, match="channel 3 is wanted, and the recording has 2"):
+        run(tmp_path / "in", tmp_path / "out3", channel=3)
+
+
+def test_an_output_that_is_a_url_a_file_or_somebody_elses_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table = corpus(Path("in"), 2)
+    for url in ("s3://corpora/new", "gs://x", "hf://datasets/a/b"):
+        with pytest.raises(SpeechkdError, match=rf"--out {url} is a URL, and this must be a path"):
+            run(table, Path(url))
+    with pytest.raises(SpeechkdError, match="is a file; name a folder"):
+        run(table, table)
+    with pytest.raises(
+        SpeechkdError, match=r"did not begin, such as table\.tsv; name a new folder"
+    ):
+        run(table, table.parent)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == sorted(
+        ["in", "table.tsv", "vid_0.0_2.5.wav", "vid_1.0_2.5.wav"]
+    )
 
 
 @pytest.mark.parametrize(

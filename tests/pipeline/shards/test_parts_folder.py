@@ -91,7 +91,7 @@ def test_another_corpus_or_plan_in_the_same_folder_is_refused(corpus, tmp_path):
     table = rows(1, 10)
     table[0]["text"] = "other words"
     write_parquet(corpus / "train-00002-of-00003.parquet", table)
-    with pytest.raises(SpeechkdError, match="digest of entries"):
+    with pytest.raises(SpeechkdError, match="begun with other entries"):
         run(corpus, tmp_path / "out")
 
 
