@@ -80,7 +80,8 @@ class _EncoderOn:
             from pipeline.extraction.word_times import aligner_or_why_not
 
             name, language = self.settings.teacher, self.settings.language
-            return WordMeans(teacher, aligner_or_why_not(name, language, teacher), language)
+            aligner = aligner_or_why_not(name, language, self.settings.known_lag_ms, teacher)
+            return WordMeans(teacher, aligner, language)
         return MeanVectors(teacher, pooling, context)
 
 

@@ -1,5 +1,6 @@
 """Settings of stage one's commands, and the values that their automatic ones take."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -113,6 +114,13 @@ class TeacherSettings(Settings):
         panel=TEACHER,
         idle_without="words",
     )
+    lag_ms: str = setting(
+        "auto",
+        help="With --keep words: by how many milliseconds the teacher tells word times late. auto: "
+        "100 for whisper tiny.en, 0 for others. bench/word_times.py measures it.",
+        panel=TEACHER,
+        idle_without="words",
+    )
     stride: int = setting(
         1,
         help="With --keep states: average so many states that follow each other into one row.",
@@ -137,6 +145,21 @@ class TeacherSettings(Settings):
 @dataclass(frozen=True, kw_only=True)
 class ExtractSettings(SpeedSettings, TeacherSettings, ExtractionSettings):
     """What `speechkd extract-teacher` reads, computes and writes."""
+
+    @property
+    def known_lag_ms(self) -> int | None:
+        """The lag that the user gives; None for what is known of the teacher.
+
+        Raises:
+            SpeechkdError: it is no number of milliseconds.
+        """
+        if self.lag_ms == "auto":
+            return None
+        if not re.fullmatch(r"[+-]?\d{1,3}", self.lag_ms):
+            raise SpeechkdError(
+                f"--lag-ms {self.lag_ms}: give auto, or whole milliseconds from -999 to 999."
+            )
+        return int(self.lag_ms)
 
     @property
     def pooled(self) -> Literal["fixed750", "length"]:

@@ -50,7 +50,7 @@ class WordMeans:
 
     def identity(self, dtype: Dtype, clip_seconds: int) -> Identity:
         """Of a cache of these words."""
-        decoder_sha256 = self.aligner.sha256 if isinstance(self.aligner, WordAligner) else ""
+        aligner = self.aligner if isinstance(self.aligner, WordAligner) else None
         return sequence_identity(
             "words",
             width=self.teacher.d_model,
@@ -64,7 +64,8 @@ class WordMeans:
                 "context_seconds": int(self.teacher.context.removesuffix("s")),
                 "precision": self.teacher.precision,
                 "language": self.language,
-                "decoder_sha256": decoder_sha256,
+                "decoder_sha256": aligner.sha256 if aligner else "",
+                "lag_ms": aligner.lag_ms if aligner else 0,
             },
         )
 
@@ -89,6 +90,7 @@ class WordMeans:
                 if len(chosen) == len(lengths)
                 else states_BTE[chosen.to(states_BTE.device, non_blocking=True)],
                 list(plan.transcripts.values()),
+                batch.waves_BS[chosen],
                 batch.lengths_B[chosen],
             )
             for place, words in zip(plan.transcripts, told, strict=True):

@@ -19,12 +19,18 @@ from pipeline.extraction.transcripts import Transcript, TranscriptReader
 from pipeline.extraction.weights import tensors_sha256
 from pipeline.foundation.devices import ieee_float32
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError, Unreachable
-from pipeline.foundation.units import SAMPLE_RATE_HZ, SAMPLES_PER_ENCODER_FRAME
+from pipeline.foundation.units import SAMPLE_RATE_HZ, SAMPLES_PER_ENCODER_FRAME, exact_div
 from pipeline.shards.words import Word
 
-POSITION_SECONDS = SAMPLES_PER_ENCODER_FRAME / SAMPLE_RATE_HZ
+POSITION_MS = exact_div(1000 * SAMPLES_PER_ENCODER_FRAME, SAMPLE_RATE_HZ)
 MOST_SCORES = 2**26
 """Values of one batch of attention scores; a batch of more is divided."""
+LAG_MS = {"b02fe44fc00ae9e02ea543c6b8bf481f74a9e69079e8dcc1f1e16a0ace53c3d4": 100}
+"""By how much word starts come late, by the digest of the teacher's encoder: whisper tiny.en's
+alignment heads look where a word has just been said. Other teachers have 0 until somebody measures
+theirs (docs/word-times.md)."""
+ONSET_BELOW_PEAK = 10 ** (-35 / 20)
+"""A position with less than this share of the loudest position's amplitude is silent."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,8 @@ class WordAligner:
     decoder: AlignmentDecoder
     sha256: str
     """Digest of the decoder's tensors."""
+    lag_ms: int
+    """What is taken off each boundary between words."""
 
     def read(self, text: str) -> Transcript:
         """Tokens and words of a text.
@@ -47,13 +55,21 @@ class WordAligner:
     @torch.inference_mode()
     @ieee_float32()
     def align(
-        self, hidden_BTE: torch.Tensor, transcripts: Sequence[Transcript], lengths_B: torch.Tensor
+        self,
+        hidden_BTE: torch.Tensor,
+        transcripts: Sequence[Transcript],
+        waves_BS: torch.Tensor,
+        lengths_B: torch.Tensor,
     ) -> list[list[Word]]:
         """Find the words of a batch of clips. A clip's words do not depend on the others.
+
+        The first word begins where the clip is first loud, because a path begins at the clip's
+        beginning, whatever silence there is.
 
         Args:
             hidden_BTE: last hidden states of all positions that the encoder saw.
             transcripts: one per clip.
+            waves_BS: the clips.
             lengths_B: samples of each clip.
 
         Returns:
@@ -61,6 +77,7 @@ class WordAligner:
         """
         positions_B = (lengths_B + SAMPLES_PER_ENCODER_FRAME - 1) // SAMPLES_PER_ENCODER_FRAME
         positions_B = positions_B.clamp(1, hidden_BTE.shape[1])
+        onsets_B = onsets(waves_BS).tolist()
         words: list[list[Word]] = [[] for _ in transcripts]
         for part in self._parts(transcripts, hidden_BTE.shape[1]):
             chosen = torch.tensor(part)
@@ -70,8 +87,10 @@ class WordAligner:
                 positions_B[chosen],
             )
             for place, i in enumerate(part):
-                duration_s = int(lengths_B[i]) / SAMPLE_RATE_HZ
-                words[i] = _words(transcripts[i], path, place, duration_s)
+                rows = sum(group.tokens for group in transcripts[i].groups) + 1
+                first_N = path.first_BN[place, :rows]
+                boundaries = _boundaries_ms(first_N, onsets_B[i], self.lag_ms)
+                words[i] = _words(transcripts[i], boundaries, int(lengths_B[i]))
         return words
 
     def _parts(self, transcripts: Sequence[Transcript], positions: int) -> Iterator[list[int]]:
@@ -112,19 +131,36 @@ class WordAligner:
         return Path(path.first_BN.cpu(), path.last_BN.cpu(), path.cost_BN.cpu())
 
 
-def aligner_or_why_not(name: str, language: str, teacher: Teacher) -> WordAligner | SpeechkdError:
+def aligner_or_why_not(
+    name: str, language: str, lag_ms: int | None, teacher: Teacher
+) -> WordAligner | SpeechkdError:
     """What tells the word times of a teacher, or the reason why it cannot, as an error to raise.
 
     A teacher needs to tell none where every sample's .json does, so it may lack what that takes.
+
+    Args:
+        name: as for `load_teacher`.
+        language: Whisper's code of the language that is spoken.
+        lag_ms: by how much its boundaries between words come late; None for what is known of it.
+        teacher: its encoder.
     """
+    if lag_ms is None:
+        lag_ms = LAG_MS.get(teacher.sha256, 0)
+    place = (teacher.device, teacher.precision)
     try:
-        return load_aligner(name, language, teacher.d_model, teacher.device, teacher.precision)
+        return load_aligner(name, language, teacher.d_model, *place, lag_ms=lag_ms)
     except (NotThere, Unreachable) as error:
         return error
 
 
 def load_aligner(
-    name: str, language: str, d_model: int, device: torch.device, precision: str
+    name: str,
+    language: str,
+    d_model: int,
+    device: torch.device,
+    precision: str,
+    *,
+    lag_ms: int = 0,
 ) -> WordAligner:
     """Load the decoder of a teacher, as far as word times need it.
 
@@ -134,6 +170,7 @@ def load_aligner(
         d_model: width of the encoder.
         device: where to compute.
         precision: torch's name of the decoder's precision.
+        lag_ms: by how much its boundaries between words come late.
 
     Raises:
         SpeechkdError: it has no decoder, alignment heads, tokenizer or such language.
@@ -145,21 +182,34 @@ def load_aligner(
         )
     reader = files.reader(language, name)
     decoder = files.decoder().to(device, getattr(torch, precision))
-    return WordAligner(reader, decoder, tensors_sha256(files.tensors))
+    return WordAligner(reader, decoder, tensors_sha256(files.tensors), lag_ms)
 
 
-def _words(transcript: Transcript, path: Path, place: int, duration_s: float) -> list[Word]:
-    """The words of one clip, from the rows of its tokens."""
+def onsets(waves_BS: torch.Tensor) -> torch.Tensor:
+    """First position of each clip that is loud, by its root mean square; int64 `[B]`."""
+    missing = -waves_BS.shape[1] % SAMPLES_PER_ENCODER_FRAME
+    padded_BS = torch.nn.functional.pad(waves_BS, (0, missing))
+    power_BT = padded_BS.view(len(waves_BS), -1, SAMPLES_PER_ENCODER_FRAME).square().mean(-1)
+    loud_BT = power_BT >= power_BT.amax(1, keepdim=True) * ONSET_BELOW_PEAK**2
+    return loud_BT.int().argmax(1)
+
+
+def _boundaries_ms(first_N: torch.Tensor, onset: int, lag_ms: int) -> list[int]:
+    """When each token of a clip begins, the last one, the end, as the path says."""
+    *starts, end = (POSITION_MS * first for first in first_N.tolist())
+    return [max(start - lag_ms, onset * POSITION_MS) for start in starts] + [end]
+
+
+def _words(transcript: Transcript, boundaries: Sequence[int], samples: int) -> list[Word]:
+    """The words of one clip, from when each of its tokens begins."""
     first = 0
-    rows = []
+    times = []
     for group in transcript.groups:
-        rows.append((first, first + group.tokens))
+        times.append((boundaries[first], boundaries[first + group.tokens]))
         first += group.tokens
     words = []
     for text, group_number in transcript.words:
-        begin, end = rows[group_number]
-        start_s = int(path.first_BN[place, begin]) * POSITION_SECONDS
-        # the row of the next token begins where this word ends; after the text comes the end's row
-        end_s = min(int(path.first_BN[place, end]) * POSITION_SECONDS, duration_s)
+        start_ms, end_ms = times[group_number]
+        start_s, end_s = start_ms / 1000, min(end_ms / 1000, samples / SAMPLE_RATE_HZ)
         words.append(Word(text, start_s, end_s, trusted=start_s < end_s))
     return words

@@ -82,7 +82,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def encoder(folder):
     teacher = load_teacher(str(folder), context="15s")
-    return WordMeans(teacher, aligner_or_why_not(str(folder), "en", teacher), "en")
+    return WordMeans(teacher, aligner_or_why_not(str(folder), "en", None, teacher), "en")
 
 
 def clip(text: str, words=(), fault: str = "") -> Clip:
@@ -143,7 +143,7 @@ def test_a_teacher_that_cannot_tell_word_times_still_takes_those_that_are_told(f
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         (without / name).write_bytes((folder / name).read_bytes())
     teacher = load_teacher(str(without), context="15s")
-    aligner = aligner_or_why_not(str(without), "en", teacher)
+    aligner = aligner_or_why_not(str(without), "en", None, teacher)
     assert isinstance(aligner, NotThere)
     encoder = WordMeans(teacher, aligner, "en")
     assert encoder.identity("float16", 15).settings["decoder_sha256"] == ""

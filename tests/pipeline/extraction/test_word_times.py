@@ -10,7 +10,7 @@ import transformers
 
 from pipeline.extraction.offline import OFFLINE, OFFLINE_MODELS
 from pipeline.extraction.teacher import load_teacher
-from pipeline.extraction.word_times import load_aligner
+from pipeline.extraction.word_times import aligner_or_why_not, load_aligner, onsets
 from pipeline.foundation.errors import Damaged
 from pipeline.tasks.planted.speech import Synthesizer
 from tests.helpers.whispers import (
@@ -49,18 +49,23 @@ def test_a_clips_words_do_not_depend_on_the_others(random_whisper, monkeypatch):
     hidden_BTE = torch.randn(3, 100, 32, generator=torch.Generator().manual_seed(0))
     transcripts = [aligner.read(text) for text in TEXTS]
     lengths_B = torch.tensor([32_000, 12_345, 5])
-    together = aligner.align(hidden_BTE, transcripts, lengths_B)
+    waves_BS = torch.zeros(3, 32_000)
+    together = aligner.align(hidden_BTE, transcripts, waves_BS, lengths_B)
     for i in range(3):
-        one = aligner.align(hidden_BTE[i : i + 1], transcripts[i : i + 1], lengths_B[i : i + 1])
+        one = aligner.align(
+            hidden_BTE[i : i + 1], transcripts[i : i + 1], waves_BS[:1], lengths_B[i : i + 1]
+        )
         assert one == [together[i]]
     monkeypatch.setattr("pipeline.extraction.word_times.MOST_SCORES", 1)  # each clip by itself
-    assert aligner.align(hidden_BTE, transcripts, lengths_B) == together
+    assert aligner.align(hidden_BTE, transcripts, waves_BS, lengths_B) == together
 
 
 def test_words_lie_in_order_inside_the_audio(random_whisper):
     aligner = aligner_of(random_whisper[0])
     hidden_BTE = torch.randn(1, 100, 32, generator=torch.Generator().manual_seed(1))
-    (words,) = aligner.align(hidden_BTE, [aligner.read(TEXTS[0])], torch.tensor([31_000]))
+    (words,) = aligner.align(
+        hidden_BTE, [aligner.read(TEXTS[0])], torch.zeros(1, 31_000), torch.tensor([31_000])
+    )
     assert [word.text for word in words] == TEXTS[0].split()
     times = [time for word in words for time in (word.start_s, word.end_s)]
     assert times == sorted(times)
@@ -137,15 +142,18 @@ def test_the_path_equals_ctranslate2s(spoken):
 @needs_tiny_en
 def test_words_start_when_espeak_says_them(spoken):
     teacher = load_teacher(OFFLINE)
-    aligner = load_aligner(OFFLINE, "en", 384, CPU, "float32")
+    aligner = aligner_or_why_not(OFFLINE, "en", None, teacher)
+    assert aligner.lag_ms == 100
     waves_BS, lengths_B = batch_of([wave for wave, _ in spoken])
     hidden_BTE = teacher.encoder(teacher.log_mel(waves_BS))
-    told = aligner.align(hidden_BTE, [aligner.read(text) for text in TEXTS[:2]], lengths_B)
+    told = aligner.align(
+        hidden_BTE, [aligner.read(text) for text in TEXTS[:2]], waves_BS, lengths_B
+    )
     for words, (_, events), text in zip(told, spoken, TEXTS, strict=False):
         assert [word.text for word in words] == text.split()
         errors = [abs(w.start_s - e.start_s) for w, e in zip(words, events, strict=True)]
-        assert np.median(errors) < 0.15
-        assert max(errors) < 0.4
+        assert np.median(errors) < 0.06
+        assert max(errors) < 0.2
 
 
 def test_a_long_wave_of_one_word_is_no_trouble(random_whisper):
@@ -153,6 +161,31 @@ def test_a_long_wave_of_one_word_is_no_trouble(random_whisper):
     aligner = aligner_of(random_whisper[0])
     waves_BS, lengths_B = batch_of([speechlike(1, 0), speechlike(240_000, 1)])
     hidden_BTE = teacher.encoder(teacher.log_mel(waves_BS))
-    short, long = aligner.align(hidden_BTE, [aligner.read("yes")] * 2, lengths_B)
+    short, long = aligner.align(hidden_BTE, [aligner.read("yes")] * 2, waves_BS, lengths_B)
     assert len(short) == len(long) == 1
     assert not short[0].trusted or short[0].start_s < short[0].end_s <= 1 / 16_000
+
+
+def test_the_first_word_begins_where_the_clip_is_first_loud(random_whisper):
+    aligner = aligner_of(random_whisper[0])
+    wave_S = np.concatenate([np.full(4_000, 1e-4), np.full(12_000, 0.1)]).astype(np.float32)
+    waves_BS, lengths_B = batch_of([wave_S])
+    assert onsets(waves_BS).tolist() == [4_000 // 320]
+    hidden_BTE = torch.randn(1, 50, 32, generator=torch.Generator().manual_seed(4))
+    (words,) = aligner.align(hidden_BTE, [aligner.read("so it is")], waves_BS, lengths_B)
+    assert words[0].start_s == 0.24
+    assert all(word.start_s >= 0.24 for word in words)
+    assert onsets(torch.zeros(2, 700)).tolist() == [0, 0]
+
+
+def test_a_lag_is_taken_off_the_boundaries_between_words(random_whisper):
+    folder, _ = random_whisper
+    late = load_aligner(str(folder), "en", 32, CPU, "float32", lag_ms=40)
+    hidden_BTE = torch.randn(1, 50, 32, generator=torch.Generator().manual_seed(5))
+    more = (torch.zeros(1, 16_000), torch.tensor([16_000]))
+    ((*first, last),) = aligner_of(folder).align(hidden_BTE, [late.read(TEXTS[1])], *more)
+    ((*shifted, end),) = late.align(hidden_BTE, [late.read(TEXTS[1])], *more)
+    for word, other in zip(first, shifted, strict=True):
+        assert other.start_s == pytest.approx(max(word.start_s - 0.04, 0))
+        assert other.end_s == pytest.approx(max(word.end_s - 0.04, 0))
+    assert end.end_s == last.end_s
