@@ -63,6 +63,7 @@ def run(settings: DoctorSettings) -> None:
         *_room(settings.folder),
         *_caches(),
         *([_hub()] if settings.network else []),
+        _ffmpeg(),
         _slurm(),
     ]
     width = max(len(finding.what) for finding in findings)
@@ -213,6 +214,16 @@ def _hub() -> Finding:
             f"{HUB} is not reachable ({error}); give teachers and students as folders, or "
             "--teacher offline:tiny.en",
         )
+
+
+def _ffmpeg() -> Finding:
+    import shutil
+
+    if shutil.which("ffmpeg"):
+        return Finding("ffmpeg", "good", "is here: M4A, MP4, WebM and the like can be read")
+    return Finding(
+        "ffmpeg", "note", "not here; needed for recordings in M4A, MP4, WebM and the like"
+    )
 
 
 def _slurm() -> Finding:

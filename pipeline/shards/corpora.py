@@ -135,7 +135,7 @@ def _folder(source: Path, cutting: Cutting, outside_links: bool) -> Source:
         notes.clear()
         times = TimedFolder(cutting, notes)
         for path in files_below(source, outside_links=outside_links):
-            if path.suffix.lower() in AUDIO_SUFFIXES:
+            if path.suffix.lower() in AUDIO_SUFFIXES and not times.is_film_of(path):
                 key = key_of_path(path.relative_to(source).as_posix())
                 entries = times.entries(key, path)
                 if entries is None:

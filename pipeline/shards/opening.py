@@ -14,6 +14,7 @@ import soundfile
 
 from pipeline.foundation.units import Hertz, Samples
 from pipeline.shards.containers import check_whole
+from pipeline.shards.ffmpeg import HEAD_BYTES, is_for_ffmpeg, opened_through_ffmpeg
 from pipeline.shards.flac import read_flac
 from pipeline.shards.mpeg import Mp3, find_frames, part, read_mp3
 from pipeline.shards.recordings import is_file
@@ -135,7 +136,7 @@ def opened(source: Path | bytes) -> Iterator[Recording]:
     """Open a recording. Whatever is wrong with it, and was not expected, becomes a `RefusedError`.
 
     Args:
-        source: a file, or the bytes of one, in any format that libsndfile reads.
+        source: a file, or the bytes of one, in any format that libsndfile reads, or else ffmpeg.
 
     Raises:
         RefusedError: it is missing, undecodable, empty, or cut off according to its container.
@@ -169,7 +170,16 @@ def _recording(source: Path | bytes, file: BinaryIO) -> Iterator[Recording]:
     flac = read_flac(file) if head == b"fLaC" else None
     file.seek(0)
     if flac is None or flac.is_believable:
-        with soundfile.SoundFile(source if isinstance(source, Path) else file) as audio:
+        try:
+            audio = soundfile.SoundFile(source if isinstance(source, Path) else file)
+        except soundfile.LibsndfileError:
+            file.seek(0)
+            if not is_for_ffmpeg(file.read(HEAD_BYTES), source):
+                raise
+            with opened_through_ffmpeg(source) as recording:
+                yield recording
+            return
+        with audio:
             yield _Opened(audio, audio.frames, audio.frames)
         return
     with soundfile.SoundFile(_Patched(flac.head, file)) as audio:

@@ -10,11 +10,16 @@ from pipeline.shards.transcripts.segment import TimedWord
 
 DECODED_SUFFIXES = (
     *(".flac", ".wav", ".mp3", ".ogg", ".oga", ".opus"),
-    *(".aif", ".aifc", ".aiff", ".au", ".caf", ".rf64", ".w64"),
+    *(".aif", ".aifc", ".aiff", ".au", ".caf", ".rf64", ".w64", ".sph"),
 )
 """Suffixes of recordings that libsndfile reads, in a folder as in a tar."""
-AUDIO_SUFFIXES = (*DECODED_SUFFIXES, ".aac", ".m4a", ".mp4", ".webm", ".wma")
-"""The same, and those of formats that are not decoded, so that such recordings are reported."""
+CONVERTED_SUFFIXES = (
+    *(".3gp", ".aac", ".ac3", ".amr", ".ape", ".asf", ".avi", ".flv", ".m4a", ".m4b", ".m4v"),
+    *(".mka", ".mkv", ".mov", ".mp4", ".mpc", ".mpeg", ".mpg", ".spx", ".tta", ".webm", ".wma"),
+    *(".wmv", ".wv"),
+)
+"""Suffixes of recordings and films that ffmpeg reads, where it is installed."""
+AUDIO_SUFFIXES = (*DECODED_SUFFIXES, *CONVERTED_SUFFIXES)
 MAX_TEXT_BYTES = 2**20
 """Largest .json or .txt of a sample, as it lies in the tar."""
 MAX_KEY_BYTES = 4096

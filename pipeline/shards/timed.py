@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from pipeline.foundation.units import CLIP_SECONDS, Seconds
-from pipeline.shards.recordings import Entry
+from pipeline.shards.recordings import CONVERTED_SUFFIXES, DECODED_SUFFIXES, Entry
 from pipeline.shards.refusals import Reason, Refusal
 from pipeline.shards.transcripts import nist
 from pipeline.shards.transcripts.formats import Siblings, read_times
@@ -88,6 +88,13 @@ class TimedFolder:
                 if not name.lower().endswith((".json", ".txt")):
                     return True
         return False
+
+    def is_film_of(self, path: Path) -> bool:
+        """Whether a film has its sound beside it, in a format that needs no ffmpeg."""
+        if path.suffix.lower() not in CONVERTED_SUFFIXES:
+            return False
+        beside = self._siblings_of(path).beside
+        return any(beside(path.stem, suffix) for suffix in DECODED_SUFFIXES)
 
     def _siblings_of(self, path: Path) -> Siblings:
         if path.parent != self._folder:

@@ -126,7 +126,7 @@ def test_unusable_samples_are_refused(members, reason):
 SUFFIXES = {  # of recordings, and how libsndfile calls what they hold
     **{"flac": "FLAC", "wav": "WAV", "aif": "AIFF", "aifc": "AIFF", "aiff": "AIFF", "au": "AU"},
     **{"caf": "CAF", "w64": "W64", "rf64": "RF64", "mp3": "MP3", "ogg": "OGG", "oga": "OGG"},
-    "opus": "OGG",
+    **{"opus": "OGG", "sph": "NIST"},
 }
 
 
