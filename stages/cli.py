@@ -17,6 +17,7 @@ from stages import (
     extract_text,
     finetune_mosei,
     finetune_table,
+    manifest,
     mosei_convert,
     probe_blimp,
     report,
@@ -42,6 +43,7 @@ GROUPS = {
 STAGES = (
     *(
         shard,
+        manifest,
         extract_teacher,
         extract_features,
         extract_text,

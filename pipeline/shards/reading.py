@@ -131,21 +131,50 @@ def _is_whole(sample: TarSample) -> bool:
     return has_audio and any(map(sample.holds, TEXT_SUFFIXES))
 
 
+def fault_of(sample: TarSample, position: int, keys: set[str]) -> Refusal | None:
+    """Why a sample would be refused, as far as it shows without decoding its audio.
+
+    Args:
+        sample: the sample.
+        position: its place in the tar.
+        keys: those of the tar so far; its key is added.
+    """
+    try:
+        _check_key(sample, keys)
+        _members(sample)
+    except RefusedError as refused:
+        return _refusal(sample, position, refused)
+    return None
+
+
 def _read_sample(sample: TarSample, position: int, keys: set[str], limit_s: int) -> Clip | Refusal:
     """Decode one sample, or say why not; its key is added to `keys`, those of the tar so far."""
     try:
-        if fault := key_fault(sample.key, as_path=False):
-            raise RefusedError(Reason.UNUSABLE_KEY, f"the name in the tar: {fault}")
-        if sample.key in keys:
-            raise RefusedError(Reason.DUPLICATE_KEY, "an earlier sample of this tar has it")
-        keys.add(sample.key)
+        _check_key(sample, keys)
         return _clip(sample, position, limit_s)
     except RefusedError as refused:
-        detail = refused.detail[:SHOWN_CHARACTERS]
-        return Refusal(refused.reason, detail, _printable(sample.key), position)
+        return _refusal(sample, position, refused)
 
 
-def _clip(sample: TarSample, position: int, limit_s: int) -> Clip:
+def _refusal(sample: TarSample, position: int, refused: RefusedError) -> Refusal:
+    detail = refused.detail[:SHOWN_CHARACTERS]
+    return Refusal(refused.reason, detail, _printable(sample.key), position)
+
+
+def _check_key(sample: TarSample, keys: set[str]) -> None:
+    if fault := key_fault(sample.key, as_path=False):
+        raise RefusedError(Reason.UNUSABLE_KEY, f"the name in the tar: {fault}")
+    if sample.key in keys:
+        raise RefusedError(Reason.DUPLICATE_KEY, "an earlier sample of this tar has it")
+    keys.add(sample.key)
+
+
+def _members(sample: TarSample) -> tuple[bytes, dict[str, Any], dict[str, Any]]:
+    """The audio of a sample, its description, and its whole .json.
+
+    Raises:
+        RefusedError: a member is missing, too many, too large, or unusable.
+    """
     pickled = [suffix for suffix in PICKLED_SUFFIXES if sample.holds(suffix)]
     if pickled:
         detail = f".{pickled[0]}: take such members out of the tar"
@@ -154,8 +183,11 @@ def _clip(sample: TarSample, position: int, limit_s: int) -> Clip:
         raise RefusedError(Reason.TOO_MANY_MEMBERS, f"over {MAX_MEMBERS} of one key")
     if sample.too_large:
         raise RefusedError(Reason.MEMBER_TOO_LARGE, f".{sample.too_large[0]}")
-    audio = _audio_member(sample)
-    description, record = _description(sample)
+    return _audio_member(sample), *_description(sample)
+
+
+def _clip(sample: TarSample, position: int, limit_s: int) -> Clip:
+    audio, description, record = _members(sample)
     wave_S = decode(audio, limit_s)
     words, fault = _words(record, description["text"], len(wave_S) / SAMPLE_RATE_HZ)
     return Clip(
