@@ -26,13 +26,10 @@ def run(settings: ExtractSettings) -> None:
     """
     from pipeline.cluster.shares import array_task
     from pipeline.extraction.running import run_extraction
-    from pipeline.extraction.teacher import check_clip_seconds
     from pipeline.foundation.devices import devices_named
     from pipeline.shards.manifest import read_manifest
 
     manifest = read_manifest(settings.manifest)
-    if settings.encoder != "dummy":
-        check_clip_seconds(manifest.clip_seconds, settings.pooled, settings.context)
     task = array_task(settings.array_task)
     devices = devices_named(settings.devices)
     encoder_on = _EncoderOn(settings, precision_on(settings, devices), manifest.clip_seconds)
@@ -41,9 +38,13 @@ def run(settings: ExtractSettings) -> None:
         kept = "a mean per word" if settings.keep == "words" else f"{settings.pooling} pooling"
         if settings.keep == "states":
             kept = "states" if settings.stride == 1 else f"means of {settings.stride} states"
+        if identity.settings.get("layer") is not None:
+            kept += f" of layer {identity.text('layer')}"
+        seen = identity.text("context_seconds")
+        context = f"{seen}s context" if seen != "0" else "the clip alone as context"
         return (
             f"teacher     {identity.text('teacher')} ({identity.text('precision')}), {kept}, "
-            f"{settings.context} context, on {', '.join(map(str, devices))}"
+            f"{context}, on {', '.join(map(str, devices))}"
         )
 
     run_extraction(settings, settings, manifest, task, devices, encoder_on, settings.dtype, about)
@@ -58,20 +59,23 @@ class _EncoderOn:
     clip_seconds: int
 
     def __call__(self, device: "torch.device") -> "Encodes":
-        from pipeline.extraction.teacher import DummyTeacher, load_teacher
+        from pipeline.extraction.speech_teacher import load_speech_teacher
+        from pipeline.extraction.teacher import DummyTeacher
         from pipeline.extraction.whisper_rows import MeanVectors, States
         from pipeline.foundation.devices import use
 
         use(device)
         pooling, context = self.settings.pooled, self.settings.context
         if self.settings.encoder == "dummy":
-            return MeanVectors(DummyTeacher(device, self.clip_seconds), pooling, context)
-        teacher = load_teacher(
+            dummy = DummyTeacher(device, self.clip_seconds)
+            return MeanVectors(dummy, pooling, int(context.removesuffix("s")))
+        teacher = load_speech_teacher(
             self.settings.teacher,
             device=device,
             precision=self.precision,
             pooling=pooling,
             context=context,
+            layer=self.settings.layer,
         )
         if self.settings.keep == "states":
             return States(teacher, self.settings.stride)
@@ -82,7 +86,7 @@ class _EncoderOn:
             name, language = self.settings.teacher, self.settings.language
             aligner = aligner_or_why_not(name, language, self.settings.known_lag_ms, teacher)
             return WordMeans(teacher, aligner, language)
-        return MeanVectors(teacher, pooling, context)
+        return MeanVectors(teacher, pooling, teacher.context_seconds)
 
 
 COMMANDS = {"extract-teacher": (ExtractSettings, run)}

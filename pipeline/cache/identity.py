@@ -137,7 +137,7 @@ class Identity:
         """The identity as a cache's attributes hold it; `of_record` reads it."""
         if self.is_sequence:
             return {**asdict(self), "settings": dict(sorted(self.settings.items()))}
-        return {
+        record = {
             "format_version": self.format_version,
             "teacher": self.settings["teacher"],
             "teacher_sha256": self.settings["teacher_sha256"],
@@ -151,6 +151,7 @@ class Identity:
             "rows_per_object": self.rows_per_object,
             "manifest_sha256": self.manifest_sha256,
         }
+        return record | {name: self.settings[name] for name in ("layer",) if name in self.settings}
 
     def differences(self, other: "Identity") -> dict[str, tuple[Any, Any]]:
         """Fields and settings that differ, by name, with this identity's value and the other's."""
@@ -173,8 +174,10 @@ def of_record(record: Mapping[str, Any]) -> Identity:
         return Identity(**record)
     values = dict(record)
     settings = {name: values.pop(name) for name in VECTOR_SETTINGS}
+    if "layer" in values:
+        settings["layer"] = values.pop("layer")
     for name, value in settings.items():
-        _check(name, value, VECTOR_SETTINGS[name])
+        _check(name, value, VECTOR_SETTINGS.get(name, int))
     return Identity(
         kind=VECTOR, width=values.pop("d_model"), most_rows=1, settings=settings, **values
     )
@@ -191,8 +194,22 @@ def vector_identity(
     dtype: Dtype = "float16",
     clip_seconds: int = CLIP_SECONDS,
     rows_per_object: int = VECTOR_ROWS_PER_OBJECT,
+    layer: int | None = None,
 ) -> Identity:
-    """Identity of a cache of one vector per clip, format 2."""
+    """Identity of a cache of one vector per clip, format 2.
+
+    Args:
+        teacher: its name.
+        teacher_sha256: digest of its weights.
+        d_model: its width.
+        pooling: how a clip's states become its vector.
+        context_seconds: what the teacher sees; 0 if that is the clip alone.
+        precision: of its arithmetic.
+        dtype: of the stored vectors.
+        clip_seconds: of the longest clip.
+        rows_per_object: vectors in one storage object.
+        layer: whose states are averaged; None for the last, as all caches of before have it.
+    """
     return Identity(
         kind=VECTOR,
         width=d_model,
@@ -206,6 +223,7 @@ def vector_identity(
             "pooling": pooling,
             "context_seconds": context_seconds,
             "precision": precision,
+            **({} if layer is None else {"layer": layer}),
         },
         format_version=VECTOR_FORMAT,
     )

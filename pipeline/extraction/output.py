@@ -65,14 +65,20 @@ class VectorOutput:
         # in the heap where a batch's activations were, and memory would grow with the shard.
         count = cache.manifest.shards[index].samples
         self._vectors_NE = np.full((count, cache.identity.width), np.nan, np.float32)
+        self._refused: dict[int, tuple[Reason, str]] = {}
 
     def put(self, batch: RowBatch) -> None:
         """Take the vectors of a batch; waits for the device that computes them."""
-        self._vectors_NE[batch.positions] = batch.rows.rows_NE.cpu().numpy()
+        rows = batch.rows
+        written = [p for p, count in zip(batch.positions, rows.counts, strict=True) if count]
+        self._vectors_NE[written] = rows.rows_NE.cpu().numpy()
+        self._refused |= {batch.positions[place]: why for place, why in rows.refused.items()}
 
     def finish(self, end: ShardEnd, versions: Mapping[str, str]) -> Written:
         """Write vectors, samples and receipt."""
-        samples, refused = _refuse_non_finite(self._vectors_NE, end, self._cache.identity.dtype)
+        samples, refused = _without_vector(
+            self._vectors_NE, end, self._cache.identity.dtype, self._refused
+        )
         result = ShardResult(self._vectors_NE, samples, refused, end.input_sha256, end.input_bytes)
         self._cache.write_shard(end.index, result, versions)
         return Written(len(samples), refused, sound=True)
@@ -124,17 +130,21 @@ def torch_dtype(cache: TeacherCache) -> torch.dtype:
     return torch.float16 if half else torch.float32
 
 
-def _refuse_non_finite(
-    vectors_NE: "np.ndarray[Any, np.dtype[np.float32]]", end: ShardEnd, dtype: str
+def _without_vector(
+    vectors_NE: "np.ndarray[Any, np.dtype[np.float32]]",
+    end: ShardEnd,
+    dtype: str,
+    why: Mapping[int, tuple[Reason, str]],
 ) -> tuple[list[dict[str, Any]], list[Refusal]]:
     """Samples whose vectors are finite as stored, and refusals, those of the others included."""
     with np.errstate(over="ignore"):
         finite_N = np.isfinite(vectors_NE.astype(dtype)).all(axis=1)
     detail = f"the teacher's output is not finite as {dtype}; is the audio far too loud?"
-    non_finite = [
-        Refusal(Reason.NON_FINITE_VECTOR, detail, sample["key"], sample["position"])
-        for sample in end.samples
-        if not finite_N[sample["position"]]
-    ]
+    without = []
+    for sample in end.samples:
+        position = sample["position"]
+        if not finite_N[position]:
+            reason, fault = why.get(position, (Reason.NON_FINITE_VECTOR, detail))
+            without.append(Refusal(reason, fault, sample["key"], position))
     samples = [sample for sample in end.samples if finite_N[sample["position"]]]
-    return samples, sorted([*end.refused, *non_finite], key=lambda refusal: refusal.position or 0)
+    return samples, sorted([*end.refused, *without], key=lambda refusal: refusal.position or 0)

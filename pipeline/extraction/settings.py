@@ -77,10 +77,18 @@ class TeacherSettings(Settings):
         panel=TEACHER,
         origin="paper",
     )
+    layer: int = setting(
+        -1,
+        help="Layer whose states are read, as the library numbers them: 0 is what the first layer "
+        "reads, -1 the last one.",
+        minimum=-1,
+        panel=TEACHER,
+        origin="paper",
+    )
     pooling: Literal["fixed750", "length"] = setting(
         "fixed750",
-        help="fixed750: mean over the first 750 positions, padding included. length: mean over "
-        "those that hold audio.",
+        help="fixed750: mean over the first 750 positions of Whisper, padding included. length: "
+        "mean over those that hold audio, for any teacher and clips of up to 30 s.",
         panel=TEACHER,
         origin="paper",
         idle_without="vector",

@@ -63,6 +63,47 @@ class Teacher:
         return self.encoder.shape.d_model
 
     @property
+    def layer(self) -> int:
+        """Number of the layer whose states are read."""
+        return self.encoder.layer
+
+    @property
+    def layers(self) -> int:
+        """Number of the last layer."""
+        return self.encoder.shape.encoder_layers
+
+    @property
+    def hop_samples(self) -> Samples:
+        """Samples from one position to the next."""
+        return SAMPLES_PER_ENCODER_FRAME
+
+    @property
+    def centre_samples(self) -> Samples:
+        """Samples from a clip's start to the centre of its first position."""
+        return SAMPLES_PER_ENCODER_FRAME // 2
+
+    @property
+    def context_seconds(self) -> int:
+        """Seconds that the encoder sees, padding included."""
+        return int(self.context.removesuffix("s"))
+
+    def positions_of(self, samples: Samples) -> int:
+        """Number of positions of a clip that hold audio."""
+        return -(-samples // SAMPLES_PER_ENCODER_FRAME)
+
+    def check(self, clip_seconds: int) -> None:
+        """Refuse clips of which a part would be read; see `check_clip_seconds`.
+
+        Raises:
+            SpeechkdError: clips may be too long.
+        """
+        check_clip_seconds(clip_seconds, self.pooling, self.context)
+
+    def grid(self, waves_BS: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:
+        """States of a batch of clips, float32 `[B, T, E]`; a clip owns its `positions_of` first."""
+        return self.states(waves_BS, max(self.positions_of(n) for n in lengths_B.tolist()))
+
+    @property
     def longest(self) -> Samples:
         """The longest clip whose every position is read."""
         if self.pooling == "fixed750":
@@ -131,6 +172,15 @@ class DummyTeacher:
     sha256: str = "0" * 64
     d_model: int = DUMMY_WIDTH
     precision: EncoderPrecision = "float32"
+    layer: int = 1
+    layers: int = 1
+
+    def positions_of(self, samples: Samples) -> int:
+        """One: it has a vector of every clip."""
+        return min(1, samples)
+
+    def check(self, clip_seconds: int) -> None:
+        """Take clips of any length."""
 
     @torch.inference_mode()
     def encode(self, waves_BS: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
@@ -149,6 +199,7 @@ def load_teacher(
     precision: EncoderPrecision = "float32",
     pooling: FramePooling = "fixed750",
     context: ContextWindow = "30s",
+    layer: int = -1,
 ) -> Teacher:
     """Load the encoder of a Whisper, frozen, onto a device.
 
@@ -159,6 +210,7 @@ def load_teacher(
         pooling: `fixed750` (the paper's) or `length`.
         context: `30s`, as Whisper was trained, or `15s`: the encoder sees only the clip's own
             750 positions, which is cheaper and gives other vectors.
+        layer: number of the layer whose states are read; -1 for the last one.
 
     Raises:
         SpeechkdError: the teacher cannot be found, read or used. The message says why.
@@ -170,7 +222,11 @@ def load_teacher(
             f"--teacher {name} has {shape.max_source_positions} positions; {context} of context "
             f"needs {POSITIONS[context]}."
         )
+    if layer > shape.encoder_layers:
+        raise SpeechkdError(f"--layer {layer}: --teacher {name} has {shape.encoder_layers} layers.")
     encoder = WhisperEncoder.from_tensors(shape, tensors, str(folder))
+    if layer >= 0:
+        encoder.cut(layer)
     device = torch.device(device)
     return Teacher(
         id=folder.resolve().name if Path(name).expanduser().is_dir() else name,

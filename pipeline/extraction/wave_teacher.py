@@ -44,8 +44,9 @@ class WaveTeacher:
         id: name that the user gave; of a local folder only its own name.
         sha256: digest of the tensors of its files.
         model: the library's model, cut behind the layer that is read.
-        layer: number of the layer whose states are read; 0 is what the first layer reads.
-        last: whether it is the model's last layer, whose states are `last_hidden_state`.
+        layer: number of the layer whose states are read; 0 is what the first layer reads. Of the
+            last one they are `last_hidden_state`.
+        layers: number of the model's last layer.
         normalises: whether each clip is brought to mean 0 and variance 1 first.
         precision: of the model's arithmetic.
         device: where it computes.
@@ -55,7 +56,7 @@ class WaveTeacher:
     sha256: str
     model: Any
     layer: int
-    last: bool
+    layers: int
     normalises: bool
     precision: EncoderPrecision
     device: torch.device
@@ -66,12 +67,25 @@ class WaveTeacher:
         return int(self.model.config.hidden_size)
 
     @property
+    def context_seconds(self) -> int:
+        """0, because the model sees the clip alone."""
+        return 0
+
+    def check(self, clip_seconds: int) -> None:
+        """Take clips of any length."""
+
+    @property
     def hop_samples(self) -> Samples:
         """Samples from one position to the next."""
         hop = 1
         for stride in self.model.config.conv_stride:
             hop *= stride
         return hop
+
+    @property
+    def centre_samples(self) -> Samples:
+        """Samples from a clip's start to the centre of its first position."""
+        return self.field_samples // 2
 
     @property
     def field_samples(self) -> Samples:
@@ -88,7 +102,7 @@ class WaveTeacher:
 
     @torch.inference_mode()
     @ieee_float32()
-    def states(self, waves_BS: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:
+    def grid(self, waves_BS: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:
         """States of a batch of clips.
 
         Args:
@@ -101,7 +115,7 @@ class WaveTeacher:
         lengths = [int(samples) for samples in lengths_B]
         if self.model.config.model_type in SINGLE_MODELS and len(lengths) > 1:
             alone = [
-                self.states(waves_BS[place : place + 1, :samples], lengths_B[place : place + 1])
+                self.grid(waves_BS[place : place + 1, :samples], lengths_B[place : place + 1])
                 for place, samples in enumerate(lengths)
             ]
             return nn.utils.rnn.pad_sequence([states_1TE[0] for states_1TE in alone], True)
@@ -127,7 +141,7 @@ class WaveTeacher:
     def encode(self, waves_BS: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:
         """Mean of each clip's states, accumulated in float32; `[B, E]`."""
         positions_B = torch.tensor([self.positions_of(int(n)) for n in lengths_B]).clamp(min=1)
-        states_BTE = self.states(waves_BS, lengths_B)
+        states_BTE = self.grid(waves_BS, lengths_B)
         return masked_mean(states_BTE, positions_B.to(self.device, non_blocking=True))
 
     def _frames(self, samples: Samples, layers: int) -> int:
@@ -141,7 +155,7 @@ class WaveTeacher:
 
     def _read(self, waves_BS: torch.Tensor, mask_BS: torch.Tensor | None) -> torch.Tensor:
         """The states of the layer that is read."""
-        if self.last:
+        if self.layer == self.layers:
             states: torch.Tensor = self.model(waves_BS, attention_mask=mask_BS).last_hidden_state
             return states
         seen: list[torch.Tensor] = []
@@ -247,7 +261,7 @@ def load_wave_teacher(
         sha256=folder_sha256(folder),
         model=model.eval().requires_grad_(False).to(device, getattr(torch, precision)),
         layer=wanted,
-        last=wanted == count,
+        layers=count,
         normalises=normalises,
         precision=precision,
         device=device,

@@ -1,4 +1,4 @@
-"""Whisper's encoder as rows of a cache: one mean vector per clip, or its states.
+"""A speech encoder as rows of a cache: one mean vector per clip, or its states.
 
 Shapes: B clips, S samples, T encoder positions, E width.
 """
@@ -10,18 +10,20 @@ import torch
 from pipeline.cache.identity import Dtype, Identity, sequence_identity, vector_identity
 from pipeline.extraction.batches import WaveBatch
 from pipeline.extraction.rows import Rows, packed
-from pipeline.extraction.teacher import ContextWindow, DummyTeacher, FramePooling, Teacher
+from pipeline.extraction.teacher import DummyTeacher, FramePooling, Teacher
+from pipeline.extraction.wave_teacher import WaveTeacher
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.foundation.units import SAMPLE_RATE_HZ, SAMPLES_PER_ENCODER_FRAME, exact_div
+from pipeline.foundation.units import SAMPLE_RATE_HZ
+from pipeline.shards.refusals import Reason
 
 
 @dataclass(frozen=True)
 class MeanVectors:
     """One row per clip: the teacher's pooled vector."""
 
-    teacher: Teacher | DummyTeacher
+    teacher: Teacher | WaveTeacher | DummyTeacher
     pooling: FramePooling
-    context: ContextWindow
+    context_seconds: int
     beside_reading: bool = False
 
     @property
@@ -30,33 +32,44 @@ class MeanVectors:
         return self.teacher.device
 
     def identity(self, dtype: Dtype, clip_seconds: int) -> Identity:
-        """Of a cache of these vectors."""
+        """Of a cache of these vectors.
+
+        Raises:
+            SpeechkdError: clips may be longer than the teacher reads.
+        """
+        self.teacher.check(clip_seconds)
+        earlier = self.teacher.layer < self.teacher.layers
         return vector_identity(
             teacher=self.teacher.id,
             teacher_sha256=self.teacher.sha256,
             d_model=self.teacher.d_model,
             pooling=self.pooling,
-            context_seconds=int(self.context.removesuffix("s")),
+            context_seconds=self.context_seconds,
             precision=self.teacher.precision,
             dtype=dtype,
             clip_seconds=clip_seconds,
+            layer=self.teacher.layer if earlier else None,
         )
 
     def rows_of(self, batch: WaveBatch) -> Rows:
-        """The vector of each clip."""
+        """The vector of each clip that has a position."""
+        counts = [min(1, self.teacher.positions_of(n)) for n in batch.lengths_B.tolist()]
         vectors_BE = self.teacher.encode(batch.waves_BS, batch.lengths_B)
-        return Rows(vectors_BE, [1] * len(batch.positions))
+        if all(counts):
+            return Rows(vectors_BE, counts)
+        vectors_NE = packed(vectors_BE[:, None], counts)
+        return Rows(vectors_NE, counts, refused=_too_short(batch, counts))
 
 
 @dataclass(frozen=True)
 class States:
-    """The teacher's last states at the positions of 20 ms that hold audio, ⌈samples / 320⌉ of them.
+    """The teacher's states at the positions that hold audio; of Whisper ⌈samples / 320⌉ of them.
 
     With a stride of K each row is the mean of K states that follow each other, accumulated in
     float32. The last row of a clip is the mean of those that are left.
     """
 
-    teacher: Teacher
+    teacher: Teacher | WaveTeacher
     stride: int = 1
     beside_reading: bool = False
 
@@ -69,9 +82,11 @@ class States:
         """Of a cache of these states.
 
         Raises:
-            SpeechkdError: the stride is longer than the longest clip, so that a clip has one row.
+            SpeechkdError: clips may be longer than the teacher reads, or the stride is longer than
+                the longest clip, so that a clip has one row.
         """
-        positions = exact_div(clip_seconds * SAMPLE_RATE_HZ, SAMPLES_PER_ENCODER_FRAME)
+        self.teacher.check(clip_seconds)
+        positions = self.teacher.positions_of(clip_seconds * SAMPLE_RATE_HZ)
         if self.stride > positions:
             raise SpeechkdError(
                 f"--stride {self.stride}: a clip of {clip_seconds} s has {positions} states. Give "
@@ -81,15 +96,15 @@ class States:
             "states",
             width=self.teacher.d_model,
             most_rows=-(-positions // self.stride),
-            hop_samples=SAMPLES_PER_ENCODER_FRAME * self.stride,
+            hop_samples=self.teacher.hop_samples * self.stride,
             dtype=dtype,
             clip_seconds=clip_seconds,
             settings={
                 "teacher": self.teacher.id,
                 "teacher_sha256": self.teacher.sha256,
-                "layer": self.teacher.encoder.shape.encoder_layers,
+                "layer": self.teacher.layer,
                 "stride": self.stride,
-                "context_seconds": int(self.teacher.context.removesuffix("s")),
+                "context_seconds": self.teacher.context_seconds,
                 "precision": self.teacher.precision,
             },
         )
@@ -97,13 +112,22 @@ class States:
     @torch.inference_mode()
     def rows_of(self, batch: WaveBatch) -> Rows:
         """The states of each clip."""
-        positions = [-(-n // SAMPLES_PER_ENCODER_FRAME) for n in batch.lengths_B.tolist()]
+        positions = [self.teacher.positions_of(n) for n in batch.lengths_B.tolist()]
         counts = [-(-n // self.stride) for n in positions]
-        keep = max(positions)
-        grid_BTE = self.teacher.states(batch.waves_BS, keep)
+        grid_BTE = self.teacher.grid(batch.waves_BS, batch.lengths_B)
         if self.stride > 1:
             grid_BTE = strided_means(grid_BTE, positions, self.stride)
-        return Rows(packed(grid_BTE, counts), counts)
+        return Rows(packed(grid_BTE, counts), counts, refused=_too_short(batch, counts))
+
+
+def _too_short(batch: WaveBatch, counts: list[int]) -> dict[int, tuple[Reason, str]]:
+    """The clips of a batch that have no row."""
+    detail = "{} samples at 16 kHz, too few for one state of the teacher"
+    return {
+        place: (Reason.TOO_SHORT, detail.format(int(batch.lengths_B[place])))
+        for place, count in enumerate(counts)
+        if not count
+    }
 
 
 def strided_means(states_BTE: torch.Tensor, positions: list[int], stride: int) -> torch.Tensor:

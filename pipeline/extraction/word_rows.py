@@ -14,17 +14,24 @@ from pipeline.extraction.batches import WaveBatch
 from pipeline.extraction.rows import Rows, packed
 from pipeline.extraction.teacher import POSITIONS, Teacher
 from pipeline.extraction.transcripts import Transcript, is_spoken
+from pipeline.extraction.wave_teacher import WaveTeacher
 from pipeline.extraction.word_times import WordAligner
 from pipeline.foundation.devices import ieee_float32
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.foundation.units import SAMPLE_RATE_HZ, SAMPLES_PER_ENCODER_FRAME, Seconds
+from pipeline.foundation.units import (
+    SAMPLE_RATE_HZ,
+    SAMPLES_PER_ENCODER_FRAME,
+    Samples,
+    Seconds,
+    exact_div,
+)
 from pipeline.shards.reading import Clip
 from pipeline.shards.refusals import Reason, RefusedError
 from pipeline.shards.words import Word
 
 WORDS_PER_SECOND = 20
 """Nobody says more. It bounds the rows of a clip; whoever tells more words has other times."""
-POSITION_MICROSECONDS = 1_000_000 * SAMPLES_PER_ENCODER_FRAME // SAMPLE_RATE_HZ
+SAMPLE_NANOSECONDS = exact_div(1_000_000_000, SAMPLE_RATE_HZ)
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,7 @@ class WordMeans:
     the position nearest to the word's middle.
     """
 
-    teacher: Teacher
+    teacher: Teacher | WaveTeacher
     aligner: WordAligner | SpeechkdError
     """What tells word times, or why the teacher cannot. The latter is raised when the first clip
     needs it."""
@@ -49,7 +56,12 @@ class WordMeans:
         return self.teacher.device
 
     def identity(self, dtype: Dtype, clip_seconds: int) -> Identity:
-        """Of a cache of these words."""
+        """Of a cache of these words.
+
+        Raises:
+            SpeechkdError: clips may be longer than the teacher reads.
+        """
+        self.teacher.check(clip_seconds)
         aligner = self.aligner if isinstance(self.aligner, WordAligner) else None
         return sequence_identity(
             "words",
@@ -60,8 +72,8 @@ class WordMeans:
             settings={
                 "teacher": self.teacher.id,
                 "teacher_sha256": self.teacher.sha256,
-                "layer": self.teacher.encoder.shape.encoder_layers,
-                "context_seconds": int(self.teacher.context.removesuffix("s")),
+                "layer": self.teacher.layer,
+                "context_seconds": self.teacher.context_seconds,
                 "precision": self.teacher.precision,
                 "language": self.language,
                 "decoder_sha256": aligner.sha256 if aligner else "",
@@ -79,10 +91,11 @@ class WordMeans:
         """
         plan = _Plan(batch.clips, self.aligner)
         lengths = batch.lengths_B.tolist()
-        positions = [-(-n // SAMPLES_PER_ENCODER_FRAME) for n in lengths]
-        # the decoder looks at all positions, as it was trained, and the mean at those with audio
-        keep = POSITIONS[self.teacher.context] if plan.transcripts else max(positions)
-        states_BTE = self.teacher.states(batch.waves_BS, keep)
+        positions = [self.teacher.positions_of(n) for n in lengths]
+        if not plan.transcripts or isinstance(self.teacher, WaveTeacher):
+            states_BTE = self.teacher.grid(batch.waves_BS, batch.lengths_B)
+        else:  # the decoder looks at all positions, as it was trained, the mean at those with audio
+            states_BTE = self.teacher.states(batch.waves_BS, POSITIONS[self.teacher.context])
         if plan.transcripts and isinstance(self.aligner, WordAligner):
             chosen = torch.tensor(list(plan.transcripts))
             told = self.aligner.align(
@@ -97,7 +110,11 @@ class WordMeans:
                 plan.settle(place, words)
         for place, samples in enumerate(lengths):
             plan.check_number(place, samples / SAMPLE_RATE_HZ)
-        rows_NE = word_means(states_BTE[:, : max(positions)], plan.words, positions)
+            if not positions[place]:
+                detail = f"{samples} samples at 16 kHz, too few for one state of the teacher"
+                plan.refuse(place, detail, Reason.TOO_SHORT)
+        grid = (self.teacher.hop_samples, self.teacher.centre_samples)
+        rows_NE = word_means(states_BTE[:, : max(positions)], plan.words, positions, *grid)
         records = [{"words": [word.record() for word in words]} for words in plan.words]
         return Rows(rows_NE, [len(words) for words in plan.words], records, plan.refused)
 
@@ -142,32 +159,47 @@ class _Plan:
         if count > most:
             self.refuse(place, f"{count} words in {duration_s:.2f} s; at most {most} can be said")
 
-    def refuse(self, place: int, detail: str) -> None:
-        """Leave a clip out for its words."""
+    def refuse(self, place: int, detail: str, reason: Reason = Reason.UNUSABLE_WORDS) -> None:
+        """Leave a clip out, by default for its words."""
         self.words[place] = ()
-        self.refused[place] = (Reason.UNUSABLE_WORDS, detail)
+        self.refused[place] = (reason, detail)
 
 
-def positions_of(word: Word, positions: int) -> tuple[int, int]:
+def positions_of(
+    word: Word,
+    positions: int,
+    hop: Samples = SAMPLES_PER_ENCODER_FRAME,
+    centre: Samples = SAMPLES_PER_ENCODER_FRAME // 2,
+) -> tuple[int, int]:
     """The first position of a word and the one behind its last, of a clip of so many positions.
 
     They are those whose centre lies in [start, end), or the one nearest to the middle if there is
     none. Times are rounded to microseconds, so that a centre is met exactly.
+
+    Args:
+        word: with its times.
+        positions: of the clip.
+        hop: samples from one position to the next; Whisper's by default.
+        centre: samples from the clip's start to the centre of its first position.
     """
-    start, end = (round(1_000_000 * time) for time in (word.start_s, word.end_s))
-    centre = POSITION_MICROSECONDS // 2
+    start, end = (1000 * round(1_000_000 * time) for time in (word.start_s, word.end_s))
+    step, middle_of_first = hop * SAMPLE_NANOSECONDS, centre * SAMPLE_NANOSECONDS
     first, behind = (
-        min(max(-((centre - time) // POSITION_MICROSECONDS), 0), positions) for time in (start, end)
+        min(max(-((middle_of_first - time) // step), 0), positions) for time in (start, end)
     )
     if first < behind:
         return first, behind
-    middle = (start + end) // 2 // POSITION_MICROSECONDS
+    middle = ((start + end) // 2 - middle_of_first + step // 2) // step
     nearest = min(max(middle, 0), positions - 1)
     return nearest, nearest + 1
 
 
 def word_means(
-    states_BTE: torch.Tensor, words: Sequence[Sequence[Word]], positions: Sequence[int]
+    states_BTE: torch.Tensor,
+    words: Sequence[Sequence[Word]],
+    positions: Sequence[int],
+    hop: Samples = SAMPLES_PER_ENCODER_FRAME,
+    centre: Samples = SAMPLES_PER_ENCODER_FRAME // 2,
 ) -> torch.Tensor:
     """Mean state of each word, accumulated in float32; float32 `[N, E]`, one clip behind the other.
 
@@ -175,12 +207,14 @@ def word_means(
         states_BTE: the encoder's states.
         words: of each clip, perhaps none.
         positions: of each clip that hold audio, at most T.
+        hop: as of `positions_of`.
+        centre: as of `positions_of`.
     """
     counts = [len(of_clip) for of_clip in words]
     weights_BWT = torch.zeros(len(words), max(1, *counts), states_BTE.shape[1])
     for of_clip, weights_WT, number in zip(words, weights_BWT, positions, strict=True):
         for word, weights_T in zip(of_clip, weights_WT, strict=False):
-            first, behind = positions_of(word, number)
+            first, behind = positions_of(word, number, hop, centre)
             weights_T[first:behind] = 1 / (behind - first)
     means_BWE = weights_BWT.to(states_BTE.device, non_blocking=True) @ states_BTE.float()
     return packed(means_BWE, counts)

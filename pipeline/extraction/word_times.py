@@ -16,6 +16,7 @@ from pipeline.extraction.decoder import AlignmentDecoder
 from pipeline.extraction.decoder_weights import read_decoder
 from pipeline.extraction.teacher import Teacher
 from pipeline.extraction.transcripts import Transcript, TranscriptReader
+from pipeline.extraction.wave_teacher import WaveTeacher
 from pipeline.extraction.weights import tensors_sha256
 from pipeline.foundation.devices import ieee_float32
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError, Unreachable
@@ -132,7 +133,7 @@ class WordAligner:
 
 
 def aligner_or_why_not(
-    name: str, language: str, lag_ms: int | None, teacher: Teacher
+    name: str, language: str, lag_ms: int | None, teacher: Teacher | WaveTeacher
 ) -> WordAligner | SpeechkdError:
     """What tells the word times of a teacher, or the reason why it cannot, as an error to raise.
 
@@ -144,6 +145,19 @@ def aligner_or_why_not(
         lag_ms: by how much its boundaries between words come late; None for what is known of it.
         teacher: its encoder.
     """
+    remedy = (
+        "Let the samples' .json tell `words` with their times, which `speechkd shard` fills from "
+        "what aligners write; --keep vector and --keep states need none."
+    )
+    if isinstance(teacher, WaveTeacher):
+        return SpeechkdError(
+            f"--teacher {name} has no decoder, so it cannot tell when a word is said. {remedy}"
+        )
+    if teacher.layer < teacher.layers:
+        return SpeechkdError(
+            f"--layer {teacher.layer}: word times come from the decoder of --teacher {name}, which "
+            f"reads the last layer. {remedy}"
+        )
     if lag_ms is None:
         lag_ms = LAG_MS.get(teacher.sha256, 0)
     place = (teacher.device, teacher.precision)

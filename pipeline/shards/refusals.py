@@ -26,6 +26,8 @@ class Reason(StrEnum):
     """A sample is NaN or infinite."""
     TOO_LONG = "too long"
     """The audio is longer than a clip may be (`shard --clip-seconds`, 15 by default)."""
+    TOO_SHORT = "too short"
+    """The audio is shorter than what the teacher needs for one state."""
     OUTSIDE = "segment outside the recording"
     """Its times are no numbers, run backwards, or lie beyond the recording's ends."""
     SEVERAL_AUDIO_MEMBERS = "several audio members"

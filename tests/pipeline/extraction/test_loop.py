@@ -32,7 +32,7 @@ def test_a_batch_never_waits_for_its_device(whisper, pooling, precision):
     teacher = load_teacher(whisper, device=META, pooling=pooling, precision=precision)
     batch = WaveBatch(0, [0, 1, 2], *batch_of(WAVES))
     for encoder in (
-        MeanVectors(teacher, pooling, "30s"),
+        MeanVectors(teacher, pooling, 30),
         States(teacher),
         States(teacher, 7),
         WhisperMel(80, META),
@@ -78,7 +78,7 @@ def test_every_thread_has_the_teachers_device_as_its_own(monkeypatch):
         identity=SimpleNamespace(width=384, is_sequence=False),
     )
     work = Work(0, cache.manifest.shards[0], "a.tar")
-    encoder = MeanVectors(DummyTeacher(torch.device("cpu")), "fixed750", "30s")
+    encoder = MeanVectors(DummyTeacher(torch.device("cpu")), "fixed750", 30)
     events = list(loop.extract([work], encoder, cache, {}, batch_size=1, workers=0))
     assert events[-1] == "written"
     assert [name for name, _ in current] == ["MainThread", "writer_0"]

@@ -15,6 +15,7 @@ from pipeline.extraction.wave_teacher import (
     load_wave_teacher,
 )
 from pipeline.foundation.errors import NotThere, SpeechkdError
+from tests.helpers.wave_encoders import save_wave_encoder as save
 from tests.helpers.whispers import batch_of, speechlike
 
 KINDS = [
@@ -23,31 +24,6 @@ KINDS = [
 ]
 LENGTHS = [9_000, 400, 5_000, 719, 720, 9_000]
 WAVES = [0.05 + speechlike(samples, seed) for seed, samples in enumerate(LENGTHS)]
-SIZES = {
-    "hidden_size": 32,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "intermediate_size": 48,
-    "conv_dim": (16,) * 7,
-    "num_conv_pos_embeddings": 16,
-    "num_conv_pos_embedding_groups": 2,
-    "num_buckets": 32,
-    "max_bucket_distance": 80,
-}
-
-
-def save(folder, kind="wav2vec2", norm="layer", stable=True, normalise=True, **changes):
-    """A random, narrow speech encoder as Hugging Face saves it."""
-    torch.manual_seed(0)
-    options = {**SIZES, "feat_extract_norm": norm, "do_stable_layer_norm": stable, **changes}
-    model = transformers.AutoModel.from_config(transformers.AutoConfig.for_model(kind, **options))
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.15)
-    model.save_pretrained(folder)
-    transformers.Wav2Vec2FeatureExtractor(
-        do_normalize=normalise, return_attention_mask=norm == "layer"
-    ).save_pretrained(folder)
-    return model.eval()
 
 
 def reference(folder, model, wave) -> transformers.modeling_outputs.BaseModelOutput:
@@ -63,12 +39,12 @@ def load(folder, **options) -> WaveTeacher:
 
 def check(teacher, waves, expected) -> None:
     """States of a batch, and of each clip alone, are the expected ones."""
-    states_BTE = teacher.states(*batch_of(waves))
+    states_BTE = teacher.grid(*batch_of(waves))
     for place, (wave, expected_TE) in enumerate(zip(waves, expected, strict=True)):
         count = teacher.positions_of(len(wave))
         assert count == len(expected_TE)
         torch.testing.assert_close(states_BTE[place, :count], expected_TE, rtol=1e-4, atol=1e-5)
-        alone_1TE = teacher.states(*batch_of([wave]))
+        alone_1TE = teacher.grid(*batch_of([wave]))
         torch.testing.assert_close(alone_1TE[0, :count], expected_TE, rtol=1e-4, atol=1e-5)
     means_BE = teacher.encode(*batch_of(waves))
     expected_BE = torch.stack([states_TE.mean(dim=0) for states_TE in expected])
@@ -114,8 +90,8 @@ def test_the_last_layer_by_its_number_is_the_last_hidden_state(tmp_path):
     save(tmp_path)
     batch = batch_of(WAVES[:2])
     last, by_number = load(tmp_path), load(tmp_path, layer=3)
-    assert (last.layer, last.last) == (by_number.layer, by_number.last) == (3, True)
-    assert torch.equal(last.states(*batch), by_number.states(*batch))
+    assert (last.layer, last.layers) == (by_number.layer, by_number.layers) == (3, 3)
+    assert torch.equal(last.grid(*batch), by_number.grid(*batch))
     with pytest.raises(SpeechkdError, match=r"--layer 4: .* has 3 layers"):
         load(tmp_path, layer=4)
 
@@ -138,15 +114,15 @@ def test_a_clip_shorter_than_the_field_has_no_position_and_disturbs_no_other(tmp
         assert [teacher.positions_of(n) for n in (1, 399, 400, 719, 720)] == [0, 0, 1, 1, 2]
         waves = [WAVES[0], WAVES[1][:399]]
         expected_TE = reference(folder, model, WAVES[0]).last_hidden_state[0]
-        states_BTE = teacher.states(*batch_of(waves))
+        states_BTE = teacher.grid(*batch_of(waves))
         torch.testing.assert_close(states_BTE[0], expected_TE, rtol=1e-4, atol=1e-5)
-        assert teacher.states(*batch_of(waves[1:])).shape == (1, 1, 32)
+        assert teacher.grid(*batch_of(waves[1:])).shape == (1, 1, 32)
 
 
 def test_digital_silence_is_finite(tmp_path):
     save(tmp_path, "wav2vec2", "group", False)
     silent = [np.zeros(5_000, np.float32), WAVES[0]]
-    assert load(tmp_path).states(*batch_of(silent)).isfinite().all()
+    assert load(tmp_path).grid(*batch_of(silent)).isfinite().all()
 
 
 def test_half_precision_stays_near_float32(tmp_path):
