@@ -39,6 +39,8 @@ from pipeline.foundation import progress
 from pipeline.foundation.provenance import git_commit, hardware
 from pipeline.foundation.units import CLIP_ENCODER_FRAMES, CLIP_SAMPLES, SAMPLE_RATE_HZ
 from pipeline.shards.manifest import Manifest, Shard, file_sha256, read_manifest, write_manifest
+from stages.extract_features import FeatureSettings
+from stages.extract_features import run as run_features
 from stages.extract_teacher import ExtractSettings, run
 
 CLIPS_PER_SHARD = 256
@@ -195,6 +197,23 @@ class Bench:
         """Reading, decoding and writing alone (--encoder dummy)."""
         self.command(encoder="dummy")
 
+    def states(self) -> None:
+        """The whole command with --keep states: all states of each clip are written."""
+        self.command(keep="states")
+
+    def features(self, features: str) -> None:
+        """The whole of `speechkd extract-features`, from tars to a finished cache."""
+        self.caches += 1
+        options = {
+            "features": features,
+            "devices": str(self.device).removeprefix("cuda:"),
+            "batch_size": self.batch_size,
+            "workers": self.workers,
+        }
+        cache = str(self.folder / f"cache{self.caches}")
+        with contextlib.redirect_stdout(io.StringIO()):
+            run_features(FeatureSettings(manifest=str(self.manifest), cache=cache, **options))
+
     def short_context(self) -> None:
         """The whole command with --context 15s."""
         self.command(context="15s")
@@ -306,7 +325,9 @@ def main() -> None:
             "usual script": bench.usual_script,
             "extract-teacher": bench.command,
             "extract-teacher --context 15s": bench.short_context,
+            "extract-teacher --keep states": bench.states,
             "extract-teacher --encoder dummy": bench.dummy,
+            "extract-features whisper-mel": lambda: bench.features("whisper-mel"),
             "log-mel alone": bench.log_mel,
         }
         if device.type == "cpu" and options.teacher == "offline:tiny.en":
@@ -357,6 +378,16 @@ def report(
             print(
                 f"extract-teacher runs at {ratio:.2f} × the rate of {other} "
                 f"(by processor time {cpu:.2f} ×)"
+            )
+    for way, other in (
+        ("extract-teacher --keep states", "extract-teacher"),
+        ("extract-features whisper-mel", "extract-teacher --encoder dummy"),
+    ):
+        if way in best and other in best:
+            ratio = best[other]["wall_s"] / best[way]["wall_s"]
+            cpu = best[other]["cpu_s"] / best[way]["cpu_s"]
+            print(
+                f"{way} runs at {ratio:.2f} × the rate of {other} (by processor time {cpu:.2f} ×)"
             )
     if options.out:
         shape = asdict(bench.teacher.encoder.shape)

@@ -146,6 +146,7 @@ def load(
     *,
     pin: bool,
     then: Callable[[WaveBatch], Batch] = as_it_is,  # type: ignore[assignment]
+    imports: Sequence[str] = (),
 ) -> Generator[Batch | ShardEnd, None, None]:
     """Read shards in `workers` processes (0: in this one) and yield batches as they are ready.
 
@@ -158,6 +159,7 @@ def load(
         pin: whether waves are moved to page-locked memory.
         then: what a worker does with each batch. It must be possible to send it there, and what it
             gives, back.
+        imports: modules that `then` needs, so that they are imported once and not per worker.
 
     Raises:
         SpeechkdError: a worker died, or shared memory is too small for the batches.
@@ -168,7 +170,7 @@ def load(
         longest_s = max(item.shard.clip_seconds for item in work)
         _check_shared_memory(workers, batch_size, longest_s)
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])  # imports are paid once, not per worker
+        context.set_forkserver_preload([__name__, *imports])
         options = {
             "multiprocessing_context": context,
             "prefetch_factor": BATCHES_AHEAD,

@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,6 +35,8 @@ from pipeline.shards.refusals import Refusal
 WRITES_WAITING = 4  # with more, encoding waits, so that memory is bounded
 BATCHES_IN_FLIGHT = 2  # on a GPU: one is computed while the next is launched
 POLL_SECONDS: Seconds = 1.0
+FILTERS = "librosa.filters"
+"""Takes a second to import; the features that are computed beside reading need it."""
 
 Batches = Generator[WaveBatch | TextBatch | RowBatch | ShardEnd, None, None]
 
@@ -176,7 +179,8 @@ def _once(
     pace = _Pace(encoder.device)
     encode = _Encoding(encoder, torch_dtype(cache))
     beside = encoder.beside_reading
-    batches = (read or load)(
+    imports = (type(encoder).__module__, FILTERS) if beside else ()
+    batches = (read or partial(load, imports=imports))(
         work,
         batch_size,
         workers,
