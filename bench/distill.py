@@ -48,6 +48,7 @@ from pipeline.distillation.objectives import OBJECTIVES, Context
 from pipeline.foundation.devices import device_named
 from pipeline.foundation.provenance import git_commit, hardware
 from pipeline.models.student import build_student
+from pipeline.models.unknown import Unknown
 from pipeline.training.checkpoint import Progress
 from pipeline.training.loop import Schedule, Workload, make_optimizer, train
 
@@ -91,6 +92,7 @@ def make_corpus(clips: int, teacher_width: int, device: torch.device) -> Corpus:
         where=f"vectors on {device}",
         truncated=0,
         dropped=[],
+        unknown=Unknown(int(lengths.sum()), 0, clips, 0),
     )
 
 

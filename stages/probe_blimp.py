@@ -55,9 +55,10 @@ def run(settings: BlimpSettings) -> None:
 
     from pipeline.foundation.atomic import write_json
     from pipeline.foundation.devices import device_named, ieee_float32
-    from pipeline.foundation.progress import Meter
+    from pipeline.foundation.progress import Meter, say
     from pipeline.foundation.provenance import record
     from pipeline.models.encoders import check_labels, load_masked_lm
+    from pipeline.models.unknown import measure_unknown
     from pipeline.tasks.minimal_pairs import (
         DEFINITIONS,
         compare_pairs,
@@ -68,11 +69,14 @@ def run(settings: BlimpSettings) -> None:
     device = device_named(settings.device)
     pairs = read_pairs(settings.data, settings.limit)
     texts = [pair.good for pair in pairs] + [pair.bad for pair in pairs]
-    scores, encoders = {}, {}
+    scores, encoders, unknown = {}, {}, {}
     check_labels(settings.checkpoint)
     for checkpoint in dict.fromkeys(settings.checkpoint):
         pretrained, student, tokenizer = load_masked_lm(checkpoint)
         student.to(device)
+        unknown[pretrained.label] = measure_unknown(tokenizer, texts)
+        warning = "WARNING: " if unknown[pretrained.label].too_many else ""
+        say(f"{warning}{pretrained.label}: {unknown[pretrained.label]}")
         with Meter(pretrained.label, len(texts), "sentences") as meter, ieee_float32():
             values = log_likelihoods(
                 student, tokenizer, texts, meter.advance, masking=settings.masking
@@ -87,6 +91,8 @@ def run(settings: BlimpSettings) -> None:
         line = [f"{100 * s.categories[category]:.1f}" for s in scores.values()]
         table.add_row(Text(category), *line)
     table.add_row("mean over paradigms", *(f"{100 * s.mean:.1f}" for s in scores.values()))
+    shares = (one.percentage.removesuffix(" %") for one in unknown.values())
+    table.add_row("unknown tokens", *shares)
     table.add_row("ties", *(f"{s.ties:,}" for s in scores.values()))
     Console(highlight=False).print(table)
     if settings.out:
@@ -96,6 +102,7 @@ def run(settings: BlimpSettings) -> None:
             "pairs": len(pairs),
             "limit": settings.limit,
             "encoders": encoders,
+            "unknown_tokens": {label: one.record() for label, one in unknown.items()},
             "scores": {label: asdict(one) for label, one in scores.items()},
             "provenance": record(),
         }

@@ -23,6 +23,7 @@ from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.memory import Room
 from pipeline.foundation.seeds import generator
 from pipeline.models.packing import Packed, pack
+from pipeline.models.unknown import Unknown
 
 CPU = torch.device("cpu")
 
@@ -44,6 +45,7 @@ class Corpus:
         where: where tokens and vectors are, and how many bytes they take, in words.
         truncated: how many texts were cut to the greatest length allowed.
         dropped: keys of clips whose text has no token.
+        unknown: what the tokenizer does not know of the texts.
     """
 
     ids_N: Tensor
@@ -58,6 +60,7 @@ class Corpus:
     where: str
     truncated: int
     dropped: list[str]
+    unknown: Unknown
 
     def __len__(self) -> int:
         return len(self.row_C)
@@ -149,6 +152,7 @@ def read_corpus(
         where=", ".join(loader.places),
         truncated=token_store.facts["truncated"],
         dropped=token_store.facts["dropped"],
+        unknown=Unknown.of_record(token_store.facts["unknown"]),
     )
 
 

@@ -25,7 +25,7 @@ from transformers import PreTrainedTokenizerBase
 from pipeline.cache.samples import vectors_sha256
 from pipeline.cache.store import TeacherCache
 from pipeline.corpus.arrays import ArrayStore, ArrayWriter
-from pipeline.corpus.tokenization import Encoding, train_wordpiece
+from pipeline.corpus.tokenization import WORDPIECE_VERSION, Encoding, train_wordpiece
 from pipeline.corpus.word_table import WORDS_VERSION, write_words
 from pipeline.foundation.atomic import made_once
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
@@ -33,9 +33,12 @@ from pipeline.foundation.hashing import json_sha256
 from pipeline.foundation.progress import Meter
 from pipeline.foundation.storage import user_cache
 from pipeline.foundation.workers import ahead
+from pipeline.models.unknown import UnknownCounter
 
 READ_AHEAD = 4
 NO_RECORDING = -1
+TOKENS_VERSION = 2
+"""Rises when prepared tokens get other arrays or facts; they are then made again."""
 
 
 class Prepared:
@@ -65,10 +68,12 @@ class Prepared:
 
         Arrays: `ids` `[N]`, uint16 if the vocabulary allows, else int32; and `[C]` each `starts`,
         `lengths`, `rows` in the cache, `places` among `vectors`, and `recordings`, numbered in the
-        order in which they appear, -1 if unknown. Facts: `truncated`, `dropped`.
+        order in which they appear, -1 if unknown. Facts: `truncated`, `dropped`, `unknown` (what
+        the tokenizer does not know of the texts, `pipeline.models.unknown`).
         """
         encode = Encoding(tokenizer, max_tokens)
-        name = json_sha256([self.digest, _identity(tokenizer), max_tokens])[:32]
+        made_of = [self.digest, _identity(tokenizer), max_tokens, TOKENS_VERSION]
+        name = json_sha256(made_of)[:32]
         return ArrayStore(
             made_once(
                 self.folder / f"tokens-{name}",
@@ -117,7 +122,10 @@ class Prepared:
 
     def wordpiece(self, vocabulary_size: int, *, lowercase: bool, max_tokens: int) -> Path:
         """A folder with a WordPiece tokenizer trained on the cache's texts."""
-        made_of = [self.digest, vocabulary_size, lowercase, max_tokens, tokenizers.__version__]
+        made_of = [
+            *(self.digest, vocabulary_size, lowercase, max_tokens),
+            *(WORDPIECE_VERSION, tokenizers.__version__),
+        ]
 
         def fill(aside: Path) -> None:
             # read twice, because the texts of ten million clips take gigabytes of memory
@@ -146,10 +154,14 @@ class Prepared:
         hashes: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
         dropped: list[str] = []
         first_token = first_place = truncated = 0
+        unknown = UnknownCounter(encode.tokenizer)
         with Meter("tokenising", self.cache.written, "clips") as meter:
             # texts are read while the tokenizer's own threads work, which hold no lock
             for samples in ahead(self.cache.shard_samples, self.cache.receipts(), READ_AHEAD):
-                tokens = encode([s["text"] for s in samples])
+                texts = [s["text"] for s in samples]
+                tokens = encode(texts)
+                if texts:
+                    unknown.add(texts, tokens.ids_N, tokens.lengths_B, around)
                 full_S = tokens.lengths_B > around
                 truncated += tokens.truncated
                 dropped += [s["key"] for s, full in zip(samples, full_S, strict=True) if not full]
@@ -169,7 +181,8 @@ class Prepared:
                 first_token += int(lengths_C.sum())
                 meter.advance(len(samples))
         writer.append("recordings", recording_numbers(np.concatenate(hashes)))
-        writer.close({"truncated": truncated, "dropped": dropped})
+        facts = {"truncated": truncated, "dropped": dropped, "unknown": unknown.result().record()}
+        writer.close(facts)
 
     def _write_vectors(self, writer: ArrayWriter, aside: Path) -> None:
         cache, receipts = self.cache, self.cache.receipts()

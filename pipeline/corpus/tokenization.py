@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import accumulate, chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,8 @@ from pipeline.foundation.errors import SpeechkdError
 from pipeline.models.loading import panics_as_errors
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-LETTERS_AT_MOST = 1000
-"""The most letters that get a piece of their own, as in BERT's own trainer."""
+WORDPIECE_VERSION = 2
+"""Rises when the same texts and settings give another WordPiece."""
 
 
 def train_wordpiece(
@@ -26,13 +26,14 @@ def train_wordpiece(
     Args:
         texts: returns the corpus; called twice, so that no text stays in memory.
         vocabulary_size: the most pieces, special tokens included.
-        lowercase: whether to drop case and accents, as `bert-base-uncased` does.
+        lowercase: whether to drop case. Accents, vowel signs and dakuten stay, which
+            `bert-base-uncased` drops with it: in many languages they are half of the letters.
         max_tokens: tokens of the longest sequence, recorded in the tokenizer.
     """
     tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS[1]))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=False)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    letters, inner = _alphabet(tokenizer, texts())
+    letters, inner = _alphabet(tokenizer, texts(), vocabulary_size - len(SPECIAL_TOKENS))
     # The trainer numbers pieces in the order of a hash table and breaks ties by number, so its
     # result changes from run to run. With all single letters numbered beforehand it does not.
     trainer = trainers.WordPieceTrainer(
@@ -44,12 +45,21 @@ def train_wordpiece(
     )
     tokenizer.train_from_iterator(texts(), trainer)
     return BertTokenizer(
-        vocab=tokenizer.get_vocab(), do_lower_case=lowercase, model_max_length=max_tokens
+        vocab=tokenizer.get_vocab(),
+        do_lower_case=lowercase,
+        strip_accents=False,
+        model_max_length=max_tokens,
     )
 
 
-def _alphabet(tokenizer: Tokenizer, texts: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The commonest letters of the texts, and those of them that occur inside words."""
+def _alphabet(
+    tokenizer: Tokenizer, texts: Iterable[str], pieces: int
+) -> tuple[list[str], list[str]]:
+    """The letters of the texts, and those of them that occur inside words.
+
+    Every letter gets a piece, and another one if it occurs inside words. If they are more than
+    `pieces`, the rarest get none.
+    """
     words: set[str] = set()
     for text in texts:
         words.update(tokenizer.normalizer.normalize_str(text).split())
@@ -59,8 +69,10 @@ def _alphabet(tokenizer: Tokenizer, texts: Iterable[str]) -> tuple[list[str], li
         for part, _ in tokenizer.pre_tokenizer.pre_tokenize_str(word):
             everywhere.update(part)
             inside.update(part[1:])
-    commonest = sorted(everywhere, key=lambda c: (-everywhere[c], c))[:LETTERS_AT_MOST]
-    return sorted(commonest), sorted(inside.intersection(commonest))
+    commonest = sorted(everywhere, key=lambda c: (-everywhere[c], c))
+    taken = accumulate(1 + (letter in inside) for letter in commonest)
+    fitting = [letter for letter, total in zip(commonest, taken, strict=True) if total <= pieces]
+    return sorted(fitting), sorted(inside.intersection(fitting))
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,10 @@
 from pipeline.distillation.assembly import Parts
 from pipeline.distillation.costs import step_bytes
 from pipeline.distillation.objectives.crd import CHUNK as NEGATIVES_AT_ONCE
+from pipeline.distillation.settings import DistillSettings
 from pipeline.distillation.words import LESS_MEMORY
 from pipeline.foundation.progress import say
+from pipeline.models.unknown import Unknown
 from pipeline.training.preflight import check_disk, say_memory
 
 ORDER_BYTES = 48
@@ -34,6 +36,7 @@ def announce(parts: Parts) -> None:
         f"{schedule.steps_per_epoch:,} per epoch, warm-up {schedule.warmup_steps:,}, "
         f"{schedule.precision}"
     )
+    _tell_unknown(settings, corpus.unknown)
     say_memory(
         distillation,
         corpus.where,
@@ -66,6 +69,16 @@ def announce(parts: Parts) -> None:
     if settings.set_in_vain():
         say(f"without effect in this run: {', '.join(settings.set_in_vain())}")
     check_disk(settings.out, settings.keep, distillation)
+
+
+def _tell_unknown(settings: DistillSettings, unknown: Unknown) -> None:
+    """Say what the tokenizer does not know of the texts, and warn if it is much."""
+    if not unknown.too_many:
+        say(f"tokenizer: {unknown}")
+        return
+    fresh = "a new tokenizer" in settings.choices()
+    remedy = "Raise --vocab-size" if fresh else "Name a --tokenizer for these texts"
+    say(f"WARNING: tokenizer: {unknown}. What is unknown is lost to the student. {remedy}")
 
 
 def _step_bytes(parts: Parts) -> int:

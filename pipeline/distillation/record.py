@@ -49,6 +49,7 @@ def method_record(parts: Parts, cache_sha256: str) -> dict[str, Any]:
             "tokens": int(corpus.lengths_C.sum()),
             "truncated": corpus.truncated,
             "dropped": corpus.dropped,
+            "unknown_tokens": corpus.unknown.record(),
             **({"words": _words(parts.words)} if parts.words else {}),
         },
     }

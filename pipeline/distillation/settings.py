@@ -188,7 +188,7 @@ class DistillSettings(Settings):
     )
     lowercase: bool = setting(
         True,
-        help="Drop case and accents in a new WordPiece.",
+        help="Drop case in a new WordPiece. Accents, vowel signs and dakuten stay.",
         origin="assumed",
         panel=STUDENT,
         idle_without="a new tokenizer",

@@ -12,9 +12,10 @@ from typing import Any, get_args
 
 from pipeline.foundation.errors import Damaged
 from pipeline.models.pretrained import Pretrained
+from pipeline.models.unknown import Unknown
 from pipeline.tasks.task import Kind
 
-__all__ = ["FORMAT", "Cell", "Pretrained"]
+__all__ = ["FORMAT", "Cell", "Pretrained", "Unknown"]
 
 FORMAT = 1
 
@@ -47,6 +48,7 @@ class Cell:
         provenance: versions, commit, hardware and command line.
         fold: the part of the data that is the test, where the task is asked once per part.
         repeated_texts: test texts that stand in training, too; None if that was not counted.
+        unknown_tokens: what the tokenizer does not know of the texts; None if that was not counted.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Cell:
     provenance: Mapping[str, Any]
     fold: str = ""
     repeated_texts: int | None = None
+    unknown_tokens: Unknown | None = None
 
     @property
     def label(self) -> str:
@@ -112,6 +115,7 @@ class Cell:
             **vars(self),
             "checkpoint": self.checkpoint.record(),
             "outputs": list(self.outputs),
+            "unknown_tokens": self.unknown_tokens.record() if self.unknown_tokens else None,
         }
         name = values.pop("name")
         return {"format": FORMAT, "cell": name, **values, "predictions": self.predictions}
@@ -243,6 +247,23 @@ def _read(of: _Fields) -> Cell:
         provenance=of.get("provenance", dict),
         fold=of.optional("fold", "", str),
         repeated_texts=of.optional("repeated_texts", None, int, type(None)),
+        unknown_tokens=_unknown(of),
+    )
+
+
+def _unknown(of: _Fields) -> Unknown | None:
+    if of.optional("unknown_tokens", None, dict, type(None)) is None:
+        return None
+    unknown = of.part("unknown_tokens")
+    scripts = unknown.part("scripts")
+    scripts.every(float, int)
+    return Unknown(
+        tokens=unknown.get("tokens", int),
+        unknown=unknown.get("unknown", int),
+        texts=unknown.get("texts", int),
+        texts_with=unknown.get("texts_with", int),
+        commonest=tuple(unknown.items("commonest").every(str)),
+        scripts=scripts.values,
     )
 
 

@@ -144,6 +144,7 @@ def run_cells(
         for argument, group in itertools.groupby(unfinished, key=lambda cell: cell.argument):
             checkpoint, encoder, tokenizer = load_pretrained(argument)
             inputs = grid.inputs_for(encoder, tokenizer)
+            _tell_unknown(checkpoint.label, inputs)
             encoder.to(device)
             _project(results, grid, checkpoint, encoder, inputs)
             for cell in group:
@@ -158,6 +159,19 @@ def run_cells(
                     encoder, inputs, cell.question, grid.recipe, cell.seed, advance=advance
                 )
                 _write(results, grid, cell, inputs, outcome, device)
+
+
+def _tell_unknown(label: str, inputs: Inputs) -> None:
+    """Say what an encoder's tokenizer does not know of the texts, and warn if it is much."""
+    if not inputs.unknown:
+        return
+    if not inputs.unknown.too_many:
+        say(f"{label}: {inputs.unknown}")
+        return
+    say(
+        f"WARNING: {label}: {inputs.unknown}. What is unknown is lost to it; if it learnt from "
+        "texts without case or punctuation, --text-form reads these in that form, too"
+    )
 
 
 def _project(
@@ -244,6 +258,7 @@ def _write(
         provenance=provenance(),
         fold=question.fold,
         repeated_texts=question.repeated,
+        unknown_tokens=inputs.unknown,
     )
     test = question.places["test"]
     predictions = prediction_table(

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.finetuning.settings import Pooling, Recipe
+from pipeline.finetuning.text_form import in_form
 from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.models.loading import panics_as_errors
@@ -27,6 +28,7 @@ from pipeline.models.packing import (
     most_tokens,
     pack,
 )
+from pipeline.models.unknown import Unknown, UnknownCounter
 
 SCORED_TOKENS_PER_BATCH = 4096
 
@@ -37,6 +39,10 @@ class Inputs(Protocol):
     @property
     def truncated(self) -> int:
         """How many examples lost their end to the longest length allowed."""
+
+    @property
+    def unknown(self) -> Unknown | None:
+        """What the tokenizer does not know of the examples' texts; None if they have none."""
 
     def size(self, places: Sequence[int]) -> int:
         """How much some examples give the encoder to read, in tokens."""
@@ -59,10 +65,12 @@ class TextInputs:
     Attributes:
         ids: int32 token ids of each text, special tokens included.
         truncated: how many texts lost tokens to the longest length allowed.
+        unknown: what the tokenizer does not know of the texts.
     """
 
     ids: tuple[Array, ...]
     truncated: int
+    unknown: Unknown | None = None
 
     @classmethod
     def of(
@@ -72,13 +80,15 @@ class TextInputs:
         encoder: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
     ) -> "TextInputs":
-        """Texts as an encoder reads them, cut to the recipe's longest length or its own.
+        """Texts as an encoder reads them: in the recipe's form, cut to its longest length or the
+        encoder's own.
 
         Raises:
             SpeechkdError: a text gives no token, or its first token cannot stand for it.
         """
         most = most_tokens(encoder) or recipe.max_tokens
-        inputs = tokenize(tokenizer, texts, min(recipe.max_tokens, most))
+        formed = [in_form(text, recipe.text_form) for text in texts]
+        inputs = tokenize(tokenizer, formed, min(recipe.max_tokens, most))
         check_pooling(inputs, tokenizer, recipe)
         return inputs
 
@@ -122,7 +132,19 @@ def tokenize(
             f"the tokenizer makes no token of the text {texts[empty]!r}; leave the clip out, or "
             "use a tokenizer that adds special tokens."
         )
-    return TextInputs(tuple(np.asarray(row, np.int32) for row in ids), len(long))
+    rows = tuple(np.asarray(row, np.int32) for row in ids)
+    return TextInputs(rows, len(long), _unknown(tokenizer, texts, rows))
+
+
+def _unknown(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], rows: Sequence[Array]
+) -> Unknown:
+    counter = UnknownCounter(tokenizer)
+    if rows:
+        special = tokenizer.num_special_tokens_to_add()
+        lengths_B = np.array([len(row) for row in rows], np.int64)
+        counter.add(texts, np.concatenate(rows), lengths_B, special)
+    return counter.result()
 
 
 def check_pooling(inputs: TextInputs, tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.finetuning.cells import FORMAT, Cell
+from pipeline.finetuning.text_form import AS_IS
 from pipeline.foundation.arrays import Array
 from pipeline.foundation.atomic import locked, remove_leftovers, write_json, write_text
 from pipeline.foundation.errors import Damaged, SpeechkdError
@@ -249,9 +250,17 @@ def _check_same(path: Path, fixed: Mapping[str, Any]) -> None:
         )
 
 
+def settled(fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """What a results folder is bound to, with what folders of earlier versions do not say."""
+    recipe = fixed.get("recipe")
+    if not isinstance(recipe, dict):
+        return dict(fixed)
+    return {**fixed, "recipe": {"text_form": AS_IS, **recipe}}
+
+
 def _differing(path: Path, fixed: Mapping[str, Any]) -> list[str]:
-    there = read_json(path)
-    now = json.loads(json.dumps(fixed))
+    there = settled(read_json(path))
+    now = settled(json.loads(json.dumps(fixed)))
     return [
         f"{name}: {_short(old)} there, {_short(new)} now"
         for name, old, new in _differences({k: there.get(k) for k in now}, now)

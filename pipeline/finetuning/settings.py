@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from pipeline.cluster.shares import array_task
+from pipeline.finetuning.text_form import AS_IS, TextForm
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.seeds import parse_seeds
 from pipeline.foundation.settings import Settings, setting
@@ -30,6 +31,7 @@ class Recipe:
     selection: Literal["last", "best-valid"]
     regression_loss: Literal["mse", "l1"]
     max_tokens: int
+    text_form: TextForm
     precision: Literal["float32", "bf16"]
 
     def record(self) -> dict[str, Any]:
@@ -89,6 +91,12 @@ class FinetuneSettings(Settings):
         unit="tokens",
         minimum=4,
         origin="paper",
+        panel=RECIPE,
+    )
+    text_form: TextForm = setting(
+        AS_IS,
+        help="Form of all texts, of training and test: as they are, in lower case, or in lower "
+        "case without punctuation, as transcripts are that some students learnt from.",
         panel=RECIPE,
     )
     pooling: Pooling = setting(

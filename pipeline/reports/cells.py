@@ -6,7 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.finetuning.cells import Cell
-from pipeline.finetuning.results import RESULTS, TEACHER, projection_name, read_asked, read_json
+from pipeline.finetuning.results import (
+    RESULTS,
+    TEACHER,
+    projection_name,
+    read_asked,
+    read_json,
+    settled,
+)
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 from pipeline.foundation.untrusted import parse_json, read_text_file
 from pipeline.reports.folds import Scored, pool
@@ -112,7 +119,7 @@ def read_sets(folders: Sequence[Path]) -> list[ResultSet]:
     removed: dict[Path, list[str]] = {}
     for folder in folders:
         cells, removed[folder] = read_listed(folder)
-        settings = read_json(folder / RESULTS)
+        settings = settled(read_json(folder / RESULTS))
         fixed = {k: v for k, v in settings.items() if k not in ("format", "created_by")}
         groups.setdefault(json.dumps(fixed, sort_keys=True), {})[folder] = cells
     return [

@@ -23,6 +23,7 @@ from pipeline.reports.gains import Gains, gains_of
 from pipeline.reports.lettering import key, shown
 from pipeline.reports.page import Section
 from pipeline.reports.tables import encoders_of, ordered, row_name, split_origin, tables
+from pipeline.reports.texts import on_texts
 from pipeline.tasks.duplicates import WARNED_SHARE
 from pipeline.tasks.mosei.names import SENTIMENT_CLASSES
 from pipeline.tasks.mosei.schemes import DEFINITIONS as CONVENTIONS
@@ -101,7 +102,7 @@ def _findings(results: ResultSet, cells: Sequence[Cell], gains: Gains) -> Sectio
     if origin := split_origin(cells[0]):
         text.append(f"The split was {origin}.")
     names = [row_name(encoder) for encoder in encoders_of(cells).values()]
-    notes = [*key(names, "encoder"), *_repeated(cells), *_constant(cells)]
+    notes = [*key(names, "encoder"), *on_texts(cells), *_repeated(cells), *_constant(cells)]
     if not any(encoder.objective == "none" for encoder in encoders_of(cells).values()):
         notes.append(NO_BASELINE)
     notes += [*filter(None, [*sentences(gains), caution(gains)])]

@@ -58,6 +58,36 @@ def test_case_is_kept_or_dropped():
         assert (made("CAT")["input_ids"] == made("cat")["input_ids"]) == lowercase
 
 
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_vowel_signs_dakuten_and_accents_stay(lowercase, tmp_path):
+    pairs = [("हिंदी", "हद"), ("がぎ", "かき"), ("か\u3099", "か"), ("pâté", "pate"), ("กิน", "กน")]
+    texts = [word for pair in pairs for word in pair] * 3
+    made = train_wordpiece(lambda: texts, 300, lowercase=lowercase, max_tokens=16)
+    made.save_pretrained(tmp_path)
+    for tokenizer in (made, AutoTokenizer.from_pretrained(tmp_path)):
+        for one, other in pairs:
+            assert tokenizer(one)["input_ids"] != tokenizer(other)["input_ids"]
+        for word in texts:
+            assert tokenizer.unk_token_id not in tokenizer(word)["input_ids"]
+            assert "".join(tokenizer.tokenize(word)).replace("##", "") == word
+
+
+def test_every_letter_gets_a_piece():
+    letters = [chr(0x4E00 + i) for i in range(3000)]
+    texts = ["".join(letters[i : i + 30]) for i in range(0, 3000, 30)]
+    made = train_wordpiece(lambda: texts, 30522, lowercase=True, max_tokens=16)
+    for text in texts:
+        assert made.tokenize(text) == list(text)
+
+
+def test_the_rarest_letters_give_way_where_not_all_fit():
+    texts = ["你"] * 9 + ["好"] * 9 + ["你好 你"] * 9 + ["吗"]
+    made = train_wordpiece(lambda: texts, 7, lowercase=True, max_tokens=16)
+    assert len(made) == 7
+    unknown = [c for c in "你好吗" if made.tokenize(c) == ["[UNK]"]]
+    assert len(unknown) == 1
+
+
 def test_vocabulary_is_at_most_what_was_asked_for(tokenizer):
     assert len(tokenizer) <= 120
     assert len(train_wordpiece(lambda: TEXTS, 40, lowercase=True, max_tokens=16)) == 40

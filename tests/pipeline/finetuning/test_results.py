@@ -67,6 +67,16 @@ def test_another_recipe_is_refused_with_both_values(tmp_path):
         Results(tmp_path, other, {})
 
 
+def test_a_recipe_without_a_text_form_is_one_of_texts_as_they_are(tmp_path):
+    """Folders of earlier versions name none."""
+    Results(tmp_path, FIXED, {}).add(cell("one"), "")
+    named = {**FIXED, "recipe": {**FIXED["recipe"], "text_form": "as-is"}}
+    assert Results(tmp_path, named, {}).finished("one")
+    lower = {**FIXED, "recipe": {**FIXED["recipe"], "text_form": "lower"}}
+    with pytest.raises(SpeechkdError, match=r"recipe\.text_form: as-is there, lower now"):
+        Results(tmp_path, lower, {})
+
+
 def test_other_data_are_refused_with_both_values(tmp_path):
     Results(tmp_path, FIXED, {}).add(cell("one"), "")
     with pytest.raises(SpeechkdError, match=r"data\.sha256: aaaa.* there, cccc.* now"):
