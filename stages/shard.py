@@ -124,7 +124,7 @@ def run(settings: ShardSettings) -> None:
 
     SOURCE is a table with a column of paths and one of texts, a folder of recordings with a .txt
     or a file of times (subtitles, Whisper's JSON, TextGrid, ELAN, STM, …) beside each, or a corpus
-    in the layout of LibriSpeech, LJSpeech or Common Voice, or Parquet files with the audio inside
+    in the layout of LibriSpeech, Common Voice, Kaldi, lhotse and others (--layout), or Parquet
     (a folder or a URL, hf:// or s3:// for instance). In a table, relative paths start at the
     table, and columns start and end, in seconds, cut a recording.
 
@@ -268,7 +268,6 @@ def _columns(settings: ShardSettings) -> RecordingColumns:
 
 def _open(settings: ShardSettings) -> Source:
     flags = {
-        "--split": settings.split,
         "--recording-pattern": settings.recording_pattern,
         "--array-task": settings.array_task,
     }
@@ -281,6 +280,7 @@ def _open(settings: ShardSettings) -> Source:
     cutting = Cutting(tuple(settings.tier), settings.join, settings.clip_seconds)
     return open_source(
         *(Path(settings.source), settings.layout, columns, settings.audio_folder, cutting),
+        split=settings.split,
         outside_links=settings.follow_links,
     )
 

@@ -2,17 +2,21 @@
 
 import codecs
 import csv
+import io
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.foundation.compressed import opened_plain, plain_suffix
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError, Unreachable
 from pipeline.foundation.untrusted import check_size, parse_json
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
+_SEPARATOR = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 MAX_CELL_CHARACTERS = 1_000_000
 MAX_LINE_CHARACTERS = 16 * MAX_CELL_CHARACTERS
 PARQUET_ROWS = 256  # read at once
@@ -47,16 +51,17 @@ def column_names(path: Path) -> list[str]:
         if names:
             return list(names)
         raise Damaged(f"{path}, {fault}.")
-    for line in _lines(path):
-        header = _split(line, _delimiter(path, line), path)
-        return [name.strip() for name in header]
-    raise Damaged(f"{path} is empty; its first line must name the columns.")
+    _, header, delimiter, _ = _headed(path)
+    if not header:
+        raise Damaged(f"{path} is empty; its first line must name the columns.")
+    return [name.strip() for name in _split(header, delimiter, path)]
 
 
 def text_rows(path: Path) -> Iterator[Row]:
     """Yield the rows of a text table in order, broken ones with their fault; skip blank lines.
 
-    CSV follows RFC 4180, with a comma, semicolon, tab or bar as the header shows. TSV has no
+    CSV follows RFC 4180, with a comma, semicolon, tab or bar as the header shows, or as a
+    spreadsheet's line `sep=;` before it says. TSV has no
     quoting, as in Common Voice, except that a cell which only a quoting writer can have made
     (in quotes, with every quote inside doubled) is unquoted. A JSON value that is not text is
     given as JSON text, null as an empty cell.
@@ -66,7 +71,7 @@ def text_rows(path: Path) -> Iterator[Row]:
     """
     if _is_json(path):
         yield from _json_rows(path)
-    elif path.suffix.lower() == ".tsv":
+    elif plain_suffix(path) == ".tsv":
         yield from _tsv_rows(path)
     else:
         yield from _csv_rows(path)
@@ -82,7 +87,7 @@ def read_rows(path: Path) -> tuple[list[str], Iterator[Placed]]:
     Raises:
         SpeechkdError: the file is missing or is no such table, or a row is broken.
     """
-    kind = path.suffix.lower()
+    kind = plain_suffix(path)
     if path.is_file():
         check_size(str(path), path.stat().st_size)
     if kind == ".parquet":
@@ -128,7 +133,10 @@ def pyarrow_for(path: Path) -> tuple[Any, Any]:
 
 def _lines(path: Path) -> Iterator[str]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with (
+            opened_plain(path) as content,
+            io.TextIOWrapper(content, encoding="utf-8-sig", newline="") as file,
+        ):
             while line := file.readline(MAX_LINE_CHARACTERS):
                 if len(line) == MAX_LINE_CHARACTERS:
                     raise SpeechkdError(
@@ -150,14 +158,14 @@ def _lines(path: Path) -> Iterator[str]:
 
 def _encoding(path: Path) -> str:
     """What a file that is not UTF-8 most likely is."""
-    with path.open("rb") as file:
+    with opened_plain(path) as file:
         marked = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     return "UTF-16" if marked else "WINDOWS-1252"
 
 
 def _first_bad_line(path: Path) -> int:
     """Number of the first line that is not UTF-8; the reader, which takes blocks, cannot tell."""
-    with path.open("rb") as file:
+    with opened_plain(path) as file:
         for number, line in enumerate(file, start=1):
             try:
                 line.decode()
@@ -167,17 +175,27 @@ def _first_bad_line(path: Path) -> int:
 
 
 def _is_json(path: Path) -> bool:
-    return path.suffix.lower() in (".jsonl", ".ndjson", ".json")
+    return plain_suffix(path) in (".jsonl", ".ndjson", ".json")
+
+
+def _headed(path: Path) -> tuple[Iterator[str], str, str, int]:
+    """The lines after the header, the header, the delimiter, and the header's line number."""
+    lines = _lines(path)
+    header, number = next(lines, ""), 1
+    named = _SEPARATOR.fullmatch(header)
+    if named and plain_suffix(path) != ".tsv":
+        return lines, next(lines, ""), named[1], number + 1
+    return lines, header, _delimiter(path, header), number
 
 
 def _delimiter(path: Path, header: str) -> str:
-    if path.suffix.lower() == ".tsv":
+    if plain_suffix(path) == ".tsv":
         return "\t"
     return max(",;\t|", key=header.count)
 
 
 def _split(line: str, delimiter: str, path: Path) -> list[str]:
-    if path.suffix.lower() == ".tsv":
+    if plain_suffix(path) == ".tsv":
         return [_unquoted(cell) for cell in line.rstrip("\r\n").split("\t")]
     csv.field_size_limit(MAX_CELL_CHARACTERS)
     try:
@@ -187,18 +205,16 @@ def _split(line: str, delimiter: str, path: Path) -> list[str]:
 
 
 def _csv_rows(path: Path) -> Iterator[Row]:
-    lines = _lines(path)
-    header = next(lines, "")
-    delimiter = _delimiter(path, header)
+    lines, header, delimiter, before = _headed(path)
     names = _names(_split(header, delimiter, path), path)
     # strict: else a quote that is never closed swallows all rows after it without a word
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    begin = 2
+    begin = before + 1
     try:
         for values in reader:
             if values:
                 yield _row(begin, names, values)
-            begin = reader.line_num + 2
+            begin = reader.line_num + before + 1
     except csv.Error as error:
         raise Damaged(
             f"{path}: the row that begins on line {begin} cannot be read ({error}). Close its "
@@ -228,6 +244,20 @@ def _row(line: int, names: list[str], values: list[str]) -> Row:
     if len(values) != len(names):
         return Row(line, {}, f"{len(values)} cells where the header has {len(names)}")
     return Row(line, dict(zip(names, values, strict=True)))
+
+
+def json_lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """The values of a file of JSON lines, each with its place for messages.
+
+    Raises:
+        SpeechkdError: the file is missing, not UTF-8, or a line is not JSON.
+    """
+    for number, line in enumerate(_lines(path), start=1):
+        if line.strip():
+            try:
+                yield f"{path}, line {number}", parse_json(line)
+            except ValueError as error:
+                raise Damaged(f"{path}, line {number}: not JSON ({error}).") from None
 
 
 def _json_rows(path: Path) -> Iterator[Row]:

@@ -3,11 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
+from pipeline.foundation.compressed import plain_suffix
 from pipeline.foundation.errors import NotThere, SpeechkdError
 from pipeline.foundation.tables import SUFFIXES as TABLE_SUFFIXES
 from pipeline.foundation.tables import read_text
+from pipeline.shards.layouts.layout import Request, with_any_suffix
+from pipeline.shards.layouts.registry import LAYOUTS
 from pipeline.shards.recording_table import (
     USUAL_NAMES,
     RecordingColumns,
@@ -18,7 +21,6 @@ from pipeline.shards.recordings import (
     AUDIO_SUFFIXES,
     MAX_TEXT_BYTES,
     Entry,
-    is_file,
     key_of_path,
 )
 from pipeline.shards.refusals import Reason, Refusal
@@ -29,7 +31,23 @@ from pipeline.shards.walking import files_below, passed_over
 
 FORMAT_NAMES = ", ".join(form.name for form in FORMATS.values())
 
-Layout = Literal["auto", "parquet", "table", "folder", "librispeech", "ljspeech", "commonvoice"]
+Layout = Literal[
+    "auto",
+    "parquet",
+    "table",
+    "folder",
+    "librispeech",
+    "ljspeech",
+    "commonvoice",
+    "kaldi",
+    "lhotse",
+    "libritts",
+    "mls",
+    "vctk",
+    "timit",
+    "listing",
+    "audiofolder",
+]
 
 
 def open_source(
@@ -39,6 +57,7 @@ def open_source(
     audio_folder: Path | None = None,
     cutting: Cutting | None = None,
     *,
+    split: str = "",
     outside_links: bool = False,
 ) -> Source:
     """Detect how a source is laid out, and prepare to read it.
@@ -50,6 +69,7 @@ def open_source(
         audio_folder: folder that relative paths in a table start from; by default the table's
             (for Common Voice `clips` beside the table, for LJSpeech `wavs`).
         cutting: how recordings with a file of times become clips.
+        split: the split of a corpus that has several; `all` for all together.
         outside_links: follow links to folders outside of the source too.
 
     Raises:
@@ -67,6 +87,11 @@ def open_source(
         raise SpeechkdError(
             f"{source}: the {layout} layout has no columns to name; leave them out."
         )
+    if layout in LAYOUTS:
+        request = Request(source, audio_folder, cutting or Cutting(), split, outside_links)
+        return _listed(layout, request)
+    if split:
+        raise SpeechkdError(f"{source}: the {layout} layout has no splits; leave --split out.")
     if audio_folder is not None and layout in ("folder", "librispeech"):
         raise SpeechkdError(f"{source}: the {layout} layout takes no --audio-folder; leave it out.")
     match layout:
@@ -82,11 +107,30 @@ def open_source(
             return _table(source, columns or RecordingColumns(), audio_folder)
 
 
+def _listed(name: str, request: Request) -> Source:
+    """A source of one of the layouts in `layouts.registry`."""
+    layout, notes, source = LAYOUTS[name], Notes(), request.source
+    if request.audio_folder is not None and not layout.takes_audio_folder:
+        raise SpeechkdError(f"{source}: the {name} layout takes no --audio-folder; leave it out.")
+    if request.split and not layout.takes_split:
+        raise SpeechkdError(f"{source}: the {name} layout has no splits; leave --split out.")
+
+    def read() -> Iterator[Entry | Refusal]:
+        notes.clear()
+        return layout.read(request, notes)
+
+    root = source if source.is_dir() else source.parent
+    return Source(root, name, layout.description, read, notes)
+
+
 def _detect(source: Path, outside_links: bool) -> Layout:
+    known = next((name for name, layout in LAYOUTS.items() if layout.is_at(source)), None)
+    if known is not None:
+        return cast(Layout, known)
     if source.is_file():
         if source.name == "metadata.csv" and _is_ljspeech(source.parent):
             return "ljspeech"
-        if source.suffix == ".tsv" and (source.parent / "clips").is_dir():
+        if plain_suffix(source) == ".tsv" and (source.parent / "clips").is_dir():
             return "commonvoice"
         return "table"
     if (source / "metadata.csv").is_file() and _is_ljspeech(source):
@@ -176,7 +220,7 @@ def _librispeech(source: Path, outside_links: bool) -> Source:
             for number, line in enumerate(read_text(listing).split("\n"), start=1):
                 key, _, text = line.strip().partition(" ")
                 if key:
-                    audio = _with_any_suffix(listing.parent, key, ".flac")
+                    audio = with_any_suffix(listing.parent, key, ".flac")
                     speaker = key.partition("-")[0]
                     chapter = key.rpartition("-")[0] or key
                     where = f"{listing}, line {number}"
@@ -196,7 +240,7 @@ def _ljspeech(source: Path, audio_folder: Path | None) -> Source:
             where = f"{listing}, line {number}"
             if len(cells) in (2, 3):
                 key = cells[0].strip()
-                audio = _with_any_suffix(wavs, key, ".wav")
+                audio = with_any_suffix(wavs, key, ".wav")
                 text = cells[-1].strip() or cells[1]
                 yield Entry(key, audio, text, None, key.rpartition("-")[0] or key, where)
             elif line.strip():
@@ -238,7 +282,7 @@ def _table(source: Path, columns: RecordingColumns, audio_folder: Path | None) -
             names = ", ".join(path.name for path in tables) or "none"
             raise SpeechkdError(f"{source}: tables in it: {names}. Name the one to use.")
         table = tables[0]
-    if table.suffix.lower() not in (*TABLE_SUFFIXES, ".json"):
+    if plain_suffix(table) not in (*TABLE_SUFFIXES, ".json"):
         raise SpeechkdError(
             f"{table} is not a table that can be read; known ones end in "
             f"{', '.join((*TABLE_SUFFIXES, '.json'))}."
@@ -257,15 +301,9 @@ def _table(source: Path, columns: RecordingColumns, audio_folder: Path | None) -
 
 def _tables_in(folder: Path) -> list[Path]:
     files = sorted(folder.iterdir())
-    tables = [path for path in files if path.suffix.lower() in TABLE_SUFFIXES]
+    tables = [path for path in files if plain_suffix(path) in TABLE_SUFFIXES]
     manifests = [path for path in files if path.name.lower().endswith("manifest.json")]
     return tables or manifests  # NeMo's are JSON lines
-
-
-def _with_any_suffix(folder: Path, stem: str, usual: str) -> Path:
-    """The recording `stem` in `folder`, with the layout's own suffix or with any that exists."""
-    candidates = (folder / f"{stem}{suffix}" for suffix in (usual, *AUDIO_SUFFIXES))
-    return next((path for path in candidates if is_file(path)), folder / f"{stem}{usual}")
 
 
 def _need_folder(source: Path, layout: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pipeline.foundation.compressed import plain_suffix
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.tables import Row, cell_text, column_names, read_rows, text_rows
 from pipeline.shards.recordings import Entry, key_of_path
@@ -94,7 +95,7 @@ def recording_rows(table: Path) -> Iterator[Row]:
 
 def _is_whole_json(table: Path) -> bool:
     """Whether a `.json` is one value, not a line per row."""
-    if table.suffix.lower() != ".json":
+    if plain_suffix(table) != ".json":
         return False
     first = next(text_rows(table), None)
     return first is None or bool(first.fault)

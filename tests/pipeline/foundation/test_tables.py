@@ -1,6 +1,7 @@
 """Tables of every kind give the same rows, and a broken one names its line."""
 
 import csv
+import gzip
 import json
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.foundation.tables import column_names, read_rows, text_rows
+from pipeline.foundation.tables import column_names, json_lines, read_rows, text_rows
 
 cells = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).map(str.strip)
 
@@ -152,3 +153,41 @@ def test_a_broken_row_is_an_error_with_its_line(tmp_path):
     (tmp_path / "t.csv").write_text("id,text\na,one,more\n")
     with pytest.raises(SpeechkdError, match=r"t\.csv, line 2: 3 cells where the header has 2"):
         read_rows(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("first", ["sep=;\r\n", '"sep=;"\n', "SEP=;\n"])
+def test_a_spreadsheets_line_of_the_delimiter_is_no_header(tmp_path, first):
+    path = tmp_path / "t.csv"
+    path.write_text(f'{first}path;text;end\na.wav;"one, two; three";1,5\nb.wav;x\n')
+    assert column_names(path) == ["path", "text", "end"]
+    one, torn = text_rows(path)
+    assert one.cells == {"path": "a.wav", "text": "one, two; three", "end": "1,5"}
+    assert one.line == 3
+    assert (torn.line, torn.fault) == (4, "2 cells where the header has 3")
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.jsonl", "t.json"])
+def test_a_compressed_table_is_read_as_the_plain_one(tmp_path, name):
+    texts = {
+        "t.csv": "path,text\na.wav,é\n",
+        "t.tsv": "path\ttext\na.wav\té\n",
+        "t.jsonl": '{"path": "a.wav", "text": "é"}\n',
+        "t.json": '[{"path": "a.wav", "text": "é"}]',
+    }
+    path = tmp_path / f"{name}.gz"
+    path.write_bytes(gzip.compress(texts[name].encode()))
+    columns, rows = read_rows(path)
+    assert columns == ["path", "text"]
+    assert [row for _, row in rows] == [{"path": "a.wav", "text": "é"}]
+    path.write_bytes(gzip.compress("path,text\na,caf\xe9\n".encode("latin-1")))
+    with pytest.raises(SpeechkdError, match="not UTF-8"):
+        read_rows(path)
+
+
+def test_json_lines_tell_the_line_that_is_none(tmp_path):
+    path = tmp_path / "t.jsonl"
+    path.write_text('1\n\n{"a": 2}\n{\n')
+    lines = json_lines(path)
+    assert [next(lines), next(lines)] == [(f"{path}, line 1", 1), (f"{path}, line 3", {"a": 2})]
+    with pytest.raises(SpeechkdError, match="line 4: not JSON"):
+        next(lines)
