@@ -44,6 +44,11 @@ class MergeSettings(Settings):
 
     caches: list[str] = setting(help="Caches of one kind and the same settings.", argument=True)
     out: str = setting(help="Cache to make or to continue (path or URL).")
+    prefix_keys: str = setting(
+        "",
+        help="Of corpora with equal keys: a name per cache, in their order, separated by commas. "
+        "It is put before keys and recordings (a,b makes a/0001 of 0001).",
+    )
 
 
 def info(settings: InfoSettings) -> None:
@@ -119,22 +124,25 @@ def merge(settings: MergeSettings) -> None:
     """Join caches of the same kind and settings into one.
 
     If the caches have one manifest, their finished shards come together. If they have different
-    manifests, the shards of one follow those of the other. Rows are copied as they are. The
-    same command again does what is not done yet.
+    manifests, the shards of one follow those of the other. Rows are copied as they are. Equal
+    keys of different clips are refused, unless --prefix-keys tells them apart. The same command
+    again does what is not done yet.
 
     Example: speechkd cache merge site-a site-b --out all
     """
-    from pipeline.cache.merging import copy_shards, merged_manifest
+    from pipeline.cache.merging import check_keys, copy_shards, merged_manifest
     from pipeline.cache.store import TeacherCache
     from pipeline.foundation.progress import Meter
     from pipeline.foundation.provenance import versions
 
     caches = [_opened(location) for location in settings.caches]
+    prefixes = settings.prefix_keys.split(",") if settings.prefix_keys else []
     manifest = merged_manifest(caches)
+    check_keys(caches, prefixes)
     target = TeacherCache.create_or_open(settings.out, manifest, caches[0].identity, versions())
     done = len(target.receipts())
     with Meter("merging", len(manifest), "shards", done=done) as meter:
-        for _ in copy_shards(caches, target):
+        for _ in copy_shards(caches, target, prefixes):
             meter.advance(1)
     unfinished = len(target.unfinished())
     print(

@@ -154,13 +154,19 @@ class Identity:
         return record | {name: self.settings[name] for name in ("layer",) if name in self.settings}
 
     def differences(self, other: "Identity") -> dict[str, tuple[Any, Any]]:
-        """Fields and settings that differ, by name, with this identity's value and the other's."""
+        """Fields and settings that differ, by name, with this identity's value and the other's.
+
+        A model is what its weights are: where two digests are equal (`teacher_sha256`), the names
+        (`teacher`) may differ, as those of copies of a folder do.
+        """
         mine, theirs = _flat(self), _flat(other)
-        return {
+        differing = {
             name: (mine.get(name), theirs.get(name))
             for name in {**mine, **theirs}
             if mine.get(name) != theirs.get(name)
         }
+        same = {n.removesuffix("_sha256") for n in mine if n not in differing and "_sha256" in n}
+        return {name: values for name, values in differing.items() if name not in same}
 
 
 def of_record(record: Mapping[str, Any]) -> Identity:

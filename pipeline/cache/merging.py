@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.cache.samples import sequence_lines, vectors_sha256
+from pipeline.cache.samples import keys_sha256, sequence_lines, vectors_sha256
 from pipeline.cache.store import ShardResult, TeacherCache
 from pipeline.cache.writing import is_sound, remove_surplus
 from pipeline.foundation.errors import Damaged, SpeechkdError
+from pipeline.foundation.progress import counted
 from pipeline.shards.manifest import Manifest, Shard
 from pipeline.shards.refusals import Refusal
 
@@ -44,26 +45,100 @@ def merged_manifest(caches: Sequence[TeacherCache]) -> Manifest:
     return Manifest(tuple(shards.values()), caches[0].manifest.location)
 
 
-def copy_shards(caches: Sequence[TeacherCache], target: TeacherCache) -> Iterator[int]:
+def check_keys(caches: Sequence[TeacherCache], prefixes: Sequence[str] = ()) -> None:
+    """Refuse caches in which different shards have samples of one key.
+
+    Nothing could tell such samples apart once they lie in one cache.
+
+    Args:
+        caches: the caches to be merged.
+        prefixes: what is to be put before the keys of each cache; () for nothing.
+
+    Raises:
+        SpeechkdError: there are such keys, or the prefixes are not one per cache.
+    """
+    if prefixes and (len(set(prefixes)) != len(caches) or not all(map(str.strip, prefixes))):
+        raise SpeechkdError(
+            f"--prefix-keys {','.join(prefixes)}: wanted is one prefix per cache, each another "
+            f"({len(caches)} caches), separated by commas."
+        )
+    first_places: dict[bytes, tuple[int, int]] = {}
+    equal, example = 0, ""
+    for number, cache, shard in _shards_of(caches):
+        for sample in cache.shard_samples(shard):
+            key = _prefixed(sample, prefixes, number)["key"]
+            short = hashlib.blake2b(key.encode(), digest_size=16).digest()
+            first = first_places.setdefault(short, (number, shard))
+            if first != (number, shard):
+                equal += 1
+                where = f"{caches[first[0]].location} (shard {first[1]})"
+                example = example or f"{key!r} in {where} and {cache.location} (shard {shard})"
+    if equal:
+        names = ",".join(_names(caches))
+        raise SpeechkdError(
+            f"{counted(equal, 'key')} would stand in several shards of the merged cache, such as "
+            f"{example}: nothing could tell their samples apart. --prefix-keys {names} puts a name "
+            "before the keys and recordings of each cache."
+        )
+
+
+def _shards_of(caches: Sequence[TeacherCache]) -> Iterator[tuple[int, TeacherCache, int]]:
+    """Number of the cache, cache and shard, for each finished tar once, the first cache's."""
+    tars = set()
+    for number, cache in enumerate(caches):
+        for shard in cache.receipts():
+            tar = cache.manifest.shards[shard].sha256
+            if tar not in tars:
+                tars.add(tar)
+                yield number, cache, shard
+
+
+def _names(caches: Sequence[TeacherCache]) -> list[str]:
+    """A name for each cache, from its location."""
+    names = [cache.location.rpartition("/")[2] for cache in caches]
+    if len(set(names)) == len(names):
+        return names
+    return [chr(ord("a") + number) if number < 26 else str(number) for number in range(len(names))]
+
+
+def _prefixed(sample: dict[str, Any], prefixes: Sequence[str], cache: int) -> dict[str, Any]:
+    """A sample whose key and recording begin with the prefix of its cache, if there is one."""
+    if not prefixes:
+        return sample
+    changed = {**sample, "key": f"{prefixes[cache]}/{sample['key']}"}
+    if sample.get("recording") is not None:
+        changed["recording"] = f"{prefixes[cache]}/{sample['recording']}"
+    return changed
+
+
+def copy_shards(
+    caches: Sequence[TeacherCache], target: TeacherCache, prefixes: Sequence[str] = ()
+) -> Iterator[int]:
     """Copy finished shards into `target`, and yield the number of each when it is copied.
 
     A shard that several caches have comes from the first of them. A shard that `target` has
     already is left as it is.
+
+    Args:
+        caches: the caches to be merged.
+        target: the merged cache.
+        prefixes: what is put before the keys and recordings of each cache; () for nothing.
 
     Raises:
         SpeechkdError: a shard does not match its receipt.
     """
     numbers = {shard.sha256: number for number, shard in enumerate(target.manifest)}
     done = set(target.receipts())
-    for cache in caches:
+    for place, cache in enumerate(caches):
         for source, receipt in cache.receipts().items():
             number = numbers[cache.manifest.shards[source].sha256]
             if number in done:
                 continue
+            samples = [_prefixed(s, prefixes, place) for s in cache.shard_samples(source)]
             if target.identity.is_sequence:
-                _copy_sequences(cache, source, receipt, target, number)
+                _copy_sequences(cache, source, receipt, target, number, samples)
             else:
-                result = _result(cache, source, receipt)
+                result = _result(cache, source, receipt, samples)
                 target.write_shard(number, result, receipt["versions"])
             done.add(number)
             yield number
@@ -75,6 +150,7 @@ def _copy_sequences(
     receipt: dict[str, Any],
     target: TeacherCache,
     number: int,
+    samples: Sequence[dict[str, Any]],
 ) -> None:
     """Copy a shard's storage objects as they are; only the numbers of its rows change."""
     target.receipt_files.remove(number)
@@ -95,8 +171,7 @@ def _copy_sequences(
         target.folder.sync(new_name)
     remove_surplus(target, number, receipt["rows"])
     shift = target.rows_of(number).start - cache.rows_of(source).start
-    samples = [{**s, "row": s["row"] + shift} for s in cache.shard_samples(source)]
-    lines = sequence_lines(samples)
+    lines = sequence_lines([{**sample, "row": sample["row"] + shift} for sample in samples])
     at_the_end = {  # where `ShardWriter.finish` puts them
         "statistics": cache.shard_statistics(source).record(),
         "settings_sha256": target.settings_sha256,
@@ -106,6 +181,7 @@ def _copy_sequences(
         **{name: value for name, value in receipt.items() if name not in at_the_end},
         "shard": number,
         "url": target.manifest.shards[number].url,
+        "keys_sha256": keys_sha256([sample["key"] for sample in samples]),
         "samples_sha256": hashlib.sha256(lines).hexdigest(),
         **at_the_end,
     }
@@ -118,7 +194,9 @@ def _copy_sequences(
         )
 
 
-def _result(cache: TeacherCache, shard: int, receipt: dict[str, Any]) -> ShardResult:
+def _result(
+    cache: TeacherCache, shard: int, receipt: dict[str, Any], samples: Sequence[dict[str, Any]]
+) -> ShardResult:
     block_RE = cache.block(shard)
     if vectors_sha256(block_RE) != receipt["vectors_sha256"]:
         raise Damaged(
@@ -126,9 +204,7 @@ def _result(cache: TeacherCache, shard: int, receipt: dict[str, Any]) -> ShardRe
             "`speechkd cache verify` lists all damage."
         )
     first_row = cache.rows_of(shard).start
-    samples = [
-        {"position": sample["row"] - first_row, **sample} for sample in cache.shard_samples(shard)
-    ]
+    samples = [{"position": sample["row"] - first_row, **sample} for sample in samples]
     return ShardResult(
         vectors_NE=block_RE[: receipt["samples"]].astype(np.float32),
         samples=samples,

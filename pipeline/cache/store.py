@@ -42,7 +42,7 @@ from pipeline.cache.statistics import ShardStatistics, Statistics, merge
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 from pipeline.foundation.folder import Folder
 from pipeline.foundation.hashing import json_sha256
-from pipeline.shards.manifest import Manifest, parse_manifest
+from pipeline.shards.manifest import Manifest, difference, parse_manifest
 from pipeline.shards.refusals import Refusal
 
 WRITE_ATTEMPTS = 5
@@ -126,6 +126,13 @@ class TeacherCache:
                 f"{identity.kind}. Name another folder."
             )
         differing = cache.identity.differences(identity.of_manifest(manifest))
+        if list(differing) == ["manifest_sha256"]:
+            raise SpeechkdError(
+                f"{cache.location} was made from another list of tars: "
+                f"{difference(cache.manifest, manifest)}. A cache belongs to one list. Give that "
+                "one; or extract this one into a cache of its own, and join them with `speechkd "
+                "cache merge`."
+            )
         if differing:
             table = "; ".join(f"{n}: cache {a!r}, now {b!r}" for n, (a, b) in differing.items())
             raise SpeechkdError(

@@ -19,6 +19,12 @@ SHARDS_AT_ONCE = 4
 """Shards checked by threads at a time, because in object storage most of the time is waiting."""
 
 
+APART = (
+    " (corpora with equal keys: extract each into a cache of its own, and join these with "
+    "`speechkd cache merge --prefix-keys`)"
+)
+
+
 @dataclass(frozen=True)
 class Damage:
     """One damage: where it is, and what it is."""
@@ -164,7 +170,7 @@ def _duplicates(keys: list[str], shard: int, seen: dict[bytes, int]) -> Iterator
         short = hashlib.blake2b(key.encode(), digest_size=16).digest()
         first = seen.setdefault(short, shard)
         if first != shard:
-            yield f"duplicate key {key}, also in shard {first}"
+            yield f"duplicate key {key}, also in shard {first}{APART}"
     if len(set(keys)) < len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)
         yield f"duplicate key {twice} within the shard"

@@ -61,19 +61,18 @@ class Tally:
             )
 
 
-def check_tars(manifest: Manifest) -> None:
-    """Check that every tar on a local disk exists; remote ones are met when their turn comes.
+def check_tars(manifest: Manifest, work: Iterable[Work]) -> None:
+    """Check that the tars to be read exist on a local disk; remote ones are met in their turn.
 
     Raises:
         NotThere: one does not exist.
     """
-    for shard in manifest:
-        where = manifest.resolve(shard)
-        path = local_path(where)
+    for item in work:
+        path = local_path(item.where)
         if path is not None and not path.is_file():
             raise NotThere(
-                f"{manifest.location} lists {shard.url}, but there is no file {where}. Put the "
-                "tar there, or take its line out of the manifest (which needs a new cache)."
+                f"{manifest.location} lists {item.shard.url}, but there is no file {item.where}. "
+                "Put the tar there, or take its line out of the manifest (which needs a new cache)."
             )
 
 

@@ -63,9 +63,10 @@ def run_extraction(
         for line in plan(settings, manifest, task, encoder, identity, about(identity), **sizes):
             print(line)
         return
-    check_tars(manifest)
+    begun = TeacherCache.open_same(settings.cache, manifest, identity)
+    work, tally = work_of(manifest, begun, task, retry_refused=settings.retry_refused)
+    check_tars(manifest, work)
     cache = TeacherCache.create_or_open(settings.cache, manifest, identity, versions())
-    work, tally = work_of(manifest, cache, task, retry_refused=settings.retry_refused)
     tally.check(settings.max_refused)
     if not work:
         say(f"{cache.location}: all {tally.shards:,} shards of this task are done; nothing to do")

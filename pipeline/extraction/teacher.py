@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from pipeline.extraction.mel import LogMel
-from pipeline.extraction.weights import read_encoder, teacher_folder, tensors_sha256
+from pipeline.extraction.weights import folder_name, read_encoder, teacher_folder, tensors_sha256
 from pipeline.extraction.whisper import WhisperEncoder
 from pipeline.foundation.devices import ieee_float32
 from pipeline.foundation.errors import SpeechkdError
@@ -229,7 +229,7 @@ def load_teacher(
         encoder.cut(layer)
     device = torch.device(device)
     return Teacher(
-        id=folder.resolve().name if Path(name).expanduser().is_dir() else name,
+        id=folder_name(folder) if Path(name).expanduser().is_dir() else name,
         sha256=tensors_sha256(tensors),
         encoder=encoder.to(device, getattr(torch, precision)),
         log_mel=LogMel(shape.num_mel_bins).to(device),

@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional
 
 from pipeline.extraction.teacher import EncoderPrecision, masked_mean
-from pipeline.extraction.weights import folder_sha256
+from pipeline.extraction.weights import folder_name, folder_sha256
 from pipeline.foundation.devices import ieee_float32
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 from pipeline.foundation.units import SAMPLE_RATE_HZ, Samples
@@ -257,7 +257,7 @@ def load_wave_teacher(
             convolution.layer_norm = ClipGroupNorm.like(convolution.layer_norm)
     device = torch.device(device)
     return WaveTeacher(
-        id=folder.resolve().name if Path(name).expanduser().is_dir() else name,
+        id=folder_name(folder) if Path(name).expanduser().is_dir() else name,
         sha256=folder_sha256(folder),
         model=model.eval().requires_grad_(False).to(device, getattr(torch, precision)),
         layer=wanted,

@@ -51,6 +51,18 @@ def teacher_folder(name: str) -> Path:
     return _download(name)
 
 
+def folder_name(folder: Path) -> str:
+    """The name of a model that is given as a folder.
+
+    `hf download` prints a folder named after a commit; the model's id is further up in its path.
+    """
+    folder = folder.resolve()
+    repository = folder.parent.parent.name
+    if folder.parent.name == "snapshots" and repository.startswith("models--"):
+        return repository.removeprefix("models--").replace("--", "/")
+    return folder.name
+
+
 def read_encoder(folder: Path) -> tuple[EncoderShape, Tensors]:
     """Read the encoder's shape and tensors, named as in Hugging Face's `WhisperEncoder`.
 

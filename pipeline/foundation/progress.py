@@ -14,6 +14,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from pipeline.foundation.untrusted import printable
 
 LOG_EVERY_SECONDS = 15.0
+SURE_AFTER_SECONDS = 5.0  # of work; processes that start and caches that are cold come before it
+SURE_AFTER_STEPS = 2
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -79,6 +81,7 @@ class Meter:
         self.start_count = self.count = done
         self.note = ""
         self._started = self._last_log = time.monotonic()
+        self._steps, self._first_step, self._first_count = 0, self._started, done
         self._bar: Progress | None = None
         if console.is_terminal:
             self._bar = Progress(
@@ -109,6 +112,9 @@ class Meter:
         """Count `units` more; `note` is shown after the rate (loss, split of times, …)."""
         self.count += units
         self.note = note
+        self._steps += 1
+        if self._steps == 1:
+            self._first_step, self._first_count = time.monotonic(), self.count
         if self._bar:
             self._bar.update(self._task, completed=self.count, status=self.status())
         elif time.monotonic() - self._last_log >= LOG_EVERY_SECONDS:
@@ -119,10 +125,21 @@ class Meter:
         """Units per second since this run began."""
         return (self.count - self.start_count) / max(time.monotonic() - self._started, 1e-9)
 
+    def seconds_left(self) -> float:
+        """Time that the rest takes; NaN while too little is done to tell.
+
+        It counts from the first step on: before that, processes start and files are opened, which
+        would make an hour of a minute.
+        """
+        seconds = time.monotonic() - self._first_step
+        done = self.count - self._first_count
+        if self._steps < SURE_AFTER_STEPS or seconds < SURE_AFTER_SECONDS or done <= 0:
+            return float("nan")
+        return (self.total - self.count) * seconds / done
+
     def status(self) -> str:
         """Done, total, rate, time left and the last note, as one line."""
-        rate = self.rate()
-        seconds_left = (self.total - self.count) / rate if rate > 0 else float("nan")
+        rate, seconds_left = self.rate(), self.seconds_left()
         parts = [f"{self.count:,.0f}/{self.total:,.0f} {self.unit}", f"{rate:,.1f} {self.unit}/s"]
         if self.count >= self.total:
             parts.append(f"took {duration(time.monotonic() - self._started)}")

@@ -15,6 +15,17 @@ from pipeline.foundation.errors import KEPT, NotThere, SpeechkdError, Unreachabl
 from pipeline.foundation.progress import say
 from pipeline.foundation.untrusted import check_size, holds_secret, printable
 
+# Errors of storage libraries that say so, by name: most of the libraries are not installed.
+NO_CREDENTIALS = {
+    *("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"),
+    *(
+        "ProfileNotFound",
+        "NoAuthTokenError",
+        "DefaultCredentialsError",
+        "ClientAuthenticationError",
+    ),
+}
+
 Result = TypeVar("Result")
 
 # Only schemes that name stored bytes. What runs a command (`pipe:`), reads code or chains other
@@ -93,6 +104,12 @@ def retried(call: Callable[[], Result], what: str) -> Result:
         except LASTING:
             raise
         except Exception as error:  # each storage library has its own kinds
+            if type(error).__name__ in NO_CREDENTIALS:
+                raise Unreachable(
+                    f"{what}: {type(error).__name__}: {error}. No credentials were found: set them "
+                    "as the storage's own tools read them (for s3:// AWS_PROFILE, or "
+                    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)."
+                ) from error
             if attempt == ATTEMPTS:
                 raise Unreachable(
                     f"{what}: {type(error).__name__}: {error}; tried {ATTEMPTS} times. Check the "

@@ -6,11 +6,13 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from pipeline.foundation.atomic import write_text
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
+from pipeline.foundation.progress import counted
 from pipeline.foundation.storage import read_file, scheme_of
 from pipeline.foundation.units import CLIP_SECONDS, MOST_CLIP_SECONDS
 from pipeline.foundation.untrusted import has_control, parse_json
@@ -142,6 +144,27 @@ def parse_manifest(text: str, location: str) -> Manifest:
 def write_manifest(path: Path, shards: Iterable[Shard]) -> None:
     """Write a data manifest, whole or not at all."""
     write_text(path, "".join(json.dumps(shard.record()) + "\n" for shard in shards))
+
+
+def difference(before: Manifest, now: Manifest) -> str:
+    """In which way two lists of tars differ, in words."""
+    for line, (old, new) in enumerate(zip_longest(before, now), start=1):
+        if old is None:
+            return f"line {line} and on are new ({new.url} …); it had {counted(line - 1, 'tar')}"
+        if new is None:
+            return f"{old.url} and what follows it, from line {line} on, are no longer listed"
+        if os.path.basename(old.url) != os.path.basename(new.url):
+            return f"line {line} was {old.url}, and is {new.url} now"
+        if (old.samples, old.sha256, old.clip_seconds) != (
+            new.samples,
+            new.sha256,
+            new.clip_seconds,
+        ):
+            return (
+                f"{new.url} (line {line}) has other content now: {old.samples:,} samples then, "
+                f"{new.samples:,} now"
+            )
+    return "only places differ"
 
 
 def file_sha256(path: Path) -> str:

@@ -306,19 +306,38 @@ def test_parts_of_one_manifest_merge_into_the_whole(made, tmp_path):
     verify(VerifySettings(cache=str(tmp_path / "all")))
 
 
+def test_corpora_with_equal_keys_are_refused_with_the_flag_that_tells_them_apart(made, tmp_path):
+    other = write_corpus(tmp_path / "other", [2, 5], samples=5_000)
+    extract(other, tmp_path / "second")
+    locations = [str(made / "cache"), str(tmp_path / "second")]
+    out = str(tmp_path / "all")
+    with pytest.raises(SpeechkdError, match=r"such as 'clip-0-0' in .*--prefix-keys cache,second"):
+        merge(MergeSettings(caches=locations, out=out))
+    assert not (tmp_path / "all").exists()
+    for wrong in ("a", "a,a", "a,b,c", "a,"):
+        with pytest.raises(SpeechkdError, match="wanted is one prefix per cache"):
+            merge(MergeSettings(caches=locations, out=out, prefix_keys=wrong))
+    merge(MergeSettings(caches=[locations[0], locations[0]], out=out))  # its tars are the same
+    assert TeacherCache.open(out).digest() == TeacherCache.open(made / "cache").digest()
+
+
 def test_caches_of_two_corpora_merge_one_behind_the_other(made, tmp_path):
     other = write_corpus(tmp_path / "other", [2, 5], samples=5_000)
     second = extract(other, tmp_path / "second", max_refused=1.0)
     first = TeacherCache.open(made / "cache")
     locations = [str(made / "cache"), str(tmp_path / "second")]
-    merge(MergeSettings(caches=locations, out=str(tmp_path / "all")))
+    merge(MergeSettings(caches=locations, out=str(tmp_path / "all"), prefix_keys="a,b"))
     merged = TeacherCache.open(tmp_path / "all")
     assert not merged.unfinished()
     both_NE = np.concatenate([vectors_of(first), vectors_of(second)])
     assert np.array_equal(vectors_of(merged), both_NE)
-    assert samples_of(merged).keys == samples_of(first).keys + samples_of(second).keys
+    keys = [f"a/{key}" for key in samples_of(first).keys]
+    assert samples_of(merged).keys == keys + [f"b/{key}" for key in samples_of(second).keys]
+    recordings = [s["recording"] for shard in range(5) for s in merged.shard_samples(shard)]
+    assert recordings == samples_of(merged).keys  # the corpora name both alike
+    verify(VerifySettings(cache=str(tmp_path / "all")))
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "all").rglob("*")}
-    merge(MergeSettings(caches=locations, out=str(tmp_path / "all")))
+    merge(MergeSettings(caches=locations, out=str(tmp_path / "all"), prefix_keys="a,b"))
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "all").rglob("*")} == before
 
 
@@ -326,7 +345,7 @@ def test_the_statistics_of_a_merged_cache_are_those_of_all_vectors(made, tmp_pat
     other = write_corpus(tmp_path / "other", [2, 5], samples=5_000)
     extract(other, tmp_path / "second")
     locations = [str(made / "cache"), str(tmp_path / "second")]
-    merge(MergeSettings(caches=locations, out=str(tmp_path / "all")))
+    merge(MergeSettings(caches=locations, out=str(tmp_path / "all"), prefix_keys="a,b"))
     merged = TeacherCache.open(tmp_path / "all")
     vectors_NE = vectors_of(merged).astype(np.float64)
     statistics = merged.statistics()

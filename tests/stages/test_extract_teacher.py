@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -392,6 +393,37 @@ def test_a_missing_tar_is_named_before_anything_is_made(tmp_path, teacher):
     with pytest.raises(SpeechkdError, match=r"lists 1\.tar, but there is no file"):
         extract(manifest, tmp_path / "c", teacher)
     assert not (tmp_path / "c").exists()
+
+
+def test_a_tar_that_is_done_need_not_be_there_any_more(tmp_path, teacher, capsys):
+    manifest = write_corpus(tmp_path / "corpus", [2, 2])
+    extract(manifest, tmp_path / "c", teacher, array_task="0/2")
+    done = next(iter(TeacherCache.open(tmp_path / "c").receipts()))
+    (tmp_path / "corpus" / f"{done}.tar").unlink()
+    extract(manifest, tmp_path / "c", teacher)  # the other one
+    (tmp_path / "corpus" / f"{1 - done}.tar").unlink()
+    extract(manifest, tmp_path / "c", teacher)
+    assert "nothing to do" in capsys.readouterr().err
+
+
+def test_a_copy_of_the_teachers_folder_is_the_same_teacher(tmp_path, teacher):
+    manifest = write_corpus(tmp_path / "corpus", [2, 2])
+    copy = tmp_path / "another-name"
+    shutil.copytree(teacher, copy)
+    extract(manifest, tmp_path / "c", teacher, array_task="0/2")
+    cache = extract(manifest, tmp_path / "c", copy)
+    assert cache.unfinished() == []
+    assert cache.identity.text("teacher") == teacher.name
+
+
+def test_another_list_of_tars_is_told_from_other_settings(tmp_path, teacher):
+    manifest = write_corpus(tmp_path / "corpus", [2, 2])
+    extract(manifest, tmp_path / "c", teacher)
+    longer = write_corpus(tmp_path / "longer", [2, 2, 1])
+    with pytest.raises(
+        SpeechkdError, match=r"another list of tars: line 3 and on are new \(2\.tar .*cache merge"
+    ):
+        extract(longer, tmp_path / "c", teacher)
 
 
 # --- settings --------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The teacher against Hugging Face's `WhisperModel` and against CTranslate2's own encoder."""
 
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -80,6 +81,15 @@ def test_vectors_equal_hugging_face_for_a_random_whisper(random_whisper, pooling
     teacher = load_teacher(str(folder), pooling=pooling)
     assert teacher.id == "random-whisper"
     check_against_hugging_face(teacher, model.encoder)
+
+
+def test_a_folder_of_the_hub_is_called_by_the_models_id(random_whisper, tmp_path):
+    """`hf download` prints a folder that is named after a commit."""
+    snapshot = tmp_path / "models--openai--whisper-nano.en" / "snapshots" / "87c7102498dc"
+    shutil.copytree(random_whisper[0], snapshot)
+    assert load_teacher(str(snapshot)).id == "openai/whisper-nano.en"
+    (tmp_path / "link").symlink_to(snapshot)
+    assert load_teacher(str(tmp_path / "link")).id == "openai/whisper-nano.en"
 
 
 @needs_tiny_en

@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.foundation import progress
-from pipeline.foundation.progress import Meter, duration
+from pipeline.foundation.progress import Meter, counted, duration
 
 
 @pytest.mark.parametrize(
@@ -33,9 +33,34 @@ def test_work_of_an_earlier_run_counts_as_done_but_not_for_the_rate(clock):
         clock.now += 10
         meter.advance(20)
         assert meter.rate() == 2
-        assert meter.status() == "80/100 clips, 2.0 clips/s, 10 s left"
-        meter.advance(20, note="loss 1.5")
-        assert meter.status() == "100/100 clips, 4.0 clips/s, took 10 s, loss 1.5"
+        assert meter.status() == "80/100 clips, 2.0 clips/s"
+        clock.now += 10
+        meter.advance(10)
+        assert meter.status() == "90/100 clips, 1.5 clips/s, 10 s left"
+        meter.advance(10, note="loss 1.5")
+        assert meter.status() == "100/100 clips, 2.0 clips/s, took 20 s, loss 1.5"
+
+
+def test_the_time_left_waits_until_it_can_be_told_and_leaves_the_start_out(clock):
+    with Meter("reading", 1_000, "clips") as meter:
+        clock.now += 30  # processes start
+        meter.advance(1)
+        assert "left" not in meter.status()  # it would say 8 hours
+        for _ in range(4):
+            clock.now += 1
+            meter.advance(1)
+            assert "left" not in meter.status()
+        clock.now += 1
+        meter.advance(1)
+        assert meter.status() == "6/1,000 clips, 0.2 clips/s, 16 min 34 s left"
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 tars"), (1, "1 tar"), (2, "2 tars"), (1_500, "1,500 tars")]
+)
+def test_a_number_and_its_noun(count, text):
+    assert counted(count, "tar") == text
+    assert counted(2, "entry", "entries") == "2 entries"
 
 
 def test_away_from_a_terminal_it_logs_a_line_a_while(clock, capsys):

@@ -13,7 +13,7 @@ import zarr
 from pipeline.cache import verification
 from pipeline.cache.store import TeacherCache
 from pipeline.foundation import storage
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import SpeechkdError, Unreachable
 from pipeline.foundation.folder import Folder
 from pipeline.foundation.storage import open_stream, retried, scheme_of
 from pipeline.shards.manifest import read_manifest
@@ -117,6 +117,19 @@ def test_lasting_errors_are_not_tried_again_and_passing_ones_not_for_ever(monkey
     with pytest.raises(SpeechkdError, match=r"s3://b/k: TimeoutError: no answer; tried 5 times"):
         retried(down, "s3://b/k")
     assert len(pauses) == 4
+
+
+def test_without_credentials_there_is_no_second_try(monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("it waited"))
+
+    class NoCredentialsError(Exception):  # botocore's, by name
+        pass
+
+    def nobody():
+        raise NoCredentialsError("Unable to locate credentials")
+
+    with pytest.raises(Unreachable, match=r"s3://b/k: .*No credentials were found.*AWS_PROFILE"):
+        retried(nobody, "s3://b/k")
 
 
 def test_a_stream_goes_on_where_it_broke(monkeypatch):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from pipeline.foundation.errors import SpeechkdError
 from pipeline.shards.manifest import (
     Manifest,
     Shard,
+    difference,
     file_sha256,
     parse_manifest,
     read_manifest,
@@ -116,3 +118,21 @@ def test_any_text_is_a_manifest_or_a_clear_error(text):
 def test_file_digest_is_sha256s(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert file_sha256(tmp_path / "a").startswith("ba7816bf8f01cfea")
+
+
+@pytest.mark.parametrize(
+    ("now", "words"),
+    [
+        ("a1 b2", "only places differ"),
+        ("a1 b2 c3", r"line 3 and on are new \(c\.tar …\); it had 2 tars"),
+        ("a1", "b.tar and what follows it, from line 2 on"),
+        ("c1 b2", "line 1 was x/a.tar, and is c.tar now"),
+        ("a1 b5", r"b\.tar \(line 2\) has other content now: 2 samples then, 5 now"),
+    ],
+)
+def test_in_what_two_lists_differ(now, words):
+    def listed(text, folder=""):
+        shards = [Shard(f"{folder}{t[0]}.tar", int(t[1]), 10, t[1] * 64) for t in text.split()]
+        return Manifest(tuple(shards), "m.jsonl")
+
+    assert re.search(words, difference(listed("a1 b2", "x/"), listed(now)))
