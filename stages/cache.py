@@ -179,6 +179,8 @@ def _print_page(cache: "TeacherCache") -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from pipeline.cache.receipts import UNTRUSTED_WORDS
+
     identity, receipts = cache.identity, cache.receipts()
     refused = [(r["url"], refusal) for r in receipts.values() for refusal in r["refused"]]
     hours = sum(receipt["audio_seconds"] for receipt in receipts.values()) / 3600
@@ -203,6 +205,9 @@ def _print_page(cache: "TeacherCache") -> None:
         row("kind", identity.kind)
         row("rows", f"{cache.rows:,}, {cache.rows / max(written, 1):,.1f} per clip")
         per_second = f", {identity.rows_per_second:g} per second" if identity.hop_samples else ""
+        if identity.kind == "words":
+            untrusted = sum(receipt[UNTRUSTED_WORDS] for receipt in receipts.values())
+            row("untrusted", f"{untrusted:,} words whose time is not trusted; no loss has them")
         row("row", f"{identity.width} × {identity.dtype}{per_second}")
         for name, value in identity.settings.items():
             row(name, value)

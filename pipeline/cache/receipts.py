@@ -22,6 +22,8 @@ FIELDS: dict[str, tuple[type, ...]] = {
 }
 VECTOR_FIELDS: dict[str, tuple[type, ...]] = {**FIELDS, "vectors_sha256": TEXT}
 SEQUENCE_FIELDS: dict[str, tuple[type, ...]] = {**FIELDS, "rows": (int,), "objects": (dict,)}
+UNTRUSTED_WORDS = "untrusted_words"
+"""Of kind `words`, the number of words whose time is not trusted."""
 
 AT_ONCE = 1000  # receipts read together; bounds the memory that their statistics take
 
@@ -42,6 +44,8 @@ class Receipts:
         self._folder, self._shards, self._identity = folder, shards, identity
         self._settings_sha256 = settings_sha256
         self._fields = SEQUENCE_FIELDS if identity.is_sequence else VECTOR_FIELDS
+        if identity.kind == "words":
+            self._fields = {**self._fields, UNTRUSTED_WORDS: (int,)}
         self._known: dict[str, tuple[Hashable | None, dict[str, Any]]] = {}
 
     def finished(self) -> dict[int, float]:

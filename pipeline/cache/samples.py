@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -138,6 +138,12 @@ def _check_sequences(records: Sequence[Any], rows: range, identity: Identity) ->
             _check_words(record.get("words"), count, where)
     if next_row > rows.stop:
         raise ValueError(f"rows up to {next_row} are outside the shard's {rows}")
+
+
+def untrusted_words(samples: Iterable[Mapping[str, Any]]) -> int:
+    """How many words of a shard's samples have a time that is not trusted."""
+    words = (word for sample in samples for word in sample["words"])
+    return sum(not word["trusted"] for word in words)
 
 
 def _check_words(words: Any, count: int, where: str) -> None:

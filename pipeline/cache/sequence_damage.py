@@ -9,6 +9,8 @@ import numpy as np
 from pipeline.cache.identity import Identity
 from pipeline.cache.layout import ROWS, ArrayLayout
 from pipeline.cache.quantisation import values_of
+from pipeline.cache.receipts import UNTRUSTED_WORDS
+from pipeline.cache.samples import untrusted_words
 from pipeline.cache.statistics import Running, ShardStatistics
 from pipeline.cache.store import TeacherCache
 from pipeline.cache.writing import surplus_objects
@@ -36,6 +38,13 @@ def sequence_damage(
     counted = None if samples is None else sum(sample["rows"] for sample in samples)
     if counted is not None and counted != receipt["rows"]:
         yield f"the samples have {counted:,} rows, the receipt says {receipt['rows']:,}"
+    if samples is not None and cache.identity.kind == "words":
+        untrusted = untrusted_words(samples)
+        if untrusted != receipt[UNTRUSTED_WORDS]:
+            yield (
+                f"the samples have {untrusted:,} words without a trusted time, the receipt says "
+                f"{receipt[UNTRUSTED_WORDS]:,}"
+            )
     whole = True
     running = Running(cache.identity.width)
     for array_name, array in cache.arrays.items():

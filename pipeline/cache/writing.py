@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from pipeline.cache.layout import IDS, ROWS, ArrayLayout
 from pipeline.cache.quantisation import quantised, values_of
-from pipeline.cache.samples import keys_sha256, sequence_lines
+from pipeline.cache.receipts import UNTRUSTED_WORDS
+from pipeline.cache.samples import keys_sha256, sequence_lines, untrusted_words
 from pipeline.cache.statistics import Running, ShardStatistics
 from pipeline.cache.store import TeacherCache
 from pipeline.foundation.arrays import Array
@@ -170,6 +171,7 @@ class ShardWriter:
             "keys_sha256": keys_sha256([s["key"] for s in kept]),
             "samples_sha256": hashlib.sha256(lines).hexdigest(),
             "objects": digests,
+            **({UNTRUSTED_WORDS: untrusted_words(kept)} if self._identity.kind == "words" else {}),
             "statistics": self._statistics.so_far().record(),
             "settings_sha256": self._cache.settings_sha256,
             "versions": dict(versions),

@@ -494,11 +494,15 @@ def test_a_second_run_over_a_thousand_shards_takes_under_five_seconds(teacher, t
     assert time.monotonic() - start < 5
 
 
-def test_words_are_kept_by_the_times_that_tars_tell_and_by_the_teachers_own(tmp_path, capsys):
+def test_words_are_kept_by_the_times_that_tars_tell_and_by_the_teachers_own(
+    tmp_path, capsys, monkeypatch
+):
     from pipeline.cache.sequences import SequenceReader
     from tests.helpers.tars import audio, line, tar_bytes
     from tests.helpers.whispers import small_tokenizer
 
+    # random heads follow no audio
+    monkeypatch.setattr("pipeline.extraction.word_times.MOST_COST", float("inf"))
     save_random_whisper(tmp_path / "w", layers=1, heads=2, vocab_size=400)
     small_tokenizer().save(str(tmp_path / "w" / "tokenizer.json"))
     (tmp_path / "w" / "generation_config.json").write_text('{"alignment_heads": [[0, 0]]}')
@@ -539,3 +543,7 @@ def test_words_are_kept_by_the_times_that_tars_tell_and_by_the_teachers_own(tmp_
     ]
     assert [word["text"] for word in clips.words[1]] == ["so", "it", "is,", "then"]
     assert len(clips.words) == 2
+    untrusted = sum(not word["trusted"] for words in clips.words for word in words)
+    assert cache.receipts()[0]["untrusted_words"] == untrusted > 0
+    cache_stage.info(cache_stage.InfoSettings(cache=str(tmp_path / "cache")))
+    assert f"{untrusted} words whose time is not trusted" in capsys.readouterr().out

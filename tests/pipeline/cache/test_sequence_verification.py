@@ -169,3 +169,11 @@ def test_samples_without_what_their_kind_needs_are_damage(made, tmp_path, kind, 
     cache = shutil.copytree(made / kind, tmp_path / "cache")
     edit_samples(cache, change)
     assert any(found in text for text in damages(cache))
+
+
+def test_another_number_of_untrusted_words_than_the_receipt_says_is_damage(made, tmp_path):
+    cache = shutil.copytree(made / "words", tmp_path / "cache")
+    path = cache / "receipts" / "000000.json"
+    receipt = json.loads(path.read_text())
+    path.write_text(json.dumps({**receipt, "untrusted_words": receipt["untrusted_words"] + 1}))
+    assert any("words without a trusted time, the receipt says" in text for text in damages(cache))

@@ -1,6 +1,7 @@
 """Means of states per word, against a loop over positions, and clips whose words cannot be used."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -85,6 +86,12 @@ def encoder(folder):
     return WordMeans(teacher, aligner_or_why_not(str(folder), "en", None, teacher), "en")
 
 
+@pytest.fixture(autouse=True)
+def any_cost(monkeypatch):
+    """Random heads follow no audio."""
+    monkeypatch.setattr("pipeline.extraction.word_times.MOST_COST", math.inf)
+
+
 def clip(text: str, words=(), fault: str = "") -> Clip:
     return Clip(0, "k", text, None, None, np.empty(0, np.float32), tuple(words), fault)
 
@@ -157,3 +164,13 @@ def test_the_identity_tells_the_language_and_the_decoder(encoder):
     assert (identity.kind, identity.width, identity.most_rows) == ("words", 32, 300)
     assert identity.settings["language"] == "en"
     assert len(identity.settings["decoder_sha256"]) == 64
+
+
+def test_a_clip_of_which_the_teacher_hears_fewer_than_half_the_words_is_refused(
+    encoder, monkeypatch
+):
+    monkeypatch.setattr("pipeline.extraction.word_times.MOST_COST", -math.inf)
+    rows = encoder.rows_of(batch((clip("so it is"), 32_000)))
+    assert rows.counts == [0]
+    reason = "the teacher finds 0 of its 3 words in the audio; is the text what is said?"
+    assert rows.refused == {0: ("unusable words", reason)}
