@@ -12,7 +12,7 @@ SAID_OTHERWISE = {
     *("student", "init", "tokenizer", "vocab_size", "lowercase"),  # by digests
     *("batch", "warmup", "precision", "epochs"),  # as they came out
     "seed",
-    *("kd", "control", "gamma", "teacher_side", "temperature"),
+    *("kd", "control", "gamma", "word_gamma", "words", "teacher_side", "temperature"),
 }
 """Settings that `setup` and `teaching` leave out, because they say the same in another way, or
 because runs that differ in them alone are to be compared."""
@@ -69,6 +69,8 @@ def _teaching(parts: Parts, cache_sha256: str) -> dict[str, Any]:
         teaching[f"γ of {name}"] = parts.distillation.gammas[name]
         teaching[f"teacher side of {name}"] = objective.side
         teaching[f"τ of {name}"] = objective.temperature
+    if parts.words:
+        teaching["cache of words"] = parts.words.prepared.digest
     return {**teaching, "teacher": parts.cache.identity.text("teacher"), "cache": cache_sha256}
 
 

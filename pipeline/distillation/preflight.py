@@ -2,6 +2,7 @@
 
 from pipeline.distillation.assembly import Parts
 from pipeline.distillation.costs import step_bytes
+from pipeline.distillation.doubts import doubts, only_speaker
 from pipeline.distillation.objectives.crd import CHUNK as NEGATIVES_AT_ONCE
 from pipeline.distillation.settings import DistillSettings
 from pipeline.distillation.words import LESS_MEMORY
@@ -60,6 +61,13 @@ def announce(parts: Parts) -> None:
         )
         for notice in objective.notices():
             say(notice)
+    for doubt in doubts(corpus, settings.objectives(), settings.held_out):
+        say(doubt)
+    if settings.objectives() and (speaker := only_speaker(parts.cache)):
+        say(
+            f"WARNING: all clips are of one speaker ({speaker}), so what is learnt of tone may be "
+            "that of this one voice"
+        )
     if settings.is_control:
         say(f"CONTROL: the teacher's vectors are {settings.control}")
         if settings.control == "shuffled-words" and "clip" in settings.levels():

@@ -329,6 +329,12 @@ def _prepare(
     for question in grid.questions:
         counts = ", ".join(f"{split} {n:,}" for split, n in question.counts.items())
         say(f"{question.title}: {counts} clips; {question.task.definition}")
+        tested = {grid.groups[place] for place in question.places["test"]}
+        if len(tested) == 1 < question.counts["test"]:
+            say(
+                f"WARNING: {question.title}: all test examples are of one group "
+                f"({next(iter(tested))}), so no interval can be given"
+            )
         if remark := told(question, "--drop-duplicates leaves them out"):
             say(remark)
     location = settings.teacher_cache
