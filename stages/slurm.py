@@ -49,6 +49,8 @@ def distill(settings: GridSettings) -> None:
     """Submit stage two as a job array: each array task trains one student.
 
     A student is an objective, a control and a seed; its folder is RUN/students/KD-CONTROL-seedN.
+    --kd none,crd,crd:10 is three: without a teacher, with crd, and with crd at γ = 10, whose folder
+    is crd-gamma10-real-seed0.
     After -- come the other words of `speechkd distill`. With several GPUs or nodes an array task
     starts torchrun. The same command at any later time does what is left.
 
@@ -194,11 +196,16 @@ def _distill_step(settings: GridSettings, words: Sequence[str]) -> "tuple[Step, 
     for flag in ("--kd", "--control", "--seed", "--dry-run"):
         _refuse(words, flag, BEFORE_WORDS)
     _refuse(words, "--out", "each student has its own, in RUN/students")
+    if len({student.partition("/")[0] for student in settings.students()}) > 1:
+        _refuse(words, "--gamma", "students differ in it; write it behind the objective, as crd:10")
     folder, students, cache = settings.run.absolute() / "students", settings.students(), ""
     for student in students:
         kd, control, seed = student.split("/")
         out = str(folder / _student_name(student))
-        own = ["--kd", kd.replace("+", ","), "--control", control, "--seed", seed, "--out", out]
+        parts = [part.partition(":") for part in kd.split("+")]
+        names = ",".join(name for name, _, _ in parts)
+        own = ["--kd", names, "--control", control, "--seed", seed, "--out", out]
+        own += [word for _, _, gamma in parts if gamma for word in ("--gamma", gamma)]
         cache = parse("distill", DistillSettings, [*words, *own]).cache
     job = Job(
         "distill",
@@ -293,7 +300,7 @@ def _array_tasks(settings: ShareSettings, work: int) -> int:
 
 def _student_name(student: str) -> str:
     kd, control, seed = student.split("/")
-    return f"{kd}-{control}-seed{seed}"
+    return f"{kd.replace(':', '-gamma')}-{control}-seed{seed}"
 
 
 def _refuse(words: Sequence[str], flag: str, why: str) -> None:

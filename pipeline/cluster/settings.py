@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.cluster.slurm import Resources
+from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.seeds import parse_seeds
 from pipeline.foundation.settings import Settings, setting
 
@@ -78,7 +79,8 @@ class GridSettings(ArraySettings):
 
     kd: list[str] = setting(
         ["none", "nst", "crd"],
-        help="Objectives, separated by commas; nst+crd is one student with both.",
+        help="Objectives, separated by commas; nst+crd is one student with both, and crd:10 one "
+        "whose weight γ is 10 (nst:10+crd:1).",
         panel=GRID,
     )
     student_seeds: str = setting(
@@ -93,7 +95,15 @@ class GridSettings(ArraySettings):
     )
 
     def students(self) -> list[str]:
-        """Objective, control and seed of each student, separated by slashes."""
+        """Objective (with its weight, if it has one), control and seed of each student, by slashes.
+
+        Raises:
+            SpeechkdError: only some of a student's objectives have a weight.
+        """
+        for kd in ",".join(self.kd).split(","):
+            weighted = [":" in part for part in kd.split("+")]
+            if any(weighted) and not all(weighted):
+                raise SpeechkdError(f"--kd {kd}: give each objective of a student its γ, or none.")
         students: dict[str, None] = {}
         for kd in ",".join(self.kd).split(","):
             for control in self.control:

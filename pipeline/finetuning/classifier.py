@@ -50,14 +50,53 @@ class Classifier(nn.Module):
         return scores_BO.float()
 
 
-def loss_of(kind: Kind, regression_loss: str, scores_BO: Tensor, labels_B: Tensor) -> Tensor:
-    """Mean loss: cross-entropy over classes, binary cross-entropy per flag, or MSE or L1."""
+def loss_of(
+    kind: Kind,
+    regression_loss: str,
+    scores_BO: Tensor,
+    labels_B: Tensor,
+    weights_O: Tensor | None = None,
+) -> Tensor:
+    """Mean loss: cross-entropy over classes, binary cross-entropy per flag, or MSE or L1.
+
+    Args:
+        kind: of the task.
+        regression_loss: `mse` or `l1`.
+        scores_BO: the head's outputs.
+        labels_B: classes, values, or flags `[B, O]`.
+        weights_O: as `class_weights` gives them; the mean over classes is then a weighted one.
+    """
     if kind == "classes":
-        return functional.cross_entropy(scores_BO, labels_B)
+        return functional.cross_entropy(scores_BO, labels_B, weight=weights_O)
     if kind == "flags":
-        return functional.binary_cross_entropy_with_logits(scores_BO, labels_B.float())
+        return functional.binary_cross_entropy_with_logits(
+            scores_BO, labels_B.float(), pos_weight=weights_O
+        )
     measure = functional.mse_loss if regression_loss == "mse" else functional.l1_loss
     return measure(scores_BO[:, 0], labels_B)
+
+
+def class_weights(kind: Kind, labels: Array, outputs: int, recipe: Recipe) -> Tensor | None:
+    """The weight of each output in the loss; None if all weigh the same.
+
+    `balanced` gives a class n / (C · its labels), as scikit-learn does, where C counts the classes
+    that training has; and a flag the number of no over that of yes.
+
+    Args:
+        kind: of the task.
+        labels: of the training examples.
+        outputs: how many outputs the head has.
+        recipe: says which weights.
+    """
+    if recipe.class_weights == "none" or kind == "value":
+        return None
+    if kind == "flags":
+        yes_O = labels.sum(0)
+        return torch.tensor((len(labels) - yes_O) / np.maximum(yes_O, 1), dtype=torch.float32)
+    count_O = np.bincount(labels, minlength=outputs)
+    present = np.count_nonzero(count_O)
+    weights_O = np.where(count_O, len(labels) / (present * np.maximum(count_O, 1)), 0)
+    return torch.tensor(weights_O, dtype=torch.float32)
 
 
 @torch.inference_mode()

@@ -255,7 +255,7 @@ def settled(fixed: Mapping[str, Any]) -> dict[str, Any]:
     recipe = fixed.get("recipe")
     if not isinstance(recipe, dict):
         return dict(fixed)
-    return {**fixed, "recipe": {"text_form": AS_IS, **recipe}}
+    return {**fixed, "recipe": {"text_form": AS_IS, "class_weights": "none", **recipe}}
 
 
 def _differing(path: Path, fixed: Mapping[str, Any]) -> list[str]:

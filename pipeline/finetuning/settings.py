@@ -33,6 +33,7 @@ class Recipe:
     max_tokens: int
     text_form: TextForm
     precision: Literal["float32", "bf16"]
+    class_weights: Literal["none", "balanced"]
 
     def record(self) -> dict[str, Any]:
         """The recipe as plain JSON values."""
@@ -143,6 +144,12 @@ class FinetuneSettings(Settings):
     )
     regression_loss: Literal["mse", "l1"] = setting(
         "mse", help="Loss of the regression task.", origin="assumed", panel=RECIPE
+    )
+    class_weights: Literal["none", "balanced"] = setting(
+        "none",
+        help="Weight of a class in the loss: the same for all, or one over its share of the "
+        "training labels (for yes-or-no questions of one head, no over yes).",
+        panel=RECIPE,
     )
     selection: Literal["last", "best-valid"] = setting(
         "last",

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from pipeline.finetuning.classifier import Classifier, autocast, loss_of, score
+from pipeline.finetuning.classifier import Classifier, autocast, class_weights, loss_of, score
 from pipeline.finetuning.inputs import Inputs
 from pipeline.finetuning.settings import Recipe
 from pipeline.foundation.arrays import Array
@@ -122,7 +122,7 @@ def train_cell(
             record: dict[str, Any] = {"epoch": epoch, "train_loss": trainer.run_epoch(epoch)}
             if len(valid):
                 valid_scores_nO = score(classifier, inputs, valid, recipe, advance)
-                record |= _validate(question.task, recipe, valid_labels, valid_scores_nO)
+                record |= trainer.validate(question.task, valid_labels, valid_scores_nO)
                 if recipe.selection == "best-valid" and (
                     best is None or record["valid_score"] > best.score
                 ):
@@ -159,6 +159,9 @@ class _Trainer:
         self._classifier, self._inputs, self._recipe = classifier, inputs, recipe
         self._places, self._labels = question.places["train"], question.labels["train"]
         self._kind, self._seed, self._advance = question.task.kind, seed, advance
+        outputs = len(question.task.outputs)
+        weights_O = class_weights(self._kind, self._labels, outputs, recipe)
+        self._weights_O = None if weights_O is None else weights_O.to(classifier.encoder.device)
         steps_per_epoch = math.ceil(len(self._places) / recipe.batch_size)
         self._every = max(1, steps_per_epoch // CURVE_POINTS_PER_EPOCH)
         self._step, self._steps = 0, recipe.epochs * steps_per_epoch
@@ -191,13 +194,20 @@ class _Trainer:
         whole.add(recent.total, recent.count)
         return self._finite(whole.value)
 
+    def validate(self, task: Task, labels: Array, scores_nO: Array) -> dict[str, float]:
+        """Loss and score of the validation examples, the loss as that of training."""
+        weights_O = None if self._weights_O is None else self._weights_O.cpu()
+        scores, targets = torch.from_numpy(scores_nO), torch.as_tensor(labels)
+        loss = loss_of(task.kind, self._recipe.regression_loss, scores, targets, weights_O)
+        return {"valid_loss": float(loss), "valid_score": headline(task.score(labels, scores_nO))}
+
     def _train_on(self, chosen: Array, device: torch.device) -> Tensor:
         """Take one step on some training examples and return their mean loss."""
         recipe = self._recipe
         labels_B = to_device(torch.as_tensor(self._labels[chosen]), device)
         with autocast(device, recipe):
             scores_BO = self._classifier(self._inputs, [self._places[i] for i in chosen])
-        loss = loss_of(self._kind, recipe.regression_loss, scores_BO, labels_B)
+        loss = loss_of(self._kind, recipe.regression_loss, scores_BO, labels_B, self._weights_O)
         self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         if recipe.clip_norm:
@@ -215,13 +225,6 @@ class _Trainer:
                 "--precision float32."
             )
         return loss
-
-
-def _validate(task: Task, recipe: Recipe, labels: Array, scores_nO: Array) -> dict[str, float]:
-    loss = loss_of(
-        task.kind, recipe.regression_loss, torch.from_numpy(scores_nO), torch.as_tensor(labels)
-    )
-    return {"valid_loss": float(loss), "valid_score": headline(task.score(labels, scores_nO))}
 
 
 def headline(metrics: dict[str, Any]) -> float:

@@ -148,6 +148,43 @@ def test_an_array_task_is_a_student_of_the_grid(here, stubs, capsys):
     assert told(here) == [["distill", "c", "--epochs", "2", *own]]
 
 
+def test_a_student_has_its_own_weight_beside_one_without_a_teacher(here, stubs, capsys):
+    make_cache(here / "c", [3])
+    grid = {"kd": ["none,crd", "crd:10", "nst:5+crd:0.5"], "dry_run": True}
+    slurm.distill(slurm.GridSettings(**options(["c"], **grid)))
+    text = printed(capsys)["distill.sbatch"]
+    wanted = {
+        0: ("none-real-seed0", "none", []),
+        1: ("crd-real-seed0", "crd", []),
+        2: ("crd-gamma10-real-seed0", "crd", ["--gamma", "10"]),
+        3: ("nst-gamma5+crd-gamma0.5-real-seed0", "nst,crd", ["--gamma", "5", "--gamma", "0.5"]),
+    }
+    for task in wanted:
+        assert start(text, stubs, here, SLURM_ARRAY_TASK_ID=str(task)).wait(20) == 0
+    assert told(here) == [
+        [
+            *("distill", "c", "--kd", kd, "--control", "real", "--seed", "0"),
+            *("--out", str(here / "run" / "students" / name), *gammas),
+        ]
+        for name, kd, gammas in wanted.values()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kd", "words", "message"),
+    [
+        (["none,crd"], ["--gamma", "10"], "write it behind the objective, as crd:10"),
+        (["nst+crd:1"], [], "give each objective of a student its γ, or none"),
+        (["crd:x"], [], "Invalid value for '--gamma'"),
+        (["none:2"], [], "--gamma weighs an objective, and --kd none has none"),
+    ],
+)
+def test_weights_that_do_not_fit_the_grid_are_told(here, kd, words, message):
+    make_cache(here / "c", [3])
+    with pytest.raises(SpeechkdError, match=message):
+        slurm.distill(slurm.GridSettings(**options(["c", *words], kd=kd, dry_run=True)))
+
+
 @pytest.mark.parametrize(
     ("number", "requeues"), [(signal.SIGUSR2, True), (signal.SIGTERM, False)], ids=["USR2", "TERM"]
 )

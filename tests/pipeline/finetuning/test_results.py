@@ -77,6 +77,16 @@ def test_a_recipe_without_a_text_form_is_one_of_texts_as_they_are(tmp_path):
         Results(tmp_path, lower, {})
 
 
+def test_a_recipe_without_class_weights_is_one_without_any(tmp_path):
+    """Folders of earlier versions name none."""
+    Results(tmp_path, FIXED, {}).add(cell("one"), "")
+    named = {**FIXED, "recipe": {**FIXED["recipe"], "class_weights": "none"}}
+    assert Results(tmp_path, named, {}).finished("one")
+    balanced = {**FIXED, "recipe": {**FIXED["recipe"], "class_weights": "balanced"}}
+    with pytest.raises(SpeechkdError, match=r"class_weights: none there, balanced now"):
+        Results(tmp_path, balanced, {})
+
+
 def test_other_data_are_refused_with_both_values(tmp_path):
     Results(tmp_path, FIXED, {}).add(cell("one"), "")
     with pytest.raises(SpeechkdError, match=r"data\.sha256: aaaa.* there, cccc.* now"):
