@@ -206,7 +206,7 @@ class Bench:
         self.caches += 1
         options = {
             "features": features,
-            "devices": str(self.device).removeprefix("cuda:"),
+            "devices": "cpu" if features == "prosody" else str(self.device).removeprefix("cuda:"),
             "batch_size": self.batch_size,
             "workers": self.workers,
         }
@@ -328,6 +328,8 @@ def main() -> None:
             "extract-teacher --keep states": bench.states,
             "extract-teacher --encoder dummy": bench.dummy,
             "extract-features whisper-mel": lambda: bench.features("whisper-mel"),
+            "extract-features ctal-mel": lambda: bench.features("ctal-mel"),
+            "extract-features prosody": lambda: bench.features("prosody"),
             "log-mel alone": bench.log_mel,
         }
         if device.type == "cpu" and options.teacher == "offline:tiny.en":
@@ -382,6 +384,8 @@ def report(
     for way, other in (
         ("extract-teacher --keep states", "extract-teacher"),
         ("extract-features whisper-mel", "extract-teacher --encoder dummy"),
+        ("extract-features ctal-mel", "extract-teacher --encoder dummy"),
+        ("extract-features prosody", "extract-teacher --encoder dummy"),
     ):
         if way in best and other in best:
             ratio = best[other]["wall_s"] / best[way]["wall_s"]

@@ -216,8 +216,10 @@ def _print_page(cache: "TeacherCache") -> None:
         row("teacher", f"{identity.text('teacher')}, weights {weights}…")
         precision = identity.text("precision")
         row("vectors", f"{identity.width} × {identity.dtype}, encoder in {precision}")
-        context = identity.text("context_seconds")
-        row("pooling", f"{identity.text('pooling')}, {context} s of context")
+        layer = f" of layer {identity.text('layer')}" if "layer" in identity.settings else ""
+        seen = identity.text("context_seconds")
+        context = f"{seen} s of context" if seen != "0" else "the clip alone as context"
+        row("pooling", f"{identity.text('pooling')}{layer}, {context}")
     if statistics.count:
         what = "row" if identity.is_sequence else "vector"
         norm = float(np.linalg.norm(statistics.mean_E))

@@ -35,6 +35,9 @@ from pipeline.foundation.devices import CPU, ieee_float32
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.units import HOP_LENGTH, N_FFT, SAMPLE_RATE_HZ, WINDOW_SECONDS
 
+PROSODY_ROWS_PER_OBJECT = 2**15
+"""A shard's last object is written whole. Rows are narrow, and a small one wastes little."""
+
 
 @dataclass(frozen=True)
 class WhisperMel:
@@ -167,6 +170,7 @@ class ProsodyFrames:
                 "highest_pitch_hz": HIGHEST_PITCH_HZ,
                 "window_samples": PITCH_WINDOW,
             },
+            rows_per_object=PROSODY_ROWS_PER_OBJECT,
         )
 
 

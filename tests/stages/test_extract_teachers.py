@@ -15,6 +15,8 @@ from pipeline.cache.store import TeacherCache
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.shards.manifest import read_manifest, write_manifest
 from pipeline.shards.reading import Clip, read_shard
+from stages import cache as cache_stage
+from stages.cache import InfoSettings
 from stages.extract_teacher import ExtractSettings, run
 from tests.helpers.caches import vectors_of
 from tests.helpers.tars import audio, line, sample, tar_bytes, write_corpus
@@ -147,3 +149,15 @@ def test_clips_of_which_a_part_would_be_heard_are_refused(teacher, tmp_path):
         extract(tmp_path / "m.jsonl", tmp_path / "c", teacher, context="30s")
     cache = extract(tmp_path / "m.jsonl", tmp_path / "c", teacher, context="30s", pooling="length")
     assert (cache.written, cache.identity.clip_seconds) == (1, 20)
+
+
+def test_info_tells_layer_and_context_of_vectors(corpus, hubert, teacher, tmp_path, capsys):
+    run(settings(corpus, tmp_path / "h", hubert[0], pooling="length", layer=1))
+    extract(corpus, tmp_path / "w", teacher)
+    for name, told in (
+        ("h", "length of layer 1, the clip alone as context"),
+        ("w", "fixed750, 15 s of context"),
+    ):
+        capsys.readouterr()
+        cache_stage.info(InfoSettings(cache=str(tmp_path / name)))
+        assert told in " ".join(capsys.readouterr().out.split())
