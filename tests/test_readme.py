@@ -72,6 +72,7 @@ def test_the_commands_for_your_own_data_run_as_printed(tmp_path):
         "distill",
         "finetune",
         "report",
+        "extract-features",
     ]
     for command in commands:
         done = subprocess.run(

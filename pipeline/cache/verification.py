@@ -57,6 +57,9 @@ def verify(cache: TeacherCache, *, tars: bool) -> Iterator[Damage | Checked]:
         and 16 bytes per key.
     """
     receipts = cache.receipts()
+    if cache.identity.is_sequence:
+        for name in cache.arrays:
+            cache.stored_objects(name, again=True)
     foreign = cache.finished().keys() - receipts.keys()
     seen: dict[bytes, int] = {}
 

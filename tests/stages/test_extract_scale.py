@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.cache.identity import KINDS
 from pipeline.cache.store import TeacherCache
 from pipeline.shards.manifest import write_manifest
 from tests.helpers.tars import audio, line, tar_bytes
@@ -42,9 +43,16 @@ finally:
 """
 
 
-def peak_and_seconds(manifest: Path, cache: Path, workers: int) -> tuple[int, float]:
+COMMANDS = {
+    "vectors": ("extract-teacher", "--encoder=dummy"),
+    "frames": ("extract-features", "--features=whisper-mel"),
+}
+
+
+def peak_and_seconds(kind: str, manifest: Path, cache: Path, workers: int) -> tuple[int, float]:
     """Peak memory of the main process in KiB, and wall time of the whole command."""
-    arguments = ["extract-teacher", str(manifest), "--cache", str(cache), "--encoder=dummy"]
+    command, option = COMMANDS[kind]
+    arguments = [command, str(manifest), "--cache", str(cache), option]
     start = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", AND_ITS_PEAK, *arguments, f"--workers={workers}", "--devices=cpu"],
@@ -59,12 +67,13 @@ def peak_and_seconds(manifest: Path, cache: Path, workers: int) -> tuple[int, fl
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peaks are read from /proc")
 @pytest.mark.parametrize("workers", [0, 1])
-def test_memory_and_time_a_clip_do_not_grow(tmp_path, workers):
+@pytest.mark.parametrize("kind", COMMANDS)
+def test_memory_and_time_a_clip_do_not_grow(tmp_path, kind, workers):
     found = {}
     for clips in (1_000, 20_000):
         manifest = write_large_corpus(tmp_path / f"corpus{clips}", clips)
-        found[clips] = peak_and_seconds(manifest, tmp_path / f"cache{clips}", workers)
-        assert TeacherCache.open(tmp_path / f"cache{clips}").written == clips
+        found[clips] = peak_and_seconds(kind, manifest, tmp_path / f"cache{clips}", workers)
+        assert TeacherCache.open(tmp_path / f"cache{clips}", kinds=KINDS).written == clips
     print(found)
     assert found[20_000][0] < 1.1 * found[1_000][0]
     # About 290 MB; hundreds more when each batch's result is kept by itself (extraction._empty),

@@ -11,6 +11,9 @@ import pytest
 import zarr
 
 from pipeline.cache import verification
+from pipeline.cache.identity import KINDS
+from pipeline.cache.sequences import SequenceReader
+from pipeline.cache.staging import staged
 from pipeline.cache.store import TeacherCache
 from pipeline.foundation import storage
 from pipeline.foundation.errors import SpeechkdError, Unreachable
@@ -20,8 +23,16 @@ from pipeline.shards.manifest import read_manifest
 from stages.cache import VerifySettings, verify
 from stages.distill import DistillSettings
 from stages.distill import run as distill
+from stages.extract_features import FeatureSettings
+from stages.extract_features import run as run_features
 from stages.extract_teacher import ExtractSettings, run
-from tests.helpers.caches import samples_of, vectors_of
+from tests.helpers.caches import (
+    make_sequence_cache,
+    samples_of,
+    shard_result,
+    vectors_of,
+    write_sequences,
+)
 from tests.helpers.hub import Hub
 from tests.helpers.tars import write_corpus
 
@@ -190,6 +201,11 @@ def extract(manifest, cache, **changes) -> None:
     run(ExtractSettings(manifest=str(manifest), cache=str(cache), **options))
 
 
+def frames(manifest, cache) -> None:
+    options = {"features": "whisper-mel", "workers": 0, "devices": "cpu"}
+    run_features(FeatureSettings(manifest=str(manifest), cache=str(cache), **options))
+
+
 def objects(filesystem, folder: str) -> dict[str, bytes]:
     found = filesystem.find(folder)
     return {name.removeprefix(folder): filesystem.cat_file(name) for name in found}
@@ -266,13 +282,55 @@ def test_as_few_requests_as_there_are_receipts_to_read(s3, monkeypatch):
     assert all(0 <= time.time() - moment < 600 for moment in cache.finished().values())
 
 
+def test_frames_in_s3_are_those_of_a_disk_and_any_clips_are_read(s3, tmp_path):
+    _, folder = s3
+    location = f"s3://{BUCKET}/frames"
+    frames(folder / "manifest.jsonl", tmp_path / "cache")
+    frames(MANIFEST, location)
+    remote = SequenceReader(TeacherCache.open(location, kinds=KINDS))
+    local = SequenceReader(TeacherCache.open(tmp_path / "cache", kinds=KINDS))
+    assert remote.cache.digest() == local.cache.digest()
+    for clip_B in ([8, 0, 3, 3], [], [5]):
+        np.testing.assert_array_equal(remote.values(clip_B), local.values(clip_B))
+    verify(VerifySettings(cache=location))
+    copy = staged(remote.cache, tmp_path / "disk")
+    np.testing.assert_array_equal(SequenceReader(copy).values([8, 0]), local.values([8, 0]))
+    rows = zarr.open_group(location, mode="r")["rows"]
+    assert np.isfinite(rows[:20]).all()
+
+
+def test_a_shorter_shard_leaves_no_object_in_s3(s3, monkeypatch):
+    location = f"s3://{BUCKET}/shorter"
+    make_sequence_cache(location, [9])
+    cache = TeacherCache.open(location, kinds=KINDS)
+    assert cache.rows > 64  # more than one object
+    write_sequences(cache, 0, shard_result(9, 1, 0, refused=tuple(range(1, 9))))
+    assert cache.stored_objects("rows", again=True) == {0}
+    found = verification.verify(cache, tars=False)
+    assert not [e for e in found if "storage object" in str(e)]
+
+
 @pytest.mark.parametrize(
-    "puts", [9, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 3, 5, 7, 8, 10, 11, 12))]
+    ("command", "puts"),
+    [
+        ("extract-teacher", 9),
+        *(
+            pytest.param(command, n, marks=pytest.mark.slow)
+            for command in ("extract-teacher", "extract-features")
+            for n in (1, 3, 5, 7, 8, 9, 10, 11, 12)
+            if (command, n) != ("extract-teacher", 9)
+        ),
+    ],
 )
-def test_killed_at_any_put_a_cache_in_s3_ends_the_same(s3, puts):
+def test_killed_at_any_put_a_cache_in_s3_ends_the_same(s3, command, puts):
     filesystem, _ = s3
-    if not filesystem.exists(f"{BUCKET}/reference"):
-        extract(MANIFEST, f"s3://{BUCKET}/reference")
+    make, option = {
+        "extract-teacher": (extract, "--encoder=dummy"),
+        "extract-features": (frames, "--features=whisper-mel"),
+    }[command]
+    reference, location = f"{BUCKET}/reference-{command}", f"{BUCKET}/killed-{command}-{puts}"
+    if not filesystem.exists(reference):
+        make(MANIFEST, f"s3://{reference}")
     code = (
         "import os, signal, s3fs\n"
         "count = 0\n"
@@ -287,14 +345,12 @@ def test_killed_at_any_put_a_cache_in_s3_ends_the_same(s3, puts):
         "from stages.cli import main\n"
         "main()\n"
     )
-    cache = f"s3://{BUCKET}/killed-{puts}"
-    arguments = ["extract-teacher", MANIFEST, "--cache", cache, "--encoder=dummy", "--workers=0"]
+    arguments = [command, MANIFEST, "--cache", f"s3://{location}", option, "--workers=0"]
     killed = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True)
     assert killed.returncode == -9
-    extract(MANIFEST, cache)
+    make(MANIFEST, f"s3://{location}")
     filesystem.invalidate_cache()
-    found = objects(filesystem, f"{BUCKET}/killed-{puts}")
-    assert found == objects(filesystem, f"{BUCKET}/reference")
+    assert objects(filesystem, location) == objects(filesystem, reference)
 
 
 # --- the hub ---------------------------------------------------------------------------------
