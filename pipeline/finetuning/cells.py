@@ -264,6 +264,7 @@ def _unknown(of: _Fields) -> Unknown | None:
         texts_with=unknown.get("texts_with", int),
         commonest=tuple(unknown.items("commonest").every(str)),
         scripts=scripts.values,
+        lost_signs=unknown.optional("lost_signs", 0.0, int, float),
     )
 
 

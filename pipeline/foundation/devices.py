@@ -2,8 +2,10 @@
 
 import functools
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -13,6 +15,7 @@ from pipeline.foundation.gpus import LOADED_DRIVER, capability_of, has_bf16, why
 from pipeline.foundation.progress import say
 
 CPU = torch.device("cpu")
+_ABILITIES = re.compile(r"(flags|Features)\s*:")
 
 
 def device_named(word: str) -> torch.device:
@@ -101,6 +104,8 @@ def training_precision(
 ) -> Literal["bf16", "float32"]:
     """Precision of a trained encoder's passes: `auto` is bf16 on a GPU that has it.
 
+    A CPU without bf16 is warned of, because torch emulates it.
+
     Raises:
         SpeechkdError: bf16 is asked for on a GPU without it.
     """
@@ -118,15 +123,37 @@ def training_precision(
 def check_bf16(device: torch.device) -> None:
     """Refuse a GPU without bf16 arithmetic, because torch would emulate it, slowly.
 
+    A CPU without it is only warned of: there, a small test may well be worth the time.
+
     Raises:
-        SpeechkdError: it has none.
+        SpeechkdError: a GPU has none.
     """
+    if device.type == "cpu" and not cpu_has_bf16():
+        _warn(
+            "--precision bf16: this processor has no bf16 arithmetic, so torch emulates it: with "
+            "AVX-512 products took twice as long as in float32, with AVX2 80 times. Use float32"
+        )
     if not has_bf16(device):
         capability = ".".join(map(str, capability_of(device) or ()))
         raise SpeechkdError(
             f"--precision bf16: {torch.cuda.get_device_name(device)} has no bf16 arithmetic "
             f"(compute capability {capability}; bf16 came with 8.0). Use --precision auto."
         )
+
+
+def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this machine's processor multiplies bf16 itself; True where that cannot be told.
+
+    Args:
+        cpuinfo: Linux's list of what the processor can: AVX512-BF16 or AMX-BF16 on x86, BF16 on
+            ARM.
+    """
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return True
+    listed = [line.partition(":")[2].split() for line in lines if _ABILITIES.match(line)]
+    return not listed or bool(set(listed[0]) & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
 @contextmanager

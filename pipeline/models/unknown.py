@@ -22,6 +22,8 @@ LOOKED_AT = 10_000
 """Texts in which what is unknown is looked up, to name it."""
 LETTERS_AT_LEAST = 20
 """A script with fewer letters is not judged."""
+DAKUTEN = "\u3099\u309a"
+"""Signs of kana, whose names in Unicode are those of accents."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Unknown:
         commonest: what is unknown most often, as it stands in the texts.
         scripts: for each script of which more than `TOO_MANY` of the letters are unknown, their
             share, by Unicode's name of the script.
+        lost_signs: share of the vowel signs, and of other signs without which a word is another
+            word, that the tokenizer drops before it looks a word up. Accents do not count.
     """
 
     tokens: int
@@ -44,6 +48,7 @@ class Unknown:
     texts_with: int
     commonest: tuple[str, ...] = ()
     scripts: Mapping[str, float] = field(default_factory=dict)
+    lost_signs: float = 0.0
 
     @property
     def share(self) -> float:
@@ -58,20 +63,22 @@ class Unknown:
     @property
     def too_many(self) -> bool:
         """Whether there are so many that a reader must be warned."""
-        return self.share > TOO_MANY or bool(self.scripts)
+        return max(self.share, self.lost_signs) > TOO_MANY or bool(self.scripts)
 
     def __str__(self) -> str:
         """All of it in a sentence, without a full stop."""
-        if not self.unknown:
-            return "no token is unknown"
-        words = (
-            f"{percent(self.share)} of the tokens ({self.unknown:,} of {self.tokens:,}) are "
-            f"unknown, in {percent(self.texts_with / self.texts)} of the texts"
-        )
+        words = "no token is unknown"
+        if self.unknown:
+            words = (
+                f"{percent(self.share)} of the tokens ({self.unknown:,} of {self.tokens:,}) are "
+                f"unknown, in {percent(self.texts_with / self.texts)} of the texts"
+            )
         if self.commonest:
             words += f"; most often {', '.join(map(repr, self.commonest))}"
         for script, share in self.scripts.items():
             words += f"; of the letters of {script} {percent(share)}"
+        if self.lost_signs:
+            words += f"; {percent(self.lost_signs)} of the vowel signs are dropped unread"
         return words
 
     def record(self) -> dict[str, Any]:
@@ -105,6 +112,7 @@ class UnknownCounter:
         self._pieces: Counter[str] = Counter()
         self._letters: Counter[str] = Counter()
         self._unknown_letters: Counter[str] = Counter()
+        self._signs = self._signs_left = 0
 
     def add(
         self, texts: Sequence[str], ids_N: NDArray[Any], lengths_B: NDArray[Any], special: int
@@ -142,18 +150,28 @@ class UnknownCounter:
         }
         commonest = sorted(self._pieces, key=lambda piece: (-self._pieces[piece], piece))[:NAMED]
         return Unknown(
-            self._tokens, self._unknown, self._texts, self._texts_with, tuple(commonest), shares
+            tokens=self._tokens,
+            unknown=self._unknown,
+            texts=self._texts,
+            texts_with=self._texts_with,
+            commonest=tuple(commonest),
+            scripts=shares,
+            lost_signs=1 - min(self._signs_left / self._signs, 1) if self._signs else 0.0,
         )
 
     def _look(self, texts: Sequence[str], has_B: NDArray[np.bool_]) -> None:
         """Look up what is unknown in some texts."""
         self._seen += len(texts)
+        backend = self._tokenizer.backend_tokenizer if self._tokenizer.is_fast else None
+        normalizer = backend.normalizer if backend else None
         for text in texts:
             self._letters.update(text)
+            if normalizer and not text.isascii() and (signs := _signs(text)):
+                self._signs += signs
+                self._signs_left += _signs(normalizer.normalize_str(text))
         chosen = [text for text, has in zip(texts, has_B, strict=True) if has]
-        if not chosen or not self._tokenizer.is_fast:
+        if not chosen or backend is None:
             return
-        backend = self._tokenizer.backend_tokenizer
         backend.no_truncation()
         backend.no_padding()
         encodings = backend.encode_batch(chosen, add_special_tokens=False)
@@ -178,6 +196,19 @@ def measure_unknown(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) ->
 def _other_special_ids(tokenizer: PreTrainedTokenizerBase) -> list[int | None]:
     names = ("bos", "eos", "sep", "cls", "pad", "mask")
     return [getattr(tokenizer, f"{name}_token_id", None) for name in names]
+
+
+def _signs(text: str) -> int:
+    """How many signs of a text belong to letters before them, accents left out."""
+    return sum(_is_sign(letter) for letter in unicodedata.normalize("NFD", text))
+
+
+@cache
+def _is_sign(letter: str) -> bool:
+    if letter in DAKUTEN:
+        return True
+    is_mark = unicodedata.category(letter) in ("Mn", "Mc")
+    return is_mark and not unicodedata.name(letter, "COMBINING").startswith("COMBINING")
 
 
 @cache

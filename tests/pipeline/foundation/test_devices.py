@@ -187,6 +187,36 @@ def test_a_cpu_is_float32_unless_asked(gpus):
     assert training_precision("bf16", CPU) == "bf16"
 
 
+@pytest.mark.parametrize(
+    ("cpuinfo", "has"),
+    [
+        ("processor\t: 0\nflags\t\t: fpu sse2 avx2 avx512f avx512_vnni\n", False),
+        ("processor\t: 0\nflags\t\t: fpu avx512f avx512_bf16\n", True),
+        ("flags\t\t: fpu amx_bf16 amx_tile\n", True),
+        ("processor\t: 0\nFeatures\t: fp asimd i8mm bf16 dgh\n", True),
+        ("processor\t: 0\nFeatures\t: fp asimd\n", False),
+        ("vmx flags\t: bf16\nflags\t\t: avx2\n", False),
+        ("a machine that says nothing of it\n", True),
+    ],
+)
+def test_processors_with_bf16_are_known_by_what_linux_lists(tmp_path, cpuinfo, has):
+    (tmp_path / "cpuinfo").write_text(cpuinfo)
+    assert devices.cpu_has_bf16(tmp_path / "cpuinfo") == has
+    assert devices.cpu_has_bf16(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_bf16_on_a_processor_without_it_is_warned_of_once(monkeypatch, capsys, has):
+    monkeypatch.setattr(devices, "cpu_has_bf16", lambda: has)
+    devices._warn.cache_clear()
+    for _ in range(2):
+        assert training_precision("bf16", CPU) == "bf16"
+    assert training_precision("auto", CPU) == training_precision("float32", CPU) == "float32"
+    warnings = capsys.readouterr().err.count("this processor has no bf16 arithmetic")
+    assert warnings == (0 if has else 1)
+    devices._warn.cache_clear()
+
+
 @pytest.mark.parametrize("matrices", ["highest", "high"])
 def test_float32_is_ieee_within_and_as_before_after(matrices):
     def now():

@@ -100,6 +100,31 @@ def test_names_come_from_the_first_texts_and_counts_from_all(tokenizer):
     assert counter.result().unknown == 2 * LOOKED_AT
 
 
+@pytest.mark.parametrize("strip", [True, False])
+@pytest.mark.parametrize(
+    ("text", "lost"),
+    [
+        ("मैं हिंदी बोलता हूँ", 5 / 9),  # vowel signs that stand in a place of their own stay
+        ("がぎぐ", 1),
+        ("กิน น้ำ", 2 / 2),
+        ("marché pâté", 0),  # accents: that is what uncased tokenizers are made for
+        ("plain", 0),
+    ],
+)
+def test_signs_that_a_tokenizer_drops_are_told(text, lost, strip):
+    vocabulary = {piece: i for i, piece in enumerate([*PIECES[:5], "x"])}
+    unknown = measure_unknown(BertTokenizer(vocab=vocabulary, strip_accents=strip), [text])
+    assert unknown.lost_signs == pytest.approx(lost if strip else 0)
+    assert ("vowel signs are dropped unread" in str(unknown)) == bool(strip and lost)
+
+
+def test_a_tokenizer_that_knows_all_words_but_drops_signs_is_warned_of():
+    vocabulary = {piece: i for i, piece in enumerate([*PIECES[:5], "हद"])}
+    unknown = measure_unknown(BertTokenizer(vocab=vocabulary), ["हुद"])
+    assert str(unknown) == "no token is unknown; 100.0 % of the vowel signs are dropped unread"
+    assert unknown.too_many
+
+
 def test_the_record_gives_it_back(tokenizer):
     unknown = measure_unknown(tokenizer, ["ugly " * 30])
     assert unknown.scripts
