@@ -47,8 +47,14 @@ Interval: TypeAlias = tuple[str, Difference, Look]
 
 
 def looks(encoders: Mapping[str, Pretrained]) -> dict[str, Look]:
-    """A look for each encoder, by label: one colour per objective, which its controls share."""
-    kinds = {label: encoder.objective or label for label, encoder in encoders.items()}
+    """A look for each encoder, by label: one colour per way of teaching, which its controls share.
+
+    Students of other weights or sizes have colours of their own, as far as there are ten.
+    """
+    kinds = {
+        label: (encoder.objective or label, str(encoder.teaching), encoder.parameters)
+        for label, encoder in encoders.items()
+    }
     order = list(dict.fromkeys(kinds.values()))
     palette = mpl.color_sequences["tab10"]
     return {

@@ -172,7 +172,8 @@ def _differences(gains: Gains, looks: Mapping[str, figures.Look]) -> list[Sectio
     parts = []
     if intervals:
         picture = ("gains", figures.gains(intervals))
-        parts.append(Section("Gains of the students", picture=picture))
+        told = tuple(key(list(intervals), "measure"))
+        parts.append(Section("Gains of the students", told, picture=picture))
     pairs = gains.pairs()
     if len(pairs) > 1:
         text = (

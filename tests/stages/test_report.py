@@ -356,9 +356,9 @@ def test_a_hundred_classes_make_a_readable_page_at_once(tmp_path):
     )
     finished = replace(finished, task="y", outputs=names, definition=task.definition)
     results.add(finished, prediction_table(task, ids, ids, [""] * 300, labels, scores))
-    started = time.perf_counter()
+    started = time.process_time()
     run(ReportSettings(results=[results.folder], out=tmp_path / "report"))
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 10
     text = (tmp_path / "report" / "report.md").read_text()
     assert max(len(line) for line in text.splitlines() if line.startswith("#")) < 120
     assert f"| 100 | {names[99]} | 3 | " in text
