@@ -3,7 +3,7 @@
 Shapes: S samples, F frames (10 ms each).
 
 Pitch and voicing are those of `librosa.pyin` (Mauch and Dixon 2014), not of `librosa.yin`, which is
-thirty times as fast but does not tell voiced frames from others: it has a pitch for silence too.
+forty times as fast but does not tell voiced frames from others: it has a pitch for silence too.
 Coarser bins of pitch would be faster as well, but they change which frames are voiced (of read
 speech one frame in ten). So the bins are librosa's own, a tenth of a semitone wide.
 """

@@ -196,7 +196,7 @@ class FeatureSettings(SpeedSettings, ExtractionSettings):
         help="whisper-mel: Whisper's log-mel, 100 frames per second. ctal-mel: CTAL's 80 raw "
         "log-mels of 50 ms, 80 frames per second; normalisation and deltas come later. prosody: "
         "pitch in Hz (0 where not voiced), energy in dB and voicing by librosa's pyin, 100 frames "
-        "per second; a core takes an hour for 11 hours of audio.",
+        "per second; a core takes an hour for 8 hours of audio.",
     )
     mels: Literal["80", "128"] = setting(
         "80",
