@@ -73,16 +73,20 @@ def first_rows(manifest: Manifest, identity: Identity) -> list[int]:
     return first
 
 
+def array_names(identity: Identity) -> tuple[str, ...]:
+    """Names of the arrays of a cache."""
+    if not identity.is_sequence:
+        return (VECTORS,)
+    return (ROWS, IDS) if identity.kind == "text" else (ROWS,)
+
+
 def arrays(identity: Identity, manifest: Manifest) -> dict[str, ArrayLayout]:
     """The arrays of a cache, by name."""
     rows = first_rows(manifest, identity)[-1]
     nothing = 0 if identity.dtype == "uint8" else float("nan")
     values = ArrayLayout(rows, identity.width, identity.rows_per_object, identity.dtype, nothing)
-    if not identity.is_sequence:
-        return {VECTORS: values}
-    if identity.kind != "text":
-        return {ROWS: values}
-    return {ROWS: values, IDS: ArrayLayout(rows, 0, identity.rows_per_object, "int32", 0)}
+    ids = ArrayLayout(rows, 0, identity.rows_per_object, "int32", 0)
+    return {name: ids if name == IDS else values for name in array_names(identity)}
 
 
 def is_cache(folder: Folder) -> bool:

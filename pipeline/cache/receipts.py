@@ -5,6 +5,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.cache.identity import Identity
+from pipeline.cache.layout import array_names
 from pipeline.cache.statistics import ShardStatistics
 from pipeline.foundation.errors import Damaged
 from pipeline.foundation.folder import Folder
@@ -142,11 +143,15 @@ class Receipts:
 
     def _has_objects(self, receipt: Mapping[str, Any]) -> bool:
         count = -(-receipt["rows"] // self._identity.rows_per_object)
-        return receipt["rows"] >= receipt["written"] and all(
-            type(digests) is list
-            and len(digests) == count
-            and all(type(digest) is str for digest in digests)
-            for digests in receipt["objects"].values()
+        return (
+            receipt["rows"] >= receipt["written"]
+            and receipt["objects"].keys() == set(array_names(self._identity))
+            and all(
+                type(digests) is list
+                and len(digests) == count
+                and all(type(digest) is str for digest in digests)
+                for digests in receipt["objects"].values()
+            )
         )
 
     def _statistics_in(self, shard: int, receipt: Mapping[str, Any]) -> ShardStatistics:

@@ -245,6 +245,7 @@ class TeacherCache:
             same = self.block(shard).tobytes() == block_RE.tobytes()
             if same and self.folder.read(self.samples_name(shard)) == lines:
                 return
+        self.receipt_files.remove(shard)
         raise SpeechkdError(
             f"{self.location}: shard {shard} does not read back as it was written, after "
             f"{WRITE_ATTEMPTS} attempts. Is the storage sound?"

@@ -180,7 +180,10 @@ class ShardWriter:
         self._cache.receipt_files.write(self._shard, receipt)
         # Another array task may be writing the same shard, with other last bits if its hardware
         # differs. The task that writes the last receipt reads the shard back after that.
-        return Written(len(kept), all_refused, sound=is_sound(self._cache, receipt))
+        sound = is_sound(self._cache, receipt)
+        if not sound:  # even if it is the other's by now: then the shard is done once more
+            self._cache.receipt_files.remove(self._shard)
+        return Written(len(kept), all_refused, sound)
 
     def _check(
         self,
@@ -240,7 +243,8 @@ class Written:
     Attributes:
         clips: that have rows.
         refused: all refusals of the shard.
-        sound: whether it reads back as it was written; if not, another task writes it too.
+        sound: whether it reads back as it was written. If not, another task writes it too, and it
+            has no receipt of ours.
     """
 
     clips: int

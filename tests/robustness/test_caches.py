@@ -6,11 +6,12 @@ import shutil
 import numpy as np
 import pytest
 
+from pipeline.cache.identity import KINDS
 from pipeline.cache.store import TeacherCache
 from pipeline.cache.verification import Damage
 from pipeline.cache.verification import verify as verified
 from pipeline.foundation.errors import SpeechkdError
-from tests.helpers.caches import make_cache, samples_of, vectors_of
+from tests.helpers.caches import make_cache, make_sequence_cache, samples_of, vectors_of
 
 BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
 METADATA = {
@@ -91,6 +92,76 @@ def test_an_identity_that_nobody_writes_is_refused(cache, name, value):
     path.write_text(json.dumps(record))
     with pytest.raises(SpeechkdError, match=r"cache format 99|not a readable teacher cache"):
         TeacherCache.open(cache)
+
+
+SEQUENCE_IDENTITY = {
+    "kind": [None, "nothing", "vector", 3],
+    "width": [0, -1, 10**12, "8", True],
+    "most_rows": [0, 2**40, 1.5],
+    "hop_samples": [-1, "160"],
+    "rows_per_object": [0, 2**40],
+    "dtype": ["object", "|O", "float64"],
+    "settings": [None, [], {"a\x1b": 1}, {"a": [1]}, {"a": True}, {"a": "x\x1b[31m"}],
+    "format_version": [2, 99],
+    "manifest_sha256": ["0" * 64],
+    "unknown": [1],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(n, v) for n, values in SEQUENCE_IDENTITY.items() for v in values]
+)
+def test_an_identity_of_sequences_that_nobody_writes_is_refused(tmp_path, name, value):
+    cache = make_sequence_cache(tmp_path / "cache", [3]).folder.path
+    path = cache / "zarr.json"
+    record = json.loads(path.read_text())
+    record["attributes"]["speechkd"]["identity"][name] = value
+    path.write_text(json.dumps(record))
+    with pytest.raises(SpeechkdError, match=r"cache format 99|not a readable teacher cache"):
+        TeacherCache.open(cache, kinds=KINDS)
+
+
+@pytest.mark.parametrize("changes", METADATA.values(), ids=METADATA)
+def test_metadata_of_sequences_of_another_kind_are_refused(tmp_path, changes):
+    cache = make_sequence_cache(tmp_path / "cache", [3], "text").folder.path
+    for array in ("rows", "ids"):
+        change(cache / array / "zarr.json", **changes)
+        with pytest.raises(SpeechkdError, match="not a readable teacher cache"):
+            TeacherCache.open(cache, kinds=KINDS)
+        make_sequence_cache(tmp_path / array, [3], "text")
+        shutil.copy(tmp_path / array / array / "zarr.json", cache / array)
+
+
+@pytest.mark.parametrize("folder", ["rows", "rows/c", "ids", "samples"])
+def test_a_folder_of_sequences_that_leads_elsewhere_is_refused(tmp_path, folder):
+    cache = make_sequence_cache(tmp_path / "cache", [3], "text").folder.path
+    (cache / folder).rename(tmp_path / "elsewhere")
+    (cache / folder).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SpeechkdError, match="is a link"):
+        TeacherCache.open(cache, kinds=KINDS)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rows": -1},
+        {"rows": "3"},
+        {"rows": True},
+        {"objects": []},
+        {"objects": {"rows": 1}},
+        {"objects": {"rows": []}},
+        {"objects": {"rows": [7]}},
+        {"objects": {}},
+        {"objects": {"embedding": ["0" * 64]}},
+    ],
+    ids=str,
+)
+def test_a_receipt_of_sequences_of_other_types_is_none(tmp_path, changes):
+    cache = make_sequence_cache(tmp_path / "cache", [3, 2]).folder.path
+    change(cache / "receipts" / "000000.json", **changes)
+    found = TeacherCache.open(cache, kinds=KINDS)
+    assert list(found.receipts()) == [1]
+    assert any("torn" in str(event) for event in verified(found, tars=False))
 
 
 @pytest.mark.parametrize("folder", ["embedding", "samples", "receipts"])

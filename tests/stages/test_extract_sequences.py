@@ -203,3 +203,77 @@ def test_a_full_disk_is_said_and_resumed(of, tmp_path, uninterrupted, monkeypatc
     monkeypatch.undo()
     run_stage(of(tmp_path / "c"))
     assert content(tmp_path / "c") == uninterrupted
+
+
+# --- two kinds of hardware at one shard --------------------------------------------------------
+
+
+class Rival:
+    """Another task at shard 2, with other last bits: it overwrites an object in our midst.
+
+    Args:
+        finishes: whether it writes all of the shard before we look again, or is killed.
+        times: how often it comes.
+    """
+
+    def __init__(self, monkeypatch, cache, finishes: bool, times: int = 1) -> None:
+        from pipeline.cache import writing
+        from pipeline.extraction import loop
+
+        self.cache, self.finishes, self.left, self.pauses = cache, finishes, times, []
+        self.is_sound = writing.is_sound
+        monkeypatch.setattr(writing, "is_sound", self.come)
+        monkeypatch.setattr(loop.time, "sleep", self.pause)
+
+    def come(self, cache, receipt) -> bool:
+        if receipt["shard"] == 2 and self.left:
+            self.left -= 1
+            first = cache.rows_of(2).start // cache.identity.rows_per_object
+            path = cache.folder.path / "rows" / "c" / str(first) / "0"
+            content = bytearray(path.read_bytes())
+            content[0] ^= 1
+            path.write_bytes(content)
+            self.receipt = receipt
+        return self.is_sound(cache, receipt)
+
+    def pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        if self.finishes:
+            self.write()
+
+    def write(self) -> None:
+        import hashlib
+        import json
+
+        cache = opened(self.cache)
+        first = cache.rows_of(2).start // cache.identity.rows_per_object
+        path = cache.folder.path / "receipts" / "000002.json"
+        assert not path.exists()  # ours would vouch for what is not ours
+        content = (cache.folder.path / "rows" / "c" / str(first) / "0").read_bytes()
+        self.receipt["objects"]["rows"][0] = hashlib.sha256(content).hexdigest()
+        path.write_text(json.dumps(self.receipt))
+
+
+def test_a_shard_that_another_task_finishes_is_taken_from_it(of, tmp_path, monkeypatch, capsys):
+    rival = Rival(monkeypatch, tmp_path / "c", finishes=True)
+    run_stage(of(tmp_path / "c"))
+    assert len(rival.pauses) == 1
+    assert 0 < rival.pauses[0] < 60
+    assert "10 clips written, 0 samples refused, of 10" in capsys.readouterr().out
+    assert opened(tmp_path / "c").unfinished() == []
+
+
+def test_a_shard_that_another_task_left_torn_is_done_again(
+    of, tmp_path, monkeypatch, uninterrupted
+):
+    Rival(monkeypatch, tmp_path / "c", finishes=False)
+    run_stage(of(tmp_path / "c"))
+    assert content(tmp_path / "c") == uninterrupted
+    verify(VerifySettings(cache=str(tmp_path / "c")))
+
+
+def test_storage_that_never_gives_back_what_was_written_is_said(of, tmp_path, monkeypatch):
+    Rival(monkeypatch, tmp_path / "c", finishes=False, times=99)
+    with pytest.raises(SpeechkdError, match=r"shard 2 does not read back .*after 5 attempts"):
+        run_stage(of(tmp_path / "c"))
+    assert opened(tmp_path / "c").unfinished() == [2]
