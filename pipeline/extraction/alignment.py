@@ -22,7 +22,7 @@ MEDIAN_OF_SEVEN = (
 
 
 @dataclass(frozen=True)
-class Path:
+class TokenPath:
     """The cheapest way through each clip's costs. Rows after a clip's last token mean nothing."""
 
     first_BN: torch.Tensor
@@ -86,7 +86,7 @@ def median_filtered(x_BALT: torch.Tensor, positions_B: torch.Tensor) -> torch.Te
 
 def cheapest_path(
     cost_BNT: torch.Tensor, tokens_B: torch.Tensor, positions_B: torch.Tensor
-) -> Path:
+) -> TokenPath:
     """Dynamic time warping of each clip's tokens to its positions.
 
     A path leads from the first token and position to the last ones, one token, one position or
@@ -128,4 +128,4 @@ def cheapest_path(
         last_B = torch.where(tokens_B > row, entry_B1[:, 0] - (~shares_B).long(), last_B).clamp(0)
     until_BN = sums_BNT.gather(2, (last_BN + 1)[..., None])[..., 0]
     before_BN = sums_BNT.gather(2, first_BN[..., None])[..., 0]
-    return Path(first_BN, last_BN, (until_BN - before_BN) / (last_BN - first_BN + 1))
+    return TokenPath(first_BN, last_BN, (until_BN - before_BN) / (last_BN - first_BN + 1))

@@ -13,7 +13,7 @@ from statistics import fmean
 
 import torch
 
-from pipeline.extraction.alignment import Path, attention_to_costs, cheapest_path
+from pipeline.extraction.alignment import TokenPath, attention_to_costs, cheapest_path
 from pipeline.extraction.decoder import AlignmentDecoder
 from pipeline.extraction.decoder_weights import read_decoder
 from pipeline.extraction.teacher import Teacher
@@ -26,7 +26,7 @@ from pipeline.foundation.units import SAMPLE_RATE_HZ, SAMPLES_PER_ENCODER_FRAME,
 from pipeline.shards.words import Word
 
 POSITION_MS = exact_div(1000 * SAMPLES_PER_ENCODER_FRAME, SAMPLE_RATE_HZ)
-MOST_SCORES = 2**26
+MOST_SCORES = 2**25
 """Values of one batch of attention scores; a batch of more is divided."""
 LAG_MS = {"b02fe44fc00ae9e02ea543c6b8bf481f74a9e69079e8dcc1f1e16a0ace53c3d4": 100}
 """By how much word starts come late, by the digest of the teacher's encoder: whisper tiny.en's
@@ -120,7 +120,7 @@ class WordAligner:
         hidden_BTE: torch.Tensor,
         transcripts: Sequence[Transcript],
         positions_B: torch.Tensor,
-    ) -> Path:
+    ) -> TokenPath:
         device = hidden_BTE.device
         end = transcripts[0].tokens[-1]
         longest = max(len(t.tokens) for t in transcripts)
@@ -135,7 +135,7 @@ class WordAligner:
         # the last token of the prompt predicts the text's first one; the end predicts nothing
         first = transcripts[0].prompt - 1
         path = cheapest_path(cost_BLT[:, first:-1], tokens_B - first - 1, positions_B)
-        return Path(path.first_BN.cpu(), path.last_BN.cpu(), path.cost_BN.cpu())
+        return TokenPath(path.first_BN.cpu(), path.last_BN.cpu(), path.cost_BN.cpu())
 
 
 def aligner_or_why_not(

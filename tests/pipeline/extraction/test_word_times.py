@@ -189,3 +189,18 @@ def test_a_lag_is_taken_off_the_boundaries_between_words(random_whisper):
         assert other.start_s == pytest.approx(max(word.start_s - 0.04, 0))
         assert other.end_s == pytest.approx(max(word.end_s - 0.04, 0))
     assert end.end_s == last.end_s
+
+
+@pytest.mark.slow
+@needs_tiny_en
+def test_half_of_the_word_starts_are_within_60_ms_of_espeaks_and_nine_in_ten_within_200():
+    from bench.word_times import accuracy, sentences
+
+    teacher = load_teacher(OFFLINE, pooling="length")
+    aligner = aligner_or_why_not(OFFLINE, "en", None, teacher)
+    for silence_s in (0.0, 1.2):
+        told = accuracy(teacher, aligner, sentences(17, seed=5, silence_s=silence_s))
+        assert told.words > 150
+        assert told.median_ms <= 60
+        assert told.within_200_ms >= 0.9
+        assert told.untrusted < 0.1
