@@ -1,7 +1,14 @@
 """The command line: the commands of all stages. It imports nothing heavy."""
 
+import os
+import signal
 import sys
+import threading
 from typing import Annotated
+
+# Ctrl-C while the rest is imported ends the program as it does afterwards, without a traceback.
+_alone = threading.current_thread() is threading.main_thread()
+_handler = signal.signal(signal.SIGINT, lambda *_: os._exit(130)) if _alone else None
 
 import typer
 
@@ -25,6 +32,9 @@ from stages import (
     slurm,
 )
 from stages.options import register
+
+if _alone:
+    signal.signal(signal.SIGINT, _handler)
 
 app = typer.Typer(
     name="speechkd",

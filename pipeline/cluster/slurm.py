@@ -243,6 +243,19 @@ def queue(ids: Sequence[str]) -> dict[tuple[str, int], Queued]:
     return tasks
 
 
+def most_array_tasks() -> int | None:
+    """The most array tasks that this Slurm takes in one job; None if it does not say.
+
+    Indices of array tasks lie below `MaxArraySize` (`man slurm.conf`).
+    """
+    try:
+        text = _slurm(["scontrol", "show", "config"], "scontrol")
+    except SpeechkdError:
+        return None  # whatever is wrong, sbatch will say it
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", text, flags=re.MULTILINE)
+    return int(found[1]) if found else None
+
+
 def available() -> bool:
     """Whether Slurm's commands are on this machine."""
     return all(shutil.which(name) for name in ("sbatch", "squeue", "scancel"))

@@ -15,6 +15,7 @@ from pipeline.cluster.slurm import (
     Submission,
     available,
     cancel,
+    most_array_tasks,
     queue,
     script,
     submit,
@@ -81,6 +82,7 @@ def submit_chain(settings: ArraySettings, steps: Sequence[Step]) -> list[Submiss
             "there is no sbatch here. Run this on a login node of a Slurm cluster; --dry-run "
             "shows the scripts anywhere."
         )
+    _check_array_sizes([step.job for step in steps], most_array_tasks())
     plan = read_plan_if_any(_folder(settings))
     _check_idle(plan, [step.job.stage for step in steps])
     after, submitted = list(settings.after), []
@@ -100,6 +102,17 @@ def submit_chain(settings: ArraySettings, steps: Sequence[Step]) -> list[Submiss
 
 def _folder(settings: ArraySettings) -> Path:
     return (settings.run / "slurm").absolute()
+
+
+def _check_array_sizes(jobs: Sequence[Job], most: int | None) -> None:
+    """Refuse a chain of which Slurm would refuse a part, before any of it is submitted."""
+    for job in jobs:
+        if most is not None and job.array_tasks > most:
+            raise SpeechkdError(
+                f"{job.stage}: an array of {job.array_tasks:,} tasks, and this Slurm takes at most "
+                f"{most:,} (MaxArraySize of `scontrol show config`). Give fewer --array-tasks: "
+                "each then does more. Of a grid of students submit a part at a time."
+            )
 
 
 def _check_idle(plan: Plan, stages: Sequence[str]) -> None:

@@ -44,6 +44,7 @@ class Results:
     ) -> None:
         self.folder, self._fixed = folder, fixed
         self._path = path = folder / RESULTS
+        _check_kind(folder)  # before a lock is made in it
         with _locked(folder):
             _check_kind(folder)
             if not path.exists() or (not self._done() and _differing(path, fixed)):
@@ -233,6 +234,8 @@ def read_asked(folder: Path) -> list[tuple[str, str, int]]:
 
 
 def _check_kind(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise SpeechkdError(f"--out {folder} is a file; name a folder.")
     if folder.exists() and not (folder / RESULTS).exists():
         others = [p.name for p in folder.iterdir() if not p.name.startswith(".")]
         if others:

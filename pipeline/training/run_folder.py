@@ -85,6 +85,8 @@ class RunFolder:
             SpeechkdError: it holds something else, or nothing to go on from, or another process
                 is at work there.
         """
+        if self.path.exists() and not self.path.is_dir():
+            raise SpeechkdError(f"--out {self.path} is a file; name a folder.")
         if self.path.is_dir():
             self._take_lock()
         record = self.record()

@@ -76,6 +76,30 @@ def test_ctrl_c_says_what_to_do(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_ctrl_c_while_the_command_is_still_being_imported_ends_it_as_later():
+    code = (
+        "import builtins, os, signal\n"
+        "real = builtins.__import__\n"
+        "def at_typer(name, *rest):\n"
+        "    if name == 'typer': os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return real(name, *rest)\n"
+        "builtins.__import__ = at_typer\n"
+        "from stages.cli import main\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, "")
+
+
+def test_importing_the_commands_leaves_ctrl_c_as_it_was():
+    code = (
+        "import signal; before = signal.getsignal(signal.SIGINT); import stages.cli; "
+        "assert signal.getsignal(signal.SIGINT) is before"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
 def test_a_worker_ends_with_a_parent_that_is_killed(tmp_path):
     code = (
         "import multiprocessing, time\n"

@@ -240,6 +240,12 @@ def test_a_folder_of_something_else_is_left_alone(settings, tmp_path):
     assert (tmp_path / "run" / "thesis.tex").read_text() == "years of work"
 
 
+def test_a_file_in_place_of_the_folder_is_named(settings, tmp_path):
+    (tmp_path / "run").write_text("x")
+    with pytest.raises(SpeechkdError, match=r"--out .*run is a file; name a folder"):
+        run(settings())
+
+
 def test_a_run_that_may_not_fit_the_memory_is_warned_of(settings, capsys, monkeypatch):
     run(settings(dry_run=True))
     assert "may be more than there is" not in capsys.readouterr().err

@@ -325,6 +325,30 @@ def test_without_slurm_the_message_says_where_to_go(here, monkeypatch):
     assert not (here / "run").exists()
 
 
+@pytest.mark.parametrize(("most", "refused"), [(1, True), (2, False), (None, False)])
+def test_an_array_that_slurm_would_not_take_is_refused_before_anything_is_submitted(
+    here, monkeypatch, most, refused
+):
+    """An array's indices lie below MaxArraySize; a Slurm that does not say is left to answer."""
+    folder = here / "bin"
+    folder.mkdir()
+    config = f"MaxArraySize            = {most}" if most else "scontrol: error"
+    programs = {"scontrol": f"echo '{config}'", "sbatch": "echo 7", "squeue": "", "scancel": ""}
+    for name, line in programs.items():
+        (folder / name).write_text(f"#!/bin/sh\necho {name} >> {here}/called\n{line}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    words = options(["shards/manifest.jsonl", "--cache=c"], array_tasks=2)
+    if refused:
+        with pytest.raises(SpeechkdError, match=r"an array of 2 tasks, .*at most 1 \(MaxArraySize"):
+            slurm.extract_teacher(slurm.ShareSettings(**words))
+    else:
+        slurm.extract_teacher(slurm.ShareSettings(**words))
+    called = (here / "called").read_text().split()
+    assert called.count("sbatch") == (0 if refused else 1)
+    assert (here / "run" / "slurm").exists() != refused
+
+
 def test_a_cache_that_is_not_finished_is_refused(here):
     shutil.rmtree(make_cache(here / "c", [3, 2]).folder.path / "receipts")
     with pytest.raises(SpeechkdError, match="2 of 2 shards are not done"):

@@ -99,6 +99,12 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
         Results(tmp_path, FIXED, {})
 
 
+def test_a_file_in_place_of_the_folder_is_named(tmp_path):
+    (tmp_path / "out").write_text("x")
+    with pytest.raises(SpeechkdError, match=r"--out .*out is a file; name a folder"):
+        Results(tmp_path / "out", FIXED, {})
+
+
 def test_one_label_for_two_encoders_is_refused(tmp_path):
     results = Results(tmp_path / "r", FIXED, {})
     results.add(cell("one"), "")
