@@ -38,12 +38,14 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from pipeline.cache.statistics import Statistics
+from pipeline.corpus.ahead import Ahead
 from pipeline.corpus.batches import Batches
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.masking import Masking
 from pipeline.corpus.vectors import Vectors
+from pipeline.corpus.word_vectors import WordTable, WordVectors
 from pipeline.distillation.costs import flops_per_token, peak_flops
-from pipeline.distillation.module import Distillation, View
+from pipeline.distillation.module import WORD_PREFIX, Distillation, View
 from pipeline.distillation.objectives import OBJECTIVES, Context
 from pipeline.foundation.devices import device_named
 from pipeline.foundation.provenance import git_commit, hardware
@@ -93,6 +95,59 @@ def make_corpus(clips: int, teacher_width: int, device: torch.device) -> Corpus:
         truncated=0,
         dropped=[],
         unknown=Unknown(int(lengths.sum()), 0, clips, 0),
+    )
+
+
+WORD_TOKENS = 1.3
+"""Tokens per word of English in BERT's own vocabulary, about."""
+WORD_ROWS = 100_000
+"""Stored word vectors, 150 MB of the widest; words take turns in them."""
+
+
+@dataclass(frozen=True)
+class RowsInMemory:
+    """Reads word vectors as a cache's reader does, once its files are in the system's cache."""
+
+    stored_RE: torch.Tensor
+
+    @property
+    def identity(self) -> SimpleNamespace:
+        """What a reader tells of its cache."""
+        return SimpleNamespace(dtype="float16", width=self.stored_RE.shape[1])
+
+    def read(self, first: np.ndarray, rows: np.ndarray) -> torch.Tensor:
+        """Rows as they are stored, one stretch after the other."""
+        pairs = zip(first.tolist(), rows.tolist(), strict=True)
+        return torch.cat([self.stored_RE[at : at + count] for at, count in pairs])
+
+
+def make_words(corpus: Corpus, teacher_width: int) -> WordVectors:
+    """Words of one token or two that fill each text, and vectors of them."""
+    rng = np.random.default_rng(1)
+    lengths = corpus.lengths_C.numpy() - 2
+    counts = np.maximum(1, np.floor(lengths / WORD_TOKENS)).astype(np.int64)
+    words = int(counts.sum())
+    starts = counts.cumsum() - counts
+    clip = np.repeat(np.arange(len(counts)), counts)
+    within = np.arange(words) - starts[clip]
+    firsts = within * lengths[clip] // counts[clip]
+    ends = (within + 1) * lengths[clip] // counts[clip]
+    stored_RE = torch.from_numpy(
+        rng.standard_normal((WORD_ROWS, teacher_width), np.float32).astype(np.float16)
+    )
+    table = WordTable(
+        start_P=torch.from_numpy(starts),
+        count_P=torch.from_numpy(counts),
+        first_V=torch.from_numpy(firsts + 1),
+        tokens_V=torch.from_numpy(ends - firsts),
+        row_V=torch.arange(words) % WORD_ROWS,
+        type_V=torch.from_numpy(rng.zipf(1.3, words) % 20_000),
+        seconds_V=torch.ones(words),
+    )
+    wide_RE = stored_RE[:10_000].double()
+    statistics = Statistics(words, wide_RE.mean(0).numpy(), wide_RE.std(0, correction=0).numpy())
+    return WordVectors(
+        table, RowsInMemory(stored_RE), torch.arange(len(counts)), statistics, "made up"
     )
 
 
@@ -153,12 +208,16 @@ class Silent:
         return ""
 
 
-def ours(setup: Setup, kd: str, negatives: int = 0) -> Speed:
+def ours(setup: Setup, kd: str, negatives: int = 0, level: str = "clip") -> Speed:
     """Speed of `speechkd distill`'s own loop."""
     torch.manual_seed(0)
     student = build_student(setup.student, setup.tokenizer, MAX_TOKENS)
-    context = Context(student.width, setup.corpus.vectors.statistics)
-    objectives = {} if kd == "none" else {kd: OBJECTIVES[kd](context)}
+    width = setup.corpus.vectors.width
+    words = make_words(setup.corpus, width) if level == "word" else None
+    statistics = words.statistics if words else setup.corpus.vectors.statistics
+    context = Context(student.width, statistics, level=level)
+    name = f"{WORD_PREFIX}{kd}" if words else kd
+    objectives = {} if kd == "none" else {name: OBJECTIVES[kd](context)}
     module = Distillation(student, objectives, dict.fromkeys(objectives, 1.0), View())
     module.to(setup.device)
     batches = Batches(
@@ -167,8 +226,10 @@ def ours(setup: Setup, kd: str, negatives: int = 0) -> Speed:
         setup.clips,
         seed=0,
         extra_negatives=negatives,
+        words=words,
         device=setup.device,
     )
+    ahead = Ahead(batches.epoch, batches.per_epoch)
     warm = max(2, setup.steps // 5)
     schedule = Schedule(
         steps_per_epoch=batches.per_epoch, total_steps=10**6, warmup_steps=100,
@@ -180,7 +241,7 @@ def ours(setup: Setup, kd: str, negatives: int = 0) -> Speed:
         label="distilling",
         module=module,
         losses=lambda batch, measure: module(batch, measure=measure),
-        epoch=batches.epoch,
+        epoch=ahead.epoch if words else batches.epoch,
         held_out=lambda: iter(()),
         tokens=lambda batch: batch.tokens,
         less_memory="Lower --batch-size.",
@@ -296,6 +357,10 @@ def main() -> None:
         "nst": lambda: ours(setup, "nst"),
         "crd": lambda: ours(setup, "crd"),
         "crd K=16384": lambda: ours(setup, "crd", 16_384),
+        "crd, word by word": lambda: ours(setup, "crd", level="word"),
+        "nst, word by word": lambda: ours(setup, "nst", level="word"),
+        "infonce": lambda: ours(setup, "infonce"),
+        "infonce, word by word": lambda: ours(setup, "infonce", level="word"),
         "Trainer, padded to 128": lambda: usual(setup, dynamic=False),
         "Trainer, dynamic, grouped": lambda: usual(setup, dynamic=True),
     }

@@ -7,8 +7,10 @@ It is GPL software, loaded at run time and never part of this project.
 import ctypes
 import ctypes.util
 import os
+import re
 import tempfile
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -62,6 +64,9 @@ _CALLBACK = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
 )
 
+_COMMAND = "\x01"
+_LETTERS = {"pitch": "P", "range": "R", "rate_wpm": "S", "volume": "A"}
+"""eSpeak NG's commands within a text: a control character, a number, a letter."""
 _LONGEST_DATA_PATH = 120  # the library cuts a path off at 160 characters, without a word
 _one_at_a_time = threading.Lock()
 
@@ -76,6 +81,18 @@ class SpokenWord:
     """Its characters."""
     start_s: Seconds
     """When it begins in the wave."""
+
+
+@dataclass(frozen=True)
+class Accent:
+    """How one word of a text is spoken, if not as the rest: all values as of `speak`."""
+
+    place: int
+    """Of its first character in the text, from 0."""
+    pitch: int
+    range: int
+    rate_wpm: int
+    volume: int
 
 
 class Synthesizer:
@@ -138,24 +155,39 @@ class Synthesizer:
         range: int = 50,
         rate_wpm: int = 175,
         volume: int = 100,
+        accents: Sequence[Accent] = (),
     ) -> "tuple[np.ndarray, list[SpokenWord]]":
         """Speak `text`, and tell when each word begins. Arguments and errors are those of `speak`.
 
         Some words that are always said together, such as "of the", are one word to eSpeak NG.
+
+        Args:
+            text: what to say.
+            voice: as of `speak`.
+            pitch: of what no accent covers; so are the next three.
+            range: as of `speak`.
+            rate_wpm: as of `speak`.
+            volume: as of `speak`.
+            accents: words that are spoken in another way.
         """
         import numpy as np
 
         from pipeline.shards.decoding import resample
 
         values = {"pitch": pitch, "range": range, "rate_wpm": rate_wpm, "volume": volume}
-        for name, value in values.items():
-            low, high = LIMITS[name]
-            if not low <= value <= high:
-                raise SpeechkdError(f"{name} is {value}; eSpeak NG takes {low} to {high}.")
-        if "\0" in text:
-            raise SpeechkdError(f"{text!r} cannot be spoken: it has a NUL character; remove it.")
+        for one in (values, *({name: getattr(a, name) for name in LIMITS} for a in accents)):
+            for name, value in one.items():
+                low, high = LIMITS[name]
+                if not low <= value <= high:
+                    raise SpeechkdError(f"{name} is {value}; eSpeak NG takes {low} to {high}.")
+        if "\0" in text or _COMMAND in text:
+            raise SpeechkdError(
+                f"{text!r} cannot be spoken: it has a NUL or a control character; remove it."
+            )
+        marked, origin = _marked(text, accents, values)
         with _one_at_a_time:
-            wave, rate, words = self._synthesize(text.encode(), voice, values)
+            wave, rate, words = self._synthesize(marked.encode(), voice, values)
+        words = [_unmarked(word, text, marked, origin) for word in words]
         if not wave.any():
             raise SpeechkdError(f"{text!r} gives no sound; give a text with words in it.")
         return resample(wave.astype(np.float32) / 32_768, rate), words
@@ -208,6 +240,42 @@ class Synthesizer:
         finally:
             _unload(library)
         return np.concatenate(chunks), rate, words
+
+
+def _marked(
+    text: str, accents: Sequence[Accent], values: Mapping[str, int]
+) -> tuple[str, list[int]]:
+    """The text with a command before each word whose way of speaking differs from the last one's.
+
+    Returns:
+        The marked text, and for each of its characters the place in the text: for a command that of
+        the word after it.
+    """
+    by_place = {accent.place: accent for accent in accents}
+    marked: list[str] = []
+    origin: list[int] = []
+    spoken: Mapping[str, int] = values
+    for word in re.finditer(r"\S+|\s+", text):
+        place = word.start()
+        if not word[0].isspace():
+            accent = by_place.get(place)
+            wanted = {name: getattr(accent, name) for name in LIMITS} if accent else values
+            if wanted != spoken:
+                spoken = wanted
+                command = "".join(f"{_COMMAND}{wanted[name]}{_LETTERS[name]}" for name in LIMITS)
+                marked.append(command)
+                origin.extend([place] * len(command))
+        marked.append(word[0])
+        origin.extend(range(place, word.end()))
+    return "".join(marked), origin
+
+
+def _unmarked(word: SpokenWord, text: str, marked: str, origin: Sequence[int]) -> SpokenWord:
+    """A word by its place in the text without commands; one with a command reaches to a space."""
+    place = origin[min(word.place, len(origin) - 1)]
+    if not marked.startswith(_COMMAND, word.place):
+        return SpokenWord(place, word.length, word.start_s)
+    return SpokenWord(place, len(text[place:].split(maxsplit=1)[0]), word.start_s)
 
 
 def _find() -> tuple[str, Path | None]:

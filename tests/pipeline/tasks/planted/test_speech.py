@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.tasks.planted import speech as speech_synthesis
-from pipeline.tasks.planted.speech import VOICES, Synthesizer
+from pipeline.tasks.planted.speech import VOICES, Accent, Synthesizer
 
 TEXT = "The early train was full of people this morning."
 
@@ -137,3 +137,30 @@ def test_words_begin_where_the_voice_does(synthesizer):
     for place in (4, 7):  # after a comma there is a pause, whose end can be seen
         around = loudness[int(starts[place] * 200) - 8 : int(starts[place] * 200) + 12]
         assert around[:4].max() < 0.05 * loudness.max() < around[-4:].max()
+
+
+def test_an_accent_changes_its_word_alone_and_words_keep_their_places(synthesizer):
+    text = "we found the brelvock near this bridge"
+    accent = Accent(text.index("brelvock"), pitch=95, range=20, rate_wpm=120, volume=180)
+    plain, words = synthesizer.speak_words(text)
+    accented, others = synthesizer.speak_words(text, accents=[accent])
+    assert [(w.place, w.length) for w in others] == [(w.place, w.length) for w in words]
+    assert [text[w.place : w.place + w.length] for w in others] == text.split()
+    ends = [[*(w.start_s for w in ws[1:]), len(x) / 16_000] for ws, x in
+            ((words, plain), (others, accented))]  # fmt: skip
+    before, after = (
+        [x[int(w.start_s * 16_000) : int(e * 16_000)] for w, e in zip(ws, es, strict=True)]
+        for ws, es, x in ((words, ends[0], plain), (others, ends[1], accented))
+    )
+    assert len(after[3]) > 1.2 * len(before[3]), "slower"
+    assert pitch_hz(after[3]) > 1.2 * pitch_hz(before[3])
+    assert np.array_equal(after[0], before[0])
+    for place in (1, 5, 6):
+        assert abs(len(after[place]) - len(before[place])) < 0.02 * 16_000
+
+
+@pytest.mark.parametrize(("wrong", "told"), [({"pitch": 100}, "0 to 99"), ({"volume": -1}, "200")])
+def test_an_accent_out_of_bounds_is_refused(synthesizer, wrong, told):
+    values = {"pitch": 50, "range": 50, "rate_wpm": 170, "volume": 100, **wrong}
+    with pytest.raises(SpeechkdError, match=told):
+        synthesizer.speak_words("we found it", accents=[Accent(3, **values)])
