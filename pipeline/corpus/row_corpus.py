@@ -120,7 +120,9 @@ def read_rows(
                 f"{caches[name].location}: the control relabelled exchanges texts, and this is a "
                 f"cache of {caches[name].identity.kind}. Use shuffled."
             )
-    readers = {name: SequenceReader(finished(cache)) for name, cache in caches.items()}
+    readers = {
+        name: SequenceReader(finished(cache), with_words=False) for name, cache in caches.items()
+    }
     listings = {
         name: Listing(caches[name].location, reader.clips.key, reader.clips.text)
         for name, reader in readers.items()

@@ -76,7 +76,7 @@ def read_words(
             f"{cache.location}: no word can be taught ({counts.told()}). Make a cache whose words "
             "have times that can be trusted: `speechkd cache info` counts them."
         )
-    reader = SequenceReader(cache)
+    reader = SequenceReader(cache, with_words=False)
     told = []
     if cache.location == texts.location:
         place_P = torch.arange(len(reader.clips))

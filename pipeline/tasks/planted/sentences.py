@@ -244,7 +244,7 @@ def write_sentences(
             soundfile.write(
                 wav, np.clip(wave_S, -1, 1), SAMPLE_RATE_HZ, subtype="PCM_16", format="WAV"
             )
-            told = {
+            told: dict[str, object] = {
                 "text": sentence.text,
                 "speaker": sentence.voice,
                 "recording": sentence.key,

@@ -234,3 +234,9 @@ def test_a_batch_goes_to_a_device_as_a_whole(large):
             if isinstance(value, torch.Tensor):
                 there = getattr(getattr(moved.words, name), field)
                 assert (there.device, there.shape) == (meta, value.shape)
+
+
+def test_training_holds_no_words_in_memory(large):
+    _, _, words = load(large)
+    assert words.reader.clips.words == []
+    assert words.reader.clips.key == SequenceReader(large).clips.key
