@@ -21,8 +21,9 @@ from pipeline.foundation.hashing import json_sha256
 from pipeline.models.loading import load_model, load_tokenizer, panics_as_errors
 from pipeline.models.packing import batches_by_length, first_position
 
-TOKENS_PER_PASS = {"cpu": 1024, "cuda": 32_768}
-"""Tokens that go through the encoder at once. Texts of like length go together."""
+TOKENS_PER_PASS = (1024, 32_768)
+"""Tokens that go through the encoder at once, on a CPU and on a GPU. Texts of like length go
+together."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ class TextTeacher:
         lengths = [len(row) for row in ids]
         starts = [0, *torch.tensor(lengths).cumsum(0).tolist()]
         states_NE = torch.empty(starts[-1], self.d_model, device=self.device)
-        for chosen in batches_by_length(lengths, TOKENS_PER_PASS[self.device.type]):
+        at_once = TOKENS_PER_PASS[self.device.type != "cpu"]
+        for chosen in batches_by_length(lengths, at_once):
             longest = max(lengths[place] for place in chosen)
             ids_BL = torch.full((len(chosen), longest), self.tokenizer.pad_token_id or 0)
             for row_L, place in zip(ids_BL, chosen, strict=True):
@@ -112,12 +114,14 @@ class TextTeacher:
             target_n = torch.cat(
                 [torch.arange(starts[place], starts[place + 1]) for place in chosen]
             )
-            hidden_BLE = self._read(*(self._here(x) for x in (ids_BL, valid_BL.long())))
+            # the library looks whether a mask hides anything, which has to be waited for
+            mask_BL = self._here(valid_BL.long()) if not valid_BL.all() else None
+            hidden_BLE = self._read(self._here(ids_BL), mask_BL)
             rows_nE = hidden_BLE.flatten(0, 1).index_select(0, self._here(source_n))
             states_NE.index_copy_(0, self._here(target_n), rows_nE.float())
         return states_NE
 
-    def _read(self, ids_BL: torch.Tensor, mask_BL: torch.Tensor) -> torch.Tensor:
+    def _read(self, ids_BL: torch.Tensor, mask_BL: torch.Tensor | None) -> torch.Tensor:
         output = self.model(
             input_ids=ids_BL, attention_mask=mask_BL, output_hidden_states=not self.last
         )

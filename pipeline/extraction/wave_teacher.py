@@ -133,9 +133,9 @@ class WaveTeacher:
         weight = next(self.model.parameters())
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=MISMATCHED_MASKS)
-            states_BTE = self._read(
-                waves_BS.to(weight.dtype), None if len({*lengths}) == 1 else valid_BS.long()
-            )
+            # the library looks whether a mask hides anything, which has to be waited for
+            mask_BS = valid_BS.long() if len({*lengths}) > 1 or missing > 0 else None
+            states_BTE = self._read(waves_BS.to(weight.dtype), mask_BS)
         return states_BTE.float()
 
     def encode(self, waves_BS: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:

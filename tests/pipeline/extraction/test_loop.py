@@ -8,10 +8,16 @@ import torch
 
 from pipeline.extraction import loop
 from pipeline.extraction.batches import ShardEnd, WaveBatch, Work
-from pipeline.extraction.features import WhisperMel
+from pipeline.extraction.features import CtalFrames, WhisperMel
 from pipeline.extraction.teacher import DummyTeacher, load_teacher
+from pipeline.extraction.text_batches import TextBatch
+from pipeline.extraction.text_rows import TextStates
+from pipeline.extraction.text_teacher import load_text_teacher
+from pipeline.extraction.wave_teacher import load_wave_teacher
 from pipeline.extraction.whisper_rows import MeanVectors, States
 from pipeline.foundation.errors import SpeechkdError
+from tests.helpers.encoders import save_encoder
+from tests.helpers.wave_encoders import save_wave_encoder
 from tests.helpers.whispers import batch_of, save_random_whisper, speechlike
 
 META = torch.device("meta")
@@ -41,6 +47,28 @@ def test_a_batch_never_waits_for_its_device(whisper, pooling, precision):
         assert rows_NE.device == META
     with pytest.raises(RuntimeError, match="meta"):
         rows_NE.sum().item()  # what this test would catch
+
+
+def test_neither_other_encoders_nor_frames_wait_for_their_device(tmp_path):
+    # of clips of one length: otherwise the library itself looks at its mask, once per pass
+    batch = WaveBatch(0, [0, 1], *batch_of([wave[:8_000] for wave in WAVES[:2]]))
+    encoders = [CtalFrames(META)]
+    for norm in ("group", "layer"):
+        folder = tmp_path / norm
+        save_wave_encoder(folder, "wav2vec2", norm, norm == "layer")
+        teacher = load_wave_teacher(str(folder), folder, device=META)
+        encoders += [MeanVectors(teacher, "length", 0), States(teacher, 3)]
+    for encoder in encoders:
+        assert loop._Encoding(encoder, torch.float16)(batch).rows.rows_NE.device == META
+
+
+def test_text_states_do_not_wait_for_their_device(tmp_path):
+    folder = save_encoder(tmp_path / "bert", ["the cat sat", "a dog"])
+    teacher = load_text_teacher(str(folder), device=META, max_tokens=16)
+    batch = TextBatch(0, [0, 1], ["the cat sat", "sat the cat"], 3.0)
+    rows = loop._Encoding(TextStates(teacher, ""), torch.float16)(batch).rows
+    assert rows.rows_NE.device == META
+    assert sum(rows.counts) == len(rows.rows_NE) == len(rows.ids_N)
 
 
 def test_float32_is_ieee_in_the_teacher_alone(whisper, monkeypatch):

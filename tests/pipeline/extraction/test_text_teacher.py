@@ -44,7 +44,7 @@ def states(teacher, texts):
 
 @pytest.mark.parametrize("layer", [-1, 0, 1, 2])
 def test_states_are_those_of_the_library_for_each_text_alone(folder, layer, monkeypatch):
-    monkeypatch.setitem(text_teacher.TOKENS_PER_PASS, "cpu", 40)
+    monkeypatch.setattr(text_teacher, "TOKENS_PER_PASS", (40, 40))
     teacher = load_text_teacher(str(folder), layer=layer, lowercase=False, max_tokens=32)
     for text, states_LE in zip(TEXTS, states(teacher, TEXTS), strict=True):
         expected_LE = alone(folder, text, layer)
