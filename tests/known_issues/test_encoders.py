@@ -9,9 +9,12 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
+from pipeline.cache.store import TeacherCache
+from pipeline.distillation import assembly
 from pipeline.foundation.errors import SpeechkdError
-from stages import distill, finetune_table, probe_blimp
-from tests.helpers.caches import make_cache
+from pipeline.models.student import load_student
+from stages import distill, finetune_table, probe_blimp, report
+from tests.helpers.caches import identity, make_cache, manifest, shard_result
 from tests.helpers.encoders import save_encoder, save_kind
 
 TEXTS = ["it was great", "i hated every minute of it", "something else entirely really"]
@@ -139,3 +142,90 @@ def test_a_configuration_that_is_no_masked_lm_is_refused_before_any_work(tmp_pat
     )
     with pytest.raises(SpeechkdError, match="a gpt2 is no masked LM"):
         distill.run(settings)
+
+
+def test_unknown_tokens_are_warned_of_and_another_form_of_the_texts_avoids_them(tmp_path, capsys):
+    folder = save_encoder(tmp_path / "m", TEXTS)  # knows no punctuation
+    data = write_table(tmp_path / "t.csv", ["It was great!", "I hated every minute of it."])
+    finetune(folder, tmp_path / "as-is", data)
+    said = capsys.readouterr().err
+    assert "WARNING: m: " in said
+    assert "are unknown, in 100.0 % of the texts; most often '!', '.'" in said
+    assert "--text-form" in said
+    (line,) = (tmp_path / "as-is" / "results.jsonl").read_text().splitlines()
+    unknown = json.loads(line)["unknown_tokens"]
+    assert (unknown["unknown"], unknown["texts_with"], unknown["texts"]) == (48, 48, 48)
+    finetune(folder, tmp_path / "bare", data, text_form="no-punctuation")
+    assert "m: no token is unknown" in capsys.readouterr().err
+    report.run(
+        report.ReportSettings(
+            results=[tmp_path / "as-is", tmp_path / "bare"], out=tmp_path / "report"
+        )
+    )
+    page = (tmp_path / "report" / "report.md").read_text()
+    assert "WARNING: to m " in page
+    assert "were read in lower case and without punctuation" in page
+
+
+def test_another_form_of_the_texts_is_another_recipe(tmp_path):
+    folder = save_encoder(tmp_path / "m", TEXTS)
+    data = write_table(tmp_path / "t.csv", TEXTS)
+    finetune(folder, tmp_path / "out", data)
+    with pytest.raises(SpeechkdError, match=r"recipe\.text_form: as-is there, lower now"):
+        finetune(folder, tmp_path / "out", data, text_form="lower")
+
+
+def test_a_probe_names_what_is_unknown(tmp_path, capsys):
+    folder = save_encoder(tmp_path / "m", TEXTS)
+    (tmp_path / "pairs").mkdir()
+    line = {"sentence_good": "it was great.", "sentence_bad": "it was hated."}
+    (tmp_path / "pairs" / "a.jsonl").write_text(json.dumps(line))
+    probe_blimp.run(
+        probe_blimp.BlimpSettings(
+            data=tmp_path / "pairs", checkpoint=[str(folder)], device="cpu", out=tmp_path / "o.json"
+        )
+    )
+    said = capsys.readouterr()
+    assert "WARNING: m: " in said.err
+    assert "most often '.'" in said.err
+    assert "unknown tokens" in said.out
+    assert json.loads((tmp_path / "o.json").read_text())["unknown_tokens"]["m"]["unknown"] == 2
+
+
+@pytest.mark.parametrize("pieces", [30522, 100])
+def test_distill_says_what_its_tokenizer_does_not_know(tmp_path, capsys, pieces):
+    letters = [chr(0x4E00 + i) for i in range(300)]
+    texts = ["".join(letters[(7 * i + j) % 300] for j in range(20)) for i in range(24)]
+    cache = TeacherCache.create_or_open(tmp_path / "c", manifest([24]), identity(), {})
+    result = shard_result(24, 8, 0)
+    for sample, text in zip(result.samples, texts, strict=True):
+        sample["text"] = text
+    cache.write_shard(0, result, {})
+    distill.run(
+        distill.DistillSettings(
+            cache=cache.location, out=tmp_path / "run", kd=["none"], student="bert-tiny",
+            batch=8, device="cpu", vocab_size=pieces, dry_run=True,
+        )
+    )  # fmt: skip
+    said = capsys.readouterr().err
+    if pieces == 30522:
+        assert "tokenizer: no token is unknown" in said
+    else:
+        assert "WARNING: tokenizer: " in said
+        assert "of the letters of CJK" in said
+        assert "Raise --vocab-size" in said
+
+
+def test_a_padded_student_is_not_compiled(tmp_path, capsys):
+    student, _ = load_student(str(save_kind(tmp_path / "m", TEXTS, "mpnet")))
+
+    def can_compile(word):
+        settings = distill.DistillSettings(cache="c", out=tmp_path / "run", compile=word)
+        return assembly.can_compile(settings, student)
+
+    assert not can_compile("auto")
+    assert "a mpnet reads padded batches, so it trains uncompiled" in capsys.readouterr().err
+    with pytest.raises(SpeechkdError, match="--compile yes: a mpnet reads padded batches"):
+        can_compile("yes")
+    student, _ = load_student(str(save_encoder(tmp_path / "b", TEXTS)))
+    assert can_compile("yes")
