@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from pipeline.cache.store import WRITE_ATTEMPTS, TeacherCache
 from pipeline.cache.writing import is_sound
 from pipeline.cluster.shares import ArrayTask, share
 from pipeline.extraction.batches import ShardEnd, WaveBatch, Work, as_it_is, load
+from pipeline.extraction.in_flight import Copy, InFlight
 from pipeline.extraction.output import RowBatch, ShardOutput, torch_dtype
 from pipeline.extraction.rows import EncodesBatches, Rows
 from pipeline.extraction.text_batches import TextBatch
@@ -33,7 +34,6 @@ from pipeline.foundation.workers import begin_worker
 from pipeline.shards.refusals import Refusal
 
 WRITES_WAITING = 4  # with more, encoding waits, so that memory is bounded
-BATCHES_IN_FLIGHT = 2  # on a GPU: one is computed while the next is launched
 POLL_SECONDS: Seconds = 1.0
 FILTERS = "librosa.filters"
 """Takes a second to import; the features that are computed beside reading need it."""
@@ -77,23 +77,6 @@ class Failed:
 
 
 Event = Encoded | Finished | Failed
-
-
-@dataclass
-class _Pace:
-    """Keeps a few batches in flight on a GPU and waits for older ones. Does nothing on a CPU."""
-
-    device: torch.device
-    launched: "deque[torch.cuda.Event]" = field(default_factory=deque)
-
-    def mark(self) -> None:
-        if self.device.type != "cuda":
-            return
-        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        event.record(torch.cuda.current_stream(self.device))
-        self.launched.append(event)
-        if len(self.launched) >= BATCHES_IN_FLIGHT:
-            self.launched.popleft().synchronize()
 
 
 @dataclass(frozen=True)
@@ -176,7 +159,7 @@ def _once(
     outputs: dict[int, ShardOutput] = {}
     work_of = {item.index: item for item in work}
     writing: deque[Future[Finished | _Torn | None]] = deque()
-    pace = _Pace(encoder.device)
+    in_flight = InFlight(encoder.device)
     encode = _Encoding(encoder, torch_dtype(cache))
     beside = encoder.beside_reading
     imports = (type(encoder).__module__, FILTERS) if beside else ()
@@ -197,8 +180,10 @@ def _once(
                     if item.index not in outputs:
                         outputs[item.index] = ShardOutput(cache, item.index)
                     output = outputs[item.index]
-                    writing.append(writer.submit(_put, output, batch))
-                    pace.mark()
+                    copy = in_flight.copy_of(batch.rows.rows_NE)
+                    batch.rows.rows_NE = copy.host_NE  # so that the device's memory is free again
+                    writing.append(writer.submit(_put, output, batch, copy))
+                    in_flight.mark()
                     yield Encoded(
                         clips=len(batch.positions),
                         audio_seconds=batch.audio_seconds,
@@ -324,7 +309,8 @@ def _one_thread(alone: bool) -> Iterator[None]:
             torch.set_num_threads(threads)
 
 
-def _put(output: ShardOutput, batch: RowBatch) -> None:
+def _put(output: ShardOutput, batch: RowBatch, copy: Copy) -> None:
+    copy.wait()
     output.put(batch)
 
 

@@ -22,7 +22,7 @@ from pipeline.shards.refusals import Reason, Refusal
 
 @dataclass
 class RowBatch:
-    """Rows of clips of one shard, in its order."""
+    """Rows of clips of one shard, in its order; in this machine's memory when they are put."""
 
     index: int
     """Number of the shard."""
@@ -38,11 +38,11 @@ class SequenceOutput:
         self._writer = ShardWriter(cache, index)
 
     def put(self, batch: RowBatch) -> None:
-        """Write the rows of a batch; waits for the device that computes them."""
+        """Write the rows of a batch."""
         rows = batch.rows
         self._writer.append(
             batch.positions,
-            rows.rows_NE.cpu().numpy(),
+            rows.rows_NE.numpy(),
             rows.counts,
             records=rows.records,
             refused=rows.refused,
@@ -68,10 +68,10 @@ class VectorOutput:
         self._refused: dict[int, tuple[Reason, str]] = {}
 
     def put(self, batch: RowBatch) -> None:
-        """Take the vectors of a batch; waits for the device that computes them."""
+        """Take the vectors of a batch."""
         rows = batch.rows
         written = [p for p, count in zip(batch.positions, rows.counts, strict=True) if count]
-        self._vectors_NE[written] = rows.rows_NE.cpu().numpy()
+        self._vectors_NE[written] = rows.rows_NE.numpy()
         self._refused |= {batch.positions[place]: why for place, why in rows.refused.items()}
 
     def finish(self, end: ShardEnd, versions: Mapping[str, str]) -> Written:

@@ -1,5 +1,7 @@
 """All stages on a CUDA device that is not there give what they give on a CPU, and seldom wait."""
 
+import contextlib
+import inspect
 import json
 from collections import Counter
 
@@ -9,7 +11,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import BertConfig
 
+from pipeline.cache.identity import KINDS
 from pipeline.cache.store import TeacherCache
+from pipeline.extraction.in_flight import Copy, InFlight
+from pipeline.extraction.settings import ExtractSettings, FeatureSettings
 from pipeline.extraction.teacher import Teacher
 from pipeline.models.encoders import load_masked_lm
 from pipeline.reports.cells import read_results
@@ -18,6 +23,7 @@ from stages import distill, extract_teacher, finetune_mosei
 from tests.helpers.caches import make_cache, vectors_of
 from tests.helpers.encoders import save_encoder
 from tests.helpers.mosei import sentences, write_mmsa
+from tests.helpers.stage_one import run_stage
 from tests.helpers.tars import write_corpus
 from tests.helpers.whispers import save_random_whisper
 from tests.rehearsal.device import missing, pretended
@@ -81,8 +87,38 @@ def test_a_batch_of_extraction_waits_for_nothing_but_its_own_pace(speech, monkey
         there = extract(speech, f"there-{pooling}", "0", **common)
     np.testing.assert_array_equal(there, on_cpu)
     of_a_batch = seen[3] - seen[2]  # the third of the first tar, when two were in flight
-    assert of_a_batch.total() == 1, listed(of_a_batch)
-    assert listed(of_a_batch).endswith("an event is waited for")
+    assert {what.partition(": ")[2] for what in of_a_batch} == {"an event is waited for"}
+    pace = [n for what, n in of_a_batch.items() if where(InFlight.mark, what)]
+    copies = [n for what, n in of_a_batch.items() if where(Copy.wait, what)]  # the writer's thread
+    assert pace == [1], listed(of_a_batch)
+    assert sum(pace) + sum(copies) == of_a_batch.total(), listed(of_a_batch)
+
+
+@pytest.mark.parametrize("kind", ["states", "whisper-mel"])
+def test_rows_of_a_device_are_those_of_a_cpu(speech, kind):
+    folder, tars = speech
+    caches = []
+    for device in ("cpu", "0"):
+        common = {
+            "manifest": str(tars), "cache": str(folder / f"{kind}-{device}"), "devices": device,
+            "batch_size": 2, "workers": 0, "dtype": "float32",
+        }  # fmt: skip
+        with pretended() if device == "0" else contextlib.nullcontext():
+            if kind == "states":
+                teacher = {"teacher": str(folder / "whisper"), "precision": "float32"}
+                run_stage(ExtractSettings(keep="states", context="15s", **teacher, **common))
+            else:
+                run_stage(FeatureSettings(features=kind, **common))
+        caches.append(TeacherCache.open(common["cache"], kinds=KINDS))
+    assert caches[0].written == 9
+    assert caches[0].digest() == caches[1].digest()
+
+
+def where(function, waited: str) -> bool:
+    """Whether a wait of the ledger is in this function."""
+    lines, first = inspect.getsourcelines(function)
+    file, _, line = waited.partition(": ")[0].rpartition(":")
+    return inspect.getsourcefile(function).endswith(file) and 0 <= int(line) - first < len(lines)
 
 
 # ---- stage two
