@@ -439,7 +439,7 @@ def _print_counts(
     for remark, record in summary.get("remarks", {}).items():
         print(
             f"kept, but {remark}: {counted(record['clips'], 'clip')}, such as "
-            f"{', '.join(record['such_as'])} ({REMEDIES[remark]})"
+            f"{', '.join(record['such_as'])} ({REMEDIES.get(remark, 'listen to it')})"
         )
 
 

@@ -20,7 +20,7 @@ from pipeline.extraction.settings import (
 )
 from pipeline.foundation.devices import CPU
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.foundation.progress import Meter, say
+from pipeline.foundation.progress import Meter, counted, say
 from pipeline.foundation.provenance import versions
 from pipeline.foundation.signals import stop_at_once
 from pipeline.shards.manifest import Manifest
@@ -144,8 +144,8 @@ def print_summary(cache: TeacherCache, tally: Tally) -> None:
     """
     clips = "clips" if cache.identity.is_sequence else "rows"
     print(
-        f"{cache.location}: {tally.written:,} {clips} written, {tally.refused:,} samples refused, "
-        f"of {tally.samples:,} in {tally.shards:,} shards"
+        f"{cache.location}: {tally.written:,} {clips} written, {counted(tally.refused, 'sample')} "
+        f"refused, of {tally.samples:,} in {counted(tally.shards, 'shard')}"
     )
     for reason, count in tally.reasons.most_common():
         print(f"  refused: {reason}: {count:,}")

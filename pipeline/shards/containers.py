@@ -10,6 +10,7 @@ from typing import BinaryIO, Literal
 from pipeline.shards.refusals import Reason, RefusedError
 
 STREAMED_BYTES = 0x7FFF_0000  # a WAV that claims more than this was written to a pipe
+SPARE_BYTES = 4096  # of tags and padding after the sound
 MAX_CHUNKS = 1000  # before the sound; a file of empty ones would take for ever to read
 W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
@@ -57,6 +58,8 @@ def _missing_bytes(content: BinaryIO, head: bytes, size: int) -> int:
     if kind in (b"RIFF", b"RIFX", b"RF64", b"BW64") and form == b"WAVE":
         chunks = _Chunks(12, 4, 4, "big" if kind == b"RIFX" else "little")
         end = _sound_end(content, chunks, b"data")
+        if kind == b"RIFF" and 0 < end < size:
+            _check_surplus(content, end, size)
     elif kind == b"FORM" and form in (b"AIFF", b"AIFC"):
         end = _sound_end(content, _Chunks(12, 4, 4, "big"), b"SSND")
     elif kind == b"caff":
@@ -105,6 +108,28 @@ def _sound_end(content: BinaryIO, chunks: _Chunks, sound: bytes) -> int:
         content.seek(length + -length % chunks.aligned, io.SEEK_CUR)
     fault = f"over {MAX_CHUNKS:,} chunks and no sound"
     raise RefusedError(Reason.UNDECODABLE_AUDIO, fault)
+
+
+def _check_surplus(content: BinaryIO, end: int, size: int) -> None:
+    """Refuse a WAV after whose sound more follows than the chunks of a WAV.
+
+    It was not closed by its recorder, or two were joined byte by byte; libsndfile would read it up
+    to the length in the first header.
+    """
+    at = end + end % 2
+    while at + 8 <= size:
+        content.seek(at)
+        name = content.read(4)
+        length = int.from_bytes(content.read(4), "little")
+        if name == b"RIFF" or (not name.isalnum() and not name.strip(b" ").isalnum()):
+            break
+        if at + 8 + length > size:
+            break
+        at += 8 + length + length % 2
+    content.seek(at)
+    if size - at > SPARE_BYTES and any(content.read(SPARE_BYTES)):
+        fault = f"its header ends the sound at byte {end:,}, and {size - at:,} bytes more follow"
+        raise RefusedError(Reason.UNDECODABLE_AUDIO, f"{fault}; mend its header, or divide it")
 
 
 def _last_page_end(content: BinaryIO, size: int) -> int:

@@ -366,7 +366,10 @@ def _remarks_of(receipt: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: they are not as `write_tar` writes them.
     """
     remarks = receipt.get("remarks", {})
+    if not isinstance(remarks, dict):
+        raise ValueError(f"not remarks: {remarks!r}")
     for record in remarks.values():
-        if not isinstance(record["clips"], int) or not isinstance(record["such_as"], list):
+        clips, keys = record["clips"], record["such_as"]
+        if type(clips) is not int or not isinstance(keys, list) or set(map(type, keys)) - {str}:
             raise ValueError(f"not a remark: {record!r}")
     return dict(remarks)

@@ -93,7 +93,7 @@ def test_what_was_refused_stays_refused_and_what_was_cut_is_marked(
     long = [len(whole(s["text"])["input_ids"]) > 8 for s in samples]
     assert [sample.get("cut", False) for sample in samples] == long
     told = capsys.readouterr().out
-    assert "15 clips written, 1 samples refused, of 16 in 4 shards" in told
+    assert "15 clips written, 1 sample refused, of 16 in 4 shards" in told
     assert f"cut: {sum(long)} texts of over 8 tokens" in told
     cache_stage.verify(VerifySettings(cache=str(tmp_path / "t")))
 

@@ -51,6 +51,31 @@ def test_a_stream_whose_header_knows_no_length_is_read_to_its_end(kind):
     assert len(decode(bytes(content))) == 32_000
 
 
+def test_sound_behind_the_length_of_a_wavs_header_is_not_left_out_in_silence():
+    """A recorder that did not close its file, and two files joined byte by byte."""
+    whole = encoded("WAV", "PCM_16")
+    at = whole.index(b"data") + 4
+    for length in (0, 2_000):
+        unclosed = whole[:at] + length.to_bytes(4, "little") + whole[at + 4 :]
+        with pytest.raises(RefusedError, match=r"its header ends the sound .*bytes more follow"):
+            decode(unclosed)
+    with pytest.raises(RefusedError, match="bytes more follow"):
+        decode(whole + whole)
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        b"LIST" + (20_000).to_bytes(4, "little") + b"x" * 20_000,
+        b"id3 " + (5_001).to_bytes(4, "little") + b"x" * 5_002 + b"TAG" + b"x" * 125,
+        bytes(50_000),
+        b"x" * 300,
+    ],
+)
+def test_what_may_follow_the_sound_of_a_wav(tail):
+    assert len(decode(encoded("WAV", "PCM_16") + tail)) == 32_000
+
+
 def test_an_ogg_that_nobody_closed_is_read():
     """Its last page does not say that it is the last one (RFC 7845, section 5)."""
     whole = encoded("OGG", "OPUS")
