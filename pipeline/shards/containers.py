@@ -10,6 +10,7 @@ from typing import BinaryIO, Literal
 from pipeline.shards.refusals import Reason, RefusedError
 
 STREAMED_BYTES = 0x7FFF_0000  # a WAV that claims more than this was written to a pipe
+MOST_BYTES = 2**62  # of a chunk; a stream of unknown length claims more
 SPARE_BYTES = 4096  # of tags and padding after the sound
 MAX_CHUNKS = 1000  # before the sound; a file of empty ones would take for ever to read
 W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
@@ -98,12 +99,12 @@ def _sound_end(content: BinaryIO, chunks: _Chunks, sound: bytes) -> int:
                 length = long_size
             elif chunks.size_bytes == 4 and length >= STREAMED_BYTES:
                 return 0  # a stream's header holds the largest number, since it knew no better
-            if chunks.size_bytes == 8 and length >= 2**63:
+            if length >= MOST_BYTES:
                 return 0
             return content.tell() + length - (header_bytes if chunks.counts_header else 0)
         if chunks.counts_header:
             length -= header_bytes
-        if length < 0:
+        if not 0 <= length < MOST_BYTES:
             return 0
         content.seek(length + -length % chunks.aligned, io.SEEK_CUR)
     fault = f"over {MAX_CHUNKS:,} chunks and no sound"

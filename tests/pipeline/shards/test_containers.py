@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.shards.containers import check_whole
+from pipeline.shards.containers import W64_RIFF, check_whole
 from pipeline.shards.decoding import clip_seconds, decode, read_clip
 from pipeline.shards.refusals import RefusedError
 
@@ -92,5 +92,13 @@ def test_ogg_streams_that_follow_each_other_are_not_read_as_the_first_alone(subt
 
 
 def test_bytes_of_no_format_are_left_to_the_decoder():
-    for content in (b"\0" * 100, b"RIFF", b"RIFF\0\0\0\0WAVE", b"OggX", b"NIST_1A\n   zzz\n"):
+    endless = W64_RIFF + bytes(24) + b"junk" + bytes(12) + b"\xff" * 8 + bytes(8)
+    for content in (
+        endless,
+        b"\0" * 100,
+        b"RIFF",
+        b"RIFF\0\0\0\0WAVE",
+        b"OggX",
+        b"NIST_1A\n   zzz\n",
+    ):
         check_whole(io.BytesIO(content))
