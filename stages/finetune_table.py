@@ -133,6 +133,7 @@ def run(settings: TableSettings) -> None:
     from pipeline.finetuning.grid import Grid, dry_run, finetune
     from pipeline.finetuning.inputs import TextInputs
     from pipeline.foundation.progress import say
+    from pipeline.reports.cells import whole_tests
     from pipeline.reports.tables import summary
     from pipeline.tasks.duplicates import with_repetitions
 
@@ -160,7 +161,8 @@ def run(settings: TableSettings) -> None:
         for name in dry_run(settings, grid):
             print(name)
     else:
-        print(summary(finetune(settings, grid)), end="")
+        cells = finetune(settings, grid)
+        print(summary(whole_tests(settings.out) if settings.has_folds else cells), end="")
 
 
 COMMANDS = {"finetune table": (TableSettings, run)}

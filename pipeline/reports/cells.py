@@ -108,6 +108,17 @@ class ResultSet:
     incomplete: tuple[Cell, ...]
 
 
+def whole_tests(folder: Path) -> list[Cell]:
+    """The finished cells of a results folder, its folds put together; none before a whole test.
+
+    Raises:
+        SpeechkdError: the folder is no results folder, or a figure is not what predictions give.
+    """
+    scored_cells = _scored((cell, folder) for cell in read_results(folder))
+    pooled = pool(scored_cells, [title for _, title, _ in read_asked(folder)])
+    return [cell for cell, _ in pooled.cells]
+
+
 def read_sets(folders: Sequence[Path]) -> list[ResultSet]:
     """Read results folders, and put together those that may stand in one table.
 
