@@ -210,7 +210,7 @@ def _shard_parts(settings: ShardSettings) -> None:
     from pipeline.cluster.shares import array_task, share
     from pipeline.foundation.progress import Meter, say
     from pipeline.foundation.workers import cores
-    from pipeline.shards.arrow import find_files
+    from pipeline.shards.arrow import find_files, shape_of
     from pipeline.shards.bill import bill, clips_tried
     from pipeline.shards.parts import Plan, choose_columns, survey
     from pipeline.shards.parts_folder import PartsFolder
@@ -220,6 +220,9 @@ def _shard_parts(settings: ShardSettings) -> None:
     origins = ", ".join(f"{name} from {column!r}" for name, column in columns.items())
     splits = ", ".join(dict.fromkeys(file.split for file in files))
     say(f"{settings.source}: {len(files):,} files with audio inside, split {splits} ({origins})")
+    unused = [name for name in shape_of(files[0]).columns if name not in columns.values()]
+    if unused:
+        say(f"{settings.source}: columns that are not used: {', '.join(unused)}")
     plan = Plan(
         *(columns, settings.samples_per_shard, settings.clip_seconds),
         *(settings.recording_pattern, _channel(settings)),

@@ -197,7 +197,8 @@ def _repeated(hashes: Sequence[NDArray[np.uint64]]) -> dict[int, tuple[int, ...]
 
 def _key(file: ArrowFile, row: int, cell: Any) -> str:
     """A row's key: its own id, without a suffix of audio, or else its file and number."""
-    return key_of_path(str(cell)) if cell not in (None, "") else f"{file.name}/{row:06d}"
+    name = _named(cell)
+    return f"{file.name}/{row:06d}" if name is None else key_of_path(name)
 
 
 Clip = tuple[Entry, bytes | None]
@@ -252,8 +253,10 @@ def _recording(key: str, pattern: str) -> str:
 
 
 def _named(value: Any) -> str | None:
-    """A name, whatever kind of value the column has; a blank one is unknown."""
-    return str(value).strip() or None if value is not None else None
+    """A name, whatever kind of value the column has; a blank one and NaN are unknown."""
+    if value is None or value != value:
+        return None
+    return str(value).strip() or None
 
 
 def _seconds(value: Any) -> Seconds | None:

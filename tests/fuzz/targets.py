@@ -27,7 +27,7 @@ from pipeline.shards.writing import ShardFolder
 from pipeline.tasks.mosei.reading import read_mosei
 from pipeline.tasks.mosei.tables import read_folds
 from pipeline.tasks.mosei.transcripts import read_transcript
-from tests.fuzz import seeds
+from tests.fuzz import seeds, sources
 from tests.helpers.caches import samples_of, vectors_of
 from tests.helpers.tars import line
 
@@ -209,6 +209,9 @@ TARGETS = {
     "mosei-csd": Target(lambda _: seeds.csds(), read_mosei_csd),
     "cache": Target(_cache_seeds, open_cache, ("zarr.core.metadata",)),
     "receipts": Target(_receipt_seeds, read_receipts),
+    "times": Target(sources.times_seeds, sources.read_times_file),
+    "layout": Target(sources.layout_seeds, sources.read_layout),
+    "audio-table": Target(sources.audio_table_seeds, sources.read_audio_table),
 }
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.fuzz.targets import TARGETS, outcome
 
 ROOT = Path(__file__).parent.parent.parent
-EXAMPLES = {"cache": 40, "mosei-csd": 60, "receipts": 60}
+EXAMPLES = {"cache": 40, "mosei-csd": 60, "receipts": 60, "audio-table": 40}
 
 
 @st.composite

@@ -7,7 +7,9 @@ bomb goes off in a process of its own, whose address space is limited.
 """
 
 import base64
+import gzip
 import io
+import itertools
 import json
 import pickle
 import resource
@@ -348,7 +350,102 @@ _AUDIO, _TAR, _MOSEI = (
 )
 _MODEL, _CACHE = "pipeline.finetuning.trainer", "pipeline.cache.store"
 
+
+def _times(suffix: str, content: bytes) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        (folder / f"talk{suffix}").write_bytes(content)
+
+    return make
+
+
+def _read_times(folder: Path) -> str:
+    from pipeline.shards.recordings import Entry
+    from pipeline.shards.timed import Cutting, Notes, TimedFolder
+
+    found = list(TimedFolder(Cutting(), Notes()).entries("talk", folder / "talk.wav") or ())
+    entries = sum(isinstance(entry, Entry) for entry in found)
+    if entries:
+        return f"{entries:,} entries"
+    return found[0].reason if found else "no times"
+
+
+def _laughing_eaf() -> bytes:
+    names = "abcdefghij"
+    entities = "".join(
+        f'<!ENTITY {one} "{f"&{other};" * 10}">' for other, one in itertools.pairwise(names)
+    )
+    return f'<!DOCTYPE x [<!ENTITY a "ha">{entities}]><ANNOTATION_DOCUMENT>&j;'.encode()
+
+
+def _long_whisper() -> bytes:
+    words = [{"word": "a", "start": i / 9, "end": i / 9 + 0.05} for i in range(300_000)]
+    text = " ".join("a" for _ in words)
+    segment = {"start": 0, "end": 300_000 / 9, "text": text, "words": words}
+    return json.dumps({"segments": [segment]}).encode()
+
+
+def _gzipped_gigabytes(folder: Path) -> None:
+    with gzip.open(folder / "a.csv.gz", "wb", compresslevel=1) as file:
+        for _ in range(3 * 2**10):
+            file.write(bytes(2**20))
+
+
+def _parquet_of_audio(folder: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    audio = [{"bytes": bytes(2**20), "path": ""}] * 400
+    table = pyarrow.table({"audio": audio, "text": ["x"] * 400})
+    parquet.write_table(table, folder / "t.parquet", compression="zstd", row_group_size=400)
+
+
+def _read_audio_table(folder: Path) -> str:
+    from pipeline.shards.arrow import find_files
+    from pipeline.shards.parts import Make, Plan, entries_of, survey
+
+    plan = Plan({"path": "audio", "text": "text"}, 1000, 15)
+    (part,) = survey(find_files(str(folder / "t.parquet")), plan, 0, lambda _: None)
+    reasons = Counter(
+        str(getattr(Make(15)(clip), "reason", "read")) for clip in entries_of(part, plan, 0)
+    )
+    return ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+
+
+_TIMED = "pipeline.shards.timed"
 BOMBS = {
+    "an ELAN file of entities in entities": Bomb(
+        _times(".eaf", _laughing_eaf()), _read_times, 5, 50, _TIMED
+    ),
+    "a TextGrid that claims 10^9 intervals": Bomb(
+        _times(
+            ".TextGrid",
+            b'"ooTextFile"\n"TextGrid"\n0 9\n<exists>\n1\n"IntervalTier"\n"a"\n0 9\n999999999\n'
+            + b'0 1 ""\n' * 10**6,
+        ),
+        *(_read_times, 20, 600, _TIMED),
+    ),
+    "a TextGrid of 40 MB of quotation marks": Bomb(
+        _times(".TextGrid", b'"' * (40 * 2**20)), _read_times, 20, 300, _TIMED
+    ),
+    "a WebVTT of 40 MB of tags that never end": Bomb(
+        _times(".vtt", b"WEBVTT\n\n00:01.000 --> 00:02.000\n" + b"<a" * (20 * 2**20)),
+        *(_read_times, 30, 700, _TIMED),
+    ),
+    "labels of 40 MB of tabs": Bomb(
+        _times(".txt", b"1\t2\ta\n1" + b"\t" * (40 * 2**20)), _read_times, 20, 300, _TIMED
+    ),
+    "Whisper's JSON of one segment of 9 h": Bomb(
+        _times(".json", _long_whisper()), _read_times, 60, 900, _TIMED
+    ),
+    "Whisper's JSON of 60 MB of brackets": Bomb(
+        _times(".json", b"[" + b"[]," * (20 * 2**20) + b"[]]"), _read_times, 30, 2500, _TIMED
+    ),
+    "a CSV of 3 GB in one line, in a gzip of some MB": Bomb(
+        _gzipped_gigabytes, _read_table("a.csv.gz"), 10, 200, "pipeline.foundation.tables"
+    ),
+    "a Parquet of 400 MB of silence in some kB": Bomb(
+        _parquet_of_audio, _read_audio_table, 30, 900, "pipeline.shards.parts"
+    ),
     "a WAV whose header claims a year": Bomb(_wav_of_a_year, _decode, 5, 50, _AUDIO),
     "a FLAC whose header claims 49 days": Bomb(_flac_of_a_year, _decode, 5, 50, _AUDIO),
     "2 h of constant FLAC as a sample": Bomb(_silence("FLAC", 120), _decode, 5, 50, _AUDIO),

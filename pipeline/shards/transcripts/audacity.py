@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pipeline.shards.transcripts.numbers import seconds
 from pipeline.shards.transcripts.segment import Segment, Transcript
 
-_NUMBER = r"\s*\d+(?:[.,]\d+)?\s*"
+_NUMBER = r" *\d+(?:[.,]\d+)? *"
 _LABEL = re.compile(rf"({_NUMBER})\t({_NUMBER})(?:\t(.*))?")
 
 

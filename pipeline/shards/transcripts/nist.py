@@ -30,7 +30,9 @@ def listed_stm(text: str) -> Iterator[Listed]:
         if len(cells) < 5:
             raise ValueError(f"line {number} has {len(cells)} fields; STM has at least 5")
         recording, channel, speaker, start, end = cells[:5]
-        said = _LABEL.sub("", cells[5], count=1) if len(cells) > 5 else ""
+        said = cells[5] if len(cells) > 5 else ""
+        label = _LABEL.match(said)
+        said = said[label.end() :] if label else said
         if said.strip().lower() not in NOT_SPEECH and speaker not in NOT_SPEECH:
             times = _times(number, start, end)
             yield recording, Segment(*times, said, _speaker(speaker), channel=_channel(channel))

@@ -10,6 +10,8 @@ from pipeline.foundation.units import Seconds
 PAUSE_SECONDS: Seconds = 0.5
 """Words without sentences are put together up to a pause of this length."""
 ROUNDING_SECONDS: Seconds = 1e-6
+MOST_WORDS = 2000
+"""Of one clip; none that can be understood has so many."""
 OVERLAP_SECONDS: Seconds = 0.1
 """Neighbours of one speaker may overlap by so much and still be joined: times are rounded."""
 
@@ -88,32 +90,42 @@ def divided(segment: Segment, longest_s: Seconds) -> Iterator[Segment]:
     It stays whole if it fits, or if no words with times tell where its text would have to be cut.
     """
     words = segment.words
-    first = 0
-    while True:
-        begin_s = segment.start_s if first == 0 else _start(words[first])
-        if segment.end_s - begin_s <= longest_s + ROUNDING_SECONDS:
+    spans = _spans(segment)
+    first, begin_s = 0, segment.start_s
+    while segment.end_s - begin_s > longest_s + ROUNDING_SECONDS:
+        cut = _cut(words, first, begin_s, longest_s)
+        if cut is None:
             break
-        cuts = [
-            place
-            for place in range(first + 1, len(words))
-            if None not in words[place - 1] and None not in words[place]
-        ]
-        within = [place for place in cuts if _end(words[place - 1]) - begin_s <= longest_s]
-        late = [place for place in within if _end(words[place - 1]) - begin_s >= longest_s / 2]
-        if not within:
-            break
-        cut = max(
-            late or within[-1:], key=lambda place: _start(words[place]) - _end(words[place - 1])
-        )
-        text = _text_of(segment, first, cut)
-        part = words[first:cut]
+        text, part = _text_of(segment, spans, first, cut), words[first:cut]
         yield replace(segment, start_s=begin_s, end_s=_end(part[-1]), text=text, words=part, key="")
-        first = cut
+        first, begin_s = cut, _start(words[cut])
     if first == 0:
         yield segment
     else:
-        text = _text_of(segment, first, len(words))
+        text = _text_of(segment, spans, first, len(words))
         yield replace(segment, start_s=begin_s, text=text, words=words[first:], key="")
+
+
+def _cut(
+    words: Sequence[TimedWord], first: int, begin_s: Seconds, longest_s: Seconds
+) -> int | None:
+    """The word before which to cut: after the longest pause in the second half of what fits."""
+    within, late = [], []
+    for place in range(first + 1, min(len(words), first + MOST_WORDS)):
+        before, after = words[place - 1], words[place]
+        if before.end_s is None:
+            continue
+        length_s = before.end_s - begin_s
+        if length_s > longest_s:
+            break
+        if after.start_s is not None and length_s > 0:
+            within.append(place)
+            if length_s >= longest_s / 2:
+                late.append(place)
+    candidates = late or within[-1:]
+    return max(
+        candidates, key=lambda place: _start(words[place]) - _end(words[place - 1]), default=None
+    )
 
 
 def _fits(group: Sequence[Segment], segment: Segment, gap_s: Seconds, longest_s: Seconds) -> bool:
@@ -139,15 +151,27 @@ def _together(group: Sequence[Segment]) -> Segment:
     )
 
 
-def _text_of(segment: Segment, first: int, stop: int) -> str:
+def _spans(segment: Segment) -> list[tuple[int, int]] | None:
+    """Where the words stand in the segment's text; None if they do not stand there in order."""
+    spans, end = [], 0
+    for word in segment.words:
+        begin = segment.text.find(word.text, end)
+        if begin < 0:
+            return None
+        end = begin + len(word.text)
+        spans.append((begin, end))
+    return spans
+
+
+def _text_of(
+    segment: Segment, spans: Sequence[tuple[int, int]] | None, first: int, stop: int
+) -> str:
     """The text of some of a segment's words: a part of its text if they stand there in order."""
-    begin = end = 0
-    for place, word in enumerate(segment.words[:stop]):
-        found = segment.text.find(word.text, end)
-        if found < 0:
-            return " ".join(word.text for word in segment.words[first:stop])
-        begin, end = (found if place == first else begin), found + len(word.text)
-    return segment.text[begin:] if stop == len(segment.words) else segment.text[begin:end]
+    if spans is None:
+        return " ".join(word.text for word in segment.words[first:stop])
+    begin = spans[first][0] if first else 0
+    end = spans[stop - 1][1] if stop < len(spans) else len(segment.text)
+    return segment.text[begin:end]
 
 
 def _start(word: TimedWord) -> Seconds:

@@ -9,7 +9,7 @@ STM = """;; CATEGORY "0" "" ""
 talk 1 Anna 0.50 2.25 <o,f0,female> well i never
 talk 1 inter_segment_gap 2.25 3 <o,,unknown>
 talk B Ben 3 4.5 <o> ignore_time_segment_in_scoring
-talk B Ben 4.5 5 no labels
+talk B Ben 4.5 5 no <unk> labels
 other A x 0 1 <o> elsewhere
 """
 
@@ -17,7 +17,7 @@ other A x 0 1 <o> elsewhere
 def test_stm():
     assert list(nist.parse_stm(Transcript(STM, "talk"))) == [
         Segment(0.5, 2.25, "well i never", "Anna", channel=0),
-        Segment(4.5, 5, "no labels", "Ben", channel=1),
+        Segment(4.5, 5, "no <unk> labels", "Ben", channel=1),
     ]
 
 
