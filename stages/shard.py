@@ -150,6 +150,7 @@ def run(settings: ShardSettings) -> None:
     entries, digest = _survey(source, used)
     say(f"{settings.source}: {counted(entries, 'entry', 'entries')}")
     if used is not None:
+        used |= source.notes.used
         for line in passed_over(Path(settings.source), used, outside_links=settings.follow_links):
             say(f"{settings.source}: {line}")
     for line in source.notes.lines():

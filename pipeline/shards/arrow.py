@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -134,20 +135,21 @@ def shape_of(file: ArrowFile) -> Shape:
 
 
 def rows_of(
-    file: ArrowFile, columns: Sequence[str], skip: int = 0
+    file: ArrowFile, columns: Sequence[str], skip: int = 0, at_once: int = 1
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Rows of a file with their numbers from 0, one in memory at a time.
+    """Rows of a file with their numbers from 0, few in memory at a time.
 
     Args:
         file: the file.
         columns: the columns to read; the others are not touched.
         skip: rows to leave out at the beginning. Whole groups of them are not read at all.
+        at_once: rows that a Parquet file is asked for at once.
 
     Raises:
         SpeechkdError: it cannot be read.
     """
     with closing(_Reader(file)) as reader:
-        yield from reader.rows(list(columns), skip)
+        yield from reader.rows(list(columns), skip, at_once)
 
 
 class _Reader:
@@ -176,10 +178,12 @@ class _Reader:
         except self._faults() as error:
             raise self._damaged(error) from None
 
-    def rows(self, columns: list[str], skip: int) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    def rows(
+        self, columns: list[str], skip: int, at_once: int
+    ) -> Iterator[tuple[int, Mapping[str, Any]]]:
         try:
             if self._file.location.endswith(".parquet"):
-                yield from self._rows_of_parquet(columns, skip)
+                yield from self._rows_of_parquet(columns, skip, at_once)
             else:
                 yield from self._rows_of_arrow(columns, skip)
         except self._faults() as error:
@@ -205,7 +209,7 @@ class _Reader:
         return Shape(columns, metadata.num_rows, max(sizes, default=0))
 
     def _rows_of_parquet(
-        self, columns: list[str], skip: int
+        self, columns: list[str], skip: int, at_once: int
     ) -> Iterator[tuple[int, Mapping[str, Any]]]:
         with self._as_parquet() as opened:
             first = 0
@@ -213,11 +217,10 @@ class _Reader:
                 count = opened.metadata.row_group(group).num_rows
                 if first + count > skip:
                     batches = opened.iter_batches(
-                        1, row_groups=[group], columns=columns, use_threads=False
+                        at_once, row_groups=[group], columns=columns, use_threads=False
                     )
-                    for number, batch in enumerate(batches, start=first):
-                        if number >= skip:
-                            yield number, batch.to_pylist()[0]
+                    rows = (row for batch in batches for row in batch.to_pylist())
+                    yield from islice(enumerate(rows, start=first), max(skip - first, 0), None)
                 first += count
 
     def _batches(self) -> Any:

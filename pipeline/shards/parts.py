@@ -4,7 +4,6 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.storage import local_path
 from pipeline.foundation.units import SAMPLE_RATE_HZ, Seconds
-from pipeline.foundation.workers import in_order
+from pipeline.foundation.workers import ahead
 from pipeline.shards.arrow import ArrowFile, Shape, rows_of, shape_of
 from pipeline.shards.decoding import encode_flac, read_sound
 from pipeline.shards.recording_table import USUAL_NAMES, RecordingColumns
@@ -24,6 +23,7 @@ from pipeline.shards.refusals import Reason, Refusal, RefusedError
 from pipeline.shards.tar import MAX_MEMBER_BYTES
 from pipeline.shards.writing import Sample, description
 
+ROWS_AT_ONCE = 1000  # of names and texts
 NOT_CUT = ("start", "end", "duration")
 """Fields whose columns count only if they are named: embedded audio is mostly cut already, and
 such columns tell where it once lay."""
@@ -119,27 +119,24 @@ def _audio_column(file: ArrowFile, shape: Shape) -> str:
 
 
 def survey(
-    files: Sequence[ArrowFile], plan: Plan, workers: int, advance: Callable[[int], None]
+    files: Sequence[ArrowFile], plan: Plan, threads: int, advance: Callable[[int], None]
 ) -> list[Part]:
     """Look through the names and texts of all files, not their audio.
 
     Args:
         files: the corpus.
         plan: its columns.
-        workers: processes.
+        threads: files that are read at once; most of it is waiting for the storage.
         advance: is told the rows of each file that is done.
 
     Raises:
         SpeechkdError: a file cannot be read, or lacks a column.
     """
     parts, hashes = [], []
-    numbered = list(enumerate(files))
-    call = _Survey(plan)
-    with closing(in_order(call, numbered, workers, died=_lost_survey, per_task=1)) as results:
-        for part, keys in results:
-            parts.append(part)
-            hashes.append(keys)
-            advance(part.rows)
+    for part, keys in ahead(_Survey(plan), enumerate(files), max(threads, 1)):
+        parts.append(part)
+        hashes.append(keys)
+        advance(part.rows)
     repeated = _repeated(hashes)
     return [
         replace(part, repeated=repeated[part.number]) if part.number in repeated else part
@@ -163,7 +160,7 @@ class _Survey:
         audio = self.plan.columns["path"]
         light = [name for name in self.plan.columns.values() if name != audio]
         digest, keys = hashlib.sha256(), np.zeros(shape.rows, np.uint64)
-        for row, cells in rows_of(file, light):
+        for row, cells in rows_of(file, light, at_once=ROWS_AT_ONCE):
             fields = {
                 name: cells[column] for name, column in self.plan.columns.items() if column != audio
             }
@@ -172,12 +169,6 @@ class _Survey:
             keys[row] = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest())
         part = Part(number, file, shape.rows, shape.audio_bytes, digest.hexdigest())
         return part, keys
-
-
-def _lost_survey(numbered: tuple[int, ArrowFile]) -> tuple[Part, NDArray[np.uint64]]:
-    raise SpeechkdError(
-        f"{numbered[1].location}: the process that read it died, twice; for want of memory?"
-    )
 
 
 def _repeated(hashes: Sequence[NDArray[np.uint64]]) -> dict[int, tuple[int, ...]]:

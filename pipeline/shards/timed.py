@@ -35,11 +35,14 @@ class Notes:
 
     formats: Counter[str] = field(default_factory=Counter)
     others: Counter[str] = field(default_factory=Counter)
+    used: set[str] = field(default_factory=set)
+    """Files that were read beside those that entries name."""
 
     def clear(self) -> None:
         """Begin to count from nothing."""
         self.formats.clear()
         self.others.clear()
+        self.used.clear()
 
     def lines(self) -> list[str]:
         """The counts, as lines for the user."""

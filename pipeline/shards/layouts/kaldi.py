@@ -34,6 +34,7 @@ def read(request: Request, notes: Notes) -> Iterator[Entry | Refusal]:
     """
     for folder in split_folders(request.source, request.split, _is_data):
         audio = request.audio_folder or folder
+        notes.used |= {str(folder / name) for name in ("wav.scp", "text", "segments", "utt2spk")}
         texts, speakers = _table(folder / "text"), _table(folder / "utt2spk")
         recordings = {
             name: audio / _path(folder, name, path)

@@ -134,6 +134,7 @@ def _supervisions(
             f"{listing}: supervisions without recordings. Put the manifest of recordings beside "
             f"them ({listing.name} needs {beside.name}), or name cuts."
         )
+    notes.used |= {str(beside), str(listing)}
     recordings: dict[str, _Recording | Refusal] = {}
     for where, record in json_lines(beside):
         name = str(record.get("id")) if isinstance(record, dict) else where

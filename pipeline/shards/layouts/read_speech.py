@@ -29,11 +29,12 @@ def _is_libritts(source: Path) -> bool:
     )
 
 
-def _libritts(request: Request, notes: Notes) -> Iterator[Entry | Refusal]:  # noqa: ARG001
+def _libritts(request: Request, notes: Notes) -> Iterator[Entry | Refusal]:
     """SPEAKER/CHAPTER/ID.wav with ID.normalized.txt beside it (Zen et al. 2019)."""
     for folder in split_folders(request.source, request.split, _is_libritts_split):
         for path in sorted(folder.glob(f"*/*/*{NORMALIZED}")):
             key = path.name.removesuffix(NORMALIZED)
+            notes.used.add(str(path.with_name(f"{key}.original.txt")))
             audio = with_any_suffix(path.parent, key, ".wav")
             speaker, chapter = path.parent.parent.name, path.parent.name
             yield Entry(key, audio, read_text(path), speaker, f"{speaker}_{chapter}", str(path))

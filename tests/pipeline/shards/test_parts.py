@@ -98,7 +98,7 @@ def test_bad_rows_are_refused_one_by_one(tmp_path):
         {**good, "id": "c", "audio": {"bytes": None, "path": None}},
         {**good, "id": "d", "audio": {"bytes": None, "path": "absent.wav"}},
         {**good, "id": "e", "audio": {"bytes": b"RIFF", "path": "e.wav"}},
-        {**good, "id": "f\n", "audio": {"bytes": b"", "path": "f.wav"}},
+        {**good, "id": "f\ng", "audio": {"bytes": b"", "path": "f.wav"}},
         {**good, "id": "g", "audio": {"bytes": audio(16 * 16_000), "path": ""}},
         {**good, "id": None},
     ]

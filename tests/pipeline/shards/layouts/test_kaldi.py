@@ -3,6 +3,8 @@
 import pytest
 
 from pipeline.foundation.errors import SpeechkdError
+from stages import shard
+from stages.shard import ShardSettings
 from tests.helpers.corpora import put, put_audio, read, told
 
 
@@ -85,3 +87,13 @@ def test_splits_and_doubles(tmp_path):
     put(tmp_path / "train" / "text", "u a\nu b\n")
     with pytest.raises(SpeechkdError, match="line 2: 'u' stands there twice"):
         read(tmp_path, "kaldi", split="train")
+
+
+def test_all_files_of_the_folder_are_said_to_be_used(tmp_path, capsys):
+    put_audio(tmp_path / "a.wav", 0.5)
+    data(tmp_path, wav_scp="u1 a.wav\n", text="u1 one\n", utt2spk="u1 x\n", spk2gender="x f\n")
+    settings = ShardSettings(source=str(tmp_path), out=tmp_path / "out", dry_run=True, workers=0)
+    shard.run(settings)
+    told = capsys.readouterr().err
+    assert "not used: files without a suffix (1), such as" in told
+    assert "spk2gender" in told
