@@ -15,7 +15,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from io import BytesIO, StringIO
@@ -95,9 +95,13 @@ def sentences(count: int, seed: int, silence_s: Seconds = 0.0) -> list[Sentence]
 
 
 def aligned(
-    teacher: Teacher, aligner: WordAligner, clips: Sequence[Sentence], texts: Sequence[str]
-) -> Iterator[list[Word]]:
-    """The words of each clip, as the teacher tells them of a text."""
+    teacher: Teacher,
+    aligner: WordAligner,
+    clips: Sequence[Sentence],
+    texts: Mapping[str, Sequence[str]],
+) -> dict[str, list[list[Word]]]:
+    """The words of each clip, as the teacher tells them of each kind of text."""
+    told: dict[str, list[list[Word]]] = {kind: [] for kind in texts}
     for first in range(0, len(clips), BATCH):
         batch = clips[first : first + BATCH]
         lengths_B = torch.tensor([len(clip.wave_S) for clip in batch])
@@ -105,8 +109,10 @@ def aligned(
         for row_S, clip in zip(waves_BS, batch, strict=True):
             row_S[: len(clip.wave_S)] = torch.from_numpy(clip.wave_S)
         hidden_BTE = teacher.states(waves_BS, teacher.encoder.shape.max_source_positions)
-        transcripts = [aligner.read(text) for text in texts[first : first + BATCH]]
-        yield from aligner.align(hidden_BTE, transcripts, waves_BS, lengths_B)
+        for kind, of_clips in texts.items():
+            transcripts = [aligner.read(text) for text in of_clips[first : first + BATCH]]
+            told[kind] += aligner.align(hidden_BTE, transcripts, waves_BS, lengths_B)
+    return told
 
 
 def starts_beside(clip: Sentence, words: Sequence[Word]) -> Iterator[tuple[Seconds, Seconds]]:
@@ -124,7 +130,8 @@ def starts_beside(clip: Sentence, words: Sequence[Word]) -> Iterator[tuple[Secon
 
 def accuracy(teacher: Teacher, aligner: WordAligner, clips: Sequence[Sentence]) -> Accuracy:
     """Judge the starts of all words, trusted or not."""
-    told = list(aligned(teacher, aligner, clips, [clip.text for clip in clips]))
+    texts = {"right": [clip.text for clip in clips]}
+    told = aligned(teacher, aligner, clips, texts)["right"]
     pairs = [p for clip, words in zip(clips, told, strict=True) for p in starts_beside(clip, words)]
     error_W = 1000 * np.array([one - true for one, true in pairs])
     trusted = [word.trusted for words in told for word in words]
@@ -166,8 +173,7 @@ def wrong_texts(
         "another clip's": [clips[(i + 7) % len(clips)].text for i in range(len(clips))],
     }
     found = {}
-    for name, of_clips in texts.items():
-        told = list(aligned(teacher, aligner, clips, of_clips))
+    for name, told in aligned(teacher, aligner, clips, texts).items():
         trusted = [[word.trusted for word in words] for words in told]
         found[name] = {
             "words": float(sum(map(len, trusted))),

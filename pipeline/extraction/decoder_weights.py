@@ -59,14 +59,15 @@ class DecoderFiles:
         Raises:
             SpeechkdError: there is no tokenizer, or it or the model lacks the language.
         """
-        tokenizer = read_tokenizer(self.folder)
-        if tokenizer.get_vocab_size() > self.shape.vocab_size:
-            raise Damaged(
-                f"{self.folder}: its tokenizer has {tokenizer.get_vocab_size():,} tokens, the "
-                f"decoder {self.shape.vocab_size:,}. Copy the tokenizer of this model there."
-            )
         most = self.shape.max_target_positions
-        return TranscriptReader(tokenizer, self.multilingual, language, most, name)
+        tokenizer = read_tokenizer(self.folder)
+        reader = TranscriptReader(tokenizer, self.multilingual, language, most, name)
+        if reader.largest_token >= self.shape.vocab_size:
+            raise Damaged(
+                f"{self.folder}: its tokenizer has a token {reader.largest_token:,}, and the "
+                f"decoder has {self.shape.vocab_size:,} tokens. Copy this model's tokenizer there."
+            )
+        return reader
 
 
 def read_decoder(name: str) -> DecoderFiles:

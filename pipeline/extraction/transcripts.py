@@ -88,6 +88,11 @@ class TranscriptReader:
         self._end = vocabulary[END]
         self._bytes = _byte_of_character()
 
+    @property
+    def largest_token(self) -> int:
+        """The largest token that a transcript may hold; those of a text are below the end's."""
+        return max(*self._prompt, self._end)
+
     def read(self, text: str) -> Transcript:
         """Tokens and words of a text.
 
