@@ -76,7 +76,7 @@ def make_corpus(out: Path, corpus: str, times: str) -> None:
         extract_teacher.run(
             extract_teacher.ExtractSettings(
                 manifest=str(manifest), cache=str(folder / keep), teacher="offline:tiny.en",
-                keep=keep, **({"pooling": "length"} if keep == "vector" else {}),
+                keep=keep, context="15s", **({"pooling": "length"} if keep == "vector" else {}),
             )
         )  # fmt: skip
     if times == "exact":

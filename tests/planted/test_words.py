@@ -32,7 +32,7 @@ def corpus(tmp_path_factory):
         extract_teacher.run(
             extract_teacher.ExtractSettings(
                 manifest=str(manifest), cache=str(folder / keep), teacher="offline:tiny.en",
-                keep=keep, **({"pooling": "length"} if keep == "vector" else {}),
+                keep=keep, context="15s", **({"pooling": "length"} if keep == "vector" else {}),
             )
         )  # fmt: skip
     return folder

@@ -1,7 +1,11 @@
 """`speechkd distill --level word` as a user meets it: what is taught, counted, refused, resumed."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -264,3 +268,39 @@ def test_caches_of_other_recordings_are_refused(settings, caches, tmp_path):
     make_word_cache(tmp_path / "others", SENTENCES, width=8)
     with pytest.raises(SpeechkdError, match="hardly meet"):
         run(settings("vectors", words=str(tmp_path / "others")))
+
+
+def test_two_processes_train_as_one(settings, tmp_path, tiny):
+    """With objectives that need the other process's words, forward and backward."""
+    config = json.loads(Path(tiny).read_text())
+    config.update(attention_probs_dropout_prob=0.0)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    changes = {
+        "kd": ["crd", "nst", "infonce"], "nst_pattern": "sequence", "crd_symmetric": True,
+        "crd_negatives": 20, "word_tokens": "mean", "student": str(tmp_path / "config.json"),
+    }  # fmt: skip
+    one, two = settings(out=tmp_path / "one", **changes), settings(out=tmp_path / "two", **changes)
+    run(one)
+    flags = {"batch": "--batch-size", "crd_symmetric": ""}
+    names = ("out", "kd", "student", "epochs", "batch", "vocab_size", "held_out", "log_every",
+             "measure_every", "learning_rate", "device", "checkpoint_minutes", "nst_pattern",
+             "crd_negatives", "word_tokens", "level")  # fmt: skip
+    words = [
+        word
+        for name in names
+        for word in (flags.get(name, f"--{name.replace('_', '-')}"), str(two.record()[name]))
+    ]
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
+            "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0",
+            "--local-addr", "127.0.0.1", "-m", "stages.cli", "distill", str(two.cache),
+            "--crd-symmetric", *words,
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for wanted, got in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True):
+        for name in wanted:
+            if name.startswith("loss"):
+                assert got[name] == pytest.approx(wanted[name], rel=2e-5), name
