@@ -224,6 +224,7 @@ def main() -> None:
     parser.add_argument("--corpora", nargs="*", default=list(PARTS))
     parser.add_argument("--seeds", type=int, default=3, help="how many seeds of students")
     parser.add_argument("--times", nargs="*", default=list(TIMES), help="where times come from")
+    parser.add_argument("--arms", nargs="*", help="names of the students; all by default")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)  # such a small student gains nothing from more
@@ -234,7 +235,8 @@ def main() -> None:
         for times in options.times:
             make_corpus(options.out, corpus, times)
     for job in jobs(options.corpora, options.seeds) if options.what == "students" else ():
-        if folder_of(options.out, job[0], job[3]).exists():
+        wanted = not options.arms or job[2] in options.arms
+        if wanted and folder_of(options.out, job[0], job[3]).exists():
             train(options.out, *job)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.cache.sequences import SequenceReader
+from pipeline.cache.staging import staged
 from pipeline.cache.store import TeacherCache
 from pipeline.corpus.arrays import ArrayStore
 from pipeline.corpus.corpus import Corpus
@@ -51,6 +52,7 @@ def read_words(
     control: WordControl = "real",
     take: What | None = None,
     prepared: Path | None = None,
+    stage_to: Path | None = None,
 ) -> WordCorpus:
     """Find the words of a corpus's clips; their vectors are read later, batch by batch.
 
@@ -64,6 +66,8 @@ def read_words(
         control: whose vectors each word takes.
         take: what vectors lose that they have in common with others.
         prepared: folder for tables and means; None for the usual one.
+        stage_to: folder for a copy of the cache that its rows are read from; None to read them
+            where they are.
 
     Raises:
         SpeechkdError: the caches hardly meet or differ in a text, or no word can be taught.
@@ -76,12 +80,13 @@ def read_words(
             f"{cache.location}: no word can be taught ({counts.told()}). Make a cache whose words "
             "have times that can be trusted: `speechkd cache info` counts them."
         )
-    reader = SequenceReader(cache, with_words=False)
+    nearest = staged(cache, stage_to) if stage_to else cache
+    reader = SequenceReader(nearest, with_words=False)
     told = []
     if cache.location == texts.location:
         place_P = torch.arange(len(reader.clips))
     else:
-        place_P, missing = _joined(texts, reader)
+        place_P, missing = _joined(texts, reader, cache.location)
         told += [f"words and clips: {missing}"] if missing else []
     words = WordVectors(
         table=_table(store),
@@ -110,7 +115,7 @@ def _table(store: ArrayStore) -> WordTable:
     return WordTable(start_P, count_P, first_V, tokens_V, row_V, type_V, seconds_V)
 
 
-def _joined(texts: TeacherCache, reader: SequenceReader) -> tuple[Tensor, str]:
+def _joined(texts: TeacherCache, reader: SequenceReader, location: str) -> tuple[Tensor, str]:
     """For each clip of a cache its place in the cache of words, and what they do not share."""
     samples = [
         sample
@@ -122,7 +127,7 @@ def _joined(texts: TeacherCache, reader: SequenceReader) -> tuple[Tensor, str]:
             "CACHE": Listing(
                 texts.location, [s["key"] for s in samples], [s["text"] for s in samples]
             ),
-            "--words": Listing(reader.cache.location, reader.clips.key, reader.clips.text),
+            "--words": Listing(location, reader.clips.key, reader.clips.text),
         }
     )
     place_P = torch.full((len(samples),), -1, dtype=torch.int64)

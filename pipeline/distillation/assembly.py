@@ -228,6 +228,7 @@ def make_words(
             control=settings.control,
             take=side if side in ("within-speaker", "within-word") else None,
             prepared=settings.prepared,
+            stage_to=settings.stage_to,
         )
 
 

@@ -288,6 +288,14 @@ class DistillSettings(Settings):
         panel=TRAINING,
     )
 
+    stage_to: Path | None = setting(
+        None,
+        help="Folder on a disk of this machine that the cache of words is copied to once, if it "
+        "lies in object storage or on a disk that many machines share.",
+        panel=RUNNING,
+        operational=True,
+        idle_without="words",
+    )
     prepared: Path | None = setting(
         None,
         help="Folder for the tokens and vectors that are prepared once for all runs of a cache. "

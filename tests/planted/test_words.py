@@ -1,7 +1,7 @@
 """Each sentence holds a bright and a flat word: only a word's own vector tells which is which.
 
 wav with eSpeak NG's times → tar → extract-teacher --keep words (whisper tiny.en) → distill → a
-probe of the student's states of words that no label named, as in docs/word-by-word.md.
+probe of the student's states of words that no label named.
 """
 
 import numpy as np

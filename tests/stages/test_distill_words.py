@@ -142,6 +142,15 @@ def test_an_own_cache_and_a_joined_one_teach_the_same(settings, caches, tmp_path
     assert losses(tmp_path / "own") == losses(tmp_path / "joined")
 
 
+def test_a_copy_on_this_machine_teaches_the_same_and_is_made_once(settings, tmp_path, capsys):
+    run(settings(out=tmp_path / "there"))
+    for name in ("here", "again"):
+        run(settings(out=tmp_path / name, stage_to=tmp_path / "disk"))
+        assert losses(tmp_path / name) == losses(tmp_path / "there")
+    (copy,) = (tmp_path / "disk").glob("words-*")
+    assert (copy / "zarr.json").exists()
+
+
 def test_other_words_or_settings_are_refused(settings, caches, tmp_path):
     make_sequence_cache(tmp_path / "others", SHARDS, "words", most_rows=40, width=6)
     given = {"cache": "vectors", "level": "word"}

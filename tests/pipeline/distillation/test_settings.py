@@ -13,7 +13,7 @@ KD = {
     "gamma", "temperature", "teacher_side", "projection", "kd_tokens", "kd_pass", "kd_special",
     "control", "level",
 }  # fmt: skip
-WORDS = {"words", "word_gamma", "word_tokens", "same_word_negatives"}
+WORDS = {"words", "stage_to", "word_gamma", "word_tokens", "same_word_negatives"}
 NST = {"nst_pattern", "nst_normalize"}
 CRD = {"crd_bias", "crd_negatives", "crd_symmetric"}
 
@@ -24,7 +24,8 @@ def settings(**changes):
 
 def test_the_result_does_not_depend_on_these_and_depends_on_all_others():
     assert DistillSettings.operational() == {
-        "cache", "words", "out", "prepared", "device", "compile", "deterministic", "resume",
+        "cache", "words", "stage_to", "out",
+        "prepared", "device", "compile", "deterministic", "resume",
         "dry_run", "max_steps", "max_hours", "log_every", "measure_every", "checkpoint_minutes",
         "checkpoint_steps", "keep", "license", "language",
     }  # fmt: skip
@@ -59,7 +60,7 @@ def test_settings_without_effect(changes, idle):
     [
         ({"level": "word"}, {"kd_tokens", "kd_special"}),
         ({"level": "clip+word"}, set()),
-        ({"teacher_side": "within-word", "words": "x"}, WORDS - {"words"}),
+        ({"teacher_side": "within-word", "words": "x"}, WORDS - {"words", "stage_to"}),
         ({"level": "word", "kd": ["none"]}, KD | CRD | WORDS),
     ],
 )
