@@ -149,6 +149,33 @@ def test_a_checkpoint_with_a_head_and_older_names_gives_the_same_encoder(tmp_pat
     assert torch.equal(load(tmp_path).encode(*batch_of(WAVES[:2])), before)
 
 
+def test_a_checkpoint_may_lack_what_only_training_reads(tmp_path):
+    save(tmp_path)
+    before = load(tmp_path).encode(*batch_of(WAVES[:2]))
+    tensors = load_file(tmp_path / "model.safetensors")
+    del tensors["masked_spec_embed"]
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    assert torch.equal(load(tmp_path).encode(*batch_of(WAVES[:2])), before)
+    del tensors["encoder.layers.1.attention.k_proj.weight"]
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(SpeechkdError, match=r"lack 1 .* encoder.layers.1.attention.k_proj"):
+        load(tmp_path)
+
+
+def test_a_checkpoint_in_half_precision_is_read_in_float32(tmp_path):
+    save(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    halves = {name: value.half() for name, value in tensors.items()}
+    save_file(
+        {name: value.float() for name, value in halves.items()}, tmp_path / "model.safetensors"
+    )
+    expected = load(tmp_path)
+    save_file(halves, tmp_path / "model.safetensors", {"format": "pt"})
+    teacher = load(tmp_path)
+    assert teacher.sha256 == expected.sha256
+    assert torch.equal(*(t.encode(*batch_of(WAVES[:2])) for t in (teacher, expected)))
+
+
 def test_a_teacher_cannot_train(tmp_path):
     save(tmp_path)
     teacher = load(tmp_path)
