@@ -26,7 +26,7 @@ def run(settings: TextSettings) -> None:
     from pipeline.cache.identity import KINDS
     from pipeline.cache.store import TeacherCache
     from pipeline.cache.texts import texts_sha256
-    from pipeline.cluster.shares import array_task
+    from pipeline.cluster.shares import array_task, share
     from pipeline.extraction.loop import extract, extract_on
     from pipeline.extraction.plan import work_of
     from pipeline.extraction.running import follow, print_summary
@@ -78,7 +78,7 @@ def run(settings: TextSettings) -> None:
                 )
             follow(events, tally, 1.0, "texts")
     print_summary(cache, tally)
-    _print_cut(cache)
+    _print_cut(cache, share([shard.bytes for shard in source.manifest], task))
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,9 @@ def _print_plan(
     print(f"to write    {tokens * (identity.row_bytes + 4) / 1e6:,.1f} MB, {identity.dtype}")
 
 
-def _print_cut(cache: "TeacherCache") -> None:
-    """Print how many texts are not whole."""
-    cut = sum("cut" in s for shard in cache.receipts() for s in cache.shard_samples(shard))
+def _print_cut(cache: "TeacherCache", shards: list[int]) -> None:
+    """Print how many texts of an array task's shards are not whole."""
+    cut = sum("cut" in s for shard in shards for s in cache.shard_samples(shard))
     if cut:
         most = cache.identity.text("max_tokens")
         print(f"  cut: {cut:,} texts of over {most} tokens; the samples file of a shard marks them")
