@@ -130,7 +130,12 @@ def merge(settings: MergeSettings) -> None:
 
     Example: speechkd cache merge site-a site-b --out all
     """
-    from pipeline.cache.merging import check_keys, copy_shards, merged_manifest
+    from pipeline.cache.merging import (
+        check_keys,
+        copy_shards,
+        merged_identity,
+        merged_manifest,
+    )
     from pipeline.cache.store import TeacherCache
     from pipeline.foundation.progress import Meter
     from pipeline.foundation.provenance import versions
@@ -139,7 +144,8 @@ def merge(settings: MergeSettings) -> None:
     prefixes = settings.prefix_keys.split(",") if settings.prefix_keys else []
     manifest = merged_manifest(caches)
     check_keys(caches, prefixes)
-    target = TeacherCache.create_or_open(settings.out, manifest, caches[0].identity, versions())
+    identity = merged_identity(caches, prefixes)
+    target = TeacherCache.create_or_open(settings.out, manifest, identity, versions())
     done = len(target.receipts())
     with Meter("merging", len(manifest), "shards", done=done) as meter:
         for _ in copy_shards(caches, target, prefixes):

@@ -278,4 +278,5 @@ def _check(name: str, value: Any, *wanted: type) -> None:
 
 def _flat(identity: Identity) -> dict[str, Any]:
     record = identity.record()
-    return {"kind": identity.kind, **record, **record.pop("settings", {})}
+    settings = record.pop("settings", {})  # told one by one, not as a whole
+    return {"kind": identity.kind, **record, **settings}

@@ -7,13 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.cache.identity import Identity
 from pipeline.cache.samples import keys_sha256, sequence_lines, vectors_sha256
 from pipeline.cache.store import ShardResult, TeacherCache
+from pipeline.cache.texts import samples_texts_sha256
 from pipeline.cache.writing import is_sound, remove_surplus
 from pipeline.foundation.errors import Damaged, SpeechkdError
 from pipeline.foundation.progress import counted
 from pipeline.shards.manifest import Manifest, Shard
 from pipeline.shards.refusals import Refusal
+
+TEXTS = "texts_sha256"
 
 
 def merged_manifest(caches: Sequence[TeacherCache]) -> Manifest:
@@ -27,7 +31,8 @@ def merged_manifest(caches: Sequence[TeacherCache]) -> Manifest:
     """
     for other in caches[1:]:
         differing = caches[0].identity.differences(other.identity)
-        differing.pop("manifest_sha256", None)
+        for own in ("manifest_sha256", TEXTS):
+            differing.pop(own, None)
         if differing:
             table = "; ".join(f"{n}: {a!r} and {b!r}" for n, (a, b) in differing.items())
             raise SpeechkdError(
@@ -43,6 +48,34 @@ def merged_manifest(caches: Sequence[TeacherCache]) -> Manifest:
             absolute = replace(shard, url=cache.manifest.resolve(shard))
             shards.setdefault(shard.sha256, absolute)
     return Manifest(tuple(shards.values()), caches[0].manifest.location)
+
+
+def merged_identity(caches: Sequence[TeacherCache], prefixes: Sequence[str] = ()) -> Identity:
+    """Identity of the merged cache: the common one, of kind `text` with the digest of all texts.
+
+    Args:
+        caches: the caches to be merged.
+        prefixes: what is put before the keys of each cache; () for nothing.
+
+    Raises:
+        SpeechkdError: a cache of texts of its own is unfinished, so that nobody knows them all.
+    """
+    identity = caches[0].identity
+    alike = all(cache.identity == identity for cache in caches)
+    if TEXTS not in identity.settings or (alike and not prefixes):
+        return identity
+    for cache in caches:
+        if missing := len(cache.unfinished()):
+            raise SpeechkdError(
+                f"{cache.location}: {missing:,} shards are not done, and a merged cache names the "
+                f"digest of all texts. Run `{cache.maker}` again; it computes only what is missing."
+            )
+    texts = samples_texts_sha256(
+        _prefixed(sample, prefixes, number)
+        for number, cache, shard in _shards_of(caches)
+        for sample in cache.shard_samples(shard)
+    )
+    return replace(identity, settings={**identity.settings, TEXTS: texts})
 
 
 def check_keys(caches: Sequence[TeacherCache], prefixes: Sequence[str] = ()) -> None:

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from pipeline.cache.store import TeacherCache
 
@@ -15,8 +17,14 @@ def texts_sha256(cache: TeacherCache) -> str:
     Raises:
         SpeechkdError: the samples of a shard are damaged.
     """
+    return samples_texts_sha256(
+        sample for shard in cache.receipts() for sample in cache.shard_samples(shard)
+    )
+
+
+def samples_texts_sha256(samples: Iterable[Mapping[str, Any]]) -> str:
+    """The same digest, of samples with `key` and `text`, in their order."""
     digest = hashlib.sha256()
-    for shard in cache.receipts():
-        for sample in cache.shard_samples(shard):
-            digest.update(json.dumps([sample["key"], sample["text"]]).encode() + b"\n")
+    for sample in samples:
+        digest.update(json.dumps([sample["key"], sample["text"]]).encode() + b"\n")
     return digest.hexdigest()

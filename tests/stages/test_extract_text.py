@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import random
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from pipeline.extraction import text_teacher
 from pipeline.extraction.settings import TextSettings
 from pipeline.foundation.errors import SpeechkdError
 from stages import cache as cache_stage
-from stages.cache import VerifySettings
+from stages.cache import MergeSettings, VerifySettings
 from stages.extract_text import run
 from tests.helpers.caches import identity, make_cache, make_sequence_cache, manifest, shard_result
 from tests.helpers.encoders import save_encoder
@@ -113,6 +114,8 @@ def test_the_identity_is_of_teacher_tokenizer_and_texts(source, teacher, tmp_pat
     ):
         with pytest.raises(SpeechkdError, match=f"made with other settings.*{name}: cache "):
             extract(source, tmp_path / "t", **{"teacher": teacher, **changes})
+    with pytest.raises(SpeechkdError, match=r"other settings \(layer: cache 2, now 1\)"):
+        extract(source, tmp_path / "t", teacher, layer=1)  # one setting is one difference
     another = make_cache(tmp_path / "c", COUNTS)
     with pytest.raises(SpeechkdError, match="texts_sha256"):
         extract(another.location, tmp_path / "t", teacher)
@@ -132,6 +135,28 @@ def test_texts_of_a_cache_of_any_kind_are_read(teacher, tmp_path):
         frames = make_sequence_cache(tmp_path / kind, [3, 2], kind)
         cache = extract(frames.location, tmp_path / f"{kind}-text", teacher)
         assert texts_sha256(cache) == texts_sha256(frames)
+
+
+def test_merged_text_caches_are_those_of_the_merged_source(teacher, tmp_path):
+    for name, first in (("a", 0), ("b", 2)):
+        shards = (first, first + 1)
+        listed = manifest([4, 4, 4, 4])
+        part = replace(listed, shards=tuple(listed.shards[shard] for shard in shards))
+        cache = TeacherCache.create_or_open(tmp_path / name, part, identity(8), {})
+        for place, seed in enumerate(shards):
+            cache.write_shard(place, shard_result(4, 8, seed), {})
+        extract(cache.location, tmp_path / f"{name}-text", teacher)
+    for suffix in ("", "-text"):
+        parts = [str(tmp_path / f"{name}{suffix}") for name in "ab"]
+        cache_stage.merge(MergeSettings(caches=parts, out=str(tmp_path / f"all{suffix}")))
+    whole = extract(tmp_path / "all", tmp_path / "again", teacher)
+    merged = TeacherCache.open(tmp_path / "all-text", kinds=("text",))
+    assert merged.identity.settings == whole.identity.settings
+    cache_stage.verify(VerifySettings(cache=merged.location))
+    assert merged.digest() == whole.digest()
+    (tmp_path / "b-text" / "receipts" / "000001.json").unlink()
+    with pytest.raises(SpeechkdError, match=r"b-text: 1 shards are not done.*extract-text"):
+        cache_stage.merge(MergeSettings(caches=parts, out=str(tmp_path / "other")))
 
 
 def test_array_tasks_and_devices_change_nothing(source, teacher, tmp_path):
