@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from pipeline.tasks.mosei.clips import EMOTIONS
-from tests.helpers.caches import make_cache
+from tests.helpers.caches import make_cache, make_sequence_cache
 from tests.helpers.tars import audio, encoded, line, sample, tar_bytes
 
 AUDIO_KINDS = (
@@ -182,6 +182,15 @@ def small_cache(folder: Path) -> Path:
     return folder / "cache"
 
 
-def cache_files(cache: Path) -> list[bytes]:
+SEQUENCE_FILES = tuple(name.replace("embedding", "rows") for name in CACHE_FILES)
+
+
+def small_sequence_cache(folder: Path) -> Path:
+    """A finished cache of words of one shard with two clips, as bytes."""
+    make_sequence_cache(folder / "cache", [2], "words", 4, dtype="uint8", words=5)
+    return folder / "cache"
+
+
+def cache_files(cache: Path, names: tuple[str, ...] = CACHE_FILES) -> list[bytes]:
     """Every file of a cache as an input, with the number of its place before it."""
-    return [bytes([n]) + (cache / name).read_bytes() for n, name in enumerate(CACHE_FILES)]
+    return [bytes([n]) + (cache / name).read_bytes() for n, name in enumerate(names)]

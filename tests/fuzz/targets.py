@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.cache.identity import KINDS
+from pipeline.cache.sequences import SequenceReader
 from pipeline.cache.store import TeacherCache
 from pipeline.cache.verification import verify
 from pipeline.foundation.errors import SpeechkdError
@@ -150,6 +152,18 @@ def open_cache(content: bytes, folder: Path) -> str:
     return "damaged" if len(damage) > 1 else "read"
 
 
+def open_sequences(content: bytes, folder: Path) -> str:
+    """A cache of words of which one file is replaced: open it, read all of it, verify it."""
+    cache = _with_file(content, folder, seeds.SEQUENCE_FILES, seeds.small_sequence_cache)
+    found = TeacherCache.open(cache, kinds=KINDS)
+    damage = [str(event) for event in verify(found, tars=False)]
+    found.statistics()
+    reader = SequenceReader(found)
+    rows = reader.values(range(len(reader.clips)))
+    assert len(rows) == reader.clips.rows.sum() == sum(map(len, reader.clips.words))
+    return "damaged" if len(damage) > 1 else "read"
+
+
 def read_receipts(content: bytes, folder: Path) -> str:
     """Receipts and samples files of a cache, and the receipts that `shard` carries on from."""
     cache = _with_file(content, folder, seeds.CACHE_FILES[3:5])
@@ -172,12 +186,17 @@ def _opened(cache: Path) -> TeacherCache:
     return TeacherCache.open(cache)
 
 
-def _with_file(content: bytes, folder: Path, names: tuple[str, ...]) -> Path:
+def _with_file(
+    content: bytes,
+    folder: Path,
+    names: tuple[str, ...],
+    make: Callable[[Path], Path] = seeds.small_cache,
+) -> Path:
     """A fresh copy of a small cache in which the file that the first byte names is replaced."""
     if not (folder / "cache").exists():
-        seeds.small_cache(folder)
+        make(folder)
         shutil.copytree(folder / "cache", folder / "copy")
-    for name in seeds.CACHE_FILES:
+    for name in names if make is not seeds.small_cache else seeds.CACHE_FILES:
         shutil.copyfile(folder / "cache" / name, folder / "copy" / name)
     name = names[content[0] % len(names)] if content else names[0]
     (folder / "copy" / name).write_bytes(content[1:])
@@ -186,6 +205,10 @@ def _with_file(content: bytes, folder: Path, names: tuple[str, ...]) -> Path:
 
 def _cache_seeds(folder: Path) -> list[bytes]:
     return seeds.cache_files(seeds.small_cache(folder / "seeds"))
+
+
+def _sequence_seeds(folder: Path) -> list[bytes]:
+    return seeds.cache_files(seeds.small_sequence_cache(folder / "seeds"), seeds.SEQUENCE_FILES)
 
 
 def _receipt_seeds(folder: Path) -> list[bytes]:
@@ -208,6 +231,7 @@ TARGETS = {
     "mosei-pickle": Target(lambda _: seeds.pickles(), read_mosei_pickle, ("pickle",)),
     "mosei-csd": Target(lambda _: seeds.csds(), read_mosei_csd),
     "cache": Target(_cache_seeds, open_cache, ("zarr.core.metadata",)),
+    "sequences": Target(_sequence_seeds, open_sequences, ("zarr.core.metadata",)),
     "receipts": Target(_receipt_seeds, read_receipts),
     "times": Target(sources.times_seeds, sources.read_times_file),
     "layout": Target(sources.layout_seeds, sources.read_layout),

@@ -5,6 +5,7 @@ that a shard fills several.
 """
 
 import random
+import re
 import signal
 import time
 
@@ -17,8 +18,10 @@ from pipeline.cache.store import TeacherCache
 from pipeline.extraction.settings import ExtractSettings, FeatureSettings
 from pipeline.foundation.errors import SpeechkdError
 from stages.cache import (
+    InfoSettings,
     MergeSettings,
     VerifySettings,
+    info,
     merge,
     verify,
 )
@@ -174,6 +177,21 @@ def test_every_damage_is_mended_by_extracting_again(of, tmp_path, uninterrupted,
     run_stage(of(cache))
     assert content(cache) == uninterrupted
     verify(VerifySettings(cache=str(cache)))
+
+
+def test_info_tells_kind_rows_hours_and_bytes(of, tmp_path, capsys):
+    run_stage(of(tmp_path / "c"))
+    cache = opened(tmp_path / "c")
+    capsys.readouterr()
+    info(InfoSettings(cache=str(tmp_path / "c")))
+    page = re.sub(r"\s+", " ", capsys.readouterr().out)
+    size = sum(p.stat().st_size for p in (tmp_path / "c").rglob("*") if p.is_file())
+    told = (
+        "format 3", f"kind {cache.identity.kind}", "10 of 10 samples", f"rows {cache.rows:,}, ",
+        f"{cache.identity.width} × {cache.identity.dtype}, {cache.identity.rows_per_second:g} per",
+        f"size {size / 1e6:,.1f} MB", "0.00 h", "length of the mean row",
+    )  # fmt: skip
+    assert [part for part in told if part not in page] == []
 
 
 def test_parts_of_one_manifest_merge_into_the_whole(of, tmp_path, uninterrupted):
