@@ -125,7 +125,7 @@ class TeacherSettings(Settings):
     lag_ms: str = setting(
         "auto",
         help="With --keep words: by how many milliseconds the teacher tells word times late. auto: "
-        "100 for whisper tiny.en, 0 for others. bench/word_times.py measures it.",
+        "100 for whisper tiny.en, 0 for others, with a note. bench/word_times.py measures it.",
         panel=TEACHER,
         idle_without="words",
     )

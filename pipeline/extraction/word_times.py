@@ -14,7 +14,7 @@ from statistics import fmean
 import torch
 
 from pipeline.extraction.alignment import TokenPath, attention_to_costs, cheapest_path
-from pipeline.extraction.decoder import AlignmentDecoder
+from pipeline.extraction.decoder import AlignmentDecoder, AlignmentHeads
 from pipeline.extraction.decoder_weights import read_decoder
 from pipeline.extraction.teacher import Teacher
 from pipeline.extraction.transcripts import Transcript, TranscriptReader
@@ -22,16 +22,19 @@ from pipeline.extraction.wave_teacher import WaveTeacher
 from pipeline.extraction.weights import tensors_sha256
 from pipeline.foundation.devices import ieee_float32
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError, Unreachable
+from pipeline.foundation.progress import say
 from pipeline.foundation.units import SAMPLE_RATE_HZ, SAMPLES_PER_ENCODER_FRAME, exact_div
 from pipeline.shards.words import Word
 
 POSITION_MS = exact_div(1000 * SAMPLES_PER_ENCODER_FRAME, SAMPLE_RATE_HZ)
 MOST_SCORES = 2**25
 """Values of one batch of attention scores; a batch of more is divided."""
-LAG_MS = {"b02fe44fc00ae9e02ea543c6b8bf481f74a9e69079e8dcc1f1e16a0ace53c3d4": 100}
-"""By how much word starts come late, by the digest of the teacher's encoder: whisper tiny.en's
-alignment heads look where a word has just been said. Other teachers have 0 until somebody measures
-theirs (docs/word-times.md)."""
+LAG_MS: dict[tuple[int, AlignmentHeads], int] = {
+    (384, ((1, 0), (2, 0), (2, 5), (3, 0), (3, 1), (3, 2), (3, 3), (3, 4))): 100,  # tiny.en
+    (512, ((3, 1), (4, 2), (4, 3), (4, 7), (5, 1), (5, 2), (5, 4), (5, 6))): 0,  # base
+}
+"""By how much boundaries between words come late, as far as it was measured, by the width of the
+teacher and its alignment heads, whose habit it is (docs/word-times.md)."""
 MOST_COST = -1.0
 """A word whose mean cost is over it is not where the path puts it: 0.2 % of 578 words of right
 texts are over it, and 65 % of 684 words of other clips' texts (docs/word-times.md)."""
@@ -164,8 +167,6 @@ def aligner_or_why_not(
             f"--layer {teacher.layer}: word times come from the decoder of --teacher {name}, which "
             f"reads the last layer. {remedy}"
         )
-    if lag_ms is None:
-        lag_ms = LAG_MS.get(teacher.sha256, 0)
     place = (teacher.device, teacher.precision)
     try:
         return load_aligner(name, language, teacher.d_model, *place, lag_ms=lag_ms)
@@ -180,7 +181,7 @@ def load_aligner(
     device: torch.device,
     precision: str,
     *,
-    lag_ms: int = 0,
+    lag_ms: int | None = None,
 ) -> WordAligner:
     """Load the decoder of a teacher, as far as word times need it.
 
@@ -190,7 +191,7 @@ def load_aligner(
         d_model: width of the encoder.
         device: where to compute.
         precision: torch's name of the decoder's precision.
-        lag_ms: by how much its boundaries between words come late.
+        lag_ms: by how much its boundaries between words come late; None for what is known of it.
 
     Raises:
         SpeechkdError: it has no decoder, alignment heads, tokenizer or such language.
@@ -201,6 +202,14 @@ def load_aligner(
             f"--teacher {name}: its decoder is {files.shape.d_model} wide, its encoder {d_model}."
         )
     reader = files.reader(language, name)
+    if lag_ms is None:
+        lag_ms = LAG_MS.get((d_model, files.heads))
+    if lag_ms is None:
+        lag_ms = 0
+        say(
+            f"--teacher {name}: nobody has measured how late its own word times come (100 ms for "
+            "tiny.en); 0 is taken. bench/word_times.py measures it for --lag-ms."
+        )
     decoder = files.decoder().to(device, getattr(torch, precision))
     return WordAligner(reader, decoder, tensors_sha256(files.tensors), lag_ms)
 

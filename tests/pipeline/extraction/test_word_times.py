@@ -10,7 +10,7 @@ import transformers
 
 from pipeline.extraction.offline import OFFLINE, OFFLINE_MODELS
 from pipeline.extraction.teacher import load_teacher
-from pipeline.extraction.word_times import aligner_or_why_not, load_aligner, onsets
+from pipeline.extraction.word_times import LAG_MS, aligner_or_why_not, load_aligner, onsets
 from pipeline.foundation.errors import Damaged
 from pipeline.tasks.planted.speech import Synthesizer
 from tests.helpers.whispers import (
@@ -176,6 +176,16 @@ def test_the_first_word_begins_where_the_clip_is_first_loud(random_whisper):
     assert words[0].start_s == 0.24
     assert all(word.start_s >= 0.24 for word in words)
     assert onsets(torch.zeros(2, 700)).tolist() == [0, 0]
+
+
+def test_a_teacher_whose_lag_nobody_has_measured_says_so(random_whisper, capsys, monkeypatch):
+    folder = random_whisper[0]
+    assert load_aligner(str(folder), "en", 32, CPU, "float32").lag_ms == 0
+    assert "nobody has measured how late its own word times come" in capsys.readouterr().err
+    assert load_aligner(str(folder), "en", 32, CPU, "float32", lag_ms=-20).lag_ms == -20
+    monkeypatch.setitem(LAG_MS, (32, ((0, 0), (0, 1))), 60)
+    assert load_aligner(str(folder), "en", 32, CPU, "float32").lag_ms == 60
+    assert capsys.readouterr().err == ""
 
 
 def test_a_lag_is_taken_off_the_boundaries_between_words(random_whisper):
