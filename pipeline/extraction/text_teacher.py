@@ -7,8 +7,9 @@ encoder is aligned to. A text gets what the library gives it alone, whatever tex
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from pipeline.extraction.weights import tensors_sha256
 from pipeline.foundation.devices import ieee_float32
 from pipeline.foundation.errors import NotThere, SpeechkdError
 from pipeline.foundation.hashing import json_sha256
+from pipeline.models.checking import find_reading
 from pipeline.models.loading import load_model, load_tokenizer, panics_as_errors
-from pipeline.models.packing import batches_by_length, first_position
+from pipeline.models.packing import batches_by_length
+from pipeline.models.padding import padding_id
 
 TOKENS_PER_PASS = (1024, 32_768)
 """Tokens that go through the encoder at once, on a CPU and on a GPU. Texts of like length go
@@ -53,6 +56,7 @@ class TextTeacher:
         last: whether it is the last one, whose states are `last_hidden_state`.
         lowercase: whether texts are lower-cased first.
         max_tokens: tokens of the longest text; longer ones are cut.
+        one_length: whether texts of one length only go together, because padding changes states.
         device: where it computes.
     """
 
@@ -65,6 +69,7 @@ class TextTeacher:
     last: bool
     lowercase: bool
     max_tokens: int
+    one_length: bool
     device: torch.device
 
     @property
@@ -102,10 +107,9 @@ class TextTeacher:
         lengths = [len(row) for row in ids]
         starts = [0, *torch.tensor(lengths).cumsum(0).tolist()]
         states_NE = torch.empty(starts[-1], self.d_model, device=self.device)
-        at_once = TOKENS_PER_PASS[self.device.type != "cpu"]
-        for chosen in batches_by_length(lengths, at_once):
+        for chosen in self._batches(lengths):
             longest = max(lengths[place] for place in chosen)
-            ids_BL = torch.full((len(chosen), longest), self.tokenizer.pad_token_id or 0)
+            ids_BL = torch.full((len(chosen), longest), padding_id(self.model))
             for row_L, place in zip(ids_BL, chosen, strict=True):
                 row_L[: lengths[place]] = torch.tensor(ids[place])
             lengths_B = torch.tensor([lengths[place] for place in chosen])
@@ -120,6 +124,15 @@ class TextTeacher:
             rows_nE = hidden_BLE.flatten(0, 1).index_select(0, self._here(source_n))
             states_NE.index_copy_(0, self._here(target_n), rows_nE.float())
         return states_NE
+
+    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
+        """Places of texts that go through the encoder together."""
+        for chosen in batches_by_length(lengths, TOKENS_PER_PASS[self.device.type != "cpu"]):
+            if self.one_length:
+                for _, group in groupby(chosen, key=lengths.__getitem__):
+                    yield list(group)
+            else:
+                yield chosen
 
     def _read(self, ids_BL: torch.Tensor, mask_BL: torch.Tensor | None) -> torch.Tensor:
         output = self.model(
@@ -174,6 +187,12 @@ def load_text_teacher(
     if layer > layers:
         raise SpeechkdError(f"--layer {layer}: --teacher {name} has {layers} layers.")
     _check_fit(name, model, tokenizer, max_tokens)
+    reading = find_reading(model, f"--teacher {name}", ("padded", "one length"))
+    if reading.most_tokens is not None and max_tokens > reading.most_tokens:
+        raise SpeechkdError(
+            f"--max-tokens {max_tokens}: --teacher {name} has positions for {reading.most_tokens} "
+            "tokens. Lower it."
+        )
     device = torch.device(device)
     return TextTeacher(
         id=Path(name).expanduser().resolve().name if Path(name).expanduser().is_dir() else name,
@@ -185,6 +204,7 @@ def load_text_teacher(
         last=layer in (-1, layers),
         lowercase=lowercase,
         max_tokens=max_tokens,
+        one_length=reading.layout == "one length",
         device=device,
     )
 
@@ -219,12 +239,6 @@ def _check_fit(name: str, model: Any, tokenizer: Any, max_tokens: int) -> None:
     if max_tokens <= around:
         raise SpeechkdError(
             f"--max-tokens {max_tokens} leaves no room beside {around} special ones."
-        )
-    places = getattr(model.config, "max_position_embeddings", None)
-    if places is not None and max_tokens + first_position(model) > places:
-        raise SpeechkdError(
-            f"--max-tokens {max_tokens} exceeds the {places} positions of --teacher {name}. "
-            "Lower it."
         )
 
 

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,7 @@ TOLERANCE = 2e-4
 rounding gives 1e-6 of it, and texts that read each other 1e-3 to 1e-1 (`bench/encoders.py`)."""
 PLAIN = "eager"
 _SPECIAL = ("pad", "bos", "eos", "cls", "sep", "mask", "unk", "decoder_start")
+LAYOUTS: tuple[Layout, ...] = ("packed", "padded", "one length")
 _SLOWER: dict[Layout, str] = {
     "padded": "reads padded batches by plain transformers, which is slower",
     "one length": "reads texts of one length at a time by plain transformers, which is slower, "
@@ -46,12 +47,15 @@ _SLOWER: dict[Layout, str] = {
 }
 
 
-def find_reading(encoder: PreTrainedModel, name: str) -> Reading:
+def find_reading(
+    encoder: PreTrainedModel, name: str, layouts: tuple[Layout, ...] = LAYOUTS
+) -> Reading:
     """Find out how an encoder takes several texts at once, set it to that, and say what is slow.
 
     Args:
         encoder: the encoder, with the weights that it will be used with.
         name: what messages call it.
+        layouts: the ways to try, the best first.
 
     Raises:
         Damaged: its states are no numbers.
@@ -70,12 +74,12 @@ def find_reading(encoder: PreTrainedModel, name: str) -> Reading:
     with _undisturbed(encoder):
         plain = _plain(encoder, name, kind)
         wrong: dict[Layout, str] = {}
-        for layout in get_args(Layout):
+        for layout in layouts:
             reading = Reading(layout, plain.first_position, plain.most_tokens)
             remember(encoder, reading)
             fault = _fault(encoder, plain, layout, before)
             if fault is None:
-                if layout in _SLOWER:
+                if layout != layouts[0]:
                     _say_once(f"{name}: {kind} {_SLOWER[layout]}")
                 return reading
             wrong[layout] = fault
