@@ -137,6 +137,7 @@ def _words_of(
     use = [words[number] for number in number_W[use_W].tolist()]
     type_W = [types.setdefault(spelled(word["text"])[0], len(types)) for word in use]
     seconds_W = np.array([word["end_s"] - word["start_s"] for word in use], np.float32)
+    seconds_W = np.nan_to_num(seconds_W, nan=0, posinf=0, neginf=0).clip(min=0)
     table_W4 = np.stack(
         [
             first_W[use_W] + len(encode.prefix),

@@ -1,8 +1,12 @@
 """What is said and checked before the first step of a distillation run."""
 
+import math
+
+from pipeline.corpus.batches import Batches
 from pipeline.distillation.assembly import Parts
 from pipeline.distillation.costs import step_bytes
 from pipeline.distillation.doubts import doubts, only_speaker
+from pipeline.distillation.module import WORD_PREFIX
 from pipeline.distillation.objectives.crd import CHUNK as NEGATIVES_AT_ONCE
 from pipeline.distillation.settings import DistillSettings
 from pipeline.distillation.words import LESS_MEMORY
@@ -94,15 +98,38 @@ def _step_bytes(parts: Parts) -> int:
     distillation, settings = parts.distillation, parts.settings
     tokens = parts.batches.shapes()[-1].tokens
     passes = distillation.passes
-    return step_bytes(distillation.student, tokens, settings.mask_share, passes) + len(
-        distillation.objectives
-    ) * objective_bytes(
-        tokens,
-        parts.batches.clips_per_batch,
-        settings.crd_negatives,
-        distillation.student.width,
-        parts.corpus.vectors.width,
-    )
+    student, batches = distillation.student, parts.batches
+    needed = step_bytes(student, tokens, settings.mask_share, passes)
+    for name, objective in distillation.named_objectives():
+        if objective.level == "clip":
+            needed += objective_bytes(
+                tokens,
+                batches.clips_per_batch,
+                settings.crd_negatives,
+                student.width,
+                parts.corpus.vectors.width,
+            )
+        elif batches.words:
+            words = most_words(batches)
+            needed += word_bytes(
+                -(-words // batches.processes),
+                words,
+                settings.crd_negatives,
+                student.width,
+                batches.words.width,
+                all_pairs=name != f"{WORD_PREFIX}crd" or settings.crd_symmetric,
+            )
+    return needed
+
+
+def most_words(batches: Batches) -> int:
+    """Words of a batch, except one in a billion: six standard deviations over the mean."""
+    if batches.words is None:
+        return 0
+    count_C = batches.words.counts(batches.corpus.train).double()
+    clips = batches.clips_per_batch
+    most = clips * float(count_C.mean()) + 6 * math.sqrt(clips) * float(count_C.std(correction=0))
+    return min(round(most), clips * int(count_C.max()))
 
 
 def objective_bytes(
@@ -112,3 +139,23 @@ def objective_bytes(
     projected = 16 * tokens * (student_width + teacher_width)
     pairs = 12 * tokens * clips + 8 * tokens * min(negatives, NEGATIVES_AT_ONCE)
     return 4 * (projected + pairs + negatives * (4 * teacher_width + clips))
+
+
+def word_bytes(
+    own: int, words: int, negatives: int, student_width: int, teacher_width: int, *, all_pairs: bool
+) -> int:
+    """The same for one objective at the level of words.
+
+    Args:
+        own: words of this process.
+        words: of the whole batch.
+        negatives: extra ones.
+        student_width: D.
+        teacher_width: E.
+        all_pairs: whether numbers of all pairs of words exist at once, as in all objectives but
+            crd, which has one bit and a mask of each pair.
+    """
+    projected = 16 * own * (student_width + teacher_width) + 4 * words * teacher_width
+    pairs = (12 if all_pairs else 2) * own * words
+    chunk = 8 * own * min(words + negatives, NEGATIVES_AT_ONCE)
+    return 4 * (projected + pairs + chunk + negatives * (4 * teacher_width + words))

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from transformers import BertConfig
 
 from pipeline.cache.store import TeacherCache
+from pipeline.distillation.preflight import word_bytes
 from pipeline.foundation.errors import SpeechkdError
 from stages.distill import DistillSettings, run
 from tests.helpers.caches import identity, make_sequence_cache, manifest, shard_result
@@ -313,3 +314,14 @@ def test_two_processes_train_as_one(settings, tmp_path, tiny):
         for name in wanted:
             if name.startswith("loss"):
                 assert got[name] == pytest.approx(wanted[name], rel=2e-5), name
+
+
+def test_what_a_step_may_hold_is_told_and_grows_with_the_pairs_of_words():
+    few = word_bytes(100, 100, 0, 64, 64, all_pairs=True)
+    many = word_bytes(1000, 1000, 0, 64, 64, all_pairs=True)
+    assert many > 10 * few
+    assert many > 4 * 1000 * 1000 * 3, "logits, their gradient, a mask"
+    assert word_bytes(1000, 1000, 0, 64, 64, all_pairs=False) < many
+    assert word_bytes(1000, 1000, 5000, 64, 64, all_pairs=False) > word_bytes(
+        1000, 1000, 0, 64, 64, all_pairs=False
+    )
