@@ -208,7 +208,10 @@ def spoken_corpus(folder: Path, clips: int) -> Path:
 
 
 def rates(teacher: str, clips: int, rounds: int) -> dict[str, float]:
-    """Clips per second of the whole command, for the mean vector and for words, in turns."""
+    """Clips per second of processor time of the whole command, loading included, in turns.
+
+    Processor time, because other load on a machine moves the wall clock more than the decoder does.
+    """
     from stages.extract_teacher import ExtractSettings, run
 
     best: dict[str, float] = {}
@@ -225,10 +228,10 @@ def rates(teacher: str, clips: int, rounds: int) -> dict[str, float]:
                     devices="cpu",
                     workers=0,
                 )
-                start = time.perf_counter()
+                start = time.process_time()
                 with redirect_stdout(StringIO()):
                     run(settings)
-                rate = clips / (time.perf_counter() - start)
+                rate = clips / (time.process_time() - start)
                 best[keep] = max(best.get(keep, 0.0), rate)
     return {**best, "words of vector": best["words"] / best["vector"]}
 

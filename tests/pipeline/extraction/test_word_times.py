@@ -111,17 +111,23 @@ def spoken():
     return [synthesizer.speak_words(text) for text in TEXTS[:2]]
 
 
-@needs_tiny_en
-def test_the_path_equals_ctranslate2s(spoken):
-    ctranslate2 = pytest.importorskip("ctranslate2")
+@pytest.fixture(scope="module")
+def heard(spoken):
+    """What tiny.en makes of the sentences: its aligner, log-mel, states, waves and lengths."""
     teacher = load_teacher(OFFLINE)
-    aligner = load_aligner(OFFLINE, "en", 384, CPU, "float32")
+    waves_BS, lengths_B = batch_of([wave for wave, _ in spoken])
+    mel_BMF = teacher.log_mel(waves_BS)
+    aligner = aligner_or_why_not(OFFLINE, "en", None, teacher)
+    return aligner, mel_BMF, teacher.encoder(mel_BMF), waves_BS, lengths_B
+
+
+@needs_tiny_en
+def test_the_path_equals_ctranslate2s(heard):
+    ctranslate2 = pytest.importorskip("ctranslate2")
+    aligner, mel_BMF, hidden_BTE, _, lengths_B = heard
     model = ctranslate2.models.Whisper(
         str(OFFLINE_MODELS[OFFLINE].folder), device="cpu", compute_type="float32"
     )
-    waves_BS, lengths_B = batch_of([wave for wave, _ in spoken])
-    mel_BMF = teacher.log_mel(waves_BS)
-    hidden_BTE = teacher.encoder(mel_BMF)
     transcripts = [aligner.read(text) for text in TEXTS[:2]]
     positions_B = (lengths_B + 319) // 320
     path = aligner._path(hidden_BTE, transcripts, positions_B)
@@ -133,22 +139,17 @@ def test_the_path_equals_ctranslate2s(spoken):
             2 * int(positions_B[row]),
         )
         pairs = np.array(theirs.alignments)
-        first = [
-            pairs[pairs[:, 0] == token, 1].min() for token in range(len(transcript.tokens) - 2)
-        ]
+        tokens = range(len(transcript.tokens) - 2)
+        first = [pairs[pairs[:, 0] == token, 1].min() for token in tokens]
         assert path.first_BN[row, : len(first)].tolist() == first
 
 
 @needs_tiny_en
-def test_words_start_when_espeak_says_them(spoken):
-    teacher = load_teacher(OFFLINE)
-    aligner = aligner_or_why_not(OFFLINE, "en", None, teacher)
+def test_words_start_when_espeak_says_them(heard, spoken):
+    aligner, _, hidden_BTE, waves_BS, lengths_B = heard
     assert aligner.lag_ms == 100
-    waves_BS, lengths_B = batch_of([wave for wave, _ in spoken])
-    hidden_BTE = teacher.encoder(teacher.log_mel(waves_BS))
-    told = aligner.align(
-        hidden_BTE, [aligner.read(text) for text in TEXTS[:2]], waves_BS, lengths_B
-    )
+    transcripts = [aligner.read(text) for text in TEXTS[:2]]
+    told = aligner.align(hidden_BTE, transcripts, waves_BS, lengths_B)
     for words, (_, events), text in zip(told, spoken, TEXTS, strict=False):
         assert [word.text for word in words] == text.split()
         errors = [abs(w.start_s - e.start_s) for w, e in zip(words, events, strict=True)]
