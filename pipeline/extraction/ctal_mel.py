@@ -24,12 +24,13 @@ CTAL_HOP: Samples = 200  # 12.5 ms
 CTAL_WINDOW: Samples = 800  # 50 ms
 CTAL_POINTS: Samples = 2048
 ADDED_POWER = 1e-6
+FRAMES_IN_CACHE: Frames = 256
 
 
 class CtalMel(nn.Module):
     """CTAL's 80 raw log-mel channels. A clip's frames do not depend on the clips beside it."""
 
-    filters_MK: torch.Tensor
+    filters_KM: torch.Tensor
     window_N: torch.Tensor
 
     def __init__(self) -> None:
@@ -37,7 +38,8 @@ class CtalMel(nn.Module):
 
         super().__init__()
         filters_MK = mel(sr=SAMPLE_RATE_HZ, n_fft=CTAL_POINTS, n_mels=CTAL_CHANNELS)
-        self.register_buffer("filters_MK", torch.from_numpy(filters_MK).float(), persistent=False)
+        filters_KM = torch.from_numpy(filters_MK).float().T.contiguous()
+        self.register_buffer("filters_KM", filters_KM, persistent=False)
         self.register_buffer("window_N", torch.hann_window(CTAL_WINDOW), persistent=False)
 
     @staticmethod
@@ -61,15 +63,15 @@ class CtalMel(nn.Module):
         """
         if not waves_BS.shape[-1]:
             raise ValueError("waves have no samples")
-        spectrum_BKF = torch.stft(
-            waves_BS,
-            CTAL_POINTS,
-            CTAL_HOP,
-            CTAL_WINDOW,
-            window=self.window_N,
-            center=True,
-            pad_mode="constant",
-            return_complex=True,
-        )
-        power_BKF = torch.view_as_real(spectrum_BKF).square().sum(-1)
-        return torch.log(self.filters_MK @ power_BKF + ADDED_POWER)
+        margin = CTAL_WINDOW // 2
+        frames_BFN = nn.functional.pad(waves_BS, (margin, margin)).unfold(1, CTAL_WINDOW, CTAL_HOP)
+        at_once = frames_BFN.shape[1]
+        if waves_BS.device.type == "cpu":  # so few that a spectrum stays in the processor's cache
+            at_once = max(1, FRAMES_IN_CACHE // len(waves_BS))
+        mels = []
+        for part_BfN in torch.split(frames_BFN, at_once, dim=1):
+            # where a window lies among zeros changes phases alone, so it may stand at the front
+            spectrum_BfK = torch.fft.rfft(part_BfN * self.window_N, n=CTAL_POINTS)
+            power_BfK = spectrum_BfK.real.square().add_(spectrum_BfK.imag.square())
+            mels.append(power_BfK @ self.filters_KM)
+        return torch.cat(mels, dim=1).add_(ADDED_POWER).log_().transpose(1, 2)
