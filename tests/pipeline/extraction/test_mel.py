@@ -114,3 +114,21 @@ def test_fewer_frames_are_the_first_of_all_frames():
 def test_impossible_lengths_are_refused(samples):
     with pytest.raises(ValueError, match=r"samples; 1 to"):
         MEL[80](torch.zeros(1, samples))
+
+
+@pytest.mark.parametrize("samples", [1, 160, 1_000, 9_999, 16_000, 48_000])
+@pytest.mark.parametrize("n_mels", [80, 128])
+def test_the_quick_power_is_that_of_stft_bit_for_bit(samples, n_mels):
+    """Vectors in caches of before depend on it."""
+    log_mel = LogMel(n_mels)
+    waves_BS, frames = torch.randn(3, samples) * 0.1, -(-(samples + 200) // 160)
+    ends = max((frames - 1) * 160 + 200 - samples, 201 - samples)
+    padded_BS = torch.nn.functional.pad(waves_BS, (0, ends))
+    padded_BS = torch.nn.functional.pad(padded_BS[:, None], (200, 0), mode="reflect")[:, 0]
+    spectrum_BKF = torch.stft(
+        padded_BS, 400, 160, window=log_mel.window_N, center=False, return_complex=True
+    )[..., :frames]
+    power_BKF = torch.view_as_real(spectrum_BKF).square().sum(-1)
+    log_BMF = torch.log10((log_mel.filters_MK @ power_BKF).clamp(min=1e-10))
+    wanted_BMF = (torch.maximum(log_BMF, log_BMF.amax((1, 2), keepdim=True) - 8.0) + 4.0) / 4.0
+    assert torch.equal(log_mel(waves_BS, frames=frames), wanted_BMF)
