@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pipeline.shards.writing import FolderTally, Sample, ShardFolder
 
 COLUMNS = "Columns of a table (none: not one that is guessed)"
+TAR_BYTES_PER_CLIP = 4096  # headers, padding and the .json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -462,8 +463,10 @@ def _print_plan(settings: ShardSettings, source: Source, entries: int, workers: 
                 seconds, clips = seconds + result, clips + 1
             meter.advance(1)
     tars = counted(-(-clips // settings.samples_per_shard), "tar")
+    most_bytes = seconds * SAMPLE_RATE_HZ * 2 + clips * TAR_BYTES_PER_CLIP  # as if not compressed
     print(
-        f"would write {counted(clips, 'clip')}, {seconds / 3600:,.2f} h, {tars} to {settings.out}"
+        f"would write {counted(clips, 'clip')}, {seconds / 3600:,.2f} h, {tars}, at most about "
+        f"{most_bytes / 1e6:,.1f} MB, to {settings.out}"
     )
     for reason, count in tally.reasons().items():
         print(f"would refuse: {count:,} for {reason}, such as {_listed(tally.examples(reason))}")

@@ -116,7 +116,7 @@ class TimedFolder:
     def _turns_and_lines(
         self, key: str, path: Path, siblings: Siblings
     ) -> Iterator[Entry | Refusal] | None:
-        """An RTTM with a plain text that has one line per turn."""
+        """An RTTM with a plain text that has one line per turn; a single line is the whole text."""
         name, plain = siblings.beside(path.stem, ".rttm"), siblings.beside(path.stem, ".txt")
         if name is None or plain is None:
             return None
@@ -124,6 +124,8 @@ class TimedFolder:
         try:
             turns = nist.turns(Transcript(read_times(file), path.stem))
             lines = [line for line in read_times(path.with_name(plain)).split("\n") if line.strip()]
+            if len(lines) == 1 and len(turns) > 1:
+                return None  # the text of the whole recording
             if len(lines) != len(turns):
                 raise ValueError(TURN_LINES.format(lines=len(lines), turns=len(turns)))
         except ValueError as error:

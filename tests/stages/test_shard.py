@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tarfile
@@ -420,11 +421,22 @@ def test_killed_at_any_instant_the_same_command_ends_with_the_same_bytes(tmp_pat
     assert files(out) == files(tmp_path / "whole")
 
 
+def test_dry_run_tells_how_much_room_the_tars_take_at_most(tmp_path, capsys):
+    for i in range(4):
+        soundfile.write(tmp_path / f"{i}.wav", noise(6, seed=i), 16_000)
+        (tmp_path / f"{i}.txt").write_text(f"clip {i}")
+    run(tmp_path, tmp_path / "out", dry_run=True)
+    (most,) = re.findall(r"at most about ([\d.]+) MB", capsys.readouterr().out)
+    run(tmp_path, tmp_path / "out")
+    size = sum(path.stat().st_size for path in (tmp_path / "out").glob("*.tar"))
+    assert 1 < 1e6 * float(most) / size < 1.5
+
+
 def test_dry_run_tells_what_would_come_out_and_writes_nothing(tmp_path, capsys):
     table = corpus(tmp_path / "in", 7)
     out = tmp_path / "out"
     run(table, out, samples_per_shard=3, dry_run=True)
-    assert "would write 7 clips, 0.00 h, 3 tars" in capsys.readouterr().out
+    assert "would write 7 clips, 0.00 h, 3 tars, at most about" in capsys.readouterr().out
     soundfile.write(tmp_path / "in" / "vid_3.0_2.5.wav", noise(16), 16_000)
     with pytest.raises(SpeechkdError, match="1 of 7 entries would be refused"):
         run(table, out, samples_per_shard=3, dry_run=True)
