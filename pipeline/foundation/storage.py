@@ -286,8 +286,10 @@ def files_below(location: str) -> list[str]:
             files, root = filesystem(location)
             found = retried(lambda: files.find(root), location)
             names = [name.removeprefix(root.rstrip("/") + "/") for name in found]
-    except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
-        raise _unreadable(location, error) from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotThere(f"{location}: there is no such folder; check the path.") from None
+    except PermissionError:
+        raise Unreachable(f"{location} may not be read; check its permissions.") from None
     return sorted(name for name in names if not any(p.startswith(".") for p in name.split("/")))
 
 

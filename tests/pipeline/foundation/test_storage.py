@@ -1,5 +1,6 @@
 """Locations: what is refused, what is tried again; a real S3 API; tars in the hub."""
 
+import io
 import os
 import subprocess
 import sys
@@ -16,9 +17,16 @@ from pipeline.cache.sequences import SequenceReader
 from pipeline.cache.staging import staged
 from pipeline.cache.store import TeacherCache
 from pipeline.foundation import storage
-from pipeline.foundation.errors import SpeechkdError, Unreachable
+from pipeline.foundation.errors import NotThere, SpeechkdError, Unreachable
 from pipeline.foundation.folder import Folder
-from pipeline.foundation.storage import open_stream, retried, scheme_of
+from pipeline.foundation.storage import (
+    RemoteFile,
+    files_below,
+    filesystem,
+    open_stream,
+    retried,
+    scheme_of,
+)
 from pipeline.shards.manifest import read_manifest
 from stages.cache import VerifySettings, verify
 from stages.distill import DistillSettings
@@ -371,3 +379,30 @@ def test_tars_in_a_data_set_of_the_hub_give_what_a_disk_gives(tmp_path):
     there = TeacherCache.open(tmp_path / "there")
     assert there.written == 9
     assert there.digest() == TeacherCache.open(tmp_path / "here").digest()
+
+
+def test_parts_of_a_remote_file_are_read_in_any_order_and_folders_are_listed():
+    files, _ = filesystem("memory://parts/a/b.bin")
+    content = bytes(range(256)) * 100
+    for name in ("a/b.bin", "c.bin", "a/.hidden"):
+        with files.open(f"/parts/{name}", "wb") as file:
+            file.write(content)
+    assert files_below("memory://parts") == ["a/b.bin", "c.bin"]
+    with RemoteFile("memory://parts/a/b.bin") as file:
+        assert file.seek(-10, io.SEEK_END) == len(content) - 10
+        assert file.read() == content[-10:]
+        assert file.read(5) == b""
+        file.seek(300)
+        assert file.read(7) == content[300:307]
+        assert file.tell() == 307
+        assert io.BufferedReader(file).read(3) == content[307:310]
+    with pytest.raises(NotThere):
+        RemoteFile("memory://parts/none")
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b.txt").touch()
+    assert files_below(str(tmp_path)) == ["a/b.txt"]
+    with pytest.raises(NotThere, match="no such folder"):
+        files_below(str(tmp_path / "none"))

@@ -131,7 +131,7 @@ def test_speakers_of_an_rttm_and_texts_of_a_line_per_turn(tmp_path):
     assert (refused.reason, "3 lines" in refused.detail) == ("unusable file of times", True)
     (tmp_path / "a.txt").write_text("all that is said\n")
     ((whole,), _) = entries(tmp_path)
-    assert (whole.text, whole.start_s, whole.speaker) == ("all that is said", None, None)
+    assert (whole.text.strip(), whole.start_s, whole.speaker) == ("all that is said", None, None)
     (tmp_path / "a.srt").write_text("1\n00:00:01,200 --> 00:00:02,000\nhello\n")
     ((one,), _) = entries(tmp_path)
     assert (one.text, one.speaker) == ("hello", "ben")
