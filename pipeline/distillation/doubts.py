@@ -22,13 +22,13 @@ def doubts(corpus: Corpus, objectives: Sequence[str], held_out_share: float) -> 
         objectives: those of the run.
         held_out_share: the share of clips that was to be held out.
     """
-    found = []
+    warnings = []
     contrastive = [name for name in objectives if name in NEEDS_NEGATIVES]
     share = rival_share(corpus)
     if contrastive and share < FEW_RIVALS:
         names = " and ".join(contrastive)
         pairs = "no pair" if share == 0 else f"only {100 * share:.2g} % of the pairs"
-        found.append(
+        warnings.append(
             f"WARNING: {names}: {pairs} of clips to train on can be told from each other, because "
             "clips of one recording never are each other's negatives and nearly all are of one. "
             + ("Nothing can be learnt from their vectors. " if share == 0 else "")
@@ -36,12 +36,12 @@ def doubts(corpus: Corpus, objectives: Sequence[str], held_out_share: float) -> 
             "objective without negatives (nst, l1, cosine)"
         )
     if held_out_share and not len(corpus.held_out):
-        found.append(
+        warnings.append(
             "WARNING: nothing is held out, so no loss is measured on clips that were not trained "
             "on: recordings are held out whole, and never over half of the clips, but the clips "
             f"are of {_recordings(corpus)}"
         )
-    return found
+    return warnings
 
 
 def rival_share(corpus: Corpus) -> float:

@@ -4,12 +4,12 @@
 field is checked as it is read.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, get_args
 
+from pipeline.finetuning.record_fields import Fields
 from pipeline.foundation.errors import Damaged
 from pipeline.models.pretrained import Pretrained
 from pipeline.models.unknown import Unknown
@@ -138,61 +138,11 @@ class Cell:
                 "speechkd."
             )
         return _read(
-            _Fields(record, lambda wrong: f"{where}: no record of a cell ({wrong}); {remedy}.")
+            Fields(record, lambda wrong: f"{where}: no record of a cell ({wrong}); {remedy}.")
         )
 
 
-_NAMES = {
-    str: "text",
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    dict: "an object",
-    list: "a list",
-    type(None): "null",
-}
-
-
-@dataclass(frozen=True)
-class _Fields:
-    """A JSON object, or a list, whose values are taken one by one and checked."""
-
-    values: dict[str, Any]
-    message: Callable[[str], str]
-    path: str = ""
-
-    def wrong(self, name: str, wanted: str) -> Damaged:
-        what = f"is not {wanted}" if name in self.values else "is missing"
-        return Damaged(self.message(f"{self.path}{name} {what}"))
-
-    def get(self, name: str, *kinds: type) -> Any:
-        """A value of one of these types; a bool is no number, NaN is none either."""
-        value = self.values.get(name)
-        if name not in self.values or type(value) not in kinds:
-            raise self.wrong(name, " or ".join(_NAMES[kind] for kind in kinds))
-        if isinstance(value, float) and not math.isfinite(value):
-            raise self.wrong(name, "a finite number")
-        return value
-
-    def optional(self, name: str, absent: Any, *kinds: type) -> Any:
-        """A value that records of earlier versions do not have."""
-        return self.get(name, *kinds) if name in self.values else absent
-
-    def part(self, name: str) -> "_Fields":
-        """An object inside this one."""
-        return _Fields(self.get(name, dict), self.message, f"{self.path}{name}.")
-
-    def items(self, name: str) -> "_Fields":
-        """A list inside this object; its values are named by their places, from 0."""
-        values = {str(place): value for place, value in enumerate(self.get(name, list))}
-        return _Fields(values, self.message, f"{self.path}{name}.")
-
-    def every(self, *kinds: type) -> list[Any]:
-        """All values, each of one of these types."""
-        return [self.get(name, *kinds) for name in self.values]
-
-
-def _read(of: _Fields) -> Cell:
+def _read(of: Fields) -> Cell:
     name, kind = of.get("cell", str), of.get("kind", str)
     if PurePosixPath(of.get("predictions", str)).parts != ("predictions", f"{name}.csv"):
         raise of.wrong("predictions", "the file of that cell in the folder predictions")
@@ -251,7 +201,7 @@ def _read(of: _Fields) -> Cell:
     )
 
 
-def _unknown(of: _Fields) -> Unknown | None:
+def _unknown(of: Fields) -> Unknown | None:
     if of.optional("unknown_tokens", None, dict, type(None)) is None:
         return None
     unknown = of.part("unknown_tokens")
@@ -268,7 +218,7 @@ def _unknown(of: _Fields) -> Unknown | None:
     )
 
 
-def _plain(checkpoint: _Fields, name: str) -> dict[str, Any] | None:
+def _plain(checkpoint: Fields, name: str) -> dict[str, Any] | None:
     """Values by name that an encoder's record may have."""
     values = checkpoint.optional(name, None, dict, type(None))
     for key in values or ():
@@ -276,7 +226,7 @@ def _plain(checkpoint: _Fields, name: str) -> dict[str, Any] | None:
     return values if values is None else dict(values)
 
 
-def _check_metrics(metrics: _Fields, kind: str, outputs: Sequence[str]) -> None:
+def _check_metrics(metrics: Fields, kind: str, outputs: Sequence[str]) -> None:
     if kind == "classes":
         _check_classes(metrics, len(outputs))
     elif kind == "flags":
@@ -295,7 +245,7 @@ def _check_metrics(metrics: _Fields, kind: str, outputs: Sequence[str]) -> None:
                 _check_classes(scheme, len(scheme.get("recall", list)))
 
 
-def _check_classes(metrics: _Fields, classes: int) -> None:
+def _check_classes(metrics: Fields, classes: int) -> None:
     for name in ("accuracy", "majority_rate", "balanced_accuracy", "weighted_f1"):
         metrics.get(name, int, float)
     confusion = metrics.items("confusion")
@@ -306,7 +256,7 @@ def _check_classes(metrics: _Fields, classes: int) -> None:
         raise metrics.wrong("recall", f"a figure per class of {classes}")
 
 
-def _check_provenance(provenance: _Fields) -> None:
+def _check_provenance(provenance: Fields) -> None:
     provenance.get("git_commit", str, type(None))
     provenance.part("versions").every(str)
     for name in ("torch", "transformers"):

@@ -9,18 +9,16 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from pipeline.cache.store import TeacherCache, vectors_by_key
 from pipeline.cluster.shares import array_task, share
 from pipeline.finetuning.cells import Cell
 from pipeline.finetuning.inputs import Inputs
-from pipeline.finetuning.projection import plane, vectors
+from pipeline.finetuning.planes import project_encoder, project_teacher
 from pipeline.finetuning.results import (
     TEACHER,
     Results,
     cell_name,
     check_results,
     prediction_table,
-    projection_name,
 )
 from pipeline.finetuning.settings import FinetuneSettings, Recipe
 from pipeline.finetuning.trainer import Outcome, train_cell
@@ -33,7 +31,7 @@ from pipeline.foundation.signals import stop_at_once
 from pipeline.foundation.untrusted import file_part
 from pipeline.models.encoders import check_labels, load_pretrained
 from pipeline.models.pretrained import Pretrained
-from pipeline.tasks.duplicates import told
+from pipeline.tasks.duplicates import remark
 from pipeline.tasks.task import Question
 
 
@@ -146,7 +144,7 @@ def run_cells(
             inputs = grid.inputs_for(encoder, tokenizer)
             _tell_unknown(checkpoint.label, inputs)
             encoder.to(device)
-            _project(results, grid, checkpoint, encoder, inputs)
+            project_encoder(results, grid.ids, grid.questions, checkpoint, encoder, inputs)
             for cell in group:
                 if results.finished(cell.name):  # meanwhile, by another command
                     meter.advance(cell.clips(grid.recipe.epochs), cell.name)
@@ -172,54 +170,6 @@ def _tell_unknown(label: str, inputs: Inputs) -> None:
         f"WARNING: {label}: {inputs.unknown}. What is unknown is lost to it; if it learnt from "
         "texts without case or punctuation, --text-form reads these in that form, too"
     )
-
-
-def _project(
-    results: Results,
-    grid: Grid,
-    checkpoint: Pretrained,
-    encoder: PreTrainedModel,
-    inputs: Inputs,
-) -> None:
-    """Put the test examples' vectors on a plane for the report, before any fine-tuning."""
-    task, places, raw = _tested(grid)
-    name = projection_name(checkpoint.label, checkpoint.weights_sha256, task)
-    if results.has_projection(name):
-        return
-    points_n2, variance_share = plane(vectors(encoder, inputs, places))
-    ids = [grid.ids[i] for i in places]
-    results.add_projection(name, ids, raw, points_n2, variance_share)
-
-
-def _tested(grid: Grid) -> tuple[str, list[int], list[str]]:
-    """The first task, and the place and the label of each of its test examples, of all folds."""
-    task = grid.questions[0].task.name
-    mine = [question for question in grid.questions if question.task.name == task]
-    places = [place for question in mine for place in question.places["test"]]
-    return task, places, [raw for question in mine for raw in question.raw]
-
-
-def _project_teacher(grid: Grid, location: str) -> tuple[list[str], list[str], Array, float]:
-    """Put the teacher's vectors of the test clips on a plane.
-
-    Returns:
-        What `Results.add_projection` takes after the name.
-    """
-    task, tested, labels = _tested(grid)
-    ids = [grid.ids[i] for i in tested]
-    cache = TeacherCache.open(location)
-    places, vectors_nE = vectors_by_key(cache, ids)
-    if len(places) < 2:
-        key = next((r["key"] for shard in cache.receipts() for r in cache.shard_samples(shard)), "")
-        raise SpeechkdError(
-            f"--teacher-cache {location} has {len(places)} of the {len(ids):,} test clips. They "
-            f"are called {ids[0]!r} here and {key!r} there; the keys of the shards must be the "
-            "clips' ids."
-        )
-    say(f"{location} has {len(places):,} of the {len(ids):,} test clips of {task}")
-    points_n2, variance_share = plane(vectors_nE)
-    raw = [labels[i] for i in places]
-    return [ids[i] for i in places], raw, points_n2, variance_share
 
 
 def _write(
@@ -335,10 +285,10 @@ def _prepare(
                 f"WARNING: {question.title}: all test examples are of one group "
                 f"({next(iter(tested))}), so no interval can be given"
             )
-        if remark := told(question, "--drop-duplicates leaves them out"):
-            say(remark)
+        if repeated := remark(question, "--drop-duplicates leaves them out"):
+            say(repeated)
     location = settings.teacher_cache
-    teacher = _project_teacher(grid, location) if location else None
+    teacher = project_teacher(grid.ids, grid.questions, location) if location else None
     assumed = ", ".join(f"{name} {value}" for name, value in settings.assumed().items())
     say(f"assumed where the paper is silent: {assumed}")
     if len(todo) < len(whole):

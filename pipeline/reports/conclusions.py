@@ -12,8 +12,8 @@ FEW_GROUPS = 20
 
 def sentences(gains: Gains) -> list[str]:
     """A few plain sentences on each group: what is shown, and what is not."""
-    told = [" ".join(_of_group(gains, name)) for name in gains.groups]
-    return [*filter(None, told), *_alone(gains)]
+    lines = [" ".join(_of_group(gains, name)) for name in gains.groups]
+    return [*filter(None, lines), *_alone(gains)]
 
 
 def _alone(gains: Gains) -> list[str]:
@@ -25,17 +25,17 @@ def _alone(gains: Gains) -> list[str]:
         for name, group in gains.groups.items()
         if group.first.objective == "none" and id(group) not in baselines
     ]
-    told = []
+    lines = []
     if others:
-        told.append(
+        lines.append(
             f"Shown and not compared, because no run of distillation made them: {listed(others)}."
         )
     if idle:
-        told.append(
+        lines.append(
             "Shown and not compared, because no student here is their equal with a teacher: "
             f"{listed(idle)}."
         )
-    return told
+    return lines
 
 
 def _of_group(gains: Gains, name: str) -> list[str]:

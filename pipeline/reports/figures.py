@@ -1,10 +1,8 @@
 """Pictures of results, as PNG: gains with their intervals, losses, confusion matrices, planes."""
 
-import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import matplotlib as mpl
@@ -15,7 +13,6 @@ from matplotlib.text import Text
 
 from pipeline.finetuning.cells import Cell, Pretrained
 from pipeline.foundation.arrays import Array
-from pipeline.foundation.errors import Damaged
 from pipeline.reports.comparison import Difference
 from pipeline.reports.lettering import broken, families, is_drawable, short, shown
 
@@ -176,51 +173,6 @@ def _write_shares(axes: Any, share_CC: Array) -> None:
     for (i, j), share in np.ndenumerate(share_CC):
         colour = "white" if share > 0.5 else "black"
         axes.text(j, i, f"{100 * share:.0f}", ha="center", va="center", color=colour, size=7)
-
-
-def read_projection(path: Path) -> tuple[Array, list[str], float]:
-    """Where an encoder's vectors of the test texts lie on a plane, from a results folder.
-
-    Returns:
-        The coordinates `[n, 2]`, the label of each text, and the share of the variance.
-
-    Raises:
-        SpeechkdError: the file is damaged.
-    """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        points_n2 = np.array([[float(row["x"]), float(row["y"])] for row in rows])
-        return points_n2, [row["raw"] for row in rows], float(rows[0]["variance_share"])
-    except (OSError, KeyError, TypeError, ValueError, IndexError) as error:
-        raise Damaged(f"{path} is not a projection ({error!r}); remove it.") from None
-
-
-def projections(paths: Mapping[str, Path]) -> bytes | None:
-    """The planes of several encoders side by side, coloured by label; None without labels.
-
-    Args:
-        paths: encoder → its projection.
-
-    Raises:
-        SpeechkdError: a file is damaged.
-    """
-    planes_by_name = {name: read_projection(path) for name, path in paths.items()}
-    labelled = {name: plane for name, plane in planes_by_name.items() if any(plane[1])}
-    if not labelled:
-        return None
-    labels = [label for _, raw, _ in labelled.values() for label in raw]
-    try:
-        kinds: list[str] = []
-        number = {label: float(label) for label in labels}
-    except ValueError:
-        kinds = sorted(set(labels))
-        number = {kind: float(place) for place, kind in enumerate(kinds)}
-    points = {
-        name: (points_n2, [number[label] for label in raw], share)
-        for name, (points_n2, raw, share) in labelled.items()
-    }
-    return planes(points, kinds)
 
 
 def planes(

@@ -45,8 +45,8 @@ def _missing(names: Iterable[str]) -> frozenset[int]:
 
 def families(names: Iterable[str]) -> list[str]:
     """Families of fonts that together draw what can be drawn of some names."""
-    found = [_family_with(_missing([name])) for name in names if _missing([name])]
-    return ["DejaVu Sans", *dict.fromkeys(filter(None, found))]
+    others = [_family_with(_missing([name])) for name in names if _missing([name])]
+    return ["DejaVu Sans", *dict.fromkeys(filter(None, others))]
 
 
 def is_drawable(name: str) -> bool:

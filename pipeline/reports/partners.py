@@ -178,13 +178,13 @@ def _why(mine: Pretrained, others: Sequence[Group], candidates: Sequence[Group])
 
 
 def _differences(mine: Pretrained, other: Pretrained) -> list[str]:
-    found = []
+    differences = []
     if mine.parameters != other.parameters:
-        found.append(f"size: {mine.parameters:,} parameters here, {other.parameters:,} there")
+        differences.append(f"size: {mine.parameters:,} parameters here, {other.parameters:,} there")
     here, there = mine.setup or {}, other.setup or {}
     for name in sorted(here.keys() & there.keys()):
-        if here[name] != there[name] and not (name == "config" and found):
+        if here[name] != there[name] and not (name == "config" and differences):
             values = [str(side[name]) for side in (here, there)]
             short = "" if max(map(len, values)) > 40 else f": {values[0]} here, {values[1]} there"
-            found.append(f"{name}{short}")
-    return found
+            differences.append(f"{name}{short}")
+    return differences

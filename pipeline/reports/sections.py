@@ -7,32 +7,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from pipeline.finetuning.cells import Cell
 from pipeline.foundation.progress import duration
 from pipeline.reports import figures
 from pipeline.reports.cells import ResultSet
 from pipeline.reports.columns import Column, Stat
-from pipeline.reports.conclusions import caution, sentences
-from pipeline.reports.details import classifications, details, metrics_of
+from pipeline.reports.details import details
+from pipeline.reports.findings import findings
 from pipeline.reports.fold_tables import by_fold
-from pipeline.reports.folds import OTHER_FOLDS
-from pipeline.reports.formats import listed
 from pipeline.reports.gains import Gains, gains_of
 from pipeline.reports.lettering import key, shown
 from pipeline.reports.page import Section
+from pipeline.reports.projections import projections
 from pipeline.reports.tables import encoders_of, ordered, row_name, split_origin, tables
-from pipeline.reports.texts import on_texts
-from pipeline.tasks.duplicates import WARNED_SHARE
 from pipeline.tasks.mosei.names import SENTIMENT_CLASSES
 from pipeline.tasks.mosei.schemes import DEFINITIONS as CONVENTIONS
-
-NEARLY_ALL = 0.995
-"""Share of the test clips beyond which an encoder that gives them one class is called constant."""
-LISTED = 5
-"""How many of the missing cells are named."""
-NO_BASELINE = "No encoder here was trained with --kd none, so no gain can be stated."
 
 
 def sections(results: ResultSet) -> list[Section]:
@@ -45,7 +34,7 @@ def sections(results: ResultSet) -> list[Section]:
     gains = gains_of(results)
     looks = figures.looks(encoders_of(cells))
     parts = [
-        _findings(results, cells, gains),
+        findings(results, cells, gains),
         *_tables(cells),
         *_differences(gains, looks),
         *_conventions(cells),
@@ -62,96 +51,6 @@ def _named(section: Section, key: str) -> Section:
     if not (key and section.picture):
         return section
     return replace(section, picture=(f"{key}-{section.picture[0]}", section.picture[1]))
-
-
-def _findings(results: ResultSet, cells: Sequence[Cell], gains: Gains) -> Section:
-    """What was compared, how much of it is there, and what it shows, before any table."""
-    encoders, _, seeds = map(set, zip(*(cell.key for cell in cells), strict=True))
-    tasks = {cell.task for cell in cells}
-    missing = results.missing
-    folds = len({cell.fold for cell in results.folds})
-    finished = sum(not cell.name.endswith(OTHER_FOLDS) for cell in cells)
-    finished += len(results.folds) + len(results.incomplete)
-    text = [
-        f"Encoders: {len(encoders)}; tasks: {len(tasks)}; "
-        + (f"folds: {folds}; " if folds else "")
-        + f"fine-tuning seeds: {len(seeds)}; {finished} of {finished + len(missing)} cells are "
-        "finished."
-    ]
-    if missing:
-        text[0] += (
-            " In the tables a dash stands for a missing figure, and a mean over fewer seeds says "
-            "so."
-        )
-        text.append(f"Missing: {_some([f'{one} {task} seed {n}' for one, task, n in missing])}.")
-    if results.removed:
-        text.append(
-            "Lines of results.jsonl whose cells were removed, and which do not count: "
-            f"{_some(results.removed)}."
-        )
-    if results.incomplete:
-        text.append(
-            "Cells that no figure shows, because other folds of the same encoder and seed are not "
-            f"finished: {_some([cell.name for cell in results.incomplete])}."
-        )
-    if folds:
-        text.append(
-            "Each clip was tested once, in its fold; the figures are of all folds' predictions "
-            "together."
-        )
-    if origin := split_origin(cells[0]):
-        text.append(f"The split was {origin}.")
-    names = [row_name(encoder) for encoder in encoders_of(cells).values()]
-    notes = [*key(names, "encoder"), *on_texts(cells), *_repeated(cells), *_constant(cells)]
-    if not any(encoder.objective == "none" for encoder in encoders_of(cells).values()):
-        notes.append(NO_BASELINE)
-    notes += [*filter(None, [*sentences(gains), caution(gains)])]
-    chapter = f"Results: {results.name}" if results.key else "Results"
-    return Section("In short", tuple(text), notes=tuple(notes), chapter=chapter)
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - LISTED
-    return f"{', '.join(names[:LISTED])}{f' and {more} more' if more > 0 else ''}"
-
-
-def _repeated(cells: Sequence[Cell]) -> list[str]:
-    """Tasks whose test texts stand in training, too."""
-    told = []
-    for task in dict.fromkeys(cell.task for cell in cells):
-        cell = next(cell for cell in cells if cell.task == task)
-        tests = cell.splits["test"]
-        if cell.repeated_texts and cell.repeated_texts > WARNED_SHARE * tests:
-            told.append(
-                f"In {task}, {cell.repeated_texts:,} of {tests:,} test texts "
-                f"({100 * cell.repeated_texts / tests:.1f} %) stand in training, too: the figures "
-                "are too good for other texts. finetune --drop-duplicates leaves them out."
-            )
-    return told
-
-
-def _constant(cells: Sequence[Cell]) -> list[str]:
-    """Which encoders answer which tasks as if they had not read the texts."""
-    tasks: dict[tuple[str, ...], list[str]] = {}
-    for task, flag, mine in classifications(cells):
-        largest: dict[str, list[float]] = {}
-        for cell in mine:
-            share = _largest_share(metrics_of(cell, flag)["confusion"])
-            largest.setdefault(cell.label, []).append(share)
-        labels = tuple(label for label, shares in largest.items() if min(shares) > NEARLY_ALL)
-        if labels:
-            tasks.setdefault(labels, []).append(f"{task}/{flag}" if flag else task)
-    return [
-        f"In {listed(several)}, the answers of {listed(labels)} are all but constant: with every "
-        f"seed, more than {100 * NEARLY_ALL:g} % of the test clips get one and the same class."
-        for labels, several in tasks.items()
-    ]
-
-
-def _largest_share(confusion: Sequence[Sequence[int]]) -> float:
-    """Share of the clips in the class that was predicted most often."""
-    predicted_C = np.sum(confusion, 0)
-    return float(predicted_C.max() / predicted_C.sum())
 
 
 def _tables(cells: Sequence[Cell]) -> list[Section]:
@@ -172,8 +71,8 @@ def _differences(gains: Gains, looks: Mapping[str, figures.Look]) -> list[Sectio
     parts = []
     if intervals:
         picture = ("gains", figures.gains(intervals))
-        told = tuple(key(list(intervals), "measure"))
-        parts.append(Section("Gains of the students", told, picture=picture))
+        numbered = tuple(key(list(intervals), "measure"))
+        parts.append(Section("Gains of the students", numbered, picture=picture))
     pairs = gains.pairs()
     if len(pairs) > 1:
         text = (
@@ -241,7 +140,7 @@ def _planes(results: ResultSet) -> list[Section]:
         for label, name in zip(encoders, names, strict=True)
         if label in results.projections
     }
-    picture = figures.projections({**teacher, **paths})
+    picture = projections({**teacher, **paths})
     if picture is None:
         return []
     text = (

@@ -29,7 +29,7 @@ def _with_repetitions(question: Question, essences: Sequence[str]) -> Question:
     return replace(question, repeated=repeated)
 
 
-def told(question: Question, remedy: str) -> str:
+def remark(question: Question, remedy: str) -> str:
     """What is to be said of a question's repeated texts; empty if there are none.
 
     Args:

@@ -120,16 +120,16 @@ def _odd(
     sources: Sequence[Source], rows: Sequence[LabelledText], kind: str, *, divided: bool
 ) -> list[str]:
     """Warnings of what is allowed and most likely wrong."""
-    found = []
+    warnings = []
     for names in alike([row.label for row in rows]) if kind == "classes" else ():
-        found.append(f"WARNING: classes whose names differ in case or spaces only: {names}")
+        warnings.append(f"WARNING: classes whose names differ in case or spaces only: {names}")
     for source in sources if len(sources) > 1 and not divided else ():
         if split := split_in_name(source.path.stem):
-            found.append(
+            warnings.append(
                 f"WARNING: {source.path.name} seems to be the split {split}, but a split is made "
                 f"of all files together; write {split}={source.path} if it is"
             )
-    return found
+    return warnings
 
 
 def _check_sources(sources: Sequence[Source], columns: LabelColumns, division: Division) -> None:

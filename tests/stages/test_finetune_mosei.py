@@ -13,7 +13,7 @@ from pipeline.finetuning.trainer import train_cell
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.seeds import parse_seeds
 from pipeline.reports.cells import read_results, read_sets
-from pipeline.reports.figures import read_projection
+from pipeline.reports.projections import read_projection
 from pipeline.reports.sections import sections
 from pipeline.reports.tables import tables
 from stages.finetune_mosei import MoseiSettings, run

@@ -9,7 +9,7 @@ import pytest
 from pipeline.finetuning.results import read_asked
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.reports.cells import read_results, read_sets
-from pipeline.reports.figures import read_projection
+from pipeline.reports.projections import read_projection
 from stages.finetune_table import TableSettings, run
 from tests.helpers.encoders import save_encoder
 from tests.helpers.mosei import sentences

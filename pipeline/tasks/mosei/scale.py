@@ -34,14 +34,14 @@ def check_scale(values: Sequence[float], scale: tuple[float, float] | None, sour
     beyond = sum(not low <= value <= high for value in values)
     if beyond <= BEYOND * len(values) and (scale or not _too_narrow(values)):
         return
-    found = f"{source}: sentiment ranges from {least:g} to {most:g} ({len(values):,} labels)"
+    in_short = f"{source}: sentiment ranges from {least:g} to {most:g} ({len(values):,} labels)"
     if scale:
         raise SpeechkdError(
-            f"{found}, and {beyond:,} of these lie beyond --label-scale {low:g}..{high:g}; name "
+            f"{in_short}, and {beyond:,} of these lie beyond --label-scale {low:g}..{high:g}; name "
             "the scale that they have."
         )
     raise SpeechkdError(
-        f"{found}, but CMU-MOSEI's scale is {LOW:g} to {HIGH:g}: classes and errors would be of "
+        f"{in_short}, but CMU-MOSEI's scale is {LOW:g} to {HIGH:g}: classes and errors would be of "
         f"another scale. Add --label-scale {_likely(least, most)} if that is the scale of these "
         "labels, or LOW..HIGH as it is, which is mapped onto -3..3; --label-scale -3..3 takes "
         "them as they are."

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.tasks.duplicates import contradictions, distinct, essence, told, with_repetitions
+from pipeline.tasks.duplicates import contradictions, distinct, essence, remark, with_repetitions
 from pipeline.tasks.task import Question, Task
 
 TASK = Task("y", "classes", ("a", "b"), "y")
@@ -26,16 +26,16 @@ def test_test_texts_that_stand_in_training_are_counted():
     texts = ["a", "b", "c", "A!", "d", "b"]
     first, second = with_repetitions([question([0, 1, 2], [3, 4, 5]), question([4], [3])], texts)
     assert (first.repeated, second.repeated) == (2, 0)
-    assert told(second, "do so") == ""
-    assert told(first, "do so").startswith("WARNING: y: 2 of 3 test texts (66.7 %) stand in")
+    assert remark(second, "do so") == ""
+    assert remark(first, "do so").startswith("WARNING: y: 2 of 3 test texts (66.7 %) stand in")
 
 
 @pytest.mark.parametrize(("tests", "warned"), [(99, True), (100, False), (101, False)])
 def test_one_per_cent_is_no_warning_yet(tests, warned):
     texts = ["same", *(f"other {i}" for i in range(tests - 1)), "same"]
     (one,) = with_repetitions([question([tests], range(tests))], texts)
-    assert told(one, "x").startswith("WARNING") == warned
-    assert f"1 of {tests} test texts" in told(one, "x")
+    assert remark(one, "x").startswith("WARNING") == warned
+    assert f"1 of {tests} test texts" in remark(one, "x")
 
 
 def test_the_test_keeps_its_texts():
