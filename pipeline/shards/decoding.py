@@ -27,6 +27,7 @@ from pipeline.shards.remarks import ChannelPowers, Remark, remarks_of
 Float = TypeVar("Float", np.float32, np.float64)
 
 BLOCK_VALUES = 2**22  # decoded at once, over all channels: a header may claim 1,024 of them
+EMPTY_S = np.zeros(0, np.float32)
 END_SLACK_SECONDS: Seconds = 0.05  # times are often rounded: such an end is the file's end
 LOST_SECONDS: Seconds = 0.1  # MP3 headers count a few frames more than there are
 
@@ -156,7 +157,9 @@ def encode_flac(mono_S: NDArray[np.float32]) -> bytes:
     """
     # libsndfile itself would scale by 32,767 on the way out and by 32,768 on the way in
     with np.errstate(over="ignore"):  # the largest floats become infinite, and are clipped
-        whole_S = np.clip(np.rint(mono_S * 32_768), -32_768, 32_767).astype(np.int16)
+        scaled_S = mono_S * 32_768
+        np.rint(scaled_S, out=scaled_S)
+        whole_S = np.clip(scaled_S, -32_768, 32_767, out=scaled_S).astype(np.int16)
     buffer = io.BytesIO()
     soundfile.write(buffer, whole_S, SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
     return buffer.getvalue()
@@ -191,7 +194,7 @@ def _read_mono(
     recording: Recording, begin: Samples, stop: Samples, channel: int | None
 ) -> tuple[NDArray[np.float32], ChannelPowers | None]:
     """Samples `begin` to `stop` of one channel, or averaged over all, and what those were like."""
-    blocks = [np.zeros(0, np.float32)]
+    blocks: list[NDArray[np.float32]] = []
     with recording.part(begin, stop) as (audio, position):
         averages = audio.channels > 1 and channel is None
         powers = ChannelPowers(recording.rate) if averages else None
@@ -211,14 +214,19 @@ def _read_mono(
             if len(block_SC) < wanted:
                 break
     _check_lost(recording, stop, position)
-    return np.concatenate(blocks), powers
+    return blocks[0] if len(blocks) == 1 else np.concatenate([EMPTY_S, *blocks]), powers
 
 
 def _averaged(block_SC: NDArray[np.float32]) -> NDArray[np.float32]:
     if block_SC.shape[1] == 1:
         return block_SC[:, 0]
+    mean_S: NDArray[np.float32]
     with np.errstate(over="ignore", invalid="ignore"):  # infinite values are refused next
-        mean_S: NDArray[np.float32] = block_SC.mean(axis=1)
+        if block_SC.shape[1] == 2:  # the same numbers as `mean` gives, several times faster
+            mean_S = np.add(block_SC[:, 0], block_SC[:, 1])
+            mean_S /= 2
+        else:
+            mean_S = block_SC.mean(axis=1)
     return mean_S
 
 

@@ -29,6 +29,7 @@ RATES_HZ = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025
 SAME_BITS = 0xFFFE0C00  # sync, version, layer and rate: alike in all frames of a file
 JUNK_BYTES = 2**16  # at most, before the first frame or between two
 DECODER_DELAY: Samples = 529  # of a Layer III decoder; LAME's tag gives the encoder's alone
+READ_WHOLE_BYTES = 2**23  # at most; of a longer file only the headers are touched
 TAG_BYTES = 4 + 32 + 120 + 24  # a header, its side information, Xing's fields, LAME's
 RESERVOIR_BYTES = 511  # the farthest that a frame refers back, past headers and side information
 MOST_SIDE_BYTES = 4 + 2 + 32
@@ -49,6 +50,13 @@ class Mp3:
     """Samples that decoders drop at the start, because an encoder put them there."""
     padding: Samples
     """Samples that the encoder put at the end, and its decoder's delay."""
+    without_gaps: bool
+    """Whether the frames follow each other without anything between."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether libsndfile reads all of it as it is, because its header says how long it is."""
+        return self.without_gaps and self.claimed_frames == len(self.starts) - 1
 
     @property
     def rate(self) -> Hertz:
@@ -89,8 +97,11 @@ def read_mp3(path: Path) -> Mp3 | None:
 
 @lru_cache(maxsize=8)  # the segments of a recording come one after the other
 def _read_mp3(path: Path, size: int, modified: int) -> Mp3 | None:  # noqa: ARG001
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return find_frames(content)
+    with path.open("rb") as file:
+        if size <= READ_WHOLE_BYTES:
+            return find_frames(file.read())
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return find_frames(content)
 
 
 def find_frames(content: Bytes) -> Mp3 | None:
@@ -102,9 +113,9 @@ def find_frames(content: Bytes) -> Mp3 | None:
     header = _header(content, first)
     lengths: dict[int, int] = {}
     starts = array("Q")
-    at, size = first, len(content)
+    at, size, gaps = first, len(content), False
     while at + 4 <= size:
-        bits = _header(content, at)
+        bits = int.from_bytes(content[at : at + 4], "big")
         length = lengths.get(bits)
         if length is None:
             length = _frame_bytes(bits) if (bits ^ header) & SAME_BITS == 0 else 0
@@ -116,15 +127,15 @@ def find_frames(content: Bytes) -> Mp3 | None:
         following = None if length else _next_frame(content, _after_id3(content, at), header)
         if following is None:
             break
-        at = following
+        at, gaps = following, True
     if not starts:
         return None
     last = starts[-1]
     starts.append(last + _frame_bytes(_header(content, last)))
     claimed, skipped, padding = _tag(content, starts[0], header)
     if claimed is None:
-        return Mp3(header, starts, 0, 0, 0)
-    return Mp3(header, starts[1:], claimed, skipped, padding)
+        return Mp3(header, starts, 0, 0, 0, not gaps)
+    return Mp3(header, starts[1:], claimed, skipped, padding, not gaps)
 
 
 def part(file: BinaryIO, mp3: Mp3, begin: Samples, end: Samples) -> tuple[bytes, Samples]:
@@ -153,6 +164,9 @@ def part(file: BinaryIO, mp3: Mp3, begin: Samples, end: Samples) -> tuple[bytes,
     reservoir = 0
     for number in range(first, last):
         at = mp3.starts[number] - mp3.starts[first]
+        if reservoir >= RESERVOIR_BYTES and mp3.without_gaps:
+            pieces.append(content[at:])
+            break
         frame = content[at : at + _frame_bytes(_header(content, at))]
         if reservoir < RESERVOIR_BYTES:
             frame, own = _soundable(frame, reservoir)

@@ -86,6 +86,7 @@ class _OpenMp3:
 
     file: BinaryIO
     mp3: Mp3
+    path: Path | None
 
     @property
     def rate(self) -> Hertz:
@@ -105,6 +106,11 @@ class _OpenMp3:
 
     @contextmanager
     def part(self, begin: Samples, stop: Samples) -> Iterator[tuple[soundfile.SoundFile, Samples]]:
+        if not begin and stop >= self.present and self.mp3.is_plain:
+            self.file.seek(0)
+            with soundfile.SoundFile(self.path or self.file) as audio:
+                yield audio, 0
+            return
         content, before = part(self.file, self.mp3, begin, stop)
         with soundfile.SoundFile(io.BytesIO(content)) as audio:
             yield audio, begin - before
@@ -165,7 +171,7 @@ def _recording(source: Path | bytes, file: BinaryIO) -> Iterator[Recording]:
     if head[:3] == b"ID3" or (head[:1] == b"\xff" and head[1:2] > b"\xe0"):
         mp3 = read_mp3(source) if isinstance(source, Path) else find_frames(source)
         if mp3 is not None:
-            yield _OpenMp3(file, mp3)
+            yield _OpenMp3(file, mp3, source if isinstance(source, Path) else None)
             return
     flac = read_flac(file) if head == b"fLaC" else None
     file.seek(0)

@@ -42,17 +42,18 @@ class ChannelPowers:
 
     def __init__(self, rate: Hertz) -> None:
         self._slice = max(1, rate // SLICES_PER_SECOND)
-        self._powers: list[NDArray[np.float64]] = []
+        self._powers: list[NDArray[np.float32]] = []
         self._mean_power = 0.0
 
     def add(self, block_SC: NDArray[np.float32], mono_S: NDArray[np.float32]) -> None:
         """Add a block of a recording with several channels, and its average."""
-        slices = -(-len(block_SC) // self._slice)
+        length = min(self._slice, len(block_SC))
+        slices = len(block_SC) // length
+        sliced_FSC = block_SC[: slices * length].reshape(slices, length, -1)
         with np.errstate(over="ignore", invalid="ignore"):
-            squares_SC = np.square(block_SC, dtype=np.float64)
-            starts = np.arange(slices) * self._slice
-            self._powers.append(np.add.reduceat(squares_SC, starts, axis=0))
-            self._mean_power += float(np.square(mono_S, dtype=np.float64).sum())
+            self._powers.append(np.einsum("fsc,fsc->fc", sliced_FSC, sliced_FSC))
+            whole_S = mono_S[: slices * length]  # the same samples
+            self._mean_power += float(np.dot(whole_S, whole_S))
 
     def remarks(self) -> list[Remark]:
         """What the channels are like."""
@@ -60,8 +61,8 @@ class ChannelPowers:
             return []
         powers_FC = np.concatenate(self._powers)
         channels = powers_FC.shape[1]
-        total = float(powers_FC.sum()) / channels
-        if not total > 0:
+        total = float(powers_FC.sum(dtype=np.float64)) / channels
+        if not 0 < total < float("inf"):
             return []
         remarks = []
         if self._mean_power < CANCELLED * total / channels:
@@ -85,7 +86,7 @@ def remarks_of(wave_S: NDArray[np.float32], powers: "ChannelPowers | None") -> t
     return tuple(remarks)
 
 
-def _speak_in_turn(powers_FC: NDArray[np.float64]) -> bool:
+def _speak_in_turn(powers_FC: NDArray[np.float32]) -> bool:
     audible_F = powers_FC.max(axis=1) > AUDIBLE * powers_FC.max()
     first_F, second_F = powers_FC[audible_F].T
     only_first = float(np.mean(first_F > APART * second_F))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from pipeline.shards import mpeg
 from pipeline.shards.decoding import clip_seconds, decode, read_clip
 from pipeline.shards.mpeg import find_frames, part
 from pipeline.shards.refusals import RefusedError
@@ -91,6 +92,27 @@ def test_any_part_is_the_same_as_in_the_whole_and_the_decoder_is_silent(rate, mo
         ours = decoded(piece)[before : before + end - begin]
         assert np.abs(ours - whole[begin:end]).max() < 1e-6
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_long_file_is_not_read_whole_and_gives_the_same(tmp_path, monkeypatch):
+    content, _ = without_header(encoded())
+    (tmp_path / "a.mp3").write_bytes(content)
+    (tmp_path / "b.mp3").write_bytes(content)
+    whole = read_clip(tmp_path / "a.mp3", 2.0, 4.0)
+    monkeypatch.setattr(mpeg, "READ_WHOLE_BYTES", 0)
+    assert np.array_equal(read_clip(tmp_path / "b.mp3", 2.0, 4.0), whole)
+
+
+def test_a_whole_mp3_is_the_same_as_it_is_and_frame_by_frame():
+    content = encoded(channels=2)
+    assert find_frames(content).is_plain
+    tagged = content[: len(content) // 2]
+    assert not find_frames(tagged).is_plain
+    without, _ = without_header(content)
+    assert not find_frames(without).is_plain
+    mp3 = find_frames(content)
+    piece, before = part(io.BytesIO(content), mp3, 0, mp3.samples)
+    assert np.abs(decoded(piece)[before:][: mp3.samples] - decoded(content)).max() < 1e-6
 
 
 def test_an_mp3_that_ends_before_its_header_says_is_refused(tmp_path):
