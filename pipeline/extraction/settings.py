@@ -184,6 +184,8 @@ class ExtractSettings(SpeedSettings, TeacherSettings, ExtractionSettings):
             raise SpeechkdError(f"{', '.join(idle)} changes nothing with --keep {self.keep}.")
         if self.keep == "vector" and self.dtype == "uint8":
             raise SpeechkdError("--dtype uint8 is for --keep states; a vector takes few bytes.")
+        if self.layer != -1 and self.encoder == "dummy":
+            raise SpeechkdError("--encoder dummy has no layers; leave --layer out.")
         if self.keep != "vector" and self.encoder == "dummy":
             raise SpeechkdError("--encoder dummy has no states; it goes with --keep vector.")
 

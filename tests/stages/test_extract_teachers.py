@@ -161,3 +161,8 @@ def test_info_tells_layer_and_context_of_vectors(corpus, hubert, teacher, tmp_pa
         capsys.readouterr()
         cache_stage.info(InfoSettings(cache=str(tmp_path / name)))
         assert told in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_layer_of_nothing_is_refused():
+    with pytest.raises(SpeechkdError, match="--encoder dummy has no layers"):
+        settings("m", "c", "t", encoder="dummy", layer=1)
