@@ -135,13 +135,13 @@ def _supervisions(
             f"them ({listing.name} needs {beside.name}), or name cuts."
         )
     notes.used |= {str(beside), str(listing)}
-    recordings: dict[str, _Recording | Refusal] = {}
+    recordings: dict[str, _Recording | RefusedError] = {}
     for where, record in json_lines(beside):
         name = str(record.get("id")) if isinstance(record, dict) else where
         try:
             recordings[name] = _recording(record, folder)
         except RefusedError as refused:
-            recordings[name] = Refusal(refused.reason, refused.detail, name, where=where)
+            recordings[name] = refused
     segments: dict[str, list[Segment]] = {}
     for where, record in json_lines(listing):
         key = str(record.get("id")) if isinstance(record, dict) else where
@@ -152,8 +152,8 @@ def _supervisions(
             recording = recordings.get(name)
             if recording is None:
                 raise RefusedError(Reason.MISSING_AUDIO, f"no recording {name!r} in {beside.name}")
-            if isinstance(recording, Refusal):
-                raise RefusedError(Reason(recording.reason), recording.detail)
+            if isinstance(recording, RefusedError):
+                raise recording
             segment = _segment(record, 0.0, recording)
             segments.setdefault(name, []).append(segment)
         except RefusedError as refused:

@@ -67,19 +67,19 @@ def test_recordings_behind_a_link_are_entries(tmp_path):
 
 
 def test_what_is_not_used_is_counted_by_kind_with_an_example(tmp_path):
-    put(tmp_path, "a.wav", "a.txt", "a.TextGrid", "b.mka", "b.txt", "c.mka", "d.txt", "e.md", "f")
+    put(tmp_path, "a.wav", "a.txt", "a.TextGrid", "b.mkx", "b.txt", "c.mkx", "d.txt", "e.md", "f")
     put(tmp_path, "deep/g.flac", ".DS_Store")
     (tmp_path / "gone.wav").symlink_to("nowhere")
     lines = passed_over(tmp_path, {str(tmp_path / "a.wav")})
     assert [line.partition(", such as ")[0] for line in lines] == [
-        "not used: .mka (2)",
+        "not used: .mkx (2)",
         "not used: .txt without a recording of the same name (2)",
         "not used: .md (1)",
         "not used: files without a suffix (1)",
         "not used: links to nothing (1)",
         "not used: recordings that nothing names (1)",
     ]
-    assert "b.mka; with a .txt beside it, but no recording's suffix (known: .flac .wav" in lines[0]
+    assert "b.mkx; with a .txt beside it, but no recording's suffix (known: .flac .wav" in lines[0]
     assert lines[-1].endswith("deep/g.flac")
     used = {str(path) for path in (*tmp_path.iterdir(), tmp_path / "deep" / "g.flac")}
     assert passed_over(tmp_path, used) == []
