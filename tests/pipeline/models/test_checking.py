@@ -148,6 +148,14 @@ def test_checking_draws_nothing_and_changes_nothing():
         assert tensor.equal(weights[name])
 
 
+def test_a_model_without_weights_is_a_student_to_count_with():
+    with torch.device("meta"):
+        student = Student(build("bert", AutoModelForMaskedLM), "counted")
+    assert student.reading.layout == "packed"
+    assert student.reading.most_tokens == 64
+    assert sum(p.numel() for p in student.parameters()) > 0
+
+
 def test_windows_of_attention_are_tried_with_a_text_beyond_them(monkeypatch):
     lengths = []
 
