@@ -94,7 +94,7 @@ def test_a_storage_object_that_is_cut_off(tmp_path):
 def test_a_path_too_long_for_the_system_is_one_refused_row(tmp_path):
     (tmp_path / "a.csv").write_text(f"path,text\n{'x' * 5000}.wav,said\n")
     (entry,) = open_source(tmp_path / "a.csv").read()
-    refused = _make_sample(entry)
+    refused = _make_sample(entry, 15, None)
     assert isinstance(refused, Refusal)
     assert refused.reason == "missing audio"
 

@@ -177,8 +177,8 @@ LABELS = {  # rows, tasks, what of the refusal (None: a result), what of the met
         rows(sentiment=lambda i, row: None if i == 0 else row["sentiment"]),
         ["sentiment"], None,
     ),
-    "labels out of range are clamped": (
-        rows(sentiment=lambda i, _: 99 if i % 2 else -99), ["sentiment7"], None,
+    "labels of another scale": (
+        rows(sentiment=lambda i, _: 99 if i % 2 else -99), ["sentiment7"], "--label-scale",
     ),
     "all of one class": (rows(sentiment=lambda *_: 1), ["sentiment2", "sentiment7"], None),
     "all of one value": (rows(sentiment=lambda *_: 1), ["sentiment"], None),
