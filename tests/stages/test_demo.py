@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.distillation.settings import DistillSettings
+from pipeline.foundation.errors import SpeechkdError
 from stages import demo
 from stages.options import parse
 
@@ -77,6 +78,15 @@ def test_the_flags_of_distill_that_it_shows_are_its_options_of_today(name):
     words = demo._flags(DistillSettings, values).split()
     settings = parse("distill", DistillSettings, ["cache", "--out", "run", *words])
     assert {n: getattr(settings, n) for n in values} == {**values, "kd": [values["kd"]]}
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(SpeechkdError, match=r"holds what no demo made, such as thesis\.tex"):
+        demo.run(demo.DemoSettings(out=tmp_path))
+    with pytest.raises(SpeechkdError, match="is a file; name a folder"):
+        demo.run(demo.DemoSettings(out=tmp_path / "thesis.tex"))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_an_odd_number_of_words_is_refused():
