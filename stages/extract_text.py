@@ -51,7 +51,7 @@ def run(settings: TextSettings) -> None:
     states = states_on(devices[0] if len(devices) == 1 or settings.dry_run else CPU)
     identity = states.identity(settings.dtype, source.identity.clip_seconds)
     if settings.dry_run:
-        _print_plan(settings, source, identity, states)
+        _print_plan(settings, source, identity, states, [str(device) for device in devices])
         return
     cache = TeacherCache.create_or_open(settings.out, source.manifest, identity, versions())
     work, tally = work_of(source.manifest, cache, task)
@@ -105,25 +105,36 @@ class _StatesOn:
 
 
 def _print_plan(
-    settings: TextSettings, source: "TeacherCache", identity: "Identity", states: "TextStates"
+    settings: TextSettings,
+    source: "TeacherCache",
+    identity: "Identity",
+    states: "TextStates",
+    devices: list[str],
 ) -> None:
     """Count the tokens of all texts, and print what a run would write."""
+    from pipeline.cache.layout import bytes_on_disk
     from pipeline.cache.store import TeacherCache
+    from pipeline.foundation.progress import counted
 
     cache = TeacherCache.open_same(settings.out, source.manifest, identity)
-    clips = tokens = cut = 0
+    clips = cut = 0
+    per_shard = []
     for shard in source.receipts():
         told = states.teacher.tokens_of([s["text"] for s in source.shard_samples(shard)])
         clips, cut = clips + len(told.ids), cut + len(told.cut)
-        tokens += sum(map(len, told.ids))
-    print(f"texts       {source.location}: {clips:,} clips in {len(source.manifest):,} shards")
+        per_shard.append(sum(map(len, told.ids)))
+    size = bytes_on_disk(identity, per_shard)
+    print(
+        f"texts       {source.location}: {counted(clips, 'clip')} in "
+        f"{counted(len(source.manifest), 'shard')}"
+    )
     print(f"cache       {settings.out}: {'to be continued' if cache else 'to be created'}")
     print(
         f"teacher     {identity.text('teacher')}, layer {identity.text('layer')}, "
-        f"on {settings.devices}"
+        f"on {', '.join(devices)}"
     )
-    print(f"tokens      {tokens:,}, {cut:,} texts cut to {settings.max_tokens}")
-    print(f"to write    {tokens * (identity.row_bytes + 4) / 1e6:,.1f} MB, {identity.dtype}")
+    print(f"tokens      {sum(per_shard):,}, {cut:,} texts cut to {settings.max_tokens}")
+    print(f"to write    {size / 1e6:,.1f} MB, {identity.dtype}")
 
 
 def _print_cut(cache: "TeacherCache", shards: list[int]) -> None:

@@ -84,8 +84,13 @@ def run(settings: ManifestSettings) -> None:
 
 
 def _print_summary(settings: ManifestSettings, found: "list[Listed]") -> None:
+    from pipeline.foundation.progress import counted
+
     samples, size = sum(one.samples for one in found), sum(one.bytes for one in found)
-    print(f"{samples:,} samples, {len(found):,} tars, {size / 1e6:,.1f} MB: {settings.out}")
+    print(
+        f"{counted(samples, 'sample')}, {counted(len(found), 'tar')}, {size / 1e6:,.1f} MB: "
+        f"{settings.out}"
+    )
     faults = sum((Counter(one.faults) for one in found), Counter[str]())
     examples = {name: text for one in reversed(found) for name, text in one.examples.items()}
     for reason, count in faults.most_common():

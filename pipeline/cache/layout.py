@@ -1,7 +1,8 @@
 """How a cache lies in storage: its arrays, its manifest, its attributes."""
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -87,6 +88,18 @@ def arrays(identity: Identity, manifest: Manifest) -> dict[str, ArrayLayout]:
     values = ArrayLayout(rows, identity.width, identity.rows_per_object, identity.dtype, nothing)
     ids = ArrayLayout(rows, 0, identity.rows_per_object, "int32", 0)
     return {name: ids if name == IDS else values for name in array_names(identity)}
+
+
+def bytes_on_disk(identity: Identity, rows_per_shard: Iterable[float]) -> int:
+    """Bytes that the arrays of a cache take once its shards hold so many rows.
+
+    A storage object is written whole, and shards share none, so the last object of each shard
+    counts in full, however few rows it has.
+    """
+    objects = sum(math.ceil(rows / identity.rows_per_object) for rows in rows_per_shard)
+    return objects * sum(
+        array.object_bytes for array in arrays(identity, Manifest((), "")).values()
+    )
 
 
 def is_cache(folder: Folder) -> bool:

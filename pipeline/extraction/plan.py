@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.cache.identity import Identity
+from pipeline.cache.layout import bytes_on_disk
 from pipeline.cache.store import TeacherCache
 from pipeline.cluster.shares import ArrayTask, share
 from pipeline.extraction.batches import WaveBatch, Work, load
 from pipeline.extraction.settings import ExtractionSettings
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
-from pipeline.foundation.progress import duration
+from pipeline.foundation.progress import counted, duration
 from pipeline.foundation.storage import file_size, local_path
 from pipeline.foundation.units import SAMPLE_RATE_HZ, Seconds
 from pipeline.shards.manifest import Manifest
@@ -147,23 +148,34 @@ def plan(
                 "Restore the tar, or make the manifest anew."
             )
     clips = sum(item.shard.samples for item in work)
-    gigabytes = sum(item.shard.bytes for item in work) / 1e9
-    yield f"manifest    {manifest.location}: {len(manifest):,} shards, {manifest.samples:,} samples"
+    tar_bytes = sum(item.shard.bytes for item in work)
+    yield (
+        f"manifest    {manifest.location}: {counted(len(manifest), 'shard')}, "
+        f"{counted(manifest.samples, 'sample')}"
+    )
     yield f"cache       {settings.cache}: {'to be continued' if cache else 'to be created'}"
-    yield f"this task   {task} ({task.source}): {tally.shards:,} shards, {tally.samples:,} samples"
-    yield f"to do       {len(work):,} shards, {clips:,} samples, {gigabytes:,.2f} GB of tars"
+    yield (
+        f"this task   {task} ({task.source}): {counted(tally.shards, 'shard')}, "
+        f"{counted(tally.samples, 'sample')}"
+    )
+    yield (
+        f"to do       {counted(len(work), 'shard')}, {counted(clips, 'sample')}, "
+        f"{_bytes(tar_bytes)} of tars"
+    )
     yield about
     if not identity.is_sequence:
-        yield f"to write    {clips * identity.row_bytes / 1e6:,.1f} MB of vectors"
+        size = bytes_on_disk(identity, (item.shard.samples for item in work))
+        yield f"to write    {_bytes(size)} of vectors"
     if not work:
         return
     pace = _pace(work[0], encoder, batch_size)
     if identity.is_sequence:
-        bytes_per_clip = pace.rows / pace.clips * identity.row_bytes
-        most = clips * identity.most_rows * identity.row_bytes
+        per_clip = pace.rows / pace.clips
+        about_bytes = bytes_on_disk(identity, (item.shard.samples * per_clip for item in work))
+        most = bytes_on_disk(identity, (item.shard.samples * identity.most_rows for item in work))
         yield (
-            f"to write    about {_bytes(clips * bytes_per_clip)} of {identity.kind} "
-            f"({pace.rows / pace.clips:,.0f} rows of {identity.width} × {identity.dtype} per clip, "
+            f"to write    about {_bytes(about_bytes)} of {identity.kind} "
+            f"({per_clip:,.0f} rows of {identity.width} × {identity.dtype} per clip, "
             f"judging by the first {pace.clips:,}); at most {_bytes(most)}"
         )
     estimate = clips * pace.encode_seconds / devices

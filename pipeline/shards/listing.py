@@ -117,6 +117,8 @@ def _named(name: str) -> list[str]:
     if not any(sign in name for sign in "*?["):
         if path is None and name.endswith(".tar"):
             return [name]
+        if path is not None and not path.exists():
+            raise NotThere(f"{name}: there is no such file or folder; check the path.")
         folder, pattern = name.rstrip("/"), "*.tar"
         found = [f"{folder}/{tar}" for tar in files_below(folder) if tar.endswith(".tar")]
     elif path is not None:

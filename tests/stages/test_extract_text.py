@@ -217,6 +217,10 @@ def test_a_dry_run_counts_the_tokens_and_writes_nothing(source, teacher, tmp_pat
     cache = extract(source, tmp_path / "t", teacher)
     assert "15 clips in 4 shards" in told
     assert f"tokens      {cache.rows:,}, " in told
+    assert "on cpu\n" in told
+    stored = [f for array in ("rows", "ids") for f in (tmp_path / "t" / array / "c").rglob("*")]
+    size = sum(f.stat().st_size for f in stored if f.is_file())
+    assert f"to write    {size / 1e6:,.1f} MB, " in told
 
 
 def test_an_unfinished_source_is_refused_and_its_command_is_named(teacher, tmp_path):

@@ -54,6 +54,13 @@ def test_webdatasets_own_tars_are_read_by_the_manifest(tars, capsys):
     assert not list(tars.glob(".*"))
 
 
+def test_one_tar_is_one_and_a_tar_that_is_not_there_is_told(tars, capsys):
+    run(tars / "train-0.tar", out=tars / "manifest.jsonl")
+    assert "3 samples, 1 tar," in capsys.readouterr().out
+    with pytest.raises(SpeechkdError, match=r"none\.tar: there is no such file or folder"):
+        run(tars / "none.tar", out=tars / "other.jsonl")
+
+
 def test_processes_give_the_same_manifest(tars):
     run(tars, out=tars / "one.jsonl")
     run(tars, out=tars / "two.jsonl", workers=2)
