@@ -210,7 +210,7 @@ def _fill(
 def _shard_parts(settings: ShardSettings) -> None:
     """Pack a corpus whose tables hold the audio, file by file."""
     from pipeline.cluster.shares import array_task, share
-    from pipeline.foundation.progress import Meter, say
+    from pipeline.foundation.progress import Meter, counted, say
     from pipeline.foundation.workers import cores
     from pipeline.shards.arrow import find_files, shape_of
     from pipeline.shards.bill import bill, clips_tried
@@ -221,7 +221,10 @@ def _shard_parts(settings: ShardSettings) -> None:
     columns = choose_columns(files[0], _columns(settings))
     origins = ", ".join(f"{name} from {column!r}" for name, column in columns.items())
     splits = ", ".join(dict.fromkeys(file.split for file in files))
-    say(f"{settings.source}: {len(files):,} files with audio inside, split {splits} ({origins})")
+    say(
+        f"{settings.source}: {counted(len(files), 'file')} with audio inside, "
+        f"split {splits} ({origins})"
+    )
     unused = [name for name in shape_of(files[0]).columns if name not in columns.values()]
     if unused:
         say(f"{settings.source}: columns that are not used: {', '.join(unused)}")

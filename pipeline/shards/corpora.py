@@ -49,6 +49,10 @@ Layout = Literal[
     "audiofolder",
 ]
 
+OF_FOLDERS = ("kaldi", "libritts", "mls", "vctk", "timit")
+JOINED = ("folder", "kaldi", "lhotse", "listing")
+TIERED = ("folder",)
+
 
 def open_source(
     source: Path,
@@ -87,8 +91,15 @@ def open_source(
         raise SpeechkdError(
             f"{source}: the {layout} layout has no columns to name; leave them out."
         )
+    if layout in OF_FOLDERS:
+        _need_folder(source, layout)
+    cutting = cutting or Cutting()
+    if cutting.join_s is not None and layout not in JOINED:
+        raise SpeechkdError(f"{source}: --join changes nothing in the {layout} layout.")
+    if cutting.tiers and layout not in TIERED:
+        raise SpeechkdError(f"{source}: --tier changes nothing in the {layout} layout.")
     if layout in LAYOUTS:
-        request = Request(source, audio_folder, cutting or Cutting(), split, outside_links)
+        request = Request(source, audio_folder, cutting, split, outside_links)
         return _listed(layout, request)
     if split:
         raise SpeechkdError(f"{source}: the {layout} layout has no splits; leave --split out.")
@@ -96,7 +107,7 @@ def open_source(
         raise SpeechkdError(f"{source}: the {layout} layout takes no --audio-folder; leave it out.")
     match layout:
         case "folder":
-            return _folder(source, cutting or Cutting(), outside_links)
+            return _folder(source, cutting, outside_links)
         case "librispeech":
             return _librispeech(source, outside_links)
         case "ljspeech":

@@ -115,7 +115,10 @@ def read_manifest(location: str | Path) -> Manifest:
             "manifest from recordings; of a folder of tars name the manifest.jsonl in it."
         ) from None
     except UnicodeDecodeError as error:
-        raise Damaged(f"{location} is not UTF-8 text ({error}); is it a manifest?") from None
+        raise Damaged(
+            f"{location} is not UTF-8 text ({error}); is it a manifest? "
+            "`speechkd manifest` makes one of tars."
+        ) from None
     return parse_manifest(text, location)
 
 

@@ -322,6 +322,7 @@ def claim(folder: Path, path: Path, identity: dict[str, Any]) -> None:
                 "source to carry on, or name a new folder for what it is now."
             )
         if before != now:
+            name = "number of files" if name == "parts" else name
             raise SpeechkdError(
                 f"--out {folder} was begun with another {name}: {before!r}, now {now!r}. "
                 "Choose another folder, or remove that one."

@@ -8,6 +8,7 @@ from pipeline.foundation.errors import SpeechkdError
 from pipeline.shards.corpora import open_source
 from pipeline.shards.recording_table import RecordingColumns
 from pipeline.shards.refusals import Refusal
+from pipeline.shards.timed import Cutting
 
 
 def put(path, text=""):
@@ -187,3 +188,17 @@ def test_arguments_that_cannot_be(tmp_path):
         open_source(tmp_path, "ljspeech")
     with pytest.raises(SpeechkdError, match="tables in it: none"):
         open_source(tmp_path, "table")
+
+
+@pytest.mark.parametrize("cutting", [Cutting(join_s=0.5), Cutting(tiers=("anna",))])
+def test_a_flag_for_files_of_times_that_a_table_would_ignore_is_refused(tmp_path, cutting):
+    (tmp_path / "t.csv").write_text("path,text\na.wav,hello\n")
+    with pytest.raises(SpeechkdError, match=r"--(join|tier) changes nothing in the table layout"):
+        open_source(tmp_path / "t.csv", cutting=cutting)
+    open_source(tmp_path / "t.csv", cutting=Cutting())
+
+
+def test_a_file_named_as_a_layout_of_folders_is_told(tmp_path):
+    (tmp_path / "t.csv").write_text("path,text\na.wav,hello\n")
+    with pytest.raises(SpeechkdError, match="is not a folder, as the kaldi layout"):
+        open_source(tmp_path / "t.csv", layout="kaldi")

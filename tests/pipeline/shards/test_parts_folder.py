@@ -11,6 +11,7 @@ import pytest
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.shards.decoding import decode, read_clip
 from pipeline.shards.manifest import read_manifest
+from pipeline.shards.writing import claim
 from stages import shard
 from stages.shard import ShardSettings
 from tests.helpers.audio_tables import rows, save_to_disk, write_parquet
@@ -167,3 +168,9 @@ def test_a_flag_for_parts_is_refused_elsewhere(tmp_path):
     for flag in ({"split": "train"}, {"array_task": "0/2"}, {"recording_pattern": "(.)"}):
         with pytest.raises(SpeechkdError, match=r"[Ll]eave .+ out"):
             run(tmp_path, tmp_path / "out", **flag)
+
+
+def test_another_number_of_files_is_called_so(tmp_path):
+    claim(tmp_path, tmp_path / "begun.json", {"parts": 2})
+    with pytest.raises(SpeechkdError, match="begun with another number of files: 2, now 1"):
+        claim(tmp_path, tmp_path / "begun.json", {"parts": 1})
