@@ -33,6 +33,8 @@ def merged_manifest(caches: Sequence[TeacherCache]) -> Manifest:
         differing = caches[0].identity.differences(other.identity)
         for own in ("manifest_sha256", TEXTS):
             differing.pop(own, None)
+        if "kind" in differing:  # whose other settings say nothing of each other
+            differing = {"kind": differing["kind"]}
         if differing:
             table = "; ".join(f"{n}: {a!r} and {b!r}" for n, (a, b) in differing.items())
             raise SpeechkdError(

@@ -82,3 +82,10 @@ def test_other_settings_do_not_merge(tmp_path, changes, told):
     other = make_sequence_cache(tmp_path / "b", [3], **{"kind": "words", **changes})
     with pytest.raises(SpeechkdError, match=told):
         merged_manifest([first, other])
+
+
+def test_of_caches_of_two_kinds_the_kinds_alone_are_told(tmp_path):
+    words = make_sequence_cache(tmp_path / "a", [2], kind="words")
+    mels = make_sequence_cache(tmp_path / "b", [2], kind="whisper-mel", width=4)
+    with pytest.raises(SpeechkdError, match=r"\(kind: 'words' and 'whisper-mel'\); such rows"):
+        merged_manifest([words, mels])
