@@ -171,8 +171,8 @@ def read_tokenizer(folder: Path) -> "Tokenizer":
 
 
 def is_spoken(text: str) -> bool:
-    """Whether there is anything to say in a text: a letter, a digit, a symbol, one of & % @ #."""
-    return any(unicodedata.category(c)[0] in "LNS" or c in SPOKEN_SIGNS for c in text)
+    """Whether a text holds anything to say: a letter or its mark, a digit, a symbol, & % @ or #."""
+    return any(unicodedata.category(c)[0] in "LMNS" or c in SPOKEN_SIGNS for c in text)
 
 
 def _uncapitalised(text: str) -> str:

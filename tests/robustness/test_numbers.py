@@ -211,6 +211,7 @@ def test_labels_at_the_edge(encoder, tmp_path, made, tasks, refused):
     settings = MoseiSettings(
         data=tmp_path / "a.jsonl", checkpoint=[str(encoder)], task=tasks, seeds="0", epochs=1,
         device="cpu", out=tmp_path / "r",
+        label_scale="" if refused else "-3..3",  # one value of 24 labels tells no scale
     )  # fmt: skip
     if refused:
         with pytest.raises(SpeechkdError, match=refused):

@@ -280,6 +280,7 @@ def test_caches_of_other_recordings_are_refused(settings, caches, tmp_path):
         run(settings("vectors", words=str(tmp_path / "others")))
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(settings, tmp_path, tiny):
     """With objectives that need the other process's words, forward and backward."""
     config = json.loads(Path(tiny).read_text())

@@ -393,6 +393,7 @@ def test_a_full_disk_is_told_and_survived(tmp_path, monkeypatch):
     assert files(out) == files(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_killed_at_any_instant_the_same_command_ends_with_the_same_bytes(tmp_path):
     table = corpus(tmp_path / "in", 60)
     (tmp_path / "in" / "vid_7.0_2.5.wav").unlink()
