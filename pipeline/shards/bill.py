@@ -13,6 +13,7 @@ from pipeline.foundation.units import Seconds
 from pipeline.shards.parts import Make, Part, Plan, entries_of
 from pipeline.shards.parts_folder import example_of
 from pipeline.shards.refusals import Reason, Refusal
+from pipeline.shards.writing import EXAMPLES
 
 TAR_BYTES_PER_SAMPLE = 3 * 512 + 512  # two headers, and each member filled up to 512
 
@@ -27,7 +28,8 @@ class Bill:
     tar_bytes: int
     refused: Mapping[str, int]
     """Refusals among the clips that were tried, by reason."""
-    examples: Mapping[str, str]
+    examples: Mapping[str, Sequence[str]]
+    """At most three refusals by reason, in words."""
 
     def lines(self, parts: Sequence[Part], out: Path) -> list[str]:
         """The bill, for the user.
@@ -54,8 +56,8 @@ class Bill:
             )
         for reason, count in self.refused.items():
             lines.append(
-                f"of the clips tried, would refuse: {count:,} for {reason}, for instance "
-                f"{self.examples[reason]}"
+                f"of the clips tried, would refuse: {count:,} for {reason}, such as "
+                + "; ".join(self.examples[reason])
             )
         if self.tar_bytes > free:
             raise SpeechkdError(
@@ -86,7 +88,7 @@ def bill(parts: Sequence[Part], plan: Plan, advance: Callable[[int], None]) -> B
     read = written = tried = 0
     seconds = 0.0
     refused: Counter[str] = Counter()
-    examples: dict[str, str] = {}
+    examples: dict[str, list[str]] = {}
     make = Make(plan.limit_s, plan.channel)
     for part in _tried(parts):
         for clip in islice(entries_of(part, plan, 0), TRIED_CLIPS):
@@ -94,7 +96,8 @@ def bill(parts: Sequence[Part], plan: Plan, advance: Callable[[int], None]) -> B
             tried += 1
             if isinstance(result, Refusal):
                 refused[result.reason] += 1
-                examples.setdefault(result.reason, example_of(result))
+                if len(named := examples.setdefault(result.reason, [])) < EXAMPLES:
+                    named.append(example_of(result))
             else:
                 written += len(result.flac) + len(result.json) + TAR_BYTES_PER_SAMPLE
                 seconds += result.duration_s

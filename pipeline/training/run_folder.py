@@ -115,14 +115,14 @@ class RunFolder:
                     "with --resume never."
                 )
         differing = [
-            f"{name}: there {there.get(name)!r}, now {now.get(name)!r}"
+            _difference(name, there.get(name), now.get(name))
             for name in sorted({*now, *there} - set(free) - set(versions or ()))
             if now.get(name) != there.get(name)
         ]
         if differing:
             raise SpeechkdError(
-                f"{self.path} holds a run of other settings ({'; '.join(differing)}). Use those "
-                "settings, name another --out, or start anew with --resume never."
+                f"{self.path} holds a run of other settings ({'; '.join(differing)}). Go back to "
+                "what it began with, name another --out, or start anew with --resume never."
             )
         return record
 
@@ -192,3 +192,11 @@ class RunFolder:
             atomic.new_folder(final, replace=True) as folder,
         ):
             save(folder)
+
+
+def _difference(name: str, there: Any, now: Any) -> str:
+    """One thing that a run depends on and that is another one now, in words."""
+    what, digest, _ = name.partition("_sha256")
+    if digest and isinstance(there, str) and isinstance(now, str):
+        return f"the {what} has other content, sha256 {there[:12]} there and {now[:12]} now"
+    return f"{name}: there {there!r}, now {now!r}"

@@ -39,3 +39,13 @@ def test_a_disk_without_room_is_told(parts, tmp_path, monkeypatch):
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: full)
     with pytest.raises(SpeechkdError, match="more than there is room for"):
         estimate.lines(parts[0], tmp_path)
+
+
+def test_three_refusals_are_named_per_reason(tmp_path):
+    damaged = [{**row, "audio": {"bytes": b"no sound", "path": "x.flac"}} for row in rows(5)]
+    write_parquet(tmp_path / "in" / "train.parquet", damaged)
+    plan = Plan({"path": "audio", "text": "text", "key": "id"}, 1000, 15)
+    estimate = bill(survey(find_files(str(tmp_path / "in")), plan, 0, lambda _: None), plan, int)
+    (line,) = [text for text in estimate.lines([], tmp_path) if "would refuse" in text]
+    assert "5 for undecodable audio" in line
+    assert [f"talk_{i // 4}_{i:03d}" in line for i in range(5)] == [True] * 3 + [False] * 2
