@@ -66,6 +66,8 @@ def test_ctrl_c_says_what_to_do(tmp_path):
         "class Nothing(Settings): pass\n"
         "app = typer.Typer()\n"
         "options.register(app, 'wait', Nothing, lambda _: os.kill(os.getpid(), signal.SIGINT))\n"
+        # a shell starts what it puts into the background with Ctrl-C ignored
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "app([])\n"
     )
     done = subprocess.run(
