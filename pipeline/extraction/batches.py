@@ -32,6 +32,7 @@ from pipeline.foundation.workers import begin_worker
 from pipeline.shards.manifest import Shard
 from pipeline.shards.reading import Clip, TarEnd, read_shard
 from pipeline.shards.refusals import Refusal
+from pipeline.shards.remarks import Remarked
 
 BATCHES_AHEAD = 2  # per worker
 NO_WAVE = np.empty(0, np.float32)
@@ -85,6 +86,8 @@ class ShardEnd:
     read_seconds: float = 0.0
     """Time that the worker spent on reading and decoding."""
     error: str = ""
+    remarks: dict[str, Remarked] = field(default_factory=dict)
+    """Clips whose sound is odd, by what is odd."""
 
 
 def as_it_is(batch: WaveBatch) -> WaveBatch:
@@ -121,6 +124,8 @@ class ShardBatches(IterableDataset[Batch | ShardEnd], Generic[Batch]):
                         case Clip():
                             clips.append(outcome)
                             end.samples.append(outcome.record())
+                            for remark in outcome.remarks:
+                                end.remarks.setdefault(remark, Remarked()).add(1, [outcome.key])
                         case Refusal():
                             end.refused.append(outcome)
                         case TarEnd():

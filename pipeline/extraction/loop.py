@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -32,6 +32,7 @@ from pipeline.foundation.errors import KEPT, SpeechkdError, first_line, is_out_o
 from pipeline.foundation.units import Seconds
 from pipeline.foundation.workers import begin_worker
 from pipeline.shards.refusals import Refusal
+from pipeline.shards.remarks import Remarked
 
 WRITES_WAITING = 4  # with more, encoding waits, so that memory is bounded
 POLL_SECONDS: Seconds = 1.0
@@ -66,6 +67,8 @@ class Finished:
     """Time that a worker spent on reading and decoding."""
     write_seconds: Seconds
     """Time that the writer spent, all of it while the encoder worked."""
+    remarks: Mapping[str, Remarked] = field(default_factory=dict)
+    """Clips whose sound is odd, by what is odd."""
 
 
 @dataclass(frozen=True)
@@ -327,6 +330,7 @@ def _finish(
         undecoded=len(end.refused),
         read_seconds=end.read_seconds,
         write_seconds=output.write_seconds,
+        remarks=end.remarks,
     )
 
 

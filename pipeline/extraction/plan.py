@@ -2,9 +2,9 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipeline.cache.identity import Identity
@@ -18,6 +18,7 @@ from pipeline.foundation.progress import counted, duration
 from pipeline.foundation.storage import file_size, local_path
 from pipeline.foundation.units import SAMPLE_RATE_HZ, Seconds
 from pipeline.shards.manifest import Manifest
+from pipeline.shards.remarks import Remarked
 
 if TYPE_CHECKING:
     from pipeline.extraction.rows import Encodes
@@ -32,6 +33,8 @@ class Tally:
     written: int
     reasons: Counter[str]
     failed: list[str]
+    remarks: dict[str, Remarked] = field(default_factory=dict)
+    """Clips of this run whose sound is odd, by what is odd."""
 
     @property
     def refused(self) -> int:
@@ -42,6 +45,11 @@ class Tally:
         """Count a shard's clips and refusals."""
         self.written += written
         self.reasons.update(reasons)
+
+    def remark(self, remarks: Mapping[str, Remarked]) -> None:
+        """Count a shard's clips whose sound is odd."""
+        for remark, clips in remarks.items():
+            self.remarks.setdefault(remark, Remarked()).add(clips.clips, clips.keys)
 
     def check(self, max_refused: float) -> None:
         """Refuse to go on if too many samples are refused.

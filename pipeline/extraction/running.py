@@ -129,6 +129,7 @@ def follow(
                 case Finished():
                     write_seconds += event.write_seconds
                     tally.add(event.written, (refusal.reason for refusal in event.refused))
+                    tally.remark(event.remarks)
                     meter.advance(event.undecoded, meter.note)
                     tally.check(max_refused)
                 case Failed():
@@ -149,6 +150,8 @@ def print_summary(cache: TeacherCache, tally: Tally) -> None:
     )
     for reason, count in tally.reasons.most_common():
         print(f"  refused: {reason}: {count:,}")
+    for remark, odd in tally.remarks.items():
+        print(f"  taken, but odd: {remark}: {odd.clips:,}, such as {', '.join(odd.keys)}")
     if tally.failed:
         first = "\n  ".join(tally.failed[:5])
         raise SpeechkdError(

@@ -13,7 +13,7 @@ from pipeline.foundation.units import Seconds
 from pipeline.shards.parts import Make, Part, Plan, entries_of
 from pipeline.shards.parts_folder import example_of
 from pipeline.shards.refusals import Reason, Refusal
-from pipeline.shards.writing import EXAMPLES
+from pipeline.shards.remarks import EXAMPLES
 
 TAR_BYTES_PER_SAMPLE = 3 * 512 + 512  # two headers, and each member filled up to 512
 

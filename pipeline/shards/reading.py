@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.foundation.errors import Damaged
 from pipeline.foundation.units import SAMPLE_RATE_HZ
 from pipeline.foundation.untrusted import is_unicode, parse_json
-from pipeline.shards.decoding import decode
+from pipeline.shards.decoding import read_sound
 from pipeline.shards.manifest import Shard
 from pipeline.shards.recordings import (
     AUDIO_SUFFIXES,
@@ -22,6 +22,7 @@ from pipeline.shards.recordings import (
     key_fault,
 )
 from pipeline.shards.refusals import Reason, Refusal, RefusedError
+from pipeline.shards.remarks import Remark
 from pipeline.shards.tar import MAX_MEMBERS, TarReader, TarSample
 from pipeline.shards.words import Word, words_of
 
@@ -46,6 +47,8 @@ class Clip:
     """When each word is said, if the .json tells it."""
     words_fault: str = ""
     """Why the .json's words cannot be used. A clip is refused for it where words are wanted."""
+    remarks: tuple[Remark, ...] = ()
+    """What is odd about the sound."""
 
     def record(self) -> dict[str, Any]:
         """What the cache keeps of the clip beside its vector."""
@@ -188,17 +191,18 @@ def _members(sample: TarSample) -> tuple[bytes, dict[str, Any], dict[str, Any]]:
 
 def _clip(sample: TarSample, position: int, limit_s: int) -> Clip:
     audio, description, record = _members(sample)
-    wave_S = decode(audio, limit_s)
-    words, fault = _words(record, description["text"], len(wave_S) / SAMPLE_RATE_HZ)
+    sound = read_sound(audio, limit_s=limit_s)
+    words, fault = _words(record, description["text"], len(sound.wave_S) / SAMPLE_RATE_HZ)
     return Clip(
         position=position,
         key=sample.key,
         text=description["text"],
         speaker=description["speaker"],
         recording=description["recording"],
-        wave_S=wave_S,
+        wave_S=sound.wave_S,
         words=words,
         words_fault=fault,
+        remarks=sound.remarks,
     )
 
 

@@ -3,6 +3,8 @@
 Shapes: F slices of 50 ms, S samples, C channels.
 """
 
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -11,6 +13,8 @@ from numpy.typing import NDArray
 
 from pipeline.foundation.units import Hertz
 
+EXAMPLES = 3
+"""Refusals and remarks that are named per kind."""
 SLICES_PER_SECOND = 20
 SILENT_PEAK = 1e-3  # -60 dB of full scale, some 30 steps of 16 bits
 CANCELLED = 0.25  # of the power that independent channels would leave
@@ -35,6 +39,23 @@ REMEDIES = {
     Remark.OPPOSITE_PHASE: "--channel 1 takes one channel in place of the average",
     Remark.SPEAKER_PER_CHANNEL: "--channel 1 or 2 takes one in place of the average",
 }
+
+
+@dataclass
+class Remarked:
+    """Clips that bear a remark: how many, and the first few."""
+
+    clips: int = 0
+    keys: list[str] = field(default_factory=list)
+
+    def add(self, clips: int, keys: Iterable[str]) -> None:
+        """Count more of them."""
+        self.clips += clips
+        self.keys = [*self.keys, *keys][:EXAMPLES]
+
+    def record(self) -> dict[str, Any]:
+        """As receipts and summary.json keep it."""
+        return {"clips": self.clips, "such_as": self.keys}
 
 
 class ChannelPowers:

@@ -21,10 +21,9 @@ from pipeline.foundation.untrusted import parse_json, read_text_file
 from pipeline.shards.manifest import Shard, file_sha256, read_manifest, write_manifest
 from pipeline.shards.recordings import MAX_TEXT_BYTES, Entry
 from pipeline.shards.refusals import Reason, Refusal, RefusedError
+from pipeline.shards.remarks import EXAMPLES, Remarked
 
 CORPUS, SUMMARY = "corpus.json", "summary.json"
-EXAMPLES = 3
-"""Refusals and remarks that are named per kind."""
 
 
 @dataclass(frozen=True)
@@ -66,23 +65,6 @@ def description(entry: Entry, duration_s: Seconds) -> bytes:
         fault = f"its .json would have {len(content):,} bytes, at most {MAX_TEXT_BYTES:,} are read"
         raise RefusedError(Reason.UNUSABLE_TEXT, fault)
     return content
-
-
-@dataclass
-class Remarked:
-    """Clips that bear a remark: how many, and the first few."""
-
-    clips: int = 0
-    keys: list[str] = field(default_factory=list)
-
-    def add(self, clips: int, keys: Iterable[str]) -> None:
-        """Count more of them."""
-        self.clips += clips
-        self.keys = [*self.keys, *keys][:EXAMPLES]
-
-    def record(self) -> dict[str, Any]:
-        """As receipts and summary.json keep it."""
-        return {"clips": self.clips, "such_as": self.keys}
 
 
 @dataclass

@@ -22,7 +22,7 @@ from stages import cache as cache_stage
 from stages.extract_teacher import ExtractSettings, run
 from tests.helpers.caches import samples_of, vectors_of
 from tests.helpers.stage_one import content, in_process, quick_processes
-from tests.helpers.tars import line, sample, tar_bytes, write_corpus
+from tests.helpers.tars import encoded, line, sample, tar_bytes, write_corpus
 from tests.helpers.whispers import save_random_whisper, speechlike
 
 COUNTS = [3, 1, 4, 2]
@@ -548,3 +548,25 @@ def test_words_are_kept_by_the_times_that_tars_tell_and_by_the_teachers_own(
     assert cache.receipts()[0]["untrusted_words"] == untrusted > 0
     cache_stage.info(cache_stage.InfoSettings(cache=str(tmp_path / "cache")))
     assert f"{untrusted} words whose time is not trusted" in capsys.readouterr().out
+
+
+def test_odd_sound_in_tars_of_others_is_counted_and_said(teacher, tmp_path, capsys):
+    voice = speechlike(8_000, 1)
+    sounds = {
+        "quiet": np.zeros(8_000, np.float32),
+        "turned": np.stack([voice, -voice], axis=1),
+        "plain": voice,
+    }
+    archive = tar_bytes(
+        member
+        for key, wave in sounds.items()
+        for member in ((f"{key}.wav", encoded(wave, kind="WAV")), (f"{key}.txt", b"some words"))
+    )
+    (tmp_path / "a.tar").write_bytes(archive)
+    write_manifest(tmp_path / "manifest.jsonl", [line(archive, 3)])
+    extract(tmp_path / "manifest.jsonl", tmp_path / "c", teacher)
+    odd = [text.strip() for text in capsys.readouterr().out.splitlines() if "taken, but" in text]
+    assert sorted(odd) == [
+        "taken, but odd: channels of opposite phase: 1, such as turned",
+        "taken, but odd: silent: 1, such as quiet",
+    ]
