@@ -198,5 +198,5 @@ def _difference(name: str, there: Any, now: Any) -> str:
     """One thing that a run depends on and that is another one now, in words."""
     what, digest, _ = name.partition("_sha256")
     if digest and isinstance(there, str) and isinstance(now, str):
-        return f"the {what} has other content, sha256 {there[:12]} there and {now[:12]} now"
+        return f"other content of the {what}, sha256 {there[:12]} there and {now[:12]} now"
     return f"{name}: there {there!r}, now {now!r}"

@@ -213,7 +213,7 @@ def test_other_settings_in_the_same_folder_are_refused(settings):
 def test_a_cache_that_is_another_one_now_is_said_to_be(settings, tmp_path):
     caches = [make_cache(tmp_path / f"{words}", [40], words=words).location for words in (4, 5)]
     run(settings(cache=caches[0], max_steps=1))
-    wanted = "the cache has other content, sha256 .{12} there and .{12} now.*began with.*--resume"
+    wanted = "other content of the cache, sha256 .{12} there and .{12} now.*began with.*--resume"
     with pytest.raises(SpeechkdError, match=wanted):
         run(settings(cache=caches[1]))
 

@@ -156,7 +156,7 @@ def test_other_words_or_settings_are_refused(settings, caches, tmp_path):
     make_sequence_cache(tmp_path / "others", SHARDS, "words", most_rows=40, width=6)
     given = {"cache": "vectors", "level": "word"}
     run(settings(**given, words=str(caches / "words"), max_steps=1))
-    with pytest.raises(SpeechkdError, match="words_sha256: there"):
+    with pytest.raises(SpeechkdError, match="other content of the words"):
         run(settings(**given, words=str(tmp_path / "others")))
     with pytest.raises(SpeechkdError, match=r"word_tokens: there 'first', now 'mean'"):
         run(settings(**given, words=str(caches / "words"), word_tokens="mean"))
