@@ -41,7 +41,7 @@ def corpus(tmp_path_factory):
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
     folder = tmp_path_factory.mktemp("teacher") / "random-whisper"
-    save_random_whisper(folder, layers=1, heads=1)
+    save_random_whisper(folder, layers=1, heads=8)  # objects of 8 states
     return folder
 
 
