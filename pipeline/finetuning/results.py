@@ -47,7 +47,7 @@ class Results:
         _check_kind(folder)  # before a lock is made in it
         with _locked(folder):
             _check_kind(folder)
-            if not path.exists() or (not self._done() and _differing(path, fixed)):
+            if not path.exists() or (not cell_files(self.folder) and _differing(path, fixed)):
                 for stale in (folder / ASKED, *(folder / "projections").glob("*.csv")):
                     stale.unlink(missing_ok=True)
                 write_json(path, {"format": FORMAT, **fixed, "created_by": provenance})
@@ -127,10 +127,8 @@ class Results:
             SpeechkdError: a cell's file is damaged.
         """
         remedy = "remove that file and run again"
-        return [Cell.from_record(read_json(path), str(path), remedy) for path in self._done()]
-
-    def _done(self) -> list[Path]:
-        return sorted((self.folder / "cells").glob("*.json"))
+        paths = cell_files(self.folder)
+        return [Cell.from_record(read_json(path), str(path), remedy) for path in paths]
 
     def _cell(self, cell: str) -> Path:
         return self.folder / "cells" / f"{cell}.json"
@@ -204,6 +202,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def cell_files(folder: Path) -> list[Path]:
+    """Files of the finished cells of a results folder, without hidden ones that others leave."""
+    return sorted(p for p in (folder / "cells").glob("*.json") if not p.name.startswith("."))
+
+
 def check_results(folder: Path, fixed: Mapping[str, Any]) -> None:
     """Refuse a folder to which results of these settings cannot be added; it may be absent.
 
@@ -211,7 +214,7 @@ def check_results(folder: Path, fixed: Mapping[str, Any]) -> None:
         SpeechkdError: it holds something else, or finished cells of other settings.
     """
     _check_kind(folder)
-    if any((folder / "cells").glob("*.json")):
+    if cell_files(folder):
         _check_same(folder / RESULTS, fixed)
 
 

@@ -9,6 +9,7 @@ from pipeline.finetuning.cells import Cell
 from pipeline.finetuning.results import (
     RESULTS,
     TEACHER,
+    cell_files,
     projection_name,
     read_asked,
     read_json,
@@ -40,7 +41,7 @@ def read_results(folder: Path) -> list[Cell]:
 def read_listed(folder: Path) -> tuple[list[Cell], list[str]]:
     """The cells of `read_results`, and the names of those that were removed."""
     listed = _read_lines(folder)
-    files = {path.stem: path for path in sorted((folder / "cells").glob("*.json"))}
+    files = {path.stem: path for path in cell_files(folder)}
     if not (folder / "cells").is_dir():
         cells, removed = listed, []
     else:
