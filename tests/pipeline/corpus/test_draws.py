@@ -15,16 +15,7 @@ from pipeline.corpus.masking import Masking
 from pipeline.foundation.memory import Room
 from pipeline.foundation.splitmix import mixed
 from tests.helpers.caches import make_cache, wordpiece
-
-BITS = 2**64
-
-
-def splitmix64(number):
-    """`next` of Vigna's splitmix64.c, the generator's state being `(number - 1) × golden ratio`."""
-    z = number * 0x9E3779B97F4A7C15 % BITS
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % BITS
-    z = (z ^ z >> 27) * 0x94D049BB133111EB % BITS
-    return z ^ z >> 31
+from tests.helpers.splitmix import BITS, splitmix64
 
 
 def bits_of(counter, *name):

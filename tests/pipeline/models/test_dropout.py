@@ -12,15 +12,7 @@ from pipeline.models.dropout import Draws, HashedDropout, hash_dropout, lanes
 from pipeline.models.packing import pack
 from pipeline.models.student import Student, build_student
 from tests.helpers.caches import make_cache, wordpiece
-
-BITS = 2**64
-
-
-def splitmix64(number):
-    z = number * 0x9E3779B97F4A7C15 % BITS
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % BITS
-    z = (z ^ z >> 27) * 0x94D049BB133111EB % BITS
-    return z ^ z >> 31
+from tests.helpers.splitmix import BITS, splitmix64
 
 
 def dropped_by_hand(number, key, place, width, p):
