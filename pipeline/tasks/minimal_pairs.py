@@ -10,9 +10,6 @@ Shapes: N tokens in all, K scored tokens, M masked ones, V vocabulary.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from statistics import fmean
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -20,8 +17,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.foundation.arrays import Array
-from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
-from pipeline.foundation.untrusted import parse_json, read_text_file
+from pipeline.foundation.errors import SpeechkdError
 from pipeline.models.lengths import to_device
 from pipeline.models.loading import panics_as_errors
 from pipeline.models.packing import batches_by_length, pack
@@ -39,81 +35,6 @@ DEFINITIONS: dict[Masking, str] = {
     ),
 }
 """What each way of masking measures, for records."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two sentences, one of them grammatical.
-
-    Attributes:
-        paradigm: the kind of contrast (BLiMP's UID).
-        category: the wider phenomenon (BLiMP's linguistics_term).
-        good: the grammatical sentence.
-        bad: the other.
-    """
-
-    paradigm: str
-    category: str
-    good: str
-    bad: str
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Accuracies over pairs.
-
-    Attributes:
-        paradigms: share of right pairs per paradigm; a tie counts one half.
-        categories: mean over the paradigms of each category.
-        mean: mean over all paradigms.
-        ties: pairs whose sentences are equally likely.
-        pairs: how many pairs were compared.
-    """
-
-    paradigms: dict[str, float]
-    categories: dict[str, float]
-    mean: float
-    ties: int
-    pairs: int
-
-
-def read_pairs(folder: Path, limit: int = 0) -> list[Pair]:
-    """Read BLiMP: a folder with one file of JSON lines per paradigm, at any depth.
-
-    Args:
-        folder: the folder. Each line has `sentence_good` and `sentence_bad`; BLiMP's own lines also
-            have `UID` and `linguistics_term`, for which the file's name stands where they lack.
-        limit: how many pairs to read from each file; 0 for all.
-
-    Raises:
-        NotThere: there is no such folder, or no such file in it.
-        Damaged: a line is not a pair.
-    """
-    if not folder.is_dir():
-        raise NotThere(f"{folder}: there is no such folder; name the folder of BLiMP's data.")
-    files = sorted(folder.rglob("*.jsonl"))
-    if not files:
-        raise NotThere(f"{folder} holds no .jsonl file; name the folder of BLiMP's data.")
-    pairs = []
-    for file in files:
-        lines = [line for line in read_text_file(file).split("\n") if line.strip()]
-        for number, line in enumerate(lines[: limit or None], start=1):
-            try:
-                row = parse_json(line)
-                pairs.append(
-                    Pair(
-                        str(row.get("UID", file.stem)),
-                        str(row.get("linguistics_term", file.stem)),
-                        str(row["sentence_good"]),
-                        str(row["sentence_bad"]),
-                    )
-                )
-            except (ValueError, KeyError, AttributeError, TypeError) as error:
-                raise Damaged(
-                    f"{file}, line {number}: not a pair of sentence_good and sentence_bad "
-                    f"({error!r})."
-                ) from None
-    return pairs
 
 
 @torch.inference_mode()
@@ -202,25 +123,3 @@ def word_ends(words: Sequence[int | None], text: str) -> Array:
         if words[place] is not None and words[place] == words[place + 1]:
             ends[place] = ends[place + 1]
     return ends
-
-
-def compare_pairs(pairs: Sequence[Pair], good: Sequence[float], bad: Sequence[float]) -> Scores:
-    """Accuracies from the likelihoods of the good and the bad sentence of each pair.
-
-    Raises:
-        SpeechkdError: a likelihood is not a finite number.
-    """
-    by_paradigm: dict[str, list[float]] = {}
-    category_of: dict[str, str] = {}
-    for pair, g, b in zip(pairs, good, bad, strict=True):
-        if not np.isfinite([g, b]).all():
-            raise SpeechkdError(f"the likelihood of {pair.good!r} or {pair.bad!r} is no number.")
-        by_paradigm.setdefault(pair.paradigm, []).append((g > b) + 0.5 * (g == b))
-        category_of[pair.paradigm] = pair.category
-    paradigms = {name: fmean(values) for name, values in sorted(by_paradigm.items())}
-    categories = {
-        category: fmean(v for name, v in paradigms.items() if category_of[name] == category)
-        for category in sorted(set(category_of.values()))
-    }
-    ties = sum(g == b for g, b in zip(good, bad, strict=True))
-    return Scores(paradigms, categories, fmean(paradigms.values()), ties, len(pairs))

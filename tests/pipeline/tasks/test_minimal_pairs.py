@@ -1,6 +1,5 @@
 """Likelihoods of minimal pairs, against one padded forward pass per masked token."""
 
-import json
 from copy import deepcopy
 
 import pytest
@@ -9,7 +8,7 @@ from transformers import AutoModelForMaskedLM
 
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.models.encoders import load_masked_lm
-from pipeline.tasks.minimal_pairs import Pair, compare_pairs, log_likelihoods, read_pairs, word_ends
+from pipeline.tasks.minimal_pairs import log_likelihoods, word_ends
 from tests.helpers.encoders import save_encoder
 
 TEXTS = ["the cat sat on the mat", "a dog ran", "mat the on sat cat the", "cats", "the dog sat"]
@@ -94,48 +93,8 @@ def test_batches_do_not_matter(folder, monkeypatch):
     )
 
 
-def test_a_tie_counts_one_half_and_paradigms_weigh_the_same():
-    pairs = [Pair("a", "x", "g", "b")] * 3 + [Pair("b", "x", "g", "b"), Pair("c", "y", "g", "b")]
-    scores = compare_pairs(pairs, [-1.0, -1, -3, -1, -2], [-2.0, -1, -2, -1, -1])
-    assert scores.paradigms == {"a": 0.5, "b": 0.5, "c": 0.0}
-    assert scores.categories == {"x": 0.5, "y": 0.0}
-    assert scores.mean == pytest.approx(1 / 3)
-    assert (scores.ties, scores.pairs) == (2, 5)
-
-
-def test_likelihoods_that_are_no_numbers_are_refused():
-    with pytest.raises(SpeechkdError, match="is no number"):
-        compare_pairs([Pair("a", "x", "g", "b")], [float("nan")], [0.0])
-
-
 def test_texts_that_cannot_be_scored_are_told(folder):
     _, student, tokenizer = load_masked_lm(str(folder))
     for text in ("", "the cat " * 40):
         with pytest.raises(SpeechkdError, match="must be 1 to 64"):
             log_likelihoods(student, tokenizer, [text])
-
-
-def test_pairs_are_read_and_limited(tmp_path):
-    row = {"sentence_good": "g", "sentence_bad": "b"}
-    lines = json.dumps({**row, "UID": "u", "linguistics_term": "t"}) + "\n" + json.dumps(row) + "\n"
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "mine.jsonl").write_text(lines)
-    assert read_pairs(tmp_path) == [Pair("u", "t", "g", "b"), Pair("mine", "mine", "g", "b")]
-    assert len(read_pairs(tmp_path, limit=1)) == 1
-
-
-@pytest.mark.parametrize("line", ["{", "[]", '{"sentence_good": "x"}'])
-def test_lines_that_are_no_pairs_are_named(tmp_path, line):
-    (tmp_path / "x.jsonl").write_text(line)
-    with pytest.raises(SpeechkdError, match=r"x\.jsonl, line 1: not a pair"):
-        read_pairs(tmp_path)
-
-
-def test_a_folder_that_is_not_there_is_told(tmp_path):
-    with pytest.raises(SpeechkdError, match="nowhere: there is no such folder"):
-        read_pairs(tmp_path / "nowhere")
-
-
-def test_an_empty_folder_is_told(tmp_path):
-    with pytest.raises(SpeechkdError, match=r"holds no \.jsonl"):
-        read_pairs(tmp_path)
