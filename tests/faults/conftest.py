@@ -3,8 +3,8 @@
 import pytest
 
 from tests.faults import shim
-from tests.faults.warm import Warm
 from tests.faults.workshop import Workshop
+from tests.helpers.warm import Warm
 
 
 @pytest.fixture(scope="session")

@@ -36,8 +36,8 @@ from pathlib import Path
 ROOT = Path(__file__).absolute().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.faults.warm import Running, Warm  # noqa: E402
 from tests.faults.workshop import Stage, Workshop, leftovers, make_old  # noqa: E402
+from tests.helpers.warm import Running, Warm  # noqa: E402
 
 TARGETS = {"group": 5, "main": 3, "other": 2, "SIGTERM": 1, "SIGINT": 1}
 """How often, relatively, each kind of stop is drawn."""

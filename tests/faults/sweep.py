@@ -17,8 +17,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tests.faults.shim import FAULTS, Fault, build
-from tests.faults.warm import Running, Warm
 from tests.faults.workshop import Stage, Workshop, leftovers, make_old
+from tests.helpers.warm import Running, Warm
 
 REMEDY = re.compile(
     r"\b(check|mend|fetch|make room|free some|remove|delete|lower|raise|restore|put|name|use|give|"

@@ -51,11 +51,16 @@ def reason(path, *times):
     return caught.value.reason
 
 
-@pytest.mark.parametrize("kind", FORMATS)
-@pytest.mark.parametrize("rate", [8_000, 16_000, 24_000, 44_100, 48_000])
+@pytest.mark.parametrize(
+    ("kind", "rate"),
+    [
+        (kind, rate)
+        for kind in FORMATS
+        for rate in (8_000, 16_000, 24_000, 44_100, 48_000)
+        if (kind, rate) != ("opus", 44_100)  # which Opus does not have
+    ],
+)
 def test_decoded_mixed_and_resampled_as_librosa_does(tmp_path, kind, rate):
-    if kind == "opus" and rate == 44_100:
-        pytest.skip("Opus has no 44.1 kHz")
     path = written(tmp_path, rate, chirp(rate, 1.234, channels=2), kind)
     decoded, decoded_rate = soundfile.read(path, dtype="float32", always_2d=True)
     mono = librosa.to_mono(decoded.T)

@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from tests.helpers.rights import give_up_powers
+
 ROOT = Path(__file__).parents[2]
 IMPORTS = """
     librosa.filters matplotlib.figure matplotlib.pyplot safetensors.torch soundfile webdataset
@@ -122,9 +124,9 @@ class Warm:
 
         Args:
             words: the command line.
-            order: `environment` (changes), `limits` (resource → value), `fault` (arguments of the
-                shim's `arm`), `clock` (seconds that each reading of the clock goes back),
-                `powerless` (root without its powers: the rights of files count).
+            order: `folder` (to run in), `environment` (changes), `limits` (resource → value),
+                `fault` (arguments of the shim's `arm`), `clock` (seconds that each reading of the
+                clock goes back), `powerless` (root without its powers: the rights of files count).
         """
         self._logs += 1
         log = self._folder / f"{self._logs:05d}.log"
@@ -238,8 +240,9 @@ def _be_command(order: dict[str, Any]) -> None:
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
     sys.modules["__main__"] = types.ModuleType("__main__")  # not this file, for processes of work
     sys.argv = ["speechkd", *order["words"]]
+    os.chdir(order.get("folder", ROOT))
     if order.get("powerless"):
-        _give_up_powers()
+        give_up_powers()
     for name, value in order.get("limits", {}).items():
         resource.setrlimit(getattr(resource, name), (value, value))
     library = ctypes.CDLL(None)
@@ -249,14 +252,6 @@ def _be_command(order: dict[str, Any]) -> None:
         folder, kinds, first, error, manner, trace = order["fault"]
         library.arm(folder.encode(), kinds, ctypes.c_long(first), error, manner, trace.encode())
     os._exit(_end(_main))
-
-
-def _give_up_powers() -> None:
-    """Drop all capabilities, capset(2): root is then bound by the rights of files as others are."""
-    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
-    none = (ctypes.c_uint32 * 6)()
-    if ctypes.CDLL(None, use_errno=True).capset(header, none) != 0:
-        raise OSError(ctypes.get_errno(), "capset")
 
 
 def _main() -> None:
