@@ -23,7 +23,8 @@ import numpy as np
 from transformers import BertTokenizer
 
 from pipeline.cache.identity import vector_identity
-from pipeline.cache.store import ShardResult, TeacherCache
+from pipeline.cache.store import TeacherCache
+from pipeline.cache.vectors import ShardResult, write_vectors
 from pipeline.foundation.progress import Meter
 from pipeline.foundation.provenance import git_commit
 from pipeline.shards.manifest import Manifest, Shard
@@ -66,8 +67,8 @@ def make_cache(folder: Path, rows: int, width: int) -> Path:
                     for position, text in enumerate(chosen.tolist())
                 ]
                 vectors = rng.standard_normal((ROWS_PER_SHARD, width)).astype(np.float32)
-                cache.write_shard(
-                    shard, ShardResult(vectors, samples, [], digest_of(shard), 10_240), {}
+                write_vectors(
+                    cache, shard, ShardResult(vectors, samples, [], digest_of(shard), 10_240), {}
                 )
                 meter.advance(ROWS_PER_SHARD)
     return folder

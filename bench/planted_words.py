@@ -26,7 +26,8 @@ from transformers.utils import logging as transformers_logging
 from bench.planted import distil
 from bench.planted_grid import CORPORA, SEEDS, STUDENT
 from pipeline.cache.sequences import SequenceReader
-from pipeline.cache.store import TeacherCache, vectors_by_key
+from pipeline.cache.store import TeacherCache
+from pipeline.cache.vectors import vectors_by_key
 from pipeline.foundation.atomic import write_json
 from pipeline.foundation.hashing import json_sha256
 from pipeline.foundation.progress import say

@@ -23,7 +23,8 @@ import numpy as np
 
 from pipeline.cache import verification
 from pipeline.cache.identity import vector_identity
-from pipeline.cache.store import ShardResult, TeacherCache
+from pipeline.cache.store import TeacherCache
+from pipeline.cache.vectors import ShardResult, write_vectors
 from pipeline.cluster.shares import ArrayTask, share
 from pipeline.foundation.progress import Meter
 from pipeline.shards.manifest import Shard, read_manifest, write_manifest
@@ -96,7 +97,7 @@ def measure(
     ):
         for index in range(shards):
             if index not in done:
-                cache.write_shard(index, shard_result(index, rows, vectors_NE), {})
+                write_vectors(cache, index, shard_result(index, rows, vectors_NE), {})
                 meter.advance(1)
     if len(done) < shards:
         seconds["fill (no fsync)"] = time.perf_counter() - start

@@ -24,7 +24,8 @@ from pipeline.foundation import progress
 from pipeline.foundation.provenance import git_commit, hardware
 from pipeline.foundation.units import CLIP_SAMPLES, SAMPLE_RATE_HZ
 from pipeline.shards.decoding import encode_flac
-from stages.shard import ShardSettings, run
+from pipeline.shards.settings import ShardSettings
+from stages.shard import run
 
 DIFFERENT = 16  # clips; the others repeat them
 

@@ -10,6 +10,7 @@ from pipeline.distillation.settings import DistillSettings
 from pipeline.extraction.settings import ExtractSettings
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.settings import Settings, flag_name, setting
+from pipeline.shards.settings import ShardSettings
 
 if TYPE_CHECKING:
     from pipeline.tasks.planted.corpus import Utterance
@@ -140,7 +141,7 @@ def _hear(settings: DemoSettings, utterances: "list[Utterance]") -> Path:
         f"speechkd shard {table} --out {out}/shards",
     )
     with _output_to(out / LOG):
-        shard.run(shard.ShardSettings(source=str(table), out=out / "shards"))
+        shard.run(ShardSettings(source=str(table), out=out / "shards"))
 
     _announce(
         "3/6 Listen.",

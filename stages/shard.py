@@ -1,22 +1,18 @@
 """Recordings and transcripts → WebDataset tars of short clips, and a data manifest."""
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.foundation.settings import Settings, setting
-from pipeline.foundation.units import CLIP_SECONDS, MOST_CLIP_SECONDS, SAMPLE_RATE_HZ, Seconds
-from pipeline.shards.corpora import Layout, open_source
+from pipeline.foundation.units import CLIP_SECONDS, SAMPLE_RATE_HZ
+from pipeline.shards.corpora import open_source
 from pipeline.shards.recording_table import RecordingColumns
-from pipeline.shards.recordings import Entry, key_fault
-from pipeline.shards.refusals import Reason, Refusal, RefusedError
+from pipeline.shards.refusals import Reason, Refusal
+from pipeline.shards.settings import ShardSettings
 from pipeline.shards.source import Source
 from pipeline.shards.timed import Cutting
 
@@ -24,100 +20,7 @@ if TYPE_CHECKING:
     from pipeline.foundation.progress import Meter
     from pipeline.shards.writing import FolderTally, Sample, ShardFolder
 
-COLUMNS = "Columns of a table (none: not one that is guessed)"
 TAR_BYTES_PER_CLIP = 4096  # headers, padding and the .json
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShardSettings(Settings):
-    """What `speechkd shard` reads, and what it writes."""
-
-    source: str = setting(
-        help="A table of paths and texts (.csv, .tsv, .jsonl), a folder, or Parquet (also a URL).",
-        argument=True,
-    )
-    out: Path = setting(help="Folder for the tars and manifest.jsonl.")
-    layout: Layout = setting("auto", help="Layout of the source; auto detects it and says so.")
-    audio_folder: Path | None = setting(
-        None, help="Where relative paths in a table start; by default the table's own folder."
-    )
-    follow_links: bool = setting(
-        False, help="Follow links to folders outside of SOURCE; otherwise they are refused by name."
-    )
-    samples_per_shard: int = setting(
-        1000, help="Clips per tar.", unit="clips", minimum=1, maximum=1_000_000
-    )
-    clip_seconds: int = setting(
-        CLIP_SECONDS,
-        help="Longest clip; what is longer is refused. Whisper hears at most 30 s.",
-        unit="s",
-        minimum=1,
-        maximum=MOST_CLIP_SECONDS,
-        origin="paper",
-    )
-    max_refused: float = setting(
-        0.1,
-        help="The command gives up when more than this share of the samples is refused.",
-        minimum=0,
-        maximum=1,
-    )
-    channel: int = setting(
-        0,
-        help="Of recordings with several channels, the one to take, from 1; 0: the mean of all. A "
-        "file of times that names channels goes before.",
-        minimum=0,
-    )
-    workers: int = setting(
-        -1,
-        help="Processes that decode and encode; 0 does both in this one, -1: one per core.",
-        minimum=-1,
-        formerly="--jobs",
-    )
-    dry_run: bool = setting(
-        False, help="Read tables and audio headers, print what would be written, and write nothing."
-    )
-    join: float | None = setting(
-        None,
-        help="Of a recording with times: put neighbouring segments of one speaker together, up to "
-        "--clip-seconds, if at most this much silence lies between.",
-        unit="s",
-        minimum=0,
-    )
-    tier: list[str] = setting(
-        [], help="Tier of a TextGrid or of ELAN that holds speech; may be repeated. Or: all."
-    )
-    split: str = setting("", help="Split of a corpus that has several, such as train. Or: all.")
-    recording_pattern: str = setting(
-        "",
-        help="Regular expression whose first group finds the recording in a key, where no column "
-        "tells it.",
-    )
-    array_task: str = setting(
-        "",
-        help="Of a corpus in Parquet write only share I of N: 0/8. By default the scheduler's own "
-        "variables are read.",
-        operational=True,
-    )
-    path_column: str = setting("", help="Column of the recording's path.", panel=COLUMNS)
-    text_column: str = setting("", help="Column of the transcript.", panel=COLUMNS)
-    key_column: str = setting(
-        "", help="Column of ids, each unique; by default the path is the id.", panel=COLUMNS
-    )
-    speaker_column: str = setting("", help="Column of the speaker.", panel=COLUMNS)
-    recording_column: str = setting("", help="Column of what a clip was cut from.", panel=COLUMNS)
-    start_column: str = setting(
-        "",
-        help="Column of a segment's start; none: each row is a whole recording, or begins with it.",
-        panel=COLUMNS,
-    )
-    end_column: str = setting(
-        "",
-        help="Column of a segment's end; none: segments end where their recordings do.",
-        panel=COLUMNS,
-    )
-    duration_column: str = setting(
-        "", help="Column of a segment's length, if starts have no ends.", panel=COLUMNS
-    )
 
 
 def run(settings: ShardSettings) -> None:
@@ -139,6 +42,7 @@ def run(settings: ShardSettings) -> None:
     from pipeline.foundation.progress import counted, say
     from pipeline.foundation.workers import cores
     from pipeline.shards.arrow import is_in_parts
+    from pipeline.shards.entries import survey
     from pipeline.shards.walking import passed_over
     from pipeline.shards.writing import ShardFolder
 
@@ -148,7 +52,7 @@ def run(settings: ShardSettings) -> None:
     source = _open(settings)
     say(f"{settings.source}: {source.description}")
     used: set[str] | None = set() if Path(settings.source).is_dir() else None
-    entries, digest = _survey(source, used)
+    entries, digest = survey(source, used)
     say(f"{settings.source}: {counted(entries, 'entry', 'entries')}")
     if used is not None:
         used |= source.notes.used
@@ -185,13 +89,14 @@ def _fill(
     """Write the tars that are not there yet, then the manifest."""
     from pipeline.foundation.progress import Meter, say
     from pipeline.foundation.workers import in_order
+    from pipeline.shards.entries import checked, decoder_died, make_sample
 
     done = folder.tally.entries
     if done:
         say(f"{settings.out}: carries on after {len(folder.tally.shards):,} finished tars")
-    checked = islice(_checked(source), done, None)
-    make = partial(_make_sample, limit_s=settings.clip_seconds, channel=_channel(settings))
-    results = in_order(make, checked, workers, died=_decoder_died)
+    left = islice(checked(source), done, None)
+    make = partial(make_sample, limit_s=settings.clip_seconds, channel=_channel(settings))
+    results = in_order(make, left, workers, died=decoder_died)
     try:
         with closing(results), Meter("sharding", entries, "clips", done=done) as meter:
             watched = _watched(results, folder, meter, settings.max_refused * entries)
@@ -298,104 +203,6 @@ def _channel(settings: ShardSettings) -> int | None:
     return settings.channel - 1 if settings.channel else None
 
 
-def _survey(source: Source, used: set[str] | None = None) -> tuple[int, str]:
-    """Number of entries, and a digest of everything they say.
-
-    Args:
-        source: the corpus.
-        used: gets the paths of all files that entries name or come from.
-    """
-    digest, count = hashlib.sha256(), 0
-    for entry in source.read():
-        count += 1
-        if used is not None:
-            where = entry.where or ""
-            used |= {where, where.rpartition(", ")[0]}
-            if isinstance(entry, Entry):
-                used.add(str(entry.path))
-        fields = dict(vars(entry)) if isinstance(entry, Entry) else entry.record()
-        for name in ("words", "channel"):  # a folder begun before they were known is taken
-            if not fields.get(name) and fields.get(name) != 0:
-                fields.pop(name, None)
-        fields = {**fields, "where": ""}  # the corpus may be moved between two runs
-        if isinstance(entry, Entry):
-            fields["path"] = str(entry.path).removeprefix(str(source.root))
-        digest.update(json.dumps(fields).encode())
-    if not count:
-        raise SpeechkdError(f"{source.description} lists no recording.")
-    return count, digest.hexdigest()
-
-
-def _checked(source: Source) -> Iterator[Entry | Refusal]:
-    """The entries of a source, a refusal in place of each whose key or text cannot be used."""
-    keys: set[str] = set()
-    for entry in source.read():
-        if isinstance(entry, Refusal):
-            yield entry
-            continue
-        text = " ".join(entry.text.split())
-        fault = key_fault(entry.key, as_path=True)
-        if fault:
-            yield Refusal(Reason.UNUSABLE_KEY, fault, entry.key, where=entry.where)
-        elif entry.key in keys:
-            detail = "an earlier entry has this key; name a column of ids with --key-column"
-            yield Refusal(Reason.DUPLICATE_KEY, detail, entry.key, where=entry.where)
-        elif not text:
-            yield Refusal(Reason.MISSING_TEXT, "no transcript", entry.key, where=entry.where)
-        else:
-            yield replace(entry, text=text)
-        keys.add(entry.key)
-
-
-def _make_sample(entry: Entry | Refusal, limit_s: int, channel: int | None) -> "Sample | Refusal":
-    """Decode, cut, resample and encode one entry. Runs in the workers."""
-    from pipeline.shards.decoding import encode_flac, read_sound
-    from pipeline.shards.writing import Sample, description
-
-    if isinstance(entry, Refusal):
-        return entry
-    try:
-        sound = read_sound(*_place(entry), limit_s, _channel_of(entry, channel))
-        seconds = len(sound.wave_S) / SAMPLE_RATE_HZ
-        content = encode_flac(sound.wave_S), description(entry, seconds)
-        return Sample(entry.key, *content, seconds, sound.remarks)
-    except RefusedError as refused:
-        return _refusal(entry, refused)
-
-
-def _measure(entry: Entry | Refusal, limit_s: int, channel: int | None) -> "float | Refusal":
-    """Seconds of the clip that an entry would give, from the header of its file."""
-    from pipeline.shards.decoding import clip_seconds
-    from pipeline.shards.writing import description
-
-    if isinstance(entry, Refusal):
-        return entry
-    try:
-        seconds = clip_seconds(*_place(entry), limit_s, _channel_of(entry, channel))
-        description(entry, seconds)
-    except RefusedError as refused:
-        return _refusal(entry, refused)
-    return seconds
-
-
-def _place(entry: Entry) -> "tuple[Path, Seconds | None, Seconds | None]":
-    return entry.path, entry.start_s, entry.end_s
-
-
-def _channel_of(entry: Entry, channel: int | None) -> int | None:
-    return channel if entry.channel is None else entry.channel
-
-
-def _refusal(entry: Entry, refused: RefusedError) -> Refusal:
-    detail = f"{entry.path}: {refused.detail.rstrip('.')}"
-    return Refusal(refused.reason, detail, entry.key, where=entry.where)
-
-
-def _decoder_died(entry: Entry | Refusal) -> Refusal:
-    detail = "the process that decoded it died, twice"
-    return Refusal(Reason.UNDECODABLE_AUDIO, detail, entry.key, where=entry.where)
-
-
 def _watched(
     results: "Iterator[Sample | Refusal]", folder: "ShardFolder", meter: "Meter", limit: float
 ) -> "Iterator[Sample | Refusal]":
@@ -454,12 +261,13 @@ def _print_counts(
 def _print_plan(settings: ShardSettings, source: Source, entries: int, workers: int) -> None:
     from pipeline.foundation.progress import Meter, counted
     from pipeline.foundation.workers import in_order
+    from pipeline.shards.entries import checked, decoder_died, measure
     from pipeline.shards.writing import FolderTally
 
     seconds, clips, tally = 0.0, 0, FolderTally()
     with Meter("reading headers", entries, "clips") as meter:
-        measure = partial(_measure, limit_s=settings.clip_seconds, channel=_channel(settings))
-        for result in in_order(measure, _checked(source), workers, died=_decoder_died):
+        length = partial(measure, limit_s=settings.clip_seconds, channel=_channel(settings))
+        for result in in_order(length, checked(source), workers, died=decoder_died):
             if isinstance(result, Refusal):
                 tally.refused.append(result)
             else:

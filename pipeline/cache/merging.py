@@ -9,8 +9,9 @@ import numpy as np
 
 from pipeline.cache.identity import Identity
 from pipeline.cache.samples import keys_sha256, sequence_lines, vectors_sha256
-from pipeline.cache.store import ShardResult, TeacherCache
+from pipeline.cache.store import TeacherCache
 from pipeline.cache.texts import samples_texts_sha256
+from pipeline.cache.vectors import ShardResult, write_vectors
 from pipeline.cache.writing import is_sound, remove_surplus
 from pipeline.foundation.errors import Damaged, SpeechkdError
 from pipeline.foundation.progress import counted
@@ -174,7 +175,7 @@ def copy_shards(
                 _copy_sequences(cache, source, receipt, target, number, samples)
             else:
                 result = _result(cache, source, receipt, samples)
-                target.write_shard(number, result, receipt["versions"])
+                write_vectors(target, number, result, receipt["versions"])
             done.add(number)
             yield number
 

@@ -21,12 +21,12 @@ same object. The array is created once, with its final shape. A shard is done if
 receipt is there. The receipt is written last and atomically, after everything that it vouches for
 is on disk. Nothing in a cache depends on when, where or in how many pieces it was made.
 
-Shape suffixes: N samples of a shard, R rows that a shard owns, E width.
+`vectors` writes the shards of a cache of vectors, `writing` those of all other kinds.
+
+Shape suffixes: R rows that a shard owns, E width.
 """
 
-import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,34 +37,12 @@ from numpy.typing import NDArray
 from pipeline.cache import layout
 from pipeline.cache.identity import FORMATS, KINDS, MAKERS, VECTOR, Identity, Kind, of_record
 from pipeline.cache.receipts import Receipts, rows_in
-from pipeline.cache.samples import keys_sha256, parse_samples, sample_lines, vectors_sha256
+from pipeline.cache.samples import parse_samples
 from pipeline.cache.statistics import ShardStatistics, Statistics, merge
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 from pipeline.foundation.folder import Folder
 from pipeline.foundation.hashing import json_sha256
 from pipeline.shards.manifest import Manifest, difference, parse_manifest
-from pipeline.shards.refusals import Refusal
-
-WRITE_ATTEMPTS = 5
-
-
-@dataclass
-class ShardResult:
-    """What stage one computed from one tar shard.
-
-    Attributes:
-        vectors_NE: float32, one row per sample of the tar, in its order; NaN for a refused one.
-        samples: per sample with a vector: position, key, text, duration_s, speaker, recording.
-        refused: per other sample, a refusal with its position.
-        input_sha256: digest of the tar as it was read.
-        input_bytes: size of the tar as it was read.
-    """
-
-    vectors_NE: NDArray[np.float32]
-    samples: list[dict[str, Any]]
-    refused: list[Refusal]
-    input_sha256: str
-    input_bytes: int
 
 
 class TeacherCache:
@@ -186,6 +164,17 @@ class TeacherCache:
             ) from error
 
     @property
+    def embedding(self) -> Any:
+        """The Zarr array of a cache of vectors, `[rows, d_model]`.
+
+        Raises:
+            SpeechkdError: this is a cache of another kind.
+        """
+        if self._embedding is None:
+            raise SpeechkdError(f"{self.location} is a cache of {self.identity.kind}, not vectors.")
+        return self._embedding
+
+    @property
     def maker(self) -> str:
         """The command that makes a cache of this kind."""
         return MAKERS[self.identity.kind]
@@ -193,63 +182,6 @@ class TeacherCache:
     def rows_of(self, shard: int) -> range:
         """The rows that a shard owns; the last few may be unused."""
         return range(self._first_rows[shard], self._first_rows[shard + 1])
-
-    def write_shard(self, shard: int, result: ShardResult, versions: Mapping[str, str]) -> None:
-        """Store a shard's vectors and samples, then its receipt; `writing` stores sequences.
-
-        Raises:
-            ValueError: the result does not account for every sample of the shard, or a vector is
-                not finite in the cache's dtype.
-            SpeechkdError: the storage returns something else than was written.
-        """
-        count = self.manifest.shards[shard].samples
-        refused = [refusal.record() for refusal in result.refused]
-        positions = [s["position"] for s in (*result.samples, *refused)]
-        if sorted(positions) != list(range(count)) or len(result.vectors_NE) != count:
-            raise ValueError(f"shard {shard}: {len(positions)} of {count} samples accounted for")
-        rows = self.rows_of(shard)
-        block_RE = np.full((len(rows), self.identity.width), np.nan, self.identity.dtype)
-        written = [s["position"] for s in result.samples]
-        with np.errstate(over="ignore"):  # an overflow shows as infinity, checked next
-            block_RE[written] = result.vectors_NE[written]
-        if not np.isfinite(block_RE[written]).all():
-            raise ValueError(f"shard {shard}: a vector is not finite as {block_RE.dtype}")
-
-        lines = sample_lines(result.samples, rows.start)
-        receipt = {
-            "shard": shard,
-            "url": self.manifest.shards[shard].url,
-            "input_sha256": result.input_sha256,
-            "input_bytes": result.input_bytes,
-            "samples": count,
-            "written": len(written),
-            "audio_seconds": round(sum(s["duration_s"] for s in result.samples), 6),
-            "refused": refused,
-            "keys_sha256": keys_sha256(s["key"] for s in result.samples),
-            "samples_sha256": hashlib.sha256(lines).hexdigest(),
-            "vectors_sha256": vectors_sha256(block_RE),
-            "statistics": ShardStatistics.of(block_RE[written].astype(np.float64)).record(),
-            "settings_sha256": self.settings_sha256,
-            "versions": dict(versions),
-        }
-        self.receipt_files.remove(shard)  # it vouches for what is about to be overwritten
-        for _ in range(WRITE_ATTEMPTS):
-            self._vectors()[rows.start : rows.stop] = block_RE
-            for _, name in self.object_names(shard):
-                self.folder.sync(name)
-            self.folder.write(self.samples_name(shard), lines)
-            self.receipt_files.write(shard, receipt)
-            # Another array task may be writing the same shard, with other last bits if its
-            # hardware differs. The task that writes the last receipt reads the shard back after
-            # that, so what is stored in the end agrees with that receipt.
-            same = self.block(shard).tobytes() == block_RE.tobytes()
-            if same and self.folder.read(self.samples_name(shard)) == lines:
-                return
-        self.receipt_files.remove(shard)
-        raise SpeechkdError(
-            f"{self.location}: shard {shard} does not read back as it was written, after "
-            f"{WRITE_ATTEMPTS} attempts. Is the storage sound?"
-        )
 
     def finished(self) -> dict[int, float]:
         """When each finished shard's receipt was written; see `Receipts.finished`."""
@@ -301,17 +233,12 @@ class TeacherCache:
         """
         rows = self.rows_of(shard)
         try:
-            return np.asarray(self._vectors()[rows.start : rows.stop])
+            return np.asarray(self.embedding[rows.start : rows.stop])
         except ValueError as error:
             raise Damaged(
                 f"{self.location}: the vectors of shard {shard} are damaged ({error}). `speechkd "
                 "cache verify` lists all damage; delete the shard's receipt and extract again."
             ) from error
-
-    def _vectors(self) -> Any:
-        if self._embedding is None:
-            raise SpeechkdError(f"{self.location} is a cache of {self.identity.kind}, not vectors.")
-        return self._embedding
 
     def statistics(self) -> Statistics:
         """Count, mean and standard deviation over all rows written, merged shard by shard.
@@ -366,36 +293,3 @@ class TeacherCache:
         for name, array in self.arrays.items():
             for index in range(owned.start // size, owned.start // size + -(-filled // size)):
                 yield name, array.object_name(name, index)
-
-
-def vectors_by_key(
-    cache: TeacherCache, keys: Sequence[str]
-) -> tuple[list[int], NDArray[np.float32]]:
-    """Look up the teacher's vectors of clips by the keys of their samples.
-
-    Vectors of a shard are read only if one of the clips is in it.
-
-    Args:
-        cache: a teacher cache, finished or not.
-        keys: of the clips, each once.
-
-    Returns:
-        Places in `keys` of the clips that the cache has, ascending, and these clips' vectors
-        `[n, d_model]`, float32, in the same order.
-    """
-    place_of = {key: place for place, key in enumerate(keys)}
-    vector_at: dict[int, NDArray[np.float32]] = {}
-    for shard in cache.receipts():
-        row_at = {
-            place_of[sample["key"]]: sample["row"]
-            for sample in cache.shard_samples(shard)
-            if sample["key"] in place_of
-        }
-        if row_at:
-            rows = np.fromiter(row_at.values(), np.int64) - cache.rows_of(shard).start
-            vectors_nE = cache.block(shard)[rows].astype(np.float32)
-            vector_at |= dict(zip(row_at, vectors_nE, strict=True))
-    places = sorted(vector_at)
-    if not places:
-        return [], np.empty((0, cache.identity.width), np.float32)
-    return places, np.stack([vector_at[place] for place in places])

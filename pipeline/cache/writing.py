@@ -48,7 +48,7 @@ class ShardWriter:
         shard: number of the shard.
 
     Raises:
-        ValueError: the cache is one of vectors, which `TeacherCache.write_shard` stores.
+        ValueError: the cache is one of vectors, which `vectors.write_vectors` stores.
     """
 
     def __init__(self, cache: TeacherCache, shard: int) -> None:

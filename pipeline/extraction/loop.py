@@ -19,7 +19,8 @@ from typing import Any
 import torch
 
 from pipeline.cache.identity import KINDS
-from pipeline.cache.store import WRITE_ATTEMPTS, TeacherCache
+from pipeline.cache.store import TeacherCache
+from pipeline.cache.vectors import WRITE_ATTEMPTS
 from pipeline.cache.writing import is_sound
 from pipeline.cluster.shares import ArrayTask, share
 from pipeline.extraction.batches import ShardEnd, WaveBatch, Work, as_it_is, load

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.cache.store import ShardResult, TeacherCache
+from pipeline.cache.store import TeacherCache
+from pipeline.cache.vectors import ShardResult, write_vectors
 from pipeline.cache.writing import ShardWriter, Written
 from pipeline.extraction.batches import ShardEnd
 from pipeline.extraction.rows import Rows
@@ -80,7 +81,7 @@ class VectorOutput:
             self._vectors_NE, end, self._cache.identity.dtype, self._refused
         )
         result = ShardResult(self._vectors_NE, samples, refused, end.input_sha256, end.input_bytes)
-        self._cache.write_shard(end.index, result, versions)
+        write_vectors(self._cache, end.index, result, versions)
         return Written(len(samples), refused, sound=True)
 
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedModel
 
-from pipeline.cache.store import TeacherCache, vectors_by_key
+from pipeline.cache.store import TeacherCache
+from pipeline.cache.vectors import vectors_by_key
 from pipeline.finetuning.inputs import Inputs
 from pipeline.finetuning.projection import plane, vectors
 from pipeline.finetuning.results import Results, projection_name

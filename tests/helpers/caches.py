@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.cache.identity import Identity, Kind, sequence_identity, vector_identity
-from pipeline.cache.store import ShardResult, TeacherCache
+from pipeline.cache.store import TeacherCache
+from pipeline.cache.vectors import ShardResult, write_vectors
 from pipeline.cache.writing import ShardWriter
 from pipeline.corpus.tokenization import train_wordpiece
 from pipeline.shards.manifest import Manifest, Shard
@@ -74,7 +75,7 @@ def make_cache(
         location, manifest(samples_per_shard), identity(d_model, **changes), {}
     )
     for shard, samples in enumerate(samples_per_shard):
-        cache.write_shard(shard, shard_result(samples, d_model, shard, words=words), {})
+        write_vectors(cache, shard, shard_result(samples, d_model, shard, words=words), {})
     return cache
 
 

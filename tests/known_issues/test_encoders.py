@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from pipeline.cache.store import TeacherCache
+from pipeline.cache.vectors import write_vectors
 from pipeline.distillation import assembly
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.models.student import load_student
@@ -200,7 +201,7 @@ def test_distill_says_what_its_tokenizer_does_not_know(tmp_path, capsys, pieces)
     result = shard_result(24, 8, 0)
     for sample, text in zip(result.samples, texts, strict=True):
         sample["text"] = text
-    cache.write_shard(0, result, {})
+    write_vectors(cache, 0, result, {})
     distill.run(
         distill.DistillSettings(
             cache=cache.location, out=tmp_path / "run", kd=["none"], student="bert-tiny",

@@ -13,11 +13,11 @@ from pipeline.foundation.untrusted import file_part
 from pipeline.models.student import load_encoder
 from pipeline.reports.page import Section
 from pipeline.shards.corpora import open_source
+from pipeline.shards.entries import make_sample
 from pipeline.shards.manifest import read_manifest
 from pipeline.shards.refusals import Refusal
 from pipeline.tasks.mosei.tables import read_folds
 from pipeline.tasks.mosei.unpickler import read_pickle
-from stages.shard import _make_sample
 from tests.helpers.caches import make_cache, vectors_of
 from tests.helpers.encoders import save_encoder
 
@@ -94,7 +94,7 @@ def test_a_storage_object_that_is_cut_off(tmp_path):
 def test_a_path_too_long_for_the_system_is_one_refused_row(tmp_path):
     (tmp_path / "a.csv").write_text(f"path,text\n{'x' * 5000}.wav,said\n")
     (entry,) = open_source(tmp_path / "a.csv").read()
-    refused = _make_sample(entry, 15, None)
+    refused = make_sample(entry, 15, None)
     assert isinstance(refused, Refusal)
     assert refused.reason == "missing audio"
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.cache.store import TeacherCache
+from pipeline.cache import merging
+from pipeline.cache.vectors import write_vectors
 from pipeline.tasks.planted.corpus import CARRIERS, plant
 from pipeline.tasks.planted.folder import write_corpus
 
@@ -112,13 +113,11 @@ class TestSeededFaults:
         """A corpus as extraction would have left it, receipts and all, had its vectors been so."""
         from stages.cache import MergeSettings, merge
 
-        write_shard = TeacherCache.write_shard
-
         def write(cache, shard, result, versions):
             result = replace(result, vectors_NE=fault(result.vectors_NE))
-            write_shard(cache, shard, result, versions)
+            write_vectors(cache, shard, result, versions)
 
-        monkeypatch.setattr(TeacherCache, "write_shard", write)
+        monkeypatch.setattr(merging, "write_vectors", write)
         merge(MergeSettings(caches=[str(corpus / "cache")], out=str(folder / "cache")))
         return folder
 

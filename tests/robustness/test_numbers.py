@@ -10,16 +10,17 @@ import pytest
 import soundfile
 
 from pipeline.cache.store import TeacherCache
+from pipeline.cache.vectors import write_vectors
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.reports.cells import read_results
 from pipeline.shards.manifest import read_manifest
+from pipeline.shards.settings import ShardSettings
 from stages.distill import DistillSettings
 from stages.distill import run as distill
 from stages.extract_teacher import ExtractSettings
 from stages.extract_teacher import run as extract
 from stages.finetune_mosei import MoseiSettings
 from stages.finetune_mosei import run as finetune
-from stages.shard import ShardSettings
 from stages.shard import run as shard
 from tests.helpers.caches import identity, manifest, samples_of, shard_result, vectors_of
 from tests.helpers.encoders import save_encoder
@@ -128,7 +129,7 @@ def odd_texts(tmp_path_factory):
     for sample, text in zip(odd.samples, list(TEXTS.values()) * 4, strict=True):
         sample["text"] = text
     for number, result in enumerate((odd, plain)):
-        cache.write_shard(number, result, {})
+        write_vectors(cache, number, result, {})
     return folder
 
 
@@ -157,7 +158,7 @@ def test_nothing_but_emoji_or_punctuation(tmp_path):
         result = shard_result(24, 8, seed=number)
         for sample in result.samples:
             sample["text"] = text
-        cache.write_shard(0, result, {})
+        write_vectors(cache, 0, result, {})
         assert np.isfinite(run_distill(tmp_path / f"c{number}", tmp_path / f"r{number}")).all()
 
 

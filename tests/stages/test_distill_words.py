@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from transformers import BertConfig
 
 from pipeline.cache.store import TeacherCache
+from pipeline.cache.vectors import write_vectors
 from pipeline.distillation.preflight import word_bytes
 from pipeline.foundation.errors import SpeechkdError
 from stages.distill import DistillSettings, run
@@ -30,7 +31,7 @@ def caches(tmp_path_factory):
     for shard, samples in enumerate(SHARDS):
         result = shard_result(samples, 1, shard)  # of the same texts as the words
         noise = np.random.default_rng(shard).standard_normal((samples, 8)).astype(np.float32)
-        vectors.write_shard(shard, replace(result, vectors_NE=noise), {})
+        write_vectors(vectors, shard, replace(result, vectors_NE=noise), {})
     make_sequence_cache(
         folder / "words", SHARDS, "words", most_rows=40, teacher="made-up", teacher_sha256="0" * 64
     )

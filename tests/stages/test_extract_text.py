@@ -14,6 +14,7 @@ import transformers
 from pipeline.cache.sequences import SequenceReader
 from pipeline.cache.store import TeacherCache
 from pipeline.cache.texts import texts_sha256
+from pipeline.cache.vectors import write_vectors
 from pipeline.extraction import text_teacher
 from pipeline.extraction.settings import TextSettings
 from pipeline.foundation.errors import SpeechkdError
@@ -39,7 +40,7 @@ def source(tmp_path_factory):
     cache = TeacherCache.create_or_open(folder, manifest(COUNTS), identity(8), {})
     for shard, samples in enumerate(COUNTS):
         refused = (2,) if shard == 2 else ()
-        cache.write_shard(shard, shard_result(samples, 8, shard, refused), {})
+        write_vectors(cache, shard, shard_result(samples, 8, shard, refused), {})
     return folder
 
 
@@ -144,7 +145,7 @@ def test_merged_text_caches_are_those_of_the_merged_source(teacher, tmp_path):
         part = replace(listed, shards=tuple(listed.shards[shard] for shard in shards))
         cache = TeacherCache.create_or_open(tmp_path / name, part, identity(8), {})
         for place, seed in enumerate(shards):
-            cache.write_shard(place, shard_result(4, 8, seed), {})
+            write_vectors(cache, place, shard_result(4, 8, seed), {})
         extract(cache.location, tmp_path / f"{name}-text", teacher)
     for suffix in ("", "-text"):
         parts = [str(tmp_path / f"{name}{suffix}") for name in "ab"]

@@ -8,6 +8,7 @@ import pytest
 from sklearn.decomposition import PCA
 
 from pipeline.cache.store import TeacherCache
+from pipeline.cache.vectors import write_vectors
 from pipeline.finetuning import grid
 from pipeline.finetuning.trainer import train_cell
 from pipeline.foundation.errors import SpeechkdError
@@ -74,7 +75,7 @@ def teacher_cache(folder, keys):
     made = shard_result(len(keys), 8, seed=0)
     kept = [{**sample, "key": key} for sample, key in zip(made.samples, keys, strict=True)]
     cache = TeacherCache.create_or_open(folder, manifest([len(keys)]), identity(), {})
-    cache.write_shard(0, replace(made, samples=kept), {})
+    write_vectors(cache, 0, replace(made, samples=kept), {})
     return cache
 
 

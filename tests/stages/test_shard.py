@@ -22,8 +22,8 @@ from pipeline.foundation.errors import SpeechkdError
 from pipeline.shards import writing as shard_folder
 from pipeline.shards.manifest import file_sha256, read_manifest
 from pipeline.shards.reading import read_shard
+from pipeline.shards.settings import ShardSettings
 from stages import shard
-from stages.shard import ShardSettings
 
 ROOT = Path(__file__).parents[2]
 REAL = ROOT.parent / "shared" / "data" / "librispeech_test_other"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.cache.store import TeacherCache, vectors_by_key
+from pipeline.cache.store import TeacherCache
+from pipeline.cache.vectors import vectors_by_key
 from pipeline.foundation.arrays import Array
 
 DRAWS = 4_000

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.cache.store import TeacherCache
+from pipeline.cache.vectors import write_vectors
 from pipeline.foundation.folder import Folder
 from tests.helpers.caches import make_cache, shard_result
 
@@ -32,7 +33,7 @@ def test_a_receipt_is_read_once_until_it_changes(tmp_path, read):
     assert len(read) == 3
     assert (cache.receipts(), cache.unfinished(), cache.written) == (first, [], 9)
     assert len(read) == 3
-    TeacherCache.open(tmp_path / "c").write_shard(1, shard_result(3, WIDTH, seed=9), {})
+    write_vectors(TeacherCache.open(tmp_path / "c"), 1, shard_result(3, WIDTH, seed=9), {})
     (tmp_path / "c" / "receipts" / "000002.json").unlink()
     second = cache.receipts()
     assert read[3:] == ["receipts/000001.json"]

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.cache import layout
-from pipeline.cache.store import TeacherCache, vectors_by_key
+from pipeline.cache.store import TeacherCache
+from pipeline.cache.vectors import write_vectors
 from pipeline.foundation.errors import SpeechkdError
 from tests.helpers.caches import (
     identity,
@@ -27,7 +28,7 @@ def test_what_goes_in_comes_out_in_manifest_order(tmp_path):
     cache = TeacherCache.create_or_open(tmp_path / "c", manifest([5, 300]), identity(), {})
     results = [shard_result(5, WIDTH, 0, refused=(1, 4)), shard_result(300, WIDTH, 1)]
     for shard in (1, 0):  # the order of writing must not matter
-        cache.write_shard(shard, results[shard], {})
+        write_vectors(cache, shard, results[shard], {})
 
     opened = TeacherCache.open(tmp_path / "c")
     samples = samples_of(opened)
@@ -41,7 +42,7 @@ def test_what_goes_in_comes_out_in_manifest_order(tmp_path):
 def test_plain_zarr_reads_it_and_unwritten_rows_are_nan(tmp_path):
     cache = TeacherCache.create_or_open(tmp_path / "c", manifest([3, 4]), identity(), {})
     result = shard_result(3, WIDTH, 0, refused=(2,))
-    cache.write_shard(0, result, {})
+    write_vectors(cache, 0, result, {})
     embedding = zarr.open_group(tmp_path / "c", mode="r")["embedding"]
     assert embedding.shape == (512, WIDTH)
     np.testing.assert_array_equal(embedding[:2], result.vectors_NE[:2])
@@ -51,7 +52,7 @@ def test_plain_zarr_reads_it_and_unwritten_rows_are_nan(tmp_path):
 def test_shards_share_no_storage_object(tmp_path):
     cache = make_cache(tmp_path / "c", [1, 257, 256], WIDTH)
     before = {p: p.read_bytes() for p in (tmp_path / "c").rglob("c/*/*")}
-    cache.write_shard(1, shard_result(257, WIDTH, seed=9), {})
+    write_vectors(cache, 1, shard_result(257, WIDTH, seed=9), {})
     changed = {p for p, content in before.items() if p.read_bytes() != content}
     inside = {p.relative_to(tmp_path / "c").as_posix() for p in changed}
     assert inside == {"embedding/c/1/0", "embedding/c/2/0"}
@@ -72,8 +73,8 @@ def test_statistics_equal_numpys_over_all_vectors(tmp_path_factory, sizes, dtype
 
 def test_a_shard_of_refusals_only_counts_for_nothing(tmp_path):
     cache = TeacherCache.create_or_open(tmp_path / "c", manifest([2, 3]), identity(), {})
-    cache.write_shard(0, shard_result(2, WIDTH, 0, refused=(0, 1)), {})
-    cache.write_shard(1, shard_result(3, WIDTH, 1), {})
+    write_vectors(cache, 0, shard_result(2, WIDTH, 0, refused=(0, 1)), {})
+    write_vectors(cache, 1, shard_result(3, WIDTH, 1), {})
     assert cache.statistics().count == len(samples_of(cache)) == len(vectors_of(cache)) == 3
     np.testing.assert_allclose(cache.statistics().mean_E, vectors_of(cache).mean(axis=0), atol=1e-6)
 
@@ -88,24 +89,6 @@ def test_a_shard_is_done_only_by_a_whole_receipt_of_the_same_settings(tmp_path):
     (receipts / "000002.json").unlink()
     assert cache.unfinished() == [0, 1, 2]
     assert len(samples_of(cache)) == 2
-
-
-def test_a_result_must_account_for_every_sample(tmp_path):
-    cache = TeacherCache.create_or_open(tmp_path / "c", manifest([4]), identity(), {})
-    result = shard_result(4, WIDTH, 0)
-    result.samples.pop()
-    with pytest.raises(ValueError, match="3 of 4 samples accounted for"):
-        cache.write_shard(0, result, {})
-    assert cache.unfinished() == [0]
-
-
-def test_a_vector_that_float16_cannot_hold_is_refused(tmp_path):
-    identity16 = identity(dtype="float16")
-    cache = TeacherCache.create_or_open(tmp_path / "c", manifest([1]), identity16, {})
-    result = shard_result(1, WIDTH, 0)
-    result.vectors_NE[0, 0] = 1e6
-    with pytest.raises(ValueError, match="not finite as float16"):
-        cache.write_shard(0, result, {})
 
 
 @pytest.mark.parametrize(
@@ -146,7 +129,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
 def test_digest_tells_contents_apart_but_not_places(tmp_path):
     first, second = (make_cache(tmp_path / name, [3], WIDTH) for name in "ab")
     assert first.digest() == second.digest()
-    second.write_shard(0, shard_result(3, WIDTH, seed=7), {})
+    write_vectors(second, 0, shard_result(3, WIDTH, seed=7), {})
     assert first.digest() != second.digest()
 
 
@@ -155,36 +138,8 @@ def test_texts_with_unusual_line_breaks_come_back(tmp_path):
     result = shard_result(2, WIDTH, 0)
     for sample, text in zip(result.samples, ["a\u2028b\x85c", "d\r\ne\x0bf"], strict=True):
         sample["text"] = text
-    cache.write_shard(0, result, {})
+    write_vectors(cache, 0, result, {})
     assert samples_of(cache).texts == ["a\u2028b\x85c", "d\r\ne\x0bf"]
-
-
-@pytest.mark.parametrize("moment", ["samples", "receipts"])
-def test_two_writers_with_other_last_bits_leave_what_the_last_receipt_says(
-    tmp_path, monkeypatch, moment
-):
-    """Two kinds of hardware at the same shard: one writes all of it in the midst of the other."""
-    from pipeline.cache.verification import Damage, verify
-    from pipeline.foundation.folder import Folder
-
-    first = TeacherCache.create_or_open(tmp_path / "c", manifest([3]), identity(), {})
-    second = TeacherCache.open(tmp_path / "c")
-    write, interrupted = Folder.write, []
-
-    def interleaved(folder, name, content):
-        if folder is first.folder and name.startswith(moment) and not interrupted:
-            interrupted.append(name)
-            second.write_shard(0, shard_result(3, WIDTH, seed=8), {})
-        write(folder, name, content)
-
-    monkeypatch.setattr(Folder, "write", interleaved)
-    first.write_shard(0, shard_result(3, WIDTH, seed=7), {})
-    assert interrupted
-    damage = [found for found in verify(first, tars=False) if isinstance(found, Damage)]
-    assert all("another tar" in found.what for found in damage)  # made-up tars have no digest
-    alone = make_cache(tmp_path / "alone", [3], WIDTH)
-    alone.write_shard(0, shard_result(3, WIDTH, seed=7), {})
-    assert first.digest() == alone.digest()
 
 
 @pytest.mark.parametrize("version", [1, 4])
@@ -200,45 +155,6 @@ def test_a_cache_of_another_format_is_refused(tmp_path, version):
         TeacherCache.open(cache.location)
     with pytest.raises(SpeechkdError, match=refusal):
         TeacherCache.create_or_open(cache.location, cache.manifest, cache.identity, {})
-
-
-# --- vectors by the keys of samples -----------------------------------------------------------
-
-
-@pytest.fixture
-def three_shards(tmp_path):
-    return make_cache(tmp_path / "cache", [3, 4, 2])
-
-
-def test_each_clip_gets_its_own_vector_in_the_order_asked_for(three_shards):
-    place = {key: row for row, key in enumerate(samples_of(three_shards).keys)}
-    names = ["clip-2-1", "unknown", "clip-0-0", "clip-2-0", "", "clip-1-3"]
-    places, vectors_nE = vectors_by_key(three_shards, names)
-    assert places == [0, 2, 3, 5]
-    wanted = vectors_of(three_shards)[[place[names[i]] for i in places]]
-    assert vectors_nE.dtype == np.float32
-    np.testing.assert_array_equal(vectors_nE, wanted)
-
-
-def test_shards_without_a_wanted_clip_are_not_read(three_shards, monkeypatch):
-    read = []
-    block = type(three_shards).block
-    monkeypatch.setattr(
-        type(three_shards), "block", lambda self, shard: read.append(shard) or block(self, shard)
-    )
-    vectors_by_key(three_shards, ["clip-1-0"])
-    assert read == [1]
-
-
-def test_no_clip_found_and_refused_clips(tmp_path):
-    cache = TeacherCache.create_or_open(tmp_path / "cache", manifest([4]), identity(), {})
-    cache.write_shard(0, shard_result(4, 8, 0, refused=(1,)), {})
-    places, vectors_nE = vectors_by_key(cache, ["clip-0-1", "x"])
-    assert places == []
-    assert vectors_nE.shape == (0, 8)
-    places, vectors_nE = vectors_by_key(cache, ["clip-0-1", "clip-0-2"])
-    assert places == [1]
-    np.testing.assert_array_equal(vectors_nE[0], vectors_of(cache)[1])
 
 
 def test_who_comes_second_takes_the_cache_of_who_was_first(tmp_path, monkeypatch):

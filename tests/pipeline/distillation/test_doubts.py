@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.cache.store import TeacherCache
+from pipeline.cache.vectors import write_vectors
 from pipeline.corpus.corpus import read_corpus
 from pipeline.corpus.tokenization import train_wordpiece
 from pipeline.distillation.doubts import doubts, only_speaker, rival_share
@@ -23,7 +24,7 @@ def cache_of(folder, names, speakers=("a", "b")):
         for i, (sample, name) in enumerate(zip(made.samples, names, strict=True))
     ]
     cache = TeacherCache.create_or_open(folder, manifest([len(names)]), identity(), {})
-    cache.write_shard(0, replace(made, samples=kept), {})
+    write_vectors(cache, 0, replace(made, samples=kept), {})
     return cache
 
 

@@ -7,8 +7,8 @@ from pipeline.shards import bill as module
 from pipeline.shards.arrow import find_files
 from pipeline.shards.bill import bill
 from pipeline.shards.parts import Plan, survey
+from pipeline.shards.settings import ShardSettings
 from stages import shard
-from stages.shard import ShardSettings
 from tests.helpers.audio_tables import rows, write_parquet
 
 pytest.importorskip("pyarrow")

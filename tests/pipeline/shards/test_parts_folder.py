@@ -11,9 +11,9 @@ import pytest
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.shards.decoding import decode, read_clip
 from pipeline.shards.manifest import read_manifest
+from pipeline.shards.settings import ShardSettings
 from pipeline.shards.writing import claim
 from stages import shard
-from stages.shard import ShardSettings
 from tests.helpers.audio_tables import rows, save_to_disk, write_parquet
 from tests.helpers.hub import Hub
 from tests.stages.test_shard import files, members

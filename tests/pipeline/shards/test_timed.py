@@ -10,9 +10,9 @@ from pipeline.foundation.errors import SpeechkdError
 from pipeline.shards.corpora import open_source
 from pipeline.shards.decoding import decode
 from pipeline.shards.refusals import Refusal
+from pipeline.shards.settings import ShardSettings
 from pipeline.shards.timed import Cutting
 from stages import shard
-from stages.shard import ShardSettings
 from tests.stages.test_shard import members
 
 RATE = 8_000

@@ -3,8 +3,8 @@
 import pytest
 
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.shards.settings import ShardSettings
 from stages import shard
-from stages.shard import ShardSettings
 from tests.helpers.corpora import put, put_audio, read, told
 
 
