@@ -44,7 +44,7 @@ from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.masking import Masking
 from pipeline.corpus.vectors import Vectors
 from pipeline.corpus.word_vectors import WordTable, WordVectors
-from pipeline.distillation.costs import flops_per_token, peak_flops
+from pipeline.distillation.costs import flops_per_token
 from pipeline.distillation.module import WORD_PREFIX, Distillation, View
 from pipeline.distillation.objectives import OBJECTIVES, Context
 from pipeline.foundation.devices import device_named
@@ -53,6 +53,7 @@ from pipeline.models.student import build_student
 from pipeline.models.unknown import Unknown
 from pipeline.training.checkpoint import Progress
 from pipeline.training.loop import Schedule, Workload, make_optimizer, train
+from pipeline.training.peaks import peak_flops
 
 VOCABULARY = 30522
 MAX_TOKENS = 128

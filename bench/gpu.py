@@ -164,9 +164,9 @@ def moved(value: Any, device: torch.device) -> Any:
 
 
 def env(sitting: Sitting) -> None:
-    from pipeline.distillation.costs import peak_flops
     from pipeline.foundation.gpus import capability_of, has_bf16
     from pipeline.models.compiled import missing_for_compiling
+    from pipeline.training.peaks import peak_flops
 
     device = sitting.device
     for name, version in versions().items():
@@ -658,7 +658,8 @@ def speed(setup: Any, kd: str, negatives: int = 0) -> float:
 
 def what_if(sitting: Sitting) -> None:
     from bench.distill import MAX_TOKENS, build_student
-    from pipeline.distillation.costs import flops_per_token, peak_flops
+    from pipeline.distillation.costs import flops_per_token
+    from pipeline.training.peaks import peak_flops
 
     setup = benchmark(sitting)
     student = build_student(setup.student, setup.tokenizer, MAX_TOKENS)

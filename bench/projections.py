@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import torch
 from transformers import BertConfig, BertForMaskedLM
 
-from pipeline.distillation.costs import PEAK_BF16_FLOPS, flops_per_token, step_bytes
+from pipeline.distillation.costs import flops_per_token, step_bytes
 from pipeline.distillation.preflight import objective_bytes
 from pipeline.extraction.whisper import EncoderShape
 from pipeline.foundation.units import CLIP_SECONDS
 from pipeline.models.student import PRESETS, Student
+from pipeline.training.peaks import PEAK_BF16_FLOPS
 
 HOURS = (6_000, 100)
 EPOCHS = 40

@@ -26,6 +26,7 @@ from stages import (
     finetune_table,
     manifest,
     mosei_convert,
+    pretrain_splat,
     probe_blimp,
     report,
     shard,
@@ -47,6 +48,7 @@ GROUPS = {
     "cache": "Look into, check, export or merge caches.",
     "finetune": "Fine-tune encoders on a task and score them.",
     "mosei": "Prepare CMU-MOSEI.",
+    "pretrain": "Train encoders of speech, or of speech and text, from caches of rows.",
     "probe": "Score encoders as they are, without training.",
     "slurm": "Hand the stages to Slurm as job arrays, and watch them.",
 }
@@ -58,6 +60,7 @@ STAGES = (
         extract_features,
         extract_text,
         distill,
+        pretrain_splat,
         finetune_mosei,
         finetune_table,
         report,

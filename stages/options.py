@@ -4,14 +4,14 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 
 from pipeline.foundation.errors import KEPT, SpeechkdError
-from pipeline.foundation.settings import Settings, flag_name
+from pipeline.foundation.settings import Settings, flag_name, in_order
 
 ORIGINS = {"paper": "The paper's.", "assumed": "Assumed: the paper is silent.", "ours": ""}
 
@@ -27,8 +27,8 @@ def register(
 ) -> None:
     """Make `run` a command of `group`, with one option for each field of `settings`."""
     hints = get_type_hints(settings)
-    parameters = [_parameter(f, hints[f.name]) for f in fields(settings)]
-    renamed = [_renamed(f) for f in fields(settings) if f.metadata["formerly"]]
+    parameters = [_parameter(f, hints[f.name]) for f in in_order(settings)]
+    renamed = [_renamed(f) for f in in_order(settings) if f.metadata["formerly"]]
 
     def invoke(**values: Any) -> None:
         values = {name: value for name, value in values.items() if name in hints}

@@ -39,6 +39,7 @@ ALLOWED = {
     "corpus": {"foundation", "cache", "models"},
     "training": {"foundation", "models"},
     "distillation": {"foundation", "cache", "corpus", "models", "training"},
+    "pretraining": {"foundation", "cache", "corpus", "models", "training"},
     "tasks": {"foundation", "shards", "cache", "models"},
     "finetuning": {"foundation", "cache", "cluster", "models", "tasks", "training"},
     "reports": {"foundation", "tasks", "finetuning"},
@@ -117,7 +118,7 @@ def test_fine_tuning_and_what_all_tasks_share_know_no_task_by_name():
 
 
 def test_the_two_stages_meet_in_the_cache_alone():
-    second = {"corpus", "distillation", "training"}  # models know of neither stage
+    second = {"corpus", "distillation", "pretraining", "training"}  # models know of neither stage
     reached, before = set(second), set()
     while reached != before:
         before, reached = reached, reached | {o for room in reached for o in ALLOWED[room]}

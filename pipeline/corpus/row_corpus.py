@@ -103,7 +103,7 @@ def read_rows(
         caches: by the name that a batch gives their rows; the first one decides the order of clips.
         held_out_share: share of clips to hold out, by whole recordings or speakers.
         seed: decides what is held out, and the controls.
-        split_by: what no two sides share.
+        split_by: what no two sides share; the recording where no speaker is known.
         controls: by name of a cache, what its rows are replaced by; `relabelled` is for a cache of
             kind `text`.
         tokenizer: turns the texts into the part `tokens`; None for none.
@@ -163,9 +163,18 @@ def read_rows(
     recording_C, speaker_C = (
         numbered([column[i] for i in here]) for column in (clips.recording, clips.speaker)
     )
-    by_C = recording_C if split_by == "recording" else speaker_C
+    by_C = (
+        recording_C if split_by == "recording" else _speakers_or_recordings(speaker_C, recording_C)
+    )
     train, held_out = split_by_recording(by_C, held_out_share, seed)
     return RowCorpus(parts, keys, texts, recording_C, speaker_C, train, held_out, joined.told())
+
+
+def _speakers_or_recordings(speaker_C: Tensor, recording_C: Tensor) -> Tensor:
+    """The speaker of each clip, or its recording where no speaker is known, -1 where neither is."""
+    speakers = int(speaker_C.max()) + 1 if len(speaker_C) else 0
+    other_C = torch.where(recording_C >= 0, speakers + recording_C, -1)
+    return torch.where(speaker_C >= 0, speaker_C, other_C)
 
 
 def numbered(names: Sequence[str | None]) -> Tensor:

@@ -16,7 +16,7 @@ from pipeline.corpus.masking import Masking
 from pipeline.corpus.prepared import Prepared
 from pipeline.corpus.taking import take_from_clips, take_words_from_clips
 from pipeline.corpus.word_corpus import WordCorpus, read_words
-from pipeline.distillation.costs import flops_per_token, peak_flops
+from pipeline.distillation.costs import flops_per_token
 from pipeline.distillation.module import WORD_PREFIX, Distillation, View
 from pipeline.distillation.objectives import OBJECTIVES, Context, Objective, Options
 from pipeline.distillation.settings import DistillSettings
@@ -33,6 +33,7 @@ from pipeline.training import processes
 from pipeline.training.checkpoint import Progress
 from pipeline.training.log import TrainingLog
 from pipeline.training.loop import Schedule, Workload, make_optimizer
+from pipeline.training.peaks import peak_flops
 from pipeline.training.run_folder import RunFolder
 
 VECTORS_ALONE: tuple[Kind, ...] = (VECTOR,)

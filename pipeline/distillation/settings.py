@@ -5,21 +5,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.foundation.settings import Settings, setting
+from pipeline.foundation.settings import like, setting
+from pipeline.training.settings import RUNNING, TRAINING, TrainingSettings
 
 Level = Literal["clip", "word"]
 KD = "Distillation"
 STUDENT = "Student"
-TRAINING = "Training"
-RUNNING = "Running"
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillSettings(Settings):
+class DistillSettings(TrainingSettings):
     """How `speechkd distill` trains a student."""
 
     cache: str = setting(help="The teacher cache: a path or URL.", argument=True, operational=True)
-    out: Path = setting(help="Folder of the run.", operational=True)
 
     kd: list[Literal["none", "nst", "crd", "infonce", "l1", "cosine"]] = setting(
         ["crd"],
@@ -212,27 +210,9 @@ class DistillSettings(Settings):
         panel=STUDENT,
     )
 
-    epochs: float = setting(
-        40.0,
-        help="Passes over the clips.",
-        minimum=1e-6,
-        maximum=1e6,
-        origin="paper",
-        panel=TRAINING,
-    )
-    batch: int = setting(
-        256,
-        help="Clips per batch, over all processes.",
-        flag="--batch-size",
-        formerly="--batch",
-        unit="clips",
-        minimum=2,
-        origin="paper",
-        panel=TRAINING,
-    )
-    learning_rate: float = setting(
-        1e-4, help="Peak of the learning rate.", minimum=0, origin="paper", panel=TRAINING
-    )
+    epochs: float = like(TrainingSettings, "epochs", 40.0, origin="paper")
+    batch: int = like(TrainingSettings, "batch", 256, formerly="--batch", origin="paper")
+    learning_rate: float = like(TrainingSettings, "learning_rate", 1e-4, origin="paper")
     warmup: int = setting(
         10_000,
         help="Linear warm-up. If it would take over half of the run, it takes a tenth of it "
@@ -242,23 +222,7 @@ class DistillSettings(Settings):
         origin="paper",
         panel=TRAINING,
     )
-    weight_decay: float = setting(
-        0.01,
-        help="AdamW's weight decay, on matrices only.",
-        minimum=0,
-        origin="paper",
-        panel=TRAINING,
-    )
-    adam_epsilon: float = setting(
-        1e-6, help="AdamW's epsilon.", minimum=0, origin="assumed", panel=TRAINING
-    )
-    clip_norm: float = setting(
-        1.0,
-        help="Largest gradient norm; 0 for no clipping.",
-        minimum=0,
-        origin="assumed",
-        panel=TRAINING,
-    )
+    weight_decay: float = like(TrainingSettings, "weight_decay", 0.01, origin="paper")
     mask_share: float = setting(
         0.15,
         help="Share of tokens to predict: 80 % of them masked, 10 % replaced, 10 % kept.",
@@ -267,25 +231,11 @@ class DistillSettings(Settings):
         origin="paper",
         panel=TRAINING,
     )
-    precision: Literal["auto", "bf16", "float32"] = setting(
-        "auto",
+    precision: Literal["auto", "bf16", "float32"] = like(
+        TrainingSettings,
+        "precision",
         help="auto: bf16 (the paper's) on a GPU that has it, elsewhere float32, which is IEEE "
         "float32 (never TF32).",
-        panel=TRAINING,
-    )
-    seed: int = setting(
-        0,
-        help="Seed of weights, order, masks and dropout.",
-        minimum=0,
-        maximum=2**63 - 1,
-        panel=TRAINING,
-    )
-    held_out: float = setting(
-        0.01,
-        help="Share of clips held out for validation, by whole recordings.",
-        minimum=0,
-        maximum=0.5,
-        panel=TRAINING,
     )
 
     stage_to: Path | None = setting(
@@ -296,16 +246,6 @@ class DistillSettings(Settings):
         operational=True,
         idle_without="words",
     )
-    prepared: Path | None = setting(
-        None,
-        help="Folder for the tokens and vectors that are prepared once for all runs of a cache. "
-        "The default is CACHE.prepared, or a folder in the user's cache if that cannot be written.",
-        panel=RUNNING,
-        operational=True,
-    )
-    device: Literal["auto", "cpu", "cuda"] = setting(
-        "auto", help="Where to train.", panel=RUNNING, operational=True
-    )
     compile: Literal["auto", "yes", "no"] = setting(
         "auto",
         help="Compile the encoder for one fixed shape. auto does so on a GPU if there is a C "
@@ -313,90 +253,21 @@ class DistillSettings(Settings):
         panel=RUNNING,
         operational=True,
     )
-    deterministic: bool = setting(
-        False,
-        help="Use only deterministic algorithms of torch. An interrupted run then equals one "
-        "without a stop, bit for bit, on a GPU too (on a CPU it does anyway). Slower.",
-        panel=RUNNING,
-        operational=True,
-    )
-    resume: Literal["auto", "never", "always"] = setting(
-        "auto",
-        help="Go on from the latest checkpoint if there is one (auto), start anew (never), or "
-        "insist that there is a run to go on from (always).",
-        panel=RUNNING,
-        operational=True,
-    )
-    max_steps: int = setting(
-        0,
-        help="Stop after this many steps and leave the schedule as it is; 0 for no limit.",
-        unit="steps",
-        minimum=0,
-        panel=RUNNING,
-        operational=True,
-    )
-    max_hours: float = setting(
-        0.0,
-        help="Stop after this time; 0 for no limit.",
-        unit="h",
-        minimum=0,
-        panel=RUNNING,
-        operational=True,
-    )
-    log_every: int = setting(
-        10,
-        help="Steps between logged lines.",
-        unit="steps",
-        minimum=1,
-        panel=RUNNING,
-        operational=True,
-    )
-    measure_every: int = setting(
-        100,
+    measure_every: int = like(
+        TrainingSettings,
+        "measure_every",
         help="Steps between measurements of the gradients' ratio and of the cosine to the teacher; "
         "a multiple of --log-every.",
-        unit="steps",
-        minimum=1,
-        panel=RUNNING,
-        operational=True,
     )
-    checkpoint_minutes: float = setting(
-        15.0,
-        help="Time between checkpoints; 0 for none.",
-        unit="min",
-        minimum=0,
-        panel=RUNNING,
-        operational=True,
-    )
-    checkpoint_steps: int = setting(
-        0,
-        help="Steps between checkpoints; 0 for none.",
-        unit="steps",
-        minimum=0,
-        panel=RUNNING,
-        operational=True,
-    )
-    keep: int = setting(
-        2,
-        help="How many of the latest checkpoints to keep.",
-        minimum=1,
-        panel=RUNNING,
-        operational=True,
-    )
-    license: str = setting(
-        "unknown", help="Licence to name in the model card.", panel=RUNNING, operational=True
-    )
-    language: str = setting(
-        "en", help="Language to name in the model card.", panel=RUNNING, operational=True
-    )
-    dry_run: bool = setting(
-        False,
+    dry_run: bool = like(
+        TrainingSettings,
+        "dry_run",
         help="Prepare tokens and vectors, print the plan, and stop before the first step.",
-        operational=True,
     )
 
     def check(self) -> None:
         """Refuse combinations that contradict each other."""
+        super().check()
         if len(set(self.kd)) < len(self.kd) or ("none" in self.kd and len(self.kd) > 1):
             raise SpeechkdError(
                 f"--kd {','.join(self.kd)}: name each objective once, and none by itself."
@@ -433,11 +304,6 @@ class DistillSettings(Settings):
                 raise SpeechkdError(f"{flag} is {gammas}; each must be positive and finite.")
         if self.crd_negatives and "crd" not in self.kd:
             raise SpeechkdError("--crd-negatives needs --kd crd.")
-        if self.measure_every % self.log_every:
-            raise SpeechkdError(
-                f"--measure-every {self.measure_every} is not a multiple of --log-every "
-                f"{self.log_every}."
-            )
 
     def objectives(self) -> list[str]:
         """The objectives asked for, without `none`."""

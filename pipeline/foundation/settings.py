@@ -5,6 +5,7 @@ checked on construction, and `record` writes it into `run.json` with the origin 
 """
 
 import dataclasses
+import inspect
 import math
 import re
 from dataclasses import MISSING, dataclass, field, fields
@@ -70,6 +71,22 @@ def setting(
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+def like(kind: type["Settings"], name: str, default: Any = MISSING, **changes: Any) -> Any:
+    """Declare a field again that a class above has, with another default, origin or help.
+
+    Args:
+        kind: the class that declares it.
+        name: of the field.
+        default: the new default; the old one if it is left out.
+        changes: arguments of `setting` that are new.
+    """
+    above = next(f for f in fields(kind) if f.name == name)
+    same = {key: value for key, value in above.metadata.items() if key != "required"}
+    if default is MISSING:
+        default = above.default if above.default is not MISSING else above.default_factory()  # type: ignore[misc]
+    return setting(default, **{**same, **changes})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +162,13 @@ class Settings:
         """
         names = {f.name for f in fields(kind)} - set(others)  # type: ignore[arg-type]
         return kind(**{name: getattr(self, name) for name in names}, **others)
+
+
+def in_order(kind: type[Settings]) -> list["dataclasses.Field[Any]"]:
+    """The fields as `--help` lists them: a command's own, then those that it shares with others."""
+    by_name = {f.name: f for f in fields(kind)}
+    names = (name for part in kind.__mro__ for name in inspect.get_annotations(part))
+    return [by_name[name] for name in dict.fromkeys(names) if name in by_name]
 
 
 def flag_name(f: "dataclasses.Field[Any]") -> str:

@@ -240,13 +240,32 @@ def encode_first_tokens(encoder: PreTrainedModel, packed: Packed) -> Tensor:
     after_attention = _after_attention(encoder)
     if after_attention is None or (reading and reading.layout != "packed"):
         return encode_packed(encoder, packed)[packed.starts_B]
+    with _first_alone(after_attention, packed):
+        return encode_packed(encoder, packed)
+
+
+def encode_first_values(encoder: PreTrainedModel, lengths: Lengths, values_ND: Tensor) -> Tensor:
+    """Hidden states `[B, D]` of each sequence's first vector; as `encode_values` otherwise.
+
+    The last layer's dense part skips the others, as in `encode_first_tokens`.
+    """
+    after_attention = _after_attention(encoder)
+    if after_attention is None:
+        return encode_values(encoder, lengths, values_ND)[lengths.starts_B]
+    with _first_alone(after_attention, lengths):
+        return encode_values(encoder, lengths, values_ND)
+
+
+@contextmanager
+def _first_alone(after_attention: nn.Module, lengths: Lengths) -> Iterator[None]:
+    """While the block runs, a module sees the first place of each sequence and no other one."""
 
     def keep_first(_: nn.Module, inputs_1ND: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(x_1ND.index_select(1, packed.starts_B) for x_1ND in inputs_1ND)
+        return tuple(x_1ND.index_select(1, lengths.starts_B) for x_1ND in inputs_1ND)
 
     handle = after_attention.register_forward_pre_hook(keep_first)
     try:
-        return encode_packed(encoder, packed)
+        yield
     finally:
         handle.remove()
 

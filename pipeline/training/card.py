@@ -28,6 +28,7 @@ class CardWords:
         usage: lines of Python that load it.
         data: what it was trained on, one entry per line.
         training: what is particular to how it was trained, one entry per line.
+        unit: what it was trained on is counted in.
     """
 
     title: str
@@ -37,6 +38,7 @@ class CardWords:
     usage: Sequence[str]
     data: Sequence[str]
     training: Sequence[str]
+    unit: str = "tokens"
 
 
 def card(record: Mapping[str, Any], words: CardWords) -> str:
@@ -63,7 +65,7 @@ def card(record: Mapping[str, Any], words: CardWords) -> str:
         "",
         "## Training",
         f"- {result['step']:,} of {record['plan']['total_steps']:,} steps "
-        f"({ENDINGS[result['outcome']]}), {result['tokens']:,} tokens, "
+        f"({ENDINGS[result['outcome']]}), {result['tokens']:,} {words.unit}, "
         f"{duration(result['seconds'])} on {_hardware(provenance['hardware'])}",
         *(f"- {line}" for line in words.training),
         f"- skipped steps (not finite): {result['skipped']}",

@@ -27,10 +27,12 @@ class Words:
         note: the most telling of the values in a few words, for a progress bar; the second
             argument is the number of decimals.
         warnings: what looks wrong, by a name under which it is said only once.
+        unit: what its speed counts, such as tokens or frames.
     """
 
     note: Callable[[Mapping[str, float], int], str]
     warnings: Callable[[Mapping[str, float]], Mapping[str, str]]
+    unit: str = "tokens"
 
 
 class TrainingLog:
@@ -87,7 +89,7 @@ class TrainingLog:
             **values,
             "gradient/norm": gradient_norm,
             "lr": learning_rate,
-            "tokens_per_s": round(speed, 1),
+            f"{self.words.unit}_per_s": round(speed, 1),
             "seconds": round(progress.seconds, 3),
             "skipped": progress.skipped,
         }
@@ -97,7 +99,7 @@ class TrainingLog:
         if progress.step > self.quiet_steps:
             self._warn(values)
         mfu = f", MFU {line['mfu']:.0%}" if "mfu" in line else ""
-        self._note = f"{self.words.note(values, 3)}, {speed:,.0f} tokens/s{mfu}"
+        self._note = f"{self.words.note(values, 3)}, {speed:,.0f} {self.words.unit}/s{mfu}"
 
     def validation(self, progress: Progress, epoch: int, values: Mapping[str, float]) -> None:
         """Log losses on the held-out data."""

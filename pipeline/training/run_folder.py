@@ -26,10 +26,11 @@ class RunFolder:
 
     Args:
         path: where it is, or shall be.
-        model: name of the folder in it for the model that the run hands on.
+        model: name of the folder in it for the model that the run hands on. It is written last.
+        others: names of further folders that the run hands on.
     """
 
-    def __init__(self, path: Path, model: str) -> None:
+    def __init__(self, path: Path, model: str, *others: str) -> None:
         self._lock = ExitStack()
         self._locked = False
         self.path = path
@@ -37,6 +38,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.tokenizer = path / "checkpoints" / "tokenizer"
         self.model = path / model
+        self.handed_on = (*(path / name for name in others), self.model)
 
     def record(self) -> dict[str, Any] | None:
         """The record of the run that is here, if any.
@@ -128,7 +130,9 @@ class RunFolder:
 
     def is_finished(self, record: Mapping[str, Any] | None) -> bool:
         """Whether the run with this record has handed on its model."""
-        return record is not None and record["status"] == "finished" and self.model.is_dir()
+        if record is None or record["status"] != "finished":
+            return False
+        return all(folder.is_dir() for folder in self.handed_on)
 
     @on_main
     def claim(self, *, anew: bool = False) -> None:
@@ -159,9 +163,9 @@ class RunFolder:
         self._locked = True
 
     def _clear(self) -> None:
-        for name in ("checkpoints", self.model.name, "tensorboard"):
-            if (self.path / name).is_dir():
-                shutil.rmtree(self.path / name)
+        for folder in (self.checkpoints, *self.handed_on, self.path / "tensorboard"):
+            if folder.is_dir():
+                shutil.rmtree(folder)
         for name in ("metrics.jsonl", "README.md", "loss.png", "run.json"):
             (self.path / name).unlink(missing_ok=True)
 
@@ -181,9 +185,14 @@ class RunFolder:
         return load_tokenizer(str(self.tokenizer)) if self.tokenizer.is_dir() else None
 
     @on_main
-    def export(self, save: Callable[[Path], None]) -> None:
-        """Write the model, whole or not at all: `save` fills the folder that it is given."""
-        self._replace_folder(self.model, save)
+    def export(self, save: Callable[[Path], None], name: str = "") -> None:
+        """Write the model, whole or not at all: `save` fills the folder that it is given.
+
+        Args:
+            save: fills it.
+            name: of the folder, if it is not that of the model.
+        """
+        self._replace_folder(self.path / name if name else self.model, save)
 
     @staticmethod
     def _replace_folder(final: Path, save: Callable[[Path], Any]) -> None:

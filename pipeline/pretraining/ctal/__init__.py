@@ -1,0 +1,1 @@
+"""CTAL: a text stack, and an audio stack that reads it."""

@@ -1,0 +1,68 @@
+"""What is said and checked before the first step of a run of pre-training."""
+
+from typing import Any
+
+from pipeline.foundation.progress import say
+from pipeline.pretraining.method import Method, Parts
+from pipeline.training.preflight import check_disk, say_memory
+
+ORDER_BYTES = 48
+"""Per clip, while one epoch's order makes room for the next."""
+FEW_SPEAKERS = 10
+"""With fewer speakers than this the held-out ones say little about others."""
+
+
+def announce(method: Method[Any], parts: Parts) -> None:
+    """Say what is about to happen and what is assumed, and check that there is room for it.
+
+    Raises:
+        SpeechkdError: the disk has too little room.
+    """
+    settings, corpus, schedule = parts.settings, parts.data.corpus, parts.schedule
+    for name, cache in parts.data.caches.items():
+        say(f"{name}: {cache.location}, {cache.identity.kind}, width {cache.identity.width}")
+    say(
+        f"{len(corpus):,} clips ({len(corpus.train):,} to train on, {len(corpus.held_out):,} held "
+        f"out by {settings.hold_out_by})" + (f"; {corpus.told}" if corpus.told else "")
+    )
+    say(
+        f"{method.name}: {sum(p.numel() for p in parts.module.parameters()):,} parameters; "
+        f"{schedule.total_steps:,} steps of {parts.batches.clips_per_batch} clips, "
+        f"{schedule.steps_per_epoch:,} per epoch, warm-up {schedule.warmup_steps:,}, "
+        f"{schedule.precision}"
+    )
+    say_memory(
+        parts.module,
+        "rows are read from the cache batch by batch",
+        step_bytes=method.step_bytes(parts),
+        other_bytes=ORDER_BYTES * len(corpus.train),
+        device=parts.device,
+        remedy=method.less_memory,
+    )
+    for doubt in doubts(parts):
+        say(doubt)
+    for note in method.notes(parts):
+        say(note)
+    assumed = ", ".join(f"{name} {value}" for name, value in settings.assumed().items())
+    say(f"not stated in the paper, assumed: {assumed}")
+    if settings.set_in_vain():
+        say(f"without effect in this run: {', '.join(settings.set_in_vain())}")
+    check_disk(settings.out, settings.keep, parts.module)
+
+
+def doubts(parts: Parts) -> list[str]:
+    """Warnings of what held-out losses cannot show here."""
+    settings, corpus = parts.settings, parts.data.corpus
+    warnings = []
+    if settings.held_out and not len(corpus.held_out):
+        warnings.append(
+            f"WARNING: nothing is held out, so no loss is measured on clips that were not trained "
+            f"on: no {settings.hold_out_by} is small enough to be held out whole"
+        )
+    speakers = int(corpus.speaker_C.max()) + 1 if len(corpus) else 0
+    if settings.hold_out_by == "speaker" and speakers < FEW_SPEAKERS:
+        known = f"the clips are of {speakers} speakers" if speakers else "no speaker is known"
+        warnings.append(
+            f"WARNING: {known}, so what is held out says little about voices never heard"
+        )
+    return warnings

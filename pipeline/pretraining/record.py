@@ -1,0 +1,85 @@
+"""What a run of pre-training records of itself, and what it leaves when it ends."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.cache.store import TeacherCache
+from pipeline.cache.texts import texts_sha256
+from pipeline.foundation import atomic
+from pipeline.pretraining.method import Method, Parts
+from pipeline.training.card import card, write_loss_curve
+from pipeline.training.checkpoint import Progress
+from pipeline.training.processes import on_main
+from pipeline.training.record import check_converged, ended_record
+from pipeline.training.run_folder import RunFolder
+
+
+def method_record(method: Method[Any], parts: Parts, digests: Mapping[str, str]) -> dict[str, Any]:
+    """What `run.json` says of the method, the model and the data.
+
+    Args:
+        method: of the run.
+        parts: what the run is made of.
+        digests: of the caches, by name with `_sha256` behind it.
+    """
+    corpus, schedule = parts.data.corpus, parts.schedule
+    first = next(iter(parts.data.caches.values()))
+    compared = method.comparable(parts)
+    setup = {
+        "texts": texts_sha256(first),
+        "clips per batch": parts.batches.clips_per_batch,
+        "total steps": schedule.total_steps,
+        "warm-up steps": schedule.warmup_steps,
+        "precision": schedule.precision,
+        **compared["setup"],
+    }
+    return {
+        "method": method.name,
+        "comparable": {**compared, "setup": setup},
+        "data": {
+            "caches": {
+                name: {
+                    "location": cache.location,
+                    "sha256": digests[f"{name}_sha256"],
+                    **_identity(cache),
+                }
+                for name, cache in parts.data.caches.items()
+            },
+            "clips": len(corpus),
+            "train_clips": len(corpus.train),
+            "held_out_clips": len(corpus.held_out),
+            "told": corpus.told,
+        },
+        **method.record(parts),
+    }
+
+
+def _identity(cache: TeacherCache) -> dict[str, Any]:
+    """What a cache is, its settings among it, under names of one level."""
+    record = cache.identity.record()
+    settings = record.pop("settings", {})
+    return {**record, "kind": cache.identity.kind, **settings}
+
+
+@on_main
+def hand_over(
+    method: Method[Any],
+    parts: Parts,
+    folder: RunFolder,
+    record: Mapping[str, Any],
+    progress: Progress,
+    outcome: str,
+) -> None:
+    """Write the models, their card and curve, and last the record that calls the run finished.
+
+    Raises:
+        SpeechkdError: losses or weights are not finite; no model is handed on then.
+    """
+    check_converged(parts.module, progress, folder.path)
+    fillers = method.save(parts)
+    for name in method.folders:
+        folder.export(fillers[name], name)
+    record = ended_record(record, progress, outcome)
+    write_loss_curve(folder.path)
+    atomic.write_text(folder.path / "README.md", card(record, method.card(record)))
+    folder.write_record(record)

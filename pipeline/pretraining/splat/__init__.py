@@ -1,0 +1,1 @@
+"""SPLAT: a speech module that learns from masked audio, then from a text encoder's vectors."""

@@ -1,0 +1,1 @@
+"""WhisBERT: encoders of text and of audio and their fusion, under five losses."""
