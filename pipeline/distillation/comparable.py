@@ -5,8 +5,9 @@ from typing import Any
 
 from pipeline.corpus.identity import texts_sha256, tokenizer_sha256
 from pipeline.distillation.assembly import Parts
-from pipeline.distillation.settings import KD, STUDENT, TRAINING
+from pipeline.distillation.settings import KD, STUDENT
 from pipeline.foundation.hashing import json_sha256
+from pipeline.training.settings import TRAINING
 
 SAID_OTHERWISE = {
     *("student", "init", "tokenizer", "vocab_size", "lowercase"),  # by digests

@@ -85,7 +85,8 @@ def like(kind: type["Settings"], name: str, default: Any = MISSING, **changes: A
     above = next(f for f in fields(kind) if f.name == name)
     same = {key: value for key, value in above.metadata.items() if key != "required"}
     if default is MISSING:
-        default = above.default if above.default is not MISSING else above.default_factory()  # type: ignore[misc]
+        factory: Any = above.default_factory
+        default = above.default if factory is MISSING else factory()
     return setting(default, **{**same, **changes})
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
@@ -139,7 +140,7 @@ def _describe(checkpoint: str, run: dict[str, Any], encoder: PreTrainedModel) ->
     )
 
 
-def weights_sha256(encoder: PreTrainedModel) -> str:
+def weights_sha256(encoder: nn.Module) -> str:
     """Digest of the names, types and values of all of an encoder's weights.
 
     A cache's `teacher_sha256` (`pipeline.extraction.weights`) is another digest on purpose: it

@@ -6,9 +6,10 @@ from typing import Any
 from pipeline.cache.store import TeacherCache
 from pipeline.cache.texts import texts_sha256
 from pipeline.foundation import atomic
+from pipeline.foundation.progress import say
 from pipeline.pretraining.method import Method, Parts
 from pipeline.training.card import card, write_loss_curve
-from pipeline.training.checkpoint import Progress
+from pipeline.training.checkpoint import Checkpoints, Progress
 from pipeline.training.processes import on_main
 from pipeline.training.record import check_converged, ended_record
 from pipeline.training.run_folder import RunFolder
@@ -67,19 +68,26 @@ def hand_over(
     parts: Parts,
     folder: RunFolder,
     record: Mapping[str, Any],
+    checkpoints: Checkpoints,
     progress: Progress,
     outcome: str,
 ) -> None:
     """Write the models, their card and curve, and last the record that calls the run finished.
 
+    The weights are those of the epoch that was best on what is held out if the method goes by it.
+
     Raises:
         SpeechkdError: losses or weights are not finite; no model is handed on then.
     """
     check_converged(parts.module, progress, folder.path)
+    chosen = checkpoints.load_best(parts.module, progress)
+    if chosen is not None:
+        say(f"hands on the weights of step {chosen:,}, the best on what is held out")
     fillers = method.save(parts)
     for name in method.folders:
         folder.export(fillers[name], name)
     record = ended_record(record, progress, outcome)
+    record["result"]["chosen_step"] = progress.step if chosen is None else chosen
     write_loss_curve(folder.path)
     atomic.write_text(folder.path / "README.md", card(record, method.card(record)))
     folder.write_record(record)

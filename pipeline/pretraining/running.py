@@ -76,7 +76,7 @@ def _pretrain(method: Method[Any], folder: RunFolder, device: torch.device) -> E
         parts.ahead.close()
         return None
 
-    checkpoints = Checkpoints(folder.checkpoints, settings.keep)
+    checkpoints = Checkpoints(folder.checkpoints, settings.keep, method.best_by)
     progress = Progress()
     if not anew:
         progress = checkpoints.resume(parts.module, parts.optimizer)
@@ -99,7 +99,7 @@ def _pretrain(method: Method[Any], folder: RunFolder, device: torch.device) -> E
     if outcome in STOPPED:
         say(f"stopped at step {progress.step:,}; the same command carries on")
         return outcome
-    hand_over(method, parts, folder, record, progress, outcome)
+    hand_over(method, parts, folder, record, checkpoints, progress, outcome)
     if processes.rank() == 0:
         print(f"{folder.model}  {progress.summary()}")
     return outcome

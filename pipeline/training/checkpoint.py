@@ -1,6 +1,7 @@
 """Checkpoints: one folder per saved step, whole or absent, from which a run goes on exactly."""
 
 import json
+import math
 import shutil
 import time
 from dataclasses import asdict, dataclass, field
@@ -19,6 +20,7 @@ from pipeline.foundation.progress import say
 from pipeline.training.processes import on_main
 
 PREFIX = "step-"
+BEST = "best-"
 
 
 @dataclass
@@ -54,10 +56,12 @@ class Checkpoints:
     Args:
         folder: where they are.
         keep: how many of the latest to keep.
+        best_by: a value on the held-out data; the weights of the epoch in which it is least are
+            kept, too. Empty for none.
     """
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        self.folder, self.keep = folder, keep
+    def __init__(self, folder: Path, keep: int, best_by: str = "") -> None:
+        self.folder, self.keep, self.best_by = folder, keep, best_by
         self._saved_at = time.monotonic()
 
     def all(self) -> list[Path]:
@@ -90,9 +94,56 @@ class Checkpoints:
             save_model(module, str(folder / "model.safetensors"))
             torch.save(optimizer.state_dict(), folder / "optimizer.pt")
             (folder / "progress.json").write_text(json.dumps(asdict(progress)))
+        self._keep_best(module, progress)
         self.drop_old()
         self._saved_at = time.monotonic()
         return final
+
+    def is_best(self, progress: Progress) -> bool:
+        """Whether the latest weights are the best so far on what is held out."""
+        best = self.best_step(progress)
+        return best is not None and best == progress.step
+
+    def best_step(self, progress: Progress) -> int | None:
+        """The step after which the held-out value was least, the first of equal ones."""
+        if not self.best_by:
+            return None
+        measured = [
+            epoch
+            for epoch in progress.validation
+            if math.isfinite(epoch.get(self.best_by, math.nan))
+        ]
+        best = min(measured, key=lambda epoch: epoch[self.best_by], default=None)
+        return None if best is None else int(best["step"])
+
+    def _keep_best(self, module: nn.Module, progress: Progress) -> None:
+        """Keep the weights if they are the best; a kill before that is made good by `resume`."""
+        if not self.is_best(progress):
+            return
+        final = self.folder / f"{BEST}{progress.step:09d}"
+        with atomic.explained_write_errors(final), atomic.new_folder(final, replace=True) as folder:
+            save_model(module, str(folder / "model.safetensors"))
+        for old in self.folder.glob(f"{BEST}*"):
+            if old != final:
+                shutil.rmtree(old)
+
+    def load_best(self, module: nn.Module, progress: Progress) -> int | None:
+        """Load the weights that were best on what is held out.
+
+        Returns:
+            The step after which they were saved; None if there are none, and the module is left.
+
+        Raises:
+            Damaged: they are damaged.
+        """
+        best = self.best_step(progress)
+        if best is None:
+            return None
+        folder = self.folder / f"{BEST}{best:09d}"
+        if not folder.is_dir():
+            return None
+        self.load(folder, module, None)
+        return best
 
     @on_main
     def drop_old(self) -> None:
@@ -113,8 +164,15 @@ class Checkpoints:
         if latest is None:
             return Progress()
         progress = self.load(latest, module, optimizer)
+        self._restore_best(module, progress)
         say(f"goes on from {latest}, step {progress.step:,}")
         return progress
+
+    @on_main
+    def _restore_best(self, module: nn.Module, progress: Progress) -> None:
+        """Keep the best weights again if a kill came between the checkpoint and them."""
+        if not (self.folder / f"{BEST}{progress.step:09d}").is_dir():
+            self._keep_best(module, progress)
 
     def load(self, path: Path, module: nn.Module, optimizer: Optimizer | None) -> Progress:
         """Restore weights, optimiser and progress from a checkpoint.
@@ -124,11 +182,12 @@ class Checkpoints:
         """
         try:
             load_model(module, str(path / "model.safetensors"))
-            if optimizer is not None:
-                state: dict[str, Any] = torch.load(
-                    path / "optimizer.pt", weights_only=True, map_location="cpu"
-                )
-                optimizer.load_state_dict(state)
+            if optimizer is None:
+                return Progress()
+            state: dict[str, Any] = torch.load(
+                path / "optimizer.pt", weights_only=True, map_location="cpu"
+            )
+            optimizer.load_state_dict(state)
             return Progress(**json.loads((path / "progress.json").read_text()))
         except MemoryError:
             raise

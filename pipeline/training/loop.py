@@ -182,7 +182,7 @@ def train(
             if progress.step % schedule.steps_per_epoch == 0 or handed_on:
                 validate(workload, log, progress, epoch, autocast)
 
-            due = checkpoints.due(
+            due = checkpoints.is_best(progress) or checkpoints.due(
                 progress.step, schedule.checkpoint_steps, schedule.checkpoint_minutes
             )
             if (outcome or due) and not progress.skipped_in_a_row:

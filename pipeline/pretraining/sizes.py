@@ -1,0 +1,53 @@
+"""How large batches and steps can get, for what is announced before a run."""
+
+import math
+
+from pipeline.corpus.row_corpus import RowCorpus
+
+DEVIATIONS = 6
+"""Beyond the mean by so many standard deviations comes one batch in a billion."""
+NUMBERS = 32
+"""Numbers that a layer holds per place and unit of width, forward and backward: measured with
+BERT's layers in float32 (`pipeline.distillation.costs.step_bytes`)."""
+FLOAT_BYTES = 4
+
+
+def most_places(corpus: RowCorpus, part: str, clips: int) -> int:
+    """Places of a part in a batch of some clips, except one batch in a billion.
+
+    Args:
+        corpus: what batches are drawn from.
+        part: name of the part.
+        clips: of the batch, or of a process's share.
+    """
+    lengths_C = corpus.parts[part].lengths_of(corpus.train).double()
+    deviation = float(lengths_C.std(correction=0)) if len(lengths_C) else 0.0
+    most = clips * float(lengths_C.mean()) + DEVIATIONS * math.sqrt(clips) * deviation
+    return min(round(most), clips * int(lengths_C.max()))
+
+
+def mean_places(corpus: RowCorpus, part: str) -> float:
+    """Mean number of places of a part in a clip to train on."""
+    return float(corpus.parts[part].lengths_of(corpus.train).double().mean())
+
+
+def encoder_bytes(places: int, layers: int, width: int) -> int:
+    """What a pass through a transformer encoder holds for its backward pass, in bytes."""
+    return FLOAT_BYTES * NUMBERS * places * layers * width
+
+
+def encoder_flops(places: float, layers: int, width: int, inner: int) -> float:
+    """Operations of a forward pass over one clip: dense parts, and attention of all with all.
+
+    Args:
+        places: of the clip.
+        layers: of the encoder.
+        width: D.
+        inner: width of the feed-forward part.
+    """
+    return layers * (places * (8 * width**2 + 4 * width * inner) + 4 * places**2 * width)
+
+
+def own_clips(clips: int, processes: int) -> int:
+    """Clips of the largest share of a batch."""
+    return math.ceil(clips / processes)

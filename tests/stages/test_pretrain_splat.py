@@ -1,0 +1,264 @@
+"""`speechkd pretrain masked-audio` and `pretrain splat` as a user meets them, on made-up caches."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipeline.foundation.errors import NotThere, SpeechkdError
+from pipeline.models.speech import load_speech
+from pipeline.pretraining.splat.settings import MaskedAudioSettings, SplatSettings
+from stages.pretrain_splat import masked_audio, splat
+from tests.helpers.caches import make_sequence_cache
+
+SHARDS = [30, 30]
+SMALL = {"device": "cpu", "batch": 8, "held_out": 0.2, "log_every": 1, "measure_every": 2}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("splat")
+
+
+@pytest.fixture(scope="module")
+def frames(folder):
+    made = make_sequence_cache(folder / "frames", SHARDS, "whisper-mel", width=6, most_rows=30)
+    return str(made.folder.path)
+
+
+@pytest.fixture(scope="module")
+def text(folder):
+    made = make_sequence_cache(
+        folder / "text", SHARDS, "text", width=5, most_rows=9, dtype="float32",
+        teacher="made-up", teacher_sha256="0" * 64, layer=2,
+    )  # fmt: skip
+    return str(made.folder.path)
+
+
+def first_step(frames, out, **changes):
+    options = {
+        "frames": frames, "out": out, "layers": 2, "width": 16, "heads": 2, "stack": 3,
+        "epochs": 3.0, **SMALL,
+    }  # fmt: skip
+    return MaskedAudioSettings(**{**options, **changes})
+
+
+@pytest.fixture(scope="module")
+def speech(frames, folder):
+    out = folder / "speech-run"
+    masked_audio(first_step(frames, out))
+    return str(out)
+
+
+def last_step(frames, text, speech, out, **changes):
+    options = {"frames": frames, "text": text, "init": speech, "out": out, "epochs": 3.0, **SMALL}
+    return SplatSettings(**{**options, **changes})
+
+
+def record(out):
+    return json.loads((out / "run.json").read_text())
+
+
+def logged(out):
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(out):
+    return {
+        line["step"]: {name: value for name, value in line.items() if name.startswith("loss")}
+        for line in logged(out)
+        if "loss" in line
+    }
+
+
+def weights(out):
+    tensors = load_file(out / "speech" / "encoder" / "model.safetensors")
+    return {**tensors, **load_file(out / "speech" / "front.safetensors")}
+
+
+def same_weights(one, other):
+    return all(value.equal(weights(other)[name]) for name, value in weights(one).items())
+
+
+def test_masked_audio_leaves_what_the_contract_says(frames, tmp_path, capsys):
+    given = first_step(frames, tmp_path / "run")
+    masked_audio(given)
+    lines = [line for line in logged(given.out) if "loss" in line]
+    assert [line["step"] for line in lines] == list(range(1, 3 * 5 + 1))
+    assert {"loss/hidden-time", "loss/hidden-channel", "loss/visible", "frames_per_s"} <= set(
+        lines[0]
+    )
+    assert {"line/hidden-time", "repeat/hidden-time", "zero/hidden-channel"} <= set(lines[0])
+    assert "line/hidden-time" not in lines[1]
+    told = record(given.out)
+    assert told["status"] == "finished"
+    assert told["speech"]["front"]["source"]["kind"] == "whisper-mel"
+    assert told["paper"]["mask_starts"] == 0.15
+    assert "dropout" in told["assumed"]
+    assert (given.out / "loss.png").stat().st_size > 1000
+    assert "WARNING: the clips are of 3 speakers" in capsys.readouterr().err
+    module, front = load_speech(given.out / "speech")
+    assert front.stack == 3
+    assert module.most_positions == 10
+    card = (given.out / "README.md").read_text()
+    assert "trained on masked frames" in card
+    assert "frames" in card
+
+
+@pytest.mark.parametrize("align", ["seq", "tok", "tok-contrast"])
+def test_alignment_brings_speech_nearer_to_text(frames, text, speech, tmp_path, align):
+    given = last_step(
+        frames, text, speech, tmp_path / "run", align=align, epochs=12.0, learning_rate=3e-3,
+        selection="last",
+    )  # fmt: skip
+    splat(given)
+    trained = [line["loss/align"] for line in logged(given.out) if "loss/align" in line]
+    assert trained[-1] < trained[0]
+    told = record(given.out)
+    assert told["comparable"]["objective"] == f"splat-{align}"
+    assert told["comparable"]["control"] == "real"
+    assert (told["token_weights"] is None) == (align == "seq")
+    assert not same_weights(given.out, tmp_path.parent / speech)
+
+
+def test_a_stop_between_changes_nothing_bit_for_bit(frames, text, speech, tmp_path):
+    for name, make, run in (
+        ("audio", lambda **c: first_step(frames, **c), masked_audio),
+        ("seq", lambda **c: last_step(frames, text, speech, **c), splat),
+    ):
+        whole, parted = tmp_path / f"{name}-whole", tmp_path / f"{name}-parted"
+        run(make(out=whole))
+        for stop in (7, 8, 0):
+            run(make(out=parted, max_steps=stop))
+        assert losses(parted) == losses(whole)
+        assert same_weights(parted, whole)
+        assert len(record(parted)["sittings"]) == 3
+
+
+def test_the_best_epoch_is_handed_on(frames, text, speech, tmp_path, capsys):
+    given = last_step(frames, text, speech, tmp_path / "run", learning_rate=0.01, epochs=30.0)
+    splat(given)
+    told = record(given.out)["result"]
+    least = min(told["validation"], key=lambda epoch: epoch["loss/align"])
+    assert told["chosen_step"] == least["step"] < told["step"]
+    assert f"weights of step {least['step']}" in capsys.readouterr().err
+    chosen = load_file(
+        given.out / "checkpoints" / f"best-{least['step']:09d}" / "model.safetensors"
+    )
+    assert chosen["speech.inputs.weight"].equal(weights(given.out)["inputs.weight"])
+
+
+@pytest.mark.parametrize("control", ["shuffled", "relabelled", "random"])
+def test_controls_run_and_say_so(frames, text, speech, tmp_path, control, capsys):
+    given = last_step(frames, text, speech, tmp_path / "run", control=control, epochs=1.0)
+    splat(given)
+    assert f"CONTROL: the text states are {control}" in capsys.readouterr().err
+    assert "This is a control" in (given.out / "README.md").read_text()
+    assert record(given.out)["comparable"]["control"] == control
+
+
+def test_a_dry_run_says_what_it_takes_and_trains_nothing(frames, tmp_path, capsys):
+    given = first_step(frames, tmp_path / "run", dry_run=True)
+    masked_audio(given)
+    told = capsys.readouterr().err
+    assert "mean error of a hidden cell without any learning" in told
+    assert "memory:" in told
+    assert "not stated in the paper, assumed:" in told
+    assert not given.out.exists()
+
+
+def test_masked_audio_goes_on_beside_the_alignment_if_asked(frames, text, speech, tmp_path):
+    given = last_step(frames, text, speech, tmp_path / "run", keep_masked_audio=0.5, epochs=1.0)
+    splat(given)
+    first = next(line for line in logged(given.out) if "loss" in line)
+    assert first["loss"] == pytest.approx(first["loss/align"] + 0.5 * first["loss/masked-audio"])
+
+
+def test_frames_of_another_front_end_are_refused_with_both_values(text, speech, tmp_path, folder):
+    other = make_sequence_cache(
+        tmp_path / "other", SHARDS, "whisper-mel", width=6, most_rows=30, hop_samples=320
+    )
+    with pytest.raises(SpeechkdError, match=r"hop_samples: 320 there, 160 wanted"):
+        splat(last_step(str(other.folder.path), text, speech, tmp_path / "run"))
+
+
+def test_texts_of_other_clips_are_refused(frames, speech, tmp_path):
+    other = make_sequence_cache(
+        tmp_path / "other", SHARDS, "text", width=5, words=5, teacher="x", teacher_sha256="1" * 64,
+        layer=1,
+    )  # fmt: skip
+    with pytest.raises(SpeechkdError, match=r"clips have another text .*'clip-0-0' is"):
+        splat(last_step(frames, str(other.folder.path), speech, tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("init", "wanted"),
+    [("nowhere", "has no speech/front.json"), ("fresh:nowhere", "has no speech/front.json")],
+)
+def test_a_start_that_is_none_is_an_error(frames, text, tmp_path, init, wanted):
+    with pytest.raises(NotThere, match=wanted):
+        splat(last_step(frames, text, init, tmp_path / "run"))
+
+
+def test_a_cache_of_another_kind_is_an_error_that_names_the_command(text, frames, tmp_path):
+    with pytest.raises(SpeechkdError, match="extract-features"):
+        masked_audio(first_step(text, tmp_path / "run"))
+
+
+def test_settings_that_contradict_each_other_are_refused(frames, text, tmp_path):
+    with pytest.raises(SpeechkdError, match="no multiple of --heads"):
+        first_step(frames, tmp_path, width=10, heads=4)
+    with pytest.raises(SpeechkdError, match="--selection best needs clips"):
+        last_step(frames, text, "x", tmp_path, held_out=0.0)
+
+
+def test_the_exported_folder_needs_nothing_of_this_project(tmp_path):
+    """A wave becomes the vector that the module itself gives for the frames of a cache."""
+    from pipeline.extraction.features import WhisperMel
+    from pipeline.models.lengths import Lengths
+    from pipeline.models.speech import SpeechInput, SpeechShape, build_speech
+    from pipeline.models.speech_front import SpeechFront
+    from pipeline.pretraining.splat.export import save_speech
+
+    torch.manual_seed(0)
+    front = SpeechFront(
+        source={"kind": "whisper-mel", "width": 80}, normalise="speaker", shrink_frames=500.0,
+        floor=0.05, stack=4, read="cls", mean_C=torch.randn(80), std_C=torch.rand(80) + 0.5,
+    )  # fmt: skip
+    module = build_speech(
+        SpeechShape(channels=80, most_rows=1500, stack=4, layers=2, width=24, heads=2)
+    ).eval()
+    save_speech(module, front, tmp_path / "speech")
+    wave = torch.randn(16_001) * 0.1
+    torch.save(wave, tmp_path / "wave.pt")
+    script = (
+        "import json, sys, torch\n"
+        "sys.path.insert(0, 'speech')\n"
+        "from front import Speech\n"
+        "wave = torch.load('wave.pt', weights_only=True).numpy()\n"
+        "vector = Speech('speech')(wave, 16000)\n"
+        "assert not any(m.split('.')[0] in ('pipeline', 'stages') for m in sys.modules)\n"
+        "print(json.dumps(vector.tolist()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    batch = type("Batch", (), {"lengths_B": torch.tensor([16_001]), "waves_BS": wave[None]})()
+    rows_NC = WhisperMel(80, torch.device("cpu")).rows_of(batch).rows_NE
+    count = len(rows_NC)
+    own = count / (count + 500)
+    mean_C = torch.lerp(front.mean_C.double(), rows_NC.double().mean(0), own)
+    variance_C = torch.lerp(
+        front.std_C.double().square(), rows_NC.double().var(0, correction=0), own
+    )
+    values_NC = ((rows_NC - mean_C) / variance_C.sqrt().clamp(min=0.05)).float()
+    values_NC = torch.nn.functional.pad(values_NC, (0, 0, 0, -count % 4))
+    clips = SpeechInput.of(
+        Lengths.of(torch.tensor([len(values_NC) // 4])), values_NC.view(-1, 320), "cls"
+    )
+    with torch.no_grad():
+        wanted = module.vectors(clips)[0]
+    torch.testing.assert_close(torch.tensor(json.loads(done.stdout)), wanted, atol=2e-4, rtol=2e-4)
