@@ -1,4 +1,4 @@
-"""Fine-tune encoders on any table of texts with one label each."""
+"""Fine-tune encoders on any table of texts with one label each, or one per word."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -69,8 +69,12 @@ class TableSettings(FinetuneSettings):
         "in the test stays rather than one in training.",
         panel=DATA,
     )
-    kind: Literal["classes", "value"] = setting(
-        "classes", help="Whether the labels are classes or numbers.", panel=DATA
+    kind: Literal["classes", "value", "words"] = setting(
+        "classes",
+        help="Whether the labels are classes or numbers, or 0 or 1 for each word of the text: as "
+        "many, with blanks between them, as the text has words between its blanks, and - for a "
+        "word that is not asked of.",
+        panel=DATA,
     )
 
     def check(self) -> None:
@@ -78,6 +82,11 @@ class TableSettings(FinetuneSettings):
         super().check()
         if not self.data:
             raise SpeechkdError("DATA is empty; name at least one file.")
+        if self.kind == "words" and self.teacher_cache:
+            raise SpeechkdError(
+                "--teacher-cache shows vectors of whole clips, and --kind words asks of single "
+                "words; leave it out."
+            )
         if self.fold_validation != "none" and not (self.fold_column or self.folds):
             raise SpeechkdError("--fold-validation needs --fold-column or --folds.")
 
@@ -127,11 +136,16 @@ class TableSettings(FinetuneSettings):
 def run(settings: TableSettings) -> None:
     """Fine-tune encoders on any table of texts and labels, as `finetune mosei` does on CMU-MOSEI.
 
+    With --kind words each word of a text has a label, 0 or 1. Answers are ranked (average
+    precision), called yes or no (F1), and the highest word of each text is looked at (top-1);
+    beside them stand a constant answer and what the word alone tells.
+
     Example: speechkd finetune table sarcasm_data.json --text-column utterance --label-column
     sarcasm --id-column id --group-column speaker --checkpoint runs/crd --out results
     """
     from pipeline.finetuning.grid import Grid, dry_run, finetune
     from pipeline.finetuning.inputs import TextInputs
+    from pipeline.finetuning.word_inputs import WordInputs
     from pipeline.foundation.progress import say
     from pipeline.reports.cells import whole_tests
     from pipeline.reports.tables import summary
@@ -151,11 +165,18 @@ def run(settings: TableSettings) -> None:
     grid = Grid(
         ids=[row.id for row in table.rows],
         groups=[row.group for row in table.rows],
-        inputs_for=partial(TextInputs.of, texts, recipe),
+        inputs_for=partial(WordInputs.of_words, table.words, recipe)
+        if settings.kind == "words"
+        else partial(TextInputs.of, texts, recipe),
         questions=questions,
         seeds=parse_seeds(settings.seeds),
         recipe=recipe,
-        data={"name": name, "sha256": table.sha256, "split": settings.split()},
+        data={
+            "name": name,
+            "sha256": table.sha256,
+            "split": settings.split(),
+            **({"kind": "words"} if settings.kind == "words" else {}),
+        },
     )
     if settings.dry_run:
         for name in dry_run(settings, grid):

@@ -14,6 +14,7 @@ from pipeline.foundation.errors import Damaged
 from pipeline.models.pretrained import Pretrained
 from pipeline.models.unknown import Unknown
 from pipeline.tasks.task import Kind
+from pipeline.tasks.words import RANKED
 
 __all__ = ["FORMAT", "Cell", "Pretrained", "Unknown"]
 
@@ -28,7 +29,7 @@ class Cell:
         name: the cell's name, and the name of its files.
         checkpoint: the encoder.
         task: the task's name.
-        kind: the task's kind: `classes`, `value` or `flags`.
+        kind: the task's kind: `classes`, `value`, `flags` or `words`.
         outputs: what each output of the head stands for.
         definition: the convention behind the labels, in words.
         seed: seed of fine-tuning.
@@ -227,8 +228,12 @@ def _plain(checkpoint: Fields, name: str) -> dict[str, Any] | None:
 
 
 def _check_metrics(metrics: Fields, kind: str, outputs: Sequence[str]) -> None:
-    if kind == "classes":
+    if kind in ("classes", "words"):
         _check_classes(metrics, len(outputs))
+        if kind == "words":
+            for of in (metrics, metrics.part("chance"), metrics.part("prior")):
+                for name in RANKED:
+                    of.get(name, int, float, type(None))
     elif kind == "flags":
         for name in ("accuracy", "majority_rate", "balanced_accuracy", "weighted_f1"):
             metrics.get(name, int, float)

@@ -15,10 +15,11 @@ from pipeline.finetuning.inputs import Inputs
 from pipeline.finetuning.settings import Recipe
 from pipeline.foundation.arrays import Array
 from pipeline.tasks.task import Kind
+from pipeline.tasks.words import spread
 
 
 class Classifier(nn.Module):
-    """An encoder, pooled to one vector per example, and a head.
+    """An encoder, pooled to one vector per example or per word of it, and a head.
 
     Args:
         encoder: from `pipeline.models.student.load_encoder`.
@@ -44,7 +45,7 @@ class Classifier(nn.Module):
                 nn.init.normal_(parameter, std=0.02, generator=generator)
 
     def forward(self, inputs: Inputs, places: Sequence[int]) -> Tensor:
-        """Outputs `[B, O]` of the head for some examples, float32."""
+        """Outputs `[B, O]` of the head for some examples, example after example, float32."""
         vectors_BD = inputs.vectors(self.encoder, places, self.pooling)
         scores_BO: Tensor = self.head(vectors_BD)
         return scores_BO.float()
@@ -57,7 +58,8 @@ def loss_of(
     labels_B: Tensor,
     weights_O: Tensor | None = None,
 ) -> Tensor:
-    """Mean loss: cross-entropy over classes, binary cross-entropy per flag, or MSE or L1.
+    """Mean loss: cross-entropy over classes (of a text or of each word), binary cross-entropy per
+    flag, or MSE or L1.
 
     Args:
         kind: of the task.
@@ -66,7 +68,7 @@ def loss_of(
         labels_B: classes, values, or flags `[B, O]`.
         weights_O: as `class_weights` gives them; the mean over classes is then a weighted one.
     """
-    if kind == "classes":
+    if kind in ("classes", "words"):
         return functional.cross_entropy(scores_BO, labels_B, weight=weights_O)
     if kind == "flags":
         return functional.binary_cross_entropy_with_logits(
@@ -106,8 +108,18 @@ def score(
     places: Sequence[int],
     recipe: Recipe,
     advance: Callable[[int, str], None] = lambda _clips, _note: None,
+    answers: Sequence[int] | None = None,
 ) -> Array:
-    """The head's outputs `[n, O]` (float32) for examples, in their order, without dropout."""
+    """The head's outputs `[n, O]` (float32) for examples, in their order, without dropout.
+
+    Args:
+        classifier: the encoder with its head.
+        inputs: the examples.
+        places: which of them.
+        recipe: decides the precision.
+        advance: called after each batch, for progress.
+        answers: how many outputs each example has; one each by default.
+    """
     classifier.eval()
     parts: list[Tensor] = []
     order: list[int] = []
@@ -120,7 +132,7 @@ def score(
         return np.empty((0, classifier.outputs), np.float32)
     scores = torch.cat(parts).cpu().numpy()
     ordered = np.empty_like(scores)
-    ordered[order] = scores
+    ordered[order if answers is None else spread(np.array(answers), np.array(order))] = scores
     return ordered
 
 

@@ -33,6 +33,7 @@ from pipeline.models.encoders import check_labels, load_pretrained
 from pipeline.models.pretrained import Pretrained
 from pipeline.tasks.duplicates import remark
 from pipeline.tasks.task import Question
+from pipeline.tasks.words import RANKED
 
 
 @dataclass(frozen=True)
@@ -181,10 +182,10 @@ def _write(
     device: torch.device,
 ) -> None:
     question, task, labels = cell.question, cell.question.task, cell.question.labels
-    metrics = task.score(labels["test"], outcome.test_scores_nO)
+    metrics = question.score("test", outcome.test_scores_nO)
     valid_metrics = None
     if len(labels["valid"]):
-        valid_metrics = task.score(labels["valid"], outcome.valid_scores_nO)
+        valid_metrics = question.score("valid", outcome.valid_scores_nO)
     finished = Cell(
         name=cell.name,
         checkpoint=cell.checkpoint,
@@ -210,21 +211,42 @@ def _write(
         repeated_texts=question.repeated,
         unknown_tokens=inputs.unknown,
     )
-    test = question.places["test"]
     predictions = prediction_table(
         task,
-        [grid.ids[i] for i in test],
-        [grid.groups[i] for i in test],
+        question.names("test", grid.ids),
+        question.repeat("test", grid.groups),
         question.raw,
         labels["test"],
         outcome.test_scores_nO,
+        _of_words(question, grid.ids),
     )
     results.add(finished, predictions)
     say(f"{cell.name}: {in_words(metrics)}, {duration(outcome.seconds)}")
 
 
+def _of_words(question: Question, ids: Sequence[str]) -> dict[str, Sequence[str]]:
+    """What a predictions file tells of each word beside its answer; nothing of whole texts."""
+    if not question.words:
+        return {}
+    words = question.words["test"]
+    return {
+        "text": question.repeat("test", ids),
+        "word": words.spellings,
+        "prior": [f"{value:.9g}" for value in words.prior_n.tolist()],
+    }
+
+
 def in_words(metrics: Mapping[str, Any]) -> str:
     """The main figures of a cell in a few words."""
+    if "average_precision" in metrics:
+        chance, prior = metrics["chance"], metrics["prior"]
+        return "; ".join(
+            f"{title} undefined: no word is a yes"
+            if metrics[name] is None
+            else f"{title} {metrics[name]:.4f} (constant answer {chance[name]:.4f}, word alone "
+            f"{prior[name]:.4f})"
+            for name, title in RANKED.items()
+        )
     if "accuracy" in metrics:
         return (
             f"accuracy {metrics['accuracy']:.4f} (majority {metrics['majority_rate']:.4f}, "

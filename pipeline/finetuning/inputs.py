@@ -1,7 +1,7 @@
-"""What a classifier reads: examples, each of which an encoder turns into one vector.
+"""What a classifier reads: examples, each of which an encoder turns into one vector or several.
 
 `Inputs` is all that training and scoring know of them, so that another kind of example needs
-another class here and no other change. Texts are the one kind so far.
+another class and no other change: texts as wholes here, their words in `word_inputs`.
 
 Shapes: N tokens, B examples of a batch, D width.
 """
@@ -55,7 +55,9 @@ class Inputs(Protocol):
         """
 
     def vectors(self, encoder: PreTrainedModel, places: Sequence[int], pooling: Pooling) -> Tensor:
-        """One vector per example `[B, D]`, on the encoder's device."""
+        """One vector per answer `[B, D]`, example after example, on the encoder's device; of texts
+        that are asked of as wholes, one per text.
+        """
 
 
 @dataclass(frozen=True)
@@ -133,12 +135,13 @@ def tokenize(
             "use a tokenizer that adds special tokens."
         )
     rows = tuple(np.asarray(row, np.int32) for row in ids)
-    return TextInputs(rows, len(long), _unknown(tokenizer, texts, rows))
+    return TextInputs(rows, len(long), unknown_of(tokenizer, texts, rows))
 
 
-def _unknown(
+def unknown_of(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], rows: Sequence[Array]
 ) -> Unknown:
+    """What a tokenizer does not know of texts, given their token ids."""
     counter = UnknownCounter(tokenizer)
     if rows:
         special = tokenizer.num_special_tokens_to_add()

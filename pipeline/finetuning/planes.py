@@ -34,20 +34,22 @@ def project_encoder(
         encoder: the encoder as it is.
         inputs: the examples as it reads them.
     """
-    task, places, raw = _first_tests(questions)
+    task, mine = _first_tests(questions)
     name = projection_name(checkpoint.label, checkpoint.weights_sha256, task)
     if results.has_projection(name):
         return
-    points_n2, variance_share = plane(vectors(encoder, inputs, places))
-    results.add_projection(name, [ids[i] for i in places], raw, points_n2, variance_share)
-
-
-def _first_tests(questions: Sequence[Question]) -> tuple[str, list[int], list[str]]:
-    """The first task, and the place and the label of each of its test examples, of all folds."""
-    task = questions[0].task.name
-    mine = [question for question in questions if question.task.name == task]
     places = [place for question in mine for place in question.places["test"]]
-    return task, places, [raw for question in mine for raw in question.raw]
+    answers = [count for question in mine for count in question.answers("test")]
+    points_n2, variance_share = plane(vectors(encoder, inputs, places, answers))
+    names = [name for question in mine for name in question.names("test", ids)]
+    raw = [label for question in mine for label in question.raw]
+    results.add_projection(name, names, raw, points_n2, variance_share)
+
+
+def _first_tests(questions: Sequence[Question]) -> tuple[str, list[Question]]:
+    """The first task, and its questions: one, or one per fold."""
+    task = questions[0].task.name
+    return task, [question for question in questions if question.task.name == task]
 
 
 def project_teacher(
@@ -66,8 +68,9 @@ def project_teacher(
     Raises:
         SpeechkdError: the cache has fewer than two of the test clips.
     """
-    task, tests, labels = _first_tests(questions)
-    ids = [all_ids[i] for i in tests]
+    task, mine = _first_tests(questions)
+    ids = [name for question in mine for name in question.names("test", all_ids)]
+    labels = [label for question in mine for label in question.raw]
     cache = TeacherCache.open(location)
     places, vectors_nE = vectors_by_key(cache, ids)
     if len(places) < 2:

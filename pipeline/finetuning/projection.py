@@ -11,16 +11,33 @@ from transformers import PreTrainedModel
 
 from pipeline.finetuning.inputs import Inputs
 from pipeline.foundation.arrays import Array
+from pipeline.tasks.words import spread
 
 
 @torch.inference_mode()
-def vectors(encoder: PreTrainedModel, inputs: Inputs, places: Sequence[int]) -> Array:
-    """Mean of each example's last hidden states `[n, D]` (float32), by the encoder as it is."""
+def vectors(
+    encoder: PreTrainedModel,
+    inputs: Inputs,
+    places: Sequence[int],
+    answers: Sequence[int] | None = None,
+) -> Array:
+    """Mean of the last hidden states of each example, or of each word that is asked of.
+
+    Args:
+        encoder: the encoder as it is.
+        inputs: the examples.
+        places: which of them.
+        answers: how many vectors each of them has; one each by default.
+
+    Returns:
+        float32 `[n, D]`, in the order of the examples.
+    """
     encoder.eval()
-    vectors_nD = np.empty((len(places), int(encoder.config.hidden_size)), np.float32)
+    counts = np.ones(len(places), np.int64) if answers is None else np.array(answers, np.int64)
+    vectors_nD = np.empty((int(counts.sum()), int(encoder.config.hidden_size)), np.float32)
     for batch in inputs.batches(places):
         means_BD = inputs.vectors(encoder, [places[i] for i in batch], "mean")
-        vectors_nD[batch] = means_BD.float().cpu().numpy()
+        vectors_nD[spread(counts, np.array(batch))] = means_BD.float().cpu().numpy()
     return vectors_nD
 
 

@@ -155,13 +155,17 @@ def prediction_table(
     raw: Sequence[str],
     labels: Array,
     scores_nO: Array,
+    others: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
     """Predictions of a cell as CSV text, from which every metric can be recomputed.
 
     Columns: `id`, `group` (the video), `raw` (the label before it became a class), `label`,
     `prediction`, and `score:<output>` per output of the head. With several flags there are
     `label:…` and `prediction:…` per flag. Numbers have enough digits to restore float32 exactly.
+    `others` are further columns, which stand last; of words these are `text` (the text's id),
+    `word`, and `prior` (what the word alone tells, as log-odds over its threshold).
     """
+    others = others or {}
     predictions = task.decide(scores_nO)
     many = task.kind == "flags"
     text = io.StringIO(newline="")
@@ -171,6 +175,7 @@ def prediction_table(
         ["id", "group", "raw"]
         + [f"{column}{name}" for column in ("label", "prediction") for name in names]
         + [f"score:{name}" for name in task.outputs]
+        + list(others)
     )
     for i in range(len(ids)):
         label, prediction = labels[i], predictions[i]
@@ -179,6 +184,7 @@ def prediction_table(
             [ids[i], groups[i], raw[i]]
             + [_exact(value) for value in values]
             + [_exact(value) for value in scores_nO[i]]
+            + [column[i] for column in others.values()]
         )
     return text.getvalue()
 

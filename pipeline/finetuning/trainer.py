@@ -24,7 +24,8 @@ from pipeline.finetuning.settings import Recipe
 from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.models.lengths import to_device
-from pipeline.tasks.task import Question, Task
+from pipeline.tasks.task import Question, margins
+from pipeline.tasks.words import best_threshold
 from pipeline.training.optimizer import adamw, linear_schedule
 
 CURVE_POINTS_PER_EPOCH = 10
@@ -38,7 +39,8 @@ class Outcome:
     """What a finished cell leaves behind.
 
     Attributes:
-        test_scores_nO: the head's outputs for the test examples, in their order.
+        test_scores_nO: the head's outputs for the test examples, in their order; of words with
+            the threshold taken off, so that a word is called a yes where yes beats no.
         valid_scores_nO: the same for the validation examples; empty if there are none.
         epochs: a record per epoch: mean training loss, validation loss and score.
         curve: training loss along the way: `step` and the mean `loss` since the last point.
@@ -109,7 +111,7 @@ def train_cell(
     """
     started = time.monotonic()
     device, outputs = encoder.device, len(question.task.outputs)
-    valid, valid_labels = question.places["valid"], question.labels["valid"]
+    valid = question.places["valid"]
     valid_scores_nO = np.empty((0, outputs), np.float32)
     epochs: list[dict[str, Any]] = []
     best: Best | None = None
@@ -121,8 +123,8 @@ def train_cell(
         for epoch in range(1, recipe.epochs + 1):
             record: dict[str, Any] = {"epoch": epoch, "train_loss": trainer.run_epoch(epoch)}
             if len(valid):
-                valid_scores_nO = score(classifier, inputs, valid, recipe, advance)
-                record |= trainer.validate(question.task, valid_labels, valid_scores_nO)
+                valid_scores_nO = trainer.scores("valid")
+                record |= trainer.validate(valid_scores_nO)
                 if recipe.selection == "best-valid" and (
                     best is None or record["valid_score"] > best.score
                 ):
@@ -131,10 +133,15 @@ def train_cell(
             epochs.append(record)
         if best:
             classifier.load_state_dict(best.weights)
-        test_scores_nO = score(classifier, inputs, question.places["test"], recipe, advance)
+            valid_scores_nO = best.valid_scores_nO
+        test_scores_nO = trainer.scores("test")
+        if question.words:
+            threshold = trainer.threshold(valid_scores_nO)
+            for scores_nO in (test_scores_nO, valid_scores_nO):
+                scores_nO[:, 1] -= threshold
     return Outcome(
         test_scores_nO=test_scores_nO,
-        valid_scores_nO=best.valid_scores_nO if best else valid_scores_nO,
+        valid_scores_nO=valid_scores_nO,
         epochs=epochs,
         curve=trainer.curve,
         chosen_epoch=best.epoch if best else recipe.epochs,
@@ -157,10 +164,11 @@ class _Trainer:
     ) -> None:
         self.curve: list[dict[str, float]] = []
         self._classifier, self._inputs, self._recipe = classifier, inputs, recipe
-        self._places, self._labels = question.places["train"], question.labels["train"]
+        self._question, self._places = question, question.places["train"]
+        self._answers_n = np.array(question.answers("train"), np.int64)
         self._kind, self._seed, self._advance = question.task.kind, seed, advance
         outputs = len(question.task.outputs)
-        weights_O = class_weights(self._kind, self._labels, outputs, recipe)
+        weights_O = class_weights(self._kind, question.labels["train"], outputs, recipe)
         self._weights_O = None if weights_O is None else weights_O.to(classifier.encoder.device)
         steps_per_epoch = math.ceil(len(self._places) / recipe.batch_size)
         self._every = max(1, steps_per_epoch // CURVE_POINTS_PER_EPOCH)
@@ -183,8 +191,9 @@ class _Trainer:
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._places))
         for at in range(0, len(order), self._recipe.batch_size):
             chosen = order[at : at + self._recipe.batch_size]
+            answers = int(self._answers_n[chosen].sum())
             loss = self._train_on(chosen, device)
-            recent.add(loss * len(chosen), len(chosen))
+            recent.add(loss * answers, answers)
             if self._step % self._every == 0 or (self._step == self._steps and not self.curve):
                 self.curve.append({"step": self._step, "loss": self._finite(recent.value)})
                 whole.add(recent.total, recent.count)
@@ -194,17 +203,41 @@ class _Trainer:
         whole.add(recent.total, recent.count)
         return self._finite(whole.value)
 
-    def validate(self, task: Task, labels: Array, scores_nO: Array) -> dict[str, float]:
+    def scores(self, split: str) -> Array:
+        """The outputs for the examples of a split, in their order, by the weights as they are."""
+        question = self._question
+        return score(
+            self._classifier,
+            self._inputs,
+            question.places[split],
+            self._recipe,
+            self._advance if split != "train" else lambda _clips, _note: None,
+            question.answers(split),
+        )
+
+    def threshold(self, valid_scores_nO: Array) -> float:
+        """By how much yes must beat no for the best F1 of the validation words, or of the training
+        words where no validation word is a yes.
+        """
+        labels = self._question.labels
+        best = best_threshold(labels["valid"], margins(valid_scores_nO))
+        if best is None:
+            best = best_threshold(labels["train"], margins(self.scores("train")))
+        return 0.0 if best is None else best
+
+    def validate(self, scores_nO: Array) -> dict[str, float]:
         """Loss and score of the validation examples, the loss as that of training."""
+        labels = self._question.labels["valid"]
         weights_O = None if self._weights_O is None else self._weights_O.cpu()
         scores, targets = torch.from_numpy(scores_nO), torch.as_tensor(labels)
-        loss = loss_of(task.kind, self._recipe.regression_loss, scores, targets, weights_O)
-        return {"valid_loss": float(loss), "valid_score": headline(task.score(labels, scores_nO))}
+        loss = loss_of(self._kind, self._recipe.regression_loss, scores, targets, weights_O)
+        metrics = self._question.score("valid", scores_nO)
+        return {"valid_loss": float(loss), "valid_score": headline(metrics)}
 
     def _train_on(self, chosen: Array, device: torch.device) -> Tensor:
         """Take one step on some training examples and return their mean loss."""
         recipe = self._recipe
-        labels_B = to_device(torch.as_tensor(self._labels[chosen]), device)
+        labels_B = to_device(torch.as_tensor(self._question.labels_of("train", chosen)), device)
         with autocast(device, recipe):
             scores_BO = self._classifier(self._inputs, [self._places[i] for i in chosen])
         loss = loss_of(self._kind, recipe.regression_loss, scores_BO, labels_B, self._weights_O)
@@ -228,5 +261,9 @@ class _Trainer:
 
 
 def headline(metrics: dict[str, Any]) -> float:
-    """The one figure that `best-valid` goes by, larger is better: accuracy, or minus the MAE."""
+    """The one figure that `best-valid` goes by, larger is better: accuracy, or minus the MAE; of
+    words the average precision, if any is a yes.
+    """
+    if metrics.get("average_precision") is not None:
+        return float(metrics["average_precision"])
     return float(metrics["accuracy"] if "accuracy" in metrics else -metrics["mae"])

@@ -11,6 +11,7 @@ from pipeline.tasks.metrics import DEFINITIONS
 from pipeline.tasks.mosei.names import SENTIMENT_CLASSES
 from pipeline.tasks.mosei.questions import TASKS
 from pipeline.tasks.mosei.schemes import DEFINITIONS as CONVENTIONS
+from pipeline.tasks.words import RANKED
 
 MOSEI = "mosei"
 """What `finetune mosei` calls its data in a cell's record."""
@@ -54,6 +55,7 @@ class Column:
         percent: whether it is shown times 100 with two decimals, or as it is with four.
         constant: the keys that lead to the figure of the best constant answer; empty if that is
             undefined.
+        prior: the keys that lead to the figure of the words alone; empty but for tasks of words.
     """
 
     title: str
@@ -62,6 +64,7 @@ class Column:
     definition: str
     percent: bool = True
     constant: tuple[str, ...] = ()
+    prior: tuple[str, ...] = ()
 
     def of(self, cell: Cell) -> float | None:
         """The column's figure in a cell."""
@@ -153,6 +156,18 @@ def is_mosei(cell: Cell) -> bool:
 
 def _plain_columns(cell: Cell) -> tuple[Column, ...]:
     """Title, metric and best constant answer of each column, by the kind of the task."""
+    if cell.kind == "words":
+        return tuple(
+            Column(
+                title,
+                cell.task,
+                (metric,),
+                DEFINITIONS[metric],
+                constant=("chance", metric),
+                prior=("prior", metric),
+            )
+            for metric, title in RANKED.items()
+        )
     if cell.kind == "value":
         rows = [("MAE", "mae", "constant_mae"), ("Pearson r", "pearson", "")]
     else:

@@ -6,7 +6,7 @@ same clips with the same seeds. Pre-training seeds are too few to be drawn: wher
 what the mean over them may be off by is added to each draw, from Student's t distribution. A
 group of one run says nothing of that.
 
-Shapes: S fine-tuning seeds, G videos, R bootstrap draws, n clips.
+Shapes: S fine-tuning seeds, G videos, R bootstrap draws, n clips or words.
 """
 
 import functools
@@ -20,9 +20,12 @@ import numpy as np
 from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.reports.predictions import Predictions
+from pipeline.reports.ranking import Ranked, text_sums, yes_sums
 
 DRAWS = 10_000
 LEVEL = 0.95
+RANKED_DRAWS = 2_000
+"""Draws of average precision, which has to be ranked anew in each of them."""
 
 Side: TypeAlias = Mapping[str, Mapping[int, Predictions]]
 """Predictions of a group: its pre-training seed (or another name of the run), then the fine-tuning
@@ -64,7 +67,7 @@ def difference(first: Side, second: Side, measure: str) -> Difference | None:
     Args:
         first: predictions of each run of a group.
         second: the same for the group compared with.
-        measure: `accuracy`, `mae` or `pearson`.
+        measure: `accuracy`, `mae` or `pearson`; of words `average_precision`, `f1` or `top1`.
 
     Returns:
         The difference; None if they share no seed, if a correlation is undefined, or if all clips
@@ -91,14 +94,16 @@ def difference(first: Side, second: Side, measure: str) -> Difference | None:
     if groups == 1:
         return None
     groups_RG, seeds_RS = _draws(groups, len(seeds))
+    if measure == "average_precision":
+        groups_RG, seeds_RS = groups_RG[:RANKED_DRAWS], seeds_RS[:RANKED_DRAWS]
     once = np.ones((1, groups)), np.full((1, len(seeds)), 1 / len(seeds))
     means: list[Array] = []
     draws: list[Array] = []
     for side in (first, second):
-        sums = [np.stack([_sums(run[s], group_n, measure) for s in seeds]) for run in side.values()]
+        parts = [[_part(run[seed], group_n, measure) for seed in seeds] for run in side.values()]
         with np.errstate(invalid="ignore", divide="ignore"):
-            means.append(np.concatenate([_value(one, *once, measure) for one in sums]))
-            several = [_value(one, groups_RG, seeds_RS, measure) for one in sums]
+            means.append(np.concatenate([_value(one, *once, measure) for one in parts]))
+            several = [_value(one, groups_RG, seeds_RS, measure) for one in parts]
             draws.append(np.mean(several, 0))
     noise = pretraining_noise(
         *(dict(zip(s, m, strict=True)) for s, m in zip((first, second), means, strict=True))
@@ -106,7 +111,7 @@ def difference(first: Side, second: Side, measure: str) -> Difference | None:
     mean = float(means[0].mean() - means[1].mean())
     draws_R = draws[0] - draws[1]
     if noise:
-        draws_R = draws_R + noise[0] * _student(noise[1])
+        draws_R = draws_R + noise[0] * _student(noise[1])[: len(draws_R)]
     if not np.isfinite(mean) or not np.isfinite(draws_R).all():
         return None
     tail = (1 - LEVEL) / 2
@@ -162,8 +167,16 @@ def _student(freedom: int) -> Array:
     return np.random.default_rng(1).standard_t(freedom, DRAWS)
 
 
-def _sums(one: Predictions, group_n: Array, measure: str) -> Array:
-    """Sums per video, `[G, K]`, from which the measure of any set of videos follows."""
+def _part(one: Predictions, group_n: Array, measure: str) -> Array | Ranked:
+    """What of one cell's predictions a measure of any set of videos follows from: sums per video,
+    `[G, K]`, or words in their order.
+    """
+    if measure == "average_precision":
+        return Ranked.of(one, group_n)
+    if measure == "top1":
+        return text_sums(one, group_n)
+    if measure == "f1":
+        return yes_sums(one, group_n)
     labels = one.labels.reshape(len(group_n), -1).astype(np.float64)
     predictions = one.predictions.reshape(len(group_n), -1).astype(np.float64)
     ones = np.ones(len(group_n))
@@ -178,10 +191,13 @@ def _sums(one: Predictions, group_n: Array, measure: str) -> Array:
 
 
 def _value(
-    side_SGK: Array, groups_RG: Array, seeds_RS: Sequence[Array] | Array, measure: str
+    parts_S: Sequence[Array | Ranked], groups_RG: Array, seeds_RS: Array, measure: str
 ) -> Array:
-    """The measure of one run for each draw, `[R]`, from its sums per seed and video."""
-    total = np.stack([groups_RG @ side_GK for side_GK in side_SGK], 1)  # R, S, K
+    """The measure of one run for each draw, `[R]`, from the parts of its seeds."""
+    ranked = [part.average_precision_R(groups_RG) for part in parts_S if isinstance(part, Ranked)]
+    if ranked:
+        return np.asarray((np.stack(ranked, 1) * seeds_RS).sum(1))
+    total = np.stack([groups_RG @ part for part in parts_S], 1)  # R, S, K
     if measure == "pearson":
         n, y, p, yy, pp, yp = np.moveaxis(total, -1, 0)
         value_RS = (yp - y * p / n) / np.sqrt((yy - y * y / n) * (pp - p * p / n))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pipeline.reports.comparison import Difference
 from pipeline.reports.formats import NOTHING, listed
 from pipeline.reports.gains import Gain, Gains
+from pipeline.reports.tables import WORD_ALONE
 
 FEW_GROUPS = 20
 """Below this, percentile intervals of a bootstrap over groups leave out the truth too often."""
@@ -13,7 +14,17 @@ FEW_GROUPS = 20
 def sentences(gains: Gains) -> list[str]:
     """A few plain sentences on each group: what is shown, and what is not."""
     lines = [" ".join(_of_group(gains, name)) for name in gains.groups]
-    return [*filter(None, lines), *_alone(gains)]
+    return [*filter(None, lines), *_over_word_alone(gains), *_alone(gains)]
+
+
+def _over_word_alone(gains: Gains) -> list[str]:
+    """Whether encoders know more of words than how often each is a yes."""
+    lines = []
+    for name in dict.fromkeys(gain.label for gain in gains.over_word_alone):
+        mine = [gain for gain in gains.over_word_alone if gain.label == name]
+        verdicts = _verdicts(mine, _most_seeds(mine))
+        lines.append(f"{gains.groups[name].title} compared with {WORD_ALONE}: {verdicts}.")
+    return lines
 
 
 def _alone(gains: Gains) -> list[str]:
@@ -108,11 +119,7 @@ def _over(gains: Gains, control: str, name: str, gained: Sequence[str]) -> str:
 
 def caution(gains: Gains) -> str:
     """What a reader has to keep in mind with every one of the comparisons."""
-    known = [
-        gain.difference
-        for gain in (*gains.over_baseline, *gains.over_control)
-        if gain.difference is not None
-    ]
+    known = [gain.difference for gain in gains.all if gain.difference is not None]
     if not known:
         return ""
     fewest = min(one.seeds for one in known)

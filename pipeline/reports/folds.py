@@ -79,7 +79,7 @@ def _joined(parts: Sequence[Scored]) -> Scored:
         first,
         name=first.name + OTHER_FOLDS,
         fold="",
-        splits={**least, "test": len(predictions.ids)},
+        splits={**least, "test": predictions.texts},
         metrics=figures_of(first, predictions),
         valid_metrics=None,
         curve=[],

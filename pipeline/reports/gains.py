@@ -2,16 +2,25 @@
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from pipeline.reports.cells import ResultSet
 from pipeline.reports.comparison import Difference, Side, difference
 from pipeline.reports.formats import NOTHING, listed
 from pipeline.reports.partners import Group, Partners, groups_of, partners_of
-from pipeline.reports.tables import encoders_of
+from pipeline.reports.predictions import Predictions
+from pipeline.reports.tables import WORD_ALONE, encoders_of
+from pipeline.tasks.words import RANKED
 
-MEASURES = {"classes": ("accuracy",), "flags": ("accuracy",), "value": ("mae", "pearson")}
-TITLES = {"mae": "MAE", "pearson": "Pearson r"}
+MEASURES = {
+    "classes": ("accuracy",),
+    "flags": ("accuracy",),
+    "value": ("mae", "pearson"),
+    "words": tuple(RANKED),
+}
+TITLES = {"mae": "MAE", "pearson": "Pearson r", **RANKED}
 
 
 @dataclass(frozen=True)
@@ -62,16 +71,24 @@ class Gains:
         partners: whom each is compared with.
         over_baseline: each group of students against its equal without a teacher.
         over_control: each of those with a teacher against its own controls.
+        over_word_alone: of tasks of words, every group against what each word tells without its
+            text.
     """
 
     groups: Mapping[str, Group]
     partners: Mapping[str, Partners]
     over_baseline: tuple[Gain, ...]
     over_control: tuple[Gain, ...]
+    over_word_alone: tuple[Gain, ...] = ()
+
+    @property
+    def all(self) -> tuple[Gain, ...]:
+        """Every comparison."""
+        return (*self.over_baseline, *self.over_control, *self.over_word_alone)
 
     def grid(self) -> list[list[str]]:
         """Every comparison as a table of text."""
-        gains = (*self.over_baseline, *self.over_control)
+        gains = self.all
         head = ["measure", "encoder", "compared with", "gain", "95 % interval"]
         return [
             [*head, "seeds", "pre-training seeds", "verdict"],
@@ -113,29 +130,60 @@ def gains_of(results: ResultSet) -> Gains:
     partners = {group.name: partners_of(group, groups) for group in groups}
     over_baseline: list[Gain] = []
     over_control: list[Gain] = []
+    over_word_alone: list[Gain] = []
     for task, kind in {cell.task: cell.kind for cell in results.cells}.items():
         sides = {group.name: _side(results, group, task) for group in groups}
         for measure, group in itertools.product(MEASURES[kind], groups):
             mine = partners[group.name]
+            if kind == "words" and sides[group.name]:
+                mine_alone = sides[group.name], _word_alone(sides[group.name])
+                one = _gain(task, measure, *mine_alone, group.name, WORD_ALONE)
+                over_word_alone.append(one)
             for others, gains in (
                 ((mine.baseline,), over_baseline),
                 (mine.controls, over_control),
             ):
                 gains += [
-                    _gain(task, measure, sides, group.name, other.name)
+                    _gain(
+                        task,
+                        measure,
+                        sides[group.name],
+                        sides[other.name],
+                        group.name,
+                        other.name,
+                    )
                     for other in others
                     if other and sides[group.name] and sides[other.name]
                 ]
     return Gains(
-        {group.name: group for group in groups}, partners, tuple(over_baseline), tuple(over_control)
+        {group.name: group for group in groups},
+        partners,
+        tuple(over_baseline),
+        tuple(over_control),
+        tuple(over_word_alone),
     )
 
 
-def _gain(task: str, measure: str, sides: Mapping[str, Side], label: str, against: str) -> Gain:
+def _word_alone(side: Side) -> Side:
+    """Predictions of the same words by each word alone, as often as a side has runs and seeds."""
+    return {
+        run: {seed: _by_prior(one) for seed, one in predictions.items()}
+        for run, predictions in side.items()
+    }
+
+
+def _by_prior(one: Predictions) -> Predictions:
+    if one.words is None:
+        raise ValueError("these predictions are of whole texts")
+    words = replace(one.words, margins=one.words.prior)
+    return replace(one, predictions=(words.margins > 0).astype(np.float64), words=words)
+
+
+def _gain(task: str, measure: str, side: Side, other: Side, label: str, against: str) -> Gain:
     title = TITLES.get(measure, task)
     if measure in TITLES and task != "sentiment":
         title = f"{task}: {title}"
-    one = difference(sides[label], sides[against], measure)
+    one = difference(side, other, measure)
     return Gain(title, label, against, one, percent=measure != "mae")
 
 

@@ -21,6 +21,7 @@ from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import Damaged, NotThere
 from pipeline.tasks.metrics import score_classes, score_flags, score_values
 from pipeline.tasks.mosei.schemes import score_derived
+from pipeline.tasks.words import score_words
 
 REMEDY = "the `speechkd finetune` that made it makes it again"
 NEAR = 1e-6
@@ -36,12 +37,19 @@ class Predictions:
         groups: the video of each.
         labels: true labels `[n]`, or `[n, F]` for several flags.
         predictions: of the same shape.
+        words: more about each answer, where words were asked of.
     """
 
     ids: tuple[str, ...]
     groups: tuple[str, ...]
     labels: Array
     predictions: Array
+    words: "WordAnswers | None" = None
+
+    @property
+    def texts(self) -> int:
+        """How many texts were tested."""
+        return len(set(self.words.texts)) if self.words else len(self.ids)
 
     @classmethod
     def joined(cls, parts: Sequence["Predictions"]) -> "Predictions":
@@ -51,7 +59,39 @@ class Predictions:
             tuple(itertools.chain.from_iterable(part.groups for part in parts)),
             np.concatenate([part.labels for part in parts]),
             np.concatenate([part.predictions for part in parts]),
+            WordAnswers.joined([part.words for part in parts if part.words]),
         )
+
+
+@dataclass(frozen=True)
+class WordAnswers:
+    """What predictions of words tell beside label and answer.
+
+    Attributes:
+        texts: the text that each word is of, by its id.
+        margins: by how much yes beats no `[n]`.
+        prior: the same by the word alone, without its text.
+    """
+
+    texts: tuple[str, ...]
+    margins: Array
+    prior: Array
+
+    @classmethod
+    def joined(cls, parts: Sequence["WordAnswers"]) -> "WordAnswers | None":
+        """Those of several tests, one after the other; None of none."""
+        if not parts:
+            return None
+        return cls(
+            tuple(itertools.chain.from_iterable(part.texts for part in parts)),
+            np.concatenate([part.margins for part in parts]),
+            np.concatenate([part.prior for part in parts]),
+        )
+
+    @property
+    def text_n(self) -> Array:
+        """The text of each word, as a number."""
+        return np.unique(np.array(self.texts), return_inverse=True)[1]
 
 
 def read_predictions(path: Path, kind: str, outputs: Sequence[str]) -> Predictions:
@@ -61,13 +101,18 @@ def read_predictions(path: Path, kind: str, outputs: Sequence[str]) -> Predictio
         SpeechkdError: it is missing, or is no predictions file.
     """
     suffixes = [f":{name}" for name in outputs] if kind == "flags" else [""]
+    more = [*(f"score:{name}" for name in outputs), "prior"] if kind == "words" else []
+    texts: tuple[str, ...] = ()
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = csv.reader(file)
             place = {name: number for number, name in enumerate(next(rows))}
+            names = [*_columns(suffixes), *more, *(["text"] if more else [])]
             ids, groups, *numbers = zip(
-                *([row[place[name]] for name in _columns(suffixes)] for row in rows), strict=True
+                *([row[place[name]] for name in names] for row in rows), strict=True
             )
+        if more:
+            *numbers, texts = numbers
         values_Fn = np.array([[float(cell) for cell in column] for column in numbers])
     except FileNotFoundError:
         raise NotThere(
@@ -77,10 +122,15 @@ def read_predictions(path: Path, kind: str, outputs: Sequence[str]) -> Predictio
         raise Damaged(
             f"{path} is not a predictions file ({error!r}); remove it, and {REMEDY}."
         ) from None
-    labels, predictions = values_Fn[: len(suffixes)].T, values_Fn[len(suffixes) :].T
+    many = len(suffixes)
+    labels, predictions = values_Fn[:many].T, values_Fn[many : 2 * many].T
     if kind != "flags":
         labels, predictions = labels[:, 0], predictions[:, 0]
-    return Predictions(ids, groups, labels, predictions)
+    words = None
+    if more:
+        no_n, yes_n, prior_n = values_Fn[2 * many :].astype(np.float32).astype(np.float64)
+        words = WordAnswers(texts, yes_n - no_n, prior_n)
+    return Predictions(ids, groups, labels, predictions, words)
 
 
 def _columns(suffixes: Sequence[str]) -> list[str]:
@@ -99,9 +149,9 @@ def scored(cell: Cell, path: Path) -> tuple[Cell, Predictions]:
             figure than the record has.
     """
     predictions = read_predictions(path, cell.kind, cell.outputs)
-    if len(predictions.ids) != cell.splits["test"]:
+    if predictions.texts != cell.splits["test"]:
         raise Damaged(
-            f"{path} holds {len(predictions.ids):,} of {cell.splits['test']:,} test clips; remove "
+            f"{path} holds {predictions.texts:,} of {cell.splits['test']:,} test clips; remove "
             f"it, and {REMEDY}."
         )
     try:
@@ -139,6 +189,14 @@ def figures_of(cell: Cell, of: Predictions) -> dict[str, Any]:
             raise ValueError(f"a class is not one of 0 to {classes - 1}")
     if cell.kind == "flags":
         return score_flags(of.labels, of.predictions, cell.outputs)
+    if of.words:
+        words = of.words
+        if not (np.isfinite(words.margins).all() and np.isfinite(words.prior).all()):
+            raise ValueError("not every score is a finite number")
+        if not np.array_equal(of.predictions, words.margins > 0):
+            raise ValueError("an answer is not that of its scores")
+        labels_n = of.labels.astype(np.int64)
+        return score_words(labels_n, words.margins, words.text_n, words.prior)
     return score_classes(of.labels, of.predictions, classes)
 
 

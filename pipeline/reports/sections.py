@@ -81,7 +81,7 @@ def _differences(gains: Gains, looks: Mapping[str, figures.Look]) -> list[Sectio
             "that differ in their pre-training seed alone are one group.",
         )
         parts.append(Section("Who is compared with whom", text, tuple(map(tuple, pairs))))
-    if gains.over_baseline or gains.over_control:
+    if gains.all:
         text = (
             "A positive gain is better, whatever the measure; accuracy and r are in points. The "
             "verdict is noise if the interval contains zero: no difference is shown.",

@@ -23,6 +23,8 @@ from pipeline.reports.published import COLUMNS, FIGURES, PAPER, ROWS
 from pipeline.tasks.metrics import DEFINITIONS
 
 CONSTANT = "best constant answer"
+WORD_ALONE = "the word alone"
+"""The row of what each word tells without its text: how often it is a yes in training."""
 WHOLE_TRAIN, WHOLE_TEST = 12_000, 3_500
 """The fewest clips in CMU-MOSEI's own split, in any of its known versions, once clips of sentiment
 0 are left out."""
@@ -39,7 +41,8 @@ class Table:
         key: short name, for files.
         title: heading.
         columns: its columns.
-        rows: the first is the best constant answer; the last are the paper's, if they are shown.
+        rows: the first is the best constant answer, of tasks of words the second the word alone;
+            the last are the paper's, if they are shown.
         notes: what the reader has to know.
         seeds: how many fine-tuning seeds it has in all.
         published: row → column → the paper's figure, for the rows that have one.
@@ -63,7 +66,7 @@ class Table:
                 head.append(f"{column.title} (paper)")
         lines = [head]
         for label, stats in self.rows:
-            seeds = 0 if label == CONSTANT else self.seeds
+            seeds = 0 if label in (CONSTANT, WORD_ALONE) else self.seeds
             line = [label]
             for column, stat in zip(self.columns, stats, strict=True):
                 line.append("" if label.startswith(PAPER) else column.show(stat, seeds))
@@ -128,8 +131,12 @@ def _rows(
     cells: Sequence[Cell], columns: Sequence[Column], encoders: Mapping[str, Pretrained]
 ) -> list[FigureRow]:
     constant: FigureRow = (CONSTANT, tuple(_constant(cells, columns, column) for column in columns))
+    alone: list[FigureRow] = []
+    if all(column.prior for column in columns):
+        alone = [(WORD_ALONE, tuple(_fixed(cells, column, column.prior) for column in columns))]
     return [
         constant,
+        *alone,
         *(
             (row_name(encoder), tuple(_stat(cells, label, columns, column) for column in columns))
             for label, encoder in encoders.items()
@@ -142,6 +149,11 @@ def _notes(columns: Sequence[Column], seeds: Sequence[int]) -> list[str]:
         f"{', '.join(c.title for c in columns if c.definition == definition)}: {definition}."
         for definition in dict.fromkeys(column.definition for column in columns)
     ]
+    if all(column.prior for column in columns):
+        notes.append(
+            f"{WORD_ALONE}: how often the training words that are spelled alike are a yes, drawn "
+            "towards the rate of all words as far as training itself asks for."
+        )
     if len(seeds) > 1:
         notes.append(
             f"Mean ± σ over the fine-tuning seeds {', '.join(map(str, seeds))}; σ is the "
@@ -242,9 +254,12 @@ def _constant(cells: Sequence[Cell], columns: Sequence[Column], column: Column) 
         parts = [_constant(cells, columns, c) for c in columns if c.title != AVERAGE]
         known = [part.mean for part in parts if part is not None]
         return Stat(statistics.fmean(known), None, 1) if len(known) == len(parts) else None
-    if not column.constant:
-        return None
-    values = [cell.figure(column.constant) for cell in cells if cell.task == column.task]
+    return _fixed(cells, column, column.constant) if column.constant else None
+
+
+def _fixed(cells: Sequence[Cell], column: Column, path: tuple[str, ...]) -> Stat | None:
+    """A figure that is the same for every encoder and seed."""
+    values = [cell.figure(path) for cell in cells if cell.task == column.task]
     return Stat(values[0], None, 1) if values and values[0] is not None else None
 
 

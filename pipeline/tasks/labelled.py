@@ -1,20 +1,28 @@
-"""Tables of texts with one label each → questions for fine-tuning: one, or one per fold."""
+"""Tables of texts with labels → questions for fine-tuning: one, or one per fold."""
 
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+
+import numpy as np
 
 from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.tasks.duplicates import contradictions, distinct
 from pipeline.tasks.folds import Fold, Validation, leave_out
-from pipeline.tasks.labelled_rows import LabelColumns, LabelledText, Source, read_labelled_rows
+from pipeline.tasks.labelled_rows import (
+    LabelColumns,
+    LabelKind,
+    LabelledText,
+    Source,
+    read_labelled_rows,
+)
 from pipeline.tasks.labels import alike, task_of
 from pipeline.tasks.splits import SPLITS, made_split, split_in_name
 from pipeline.tasks.task import Question, Task
+from pipeline.tasks.word_labels import MarkedText, marked, word_question, word_task
 
 
 @dataclass(frozen=True)
@@ -41,9 +49,10 @@ class Labelled:
     Attributes:
         task: what is asked.
         rows: the rows with text and label.
-        labels: the label of each row, as the task has it.
+        labels: the label of each row, as the task has it; none where each word has one.
         folds: the ways in which the rows are divided; one without a name if there are no folds.
         notes: sentences on what was left out, how often, and what is odd.
+        words: the words of each row with their labels, where each word has one.
     """
 
     task: Task
@@ -51,10 +60,18 @@ class Labelled:
     labels: Array
     folds: tuple[Fold, ...]
     notes: tuple[str, ...]
+    words: tuple[MarkedText, ...] = ()
 
     @property
     def questions(self) -> list[Question]:
-        """The task with the labels of each split: one question per fold."""
+        """The task with the labels of each split: one question per fold.
+
+        Raises:
+            SpeechkdError: all training words of a fold have the same label.
+        """
+        if self.words:
+            of = self.task, self.rows, self.words
+            return [word_question(*of, fold, self.task.name) for fold in self.folds]
         questions = []
         for fold in self.folds:
             places = {s: [i for i, own in enumerate(fold.splits) if own == s] for s in SPLITS}
@@ -77,7 +94,7 @@ class Labelled:
 def read_labelled(
     sources: Sequence[Source],
     columns: LabelColumns,
-    kind: Literal["classes", "value"],
+    kind: LabelKind,
     division: Division,
     reserved: Collection[str] = (),
 ) -> Labelled:
@@ -86,7 +103,7 @@ def read_labelled(
     Args:
         sources: the files, whose rows follow each other.
         columns: which column is what.
-        kind: whether the label is a class or a number.
+        kind: whether the label is a class or a number, or labels of words.
         division: how to divide the rows.
         reserved: names that the task must not have, because other tasks have them. The task is
             called as the label's column, with ` (table)` behind where that name is reserved.
@@ -108,12 +125,18 @@ def read_labelled(
         splits = made_split([row.group for row in rows], division.seed)
         rows = [replace(row, split=split) for row, split in zip(rows, splits, strict=True)]
     name = columns.label if columns.label not in reserved else f"{columns.label} (table)"
-    task, labels = task_of(name, [r.label for r in rows], kind, f"{where}, column {columns.label}")
+    column = f"{where}, column {columns.label}"
+    words: list[MarkedText] = []
+    if kind == "words":
+        rows, words = marked(rows, column, notes)
+        task, labels = word_task(name), np.empty(0, np.int64)
+    else:
+        task, labels = task_of(name, [row.label for row in rows], kind, column)
     folds = _folds(rows, columns, division)
     _check_folds(rows, folds, where, columns)
     odd = _odd(sources, rows, kind, divided=bool(has_split or columns.fold))
     counted = [f"{what}: {n:,}" for what, n in notes.items()]
-    return Labelled(task, tuple(rows), labels, tuple(folds), (*counted, *odd))
+    return Labelled(task, tuple(rows), labels, tuple(folds), (*counted, *odd), tuple(words))
 
 
 def _odd(

@@ -5,13 +5,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.missing import is_missing
 from pipeline.foundation.tables import read_rows
 from pipeline.tasks.labels import class_name
 from pipeline.tasks.splits import SPLIT_NAMES, SPLITS
+
+LabelKind: TypeAlias = Literal["classes", "value", "words"]
+"""What the labels of a table are: classes, numbers, or a label for each word."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class LabelledText:
 def read_labelled_rows(
     sources: Sequence[Source],
     columns: LabelColumns,
-    kind: Literal["classes", "value"],
+    kind: LabelKind,
     notes: Counter[str],
 ) -> list[LabelledText]:
     """The rows with text and label of all files, in order.
@@ -111,7 +114,7 @@ def _read(
     source: Source,
     prefix: str,
     columns: LabelColumns,
-    kind: Literal["classes", "value"],
+    kind: LabelKind,
     notes: Counter[str],
 ) -> Iterator[LabelledText]:
     path = source.path
@@ -153,7 +156,7 @@ def _cell(value: Any) -> str:
     """A cell as text, whatever the table's form keeps it as."""
     if value is None:
         return ""
-    return json.dumps(value) if isinstance(value, bool | int | float) else str(value)
+    return json.dumps(value) if isinstance(value, bool | int | float | list) else str(value)
 
 
 def _split(cells: Mapping[str, Any], columns: LabelColumns, where: str) -> str:

@@ -27,6 +27,18 @@ DEFINITIONS: dict[str, str] = {
         "predictions are constant"
     ),
     "constant_mae": "MAE of always answering the median of the test labels",
+    "average_precision": (
+        "the mean precision of the words that are a yes, ranked by score (scikit-learn's average "
+        "precision); a constant answer gets the share of yes"
+    ),
+    "f1": (
+        "F1 of the yes, above the threshold that is best on the validation words, or on the "
+        "training words where there are none; the constant answer is always yes"
+    ),
+    "top1": (
+        "share of the texts with a yes whose highest word is one; the constant answer takes any "
+        "word"
+    ),
     "sigma": "standard deviation over fine-tuning seeds, with n - 1",
 }
 """What each name means, for tables and reports."""
