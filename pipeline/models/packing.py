@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from transformers import AttentionInterface, PreTrainedModel
 
+from pipeline.models.grids import collect, spread
 from pipeline.models.lengths import Lengths
 from pipeline.models.padding import encode_padded, reading_of
 
@@ -62,43 +62,6 @@ class Packed(Lengths):
         return replace(self, ids_N=ids_N)
 
 
-class _Spread(torch.autograd.Function):
-    """Tokens `[N, …]` → places of the bands' grids `[G, …]`.
-
-    A place without a token holds a copy of the first one. Attention's mask keeps any gradient from
-    it, so the gradient of a token is that of its one place. Indexing would add up over all places
-    instead: far slower, and in no fixed order on a GPU.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, tokens: Tensor, source_G: Tensor, place_N: Tensor) -> Tensor:
-        ctx.save_for_backward(place_N)
-        return tokens.index_select(0, source_G)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (place_N,) = ctx.saved_tensors
-        return gradient.index_select(0, place_N), None, None
-
-
-class _Collect(torch.autograd.Function):
-    """Places of the bands' grids `[G, …]` → tokens `[N, …]`."""
-
-    @staticmethod
-    def forward(ctx: Any, places: Tensor, place_N: Tensor) -> Tensor:
-        ctx.save_for_backward(place_N)
-        ctx.places = len(places)
-        return places.index_select(0, place_N)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (place_N,) = ctx.saved_tensors
-        spread = gradient.new_zeros(ctx.places, *gradient.shape[1:])
-        return spread.index_copy(0, place_N, gradient), None
-
-
 def pack(ids_N: Tensor, lengths_B: Tensor) -> Packed:
     """Describe token sequences that lie end to end.
 
@@ -136,8 +99,7 @@ def packed_attention(
     """
     bands = packed.bands
     query_GHE, key_GHE, value_GHE = (
-        _Spread.apply(x_1HNE[0].transpose(0, 1), bands.source_G, bands.place_N)  # type: ignore[no-untyped-call]
-        for x_1HNE in (query_1HNE, key_1HNE, value_1HNE)
+        spread(x_1HNE[0].transpose(0, 1), bands) for x_1HNE in (query_1HNE, key_1HNE, value_1HNE)
     )
     mixed: list[Tensor] = []
     start = 0
@@ -163,8 +125,7 @@ def packed_attention(
         )
         mixed.append(mixed_BHLE.transpose(1, 2).flatten(0, 1))
         start = end
-    mixed_NHE = _Collect.apply(torch.cat(mixed), bands.place_N)  # type: ignore[no-untyped-call]
-    return mixed_NHE[None], None
+    return collect(torch.cat(mixed), bands)[None], None
 
 
 def use_packed_attention(encoder: PreTrainedModel) -> None:
