@@ -25,7 +25,13 @@ from transformers import PreTrainedTokenizerBase
 from pipeline.cache.samples import vectors_sha256
 from pipeline.cache.store import TeacherCache
 from pipeline.corpus.arrays import ArrayStore, ArrayWriter
-from pipeline.corpus.tokenization import WORDPIECE_VERSION, Encoding, train_wordpiece
+from pipeline.corpus.tokenization import (
+    BYTE_PAIRS_VERSION,
+    WORDPIECE_VERSION,
+    Encoding,
+    train_byte_pairs,
+    train_wordpiece,
+)
 from pipeline.corpus.word_table import WORDS_VERSION, write_words
 from pipeline.foundation.atomic import made_once
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
@@ -141,9 +147,31 @@ class Prepared:
             self.folder / f"wordpiece-{json_sha256(made_of)[:32]}", fill, "WordPiece of this cache"
         )
 
+    def byte_pairs(self, vocabulary_size: int, *, lowercase: bool, max_tokens: int) -> Path:
+        """A folder with a byte-level BPE tokenizer trained on the cache's texts."""
+        made_of = [
+            *(self.digest, vocabulary_size, lowercase, max_tokens),
+            *(BYTE_PAIRS_VERSION, tokenizers.__version__),
+        ]
+
+        def fill(aside: Path) -> None:
+            tokenizer = train_byte_pairs(
+                lambda: (text for texts in self._texts() for text in texts),
+                vocabulary_size,
+                lowercase=lowercase,
+                max_tokens=max_tokens,
+            )
+            tokenizer.save_pretrained(aside)
+
+        return made_once(
+            self.folder / f"byte-pairs-{json_sha256(made_of)[:32]}",
+            fill,
+            "byte pairs of this cache",
+        )
+
     def _texts(self) -> Iterator[list[str]]:
         receipts = self.cache.receipts()
-        with Meter("reading texts for WordPiece", self.cache.written, "clips") as meter:
+        with Meter("reading texts for the tokenizer", self.cache.written, "clips") as meter:
             for samples in ahead(self.cache.shard_samples, receipts, READ_AHEAD):
                 yield [s["text"] for s in samples]
                 meter.advance(len(samples))

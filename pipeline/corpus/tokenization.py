@@ -1,4 +1,4 @@
-"""WordPiece for a new student, and texts → flat token ids for any student."""
+"""WordPiece or byte pairs for a new encoder, and texts → flat token ids for any."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -7,8 +7,17 @@ from itertools import accumulate, chain
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-from transformers import BertTokenizer, PreTrainedTokenizerBase
+from tokenizers import (
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+from transformers import BertTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.models.loading import panics_as_errors
@@ -16,6 +25,10 @@ from pipeline.models.loading import panics_as_errors
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 WORDPIECE_VERSION = 2
 """Rises when the same texts and settings give another WordPiece."""
+BYTE_SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+"""RoBERTa's, in the order of their ids."""
+BYTE_PAIRS_VERSION = 1
+"""Rises when the same texts and settings give other byte pairs."""
 
 
 def train_wordpiece(
@@ -48,6 +61,53 @@ def train_wordpiece(
         vocab=tokenizer.get_vocab(),
         do_lower_case=lowercase,
         strip_accents=False,
+        model_max_length=max_tokens,
+    )
+
+
+def train_byte_pairs(
+    texts: Callable[[], Iterable[str]], vocabulary_size: int, *, lowercase: bool, max_tokens: int
+) -> PreTrainedTokenizerBase:
+    """Train RoBERTa's byte-level BPE on texts; a small corpus gives fewer pieces.
+
+    Case is dropped and blanks are squeezed by the tokenizer itself, so that whoever loads it need
+    not know: a tokenizer of lower-case texts spells words in capitals letter by letter, and two
+    blanks are two tokens.
+
+    Args:
+        texts: returns the corpus; called once.
+        vocabulary_size: the most pieces, 256 bytes and 5 special tokens included.
+        lowercase: whether to drop case.
+        max_tokens: tokens of the longest sequence, recorded in the tokenizer.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    squeezed = [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+    lower = [normalizers.Lowercase()] if lowercase else []
+    tokenizer.normalizer = normalizers.Sequence([*lower, *squeezed])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size,
+        special_tokens=list(BYTE_SPECIAL_TOKENS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts(), trainer)
+    begin, pad, end, unknown, mask = BYTE_SPECIAL_TOKENS
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{begin} $A {end}",
+        pair=f"{begin} $A {end} {end} $B {end}",
+        special_tokens=[(name, tokenizer.token_to_id(name)) for name in (begin, end)],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=begin,
+        cls_token=begin,
+        eos_token=end,
+        sep_token=end,
+        pad_token=pad,
+        unk_token=unknown,
+        mask_token=mask,
         model_max_length=max_tokens,
     )
 

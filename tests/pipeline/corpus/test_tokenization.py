@@ -1,10 +1,10 @@
 """A trained tokenizer repeats itself, loads elsewhere, and encodes as its own library does."""
 
 import pytest
-from tokenizers import BertWordPieceTokenizer
+from tokenizers import BertWordPieceTokenizer, ByteLevelBPETokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from pipeline.corpus.tokenization import Encoding, train_wordpiece
+from pipeline.corpus.tokenization import Encoding, train_byte_pairs, train_wordpiece
 from pipeline.foundation.errors import SpeechkdError
 
 TEXTS = ["The cat sat on the mat", "a dog RAN under the mat", "é – 你好 ok"] * 5
@@ -121,3 +121,34 @@ def test_tokenizer_without_mask_token_is_refused(tokenizer):
 def test_no_room_for_text_is_refused(tokenizer):
     with pytest.raises(SpeechkdError, match="no room"):
         Encoding(tokenizer, 2)
+
+
+SPOKEN = ["the cat sat on the mat", "a dog ran under the mat", "é – 你好 ok", "the the cat"] * 5
+
+
+def test_byte_pairs_are_those_of_the_librarys_own_byte_level_bpe(tmp_path):
+    own = train_byte_pairs(lambda: SPOKEN, 320, lowercase=True, max_tokens=16)
+    reference = ByteLevelBPETokenizer()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    reference.train_from_iterator(
+        SPOKEN, vocab_size=320, min_frequency=0, special_tokens=special, show_progress=False
+    )
+    own.save_pretrained(tmp_path)
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    for text in SPOKEN:
+        pieces = reference.encode(text).tokens
+        assert again.convert_ids_to_tokens(again(text)["input_ids"]) == ["<s>", *pieces, "</s>"]
+        assert again.decode(again(text, add_special_tokens=False)["input_ids"]) == text
+    assert [again.convert_tokens_to_ids(token) for token in special] == [0, 1, 2, 3, 4]
+    assert again.mask_token == "<mask>"
+
+
+def test_byte_pairs_know_neither_case_nor_blanks_nor_an_order_of_their_own():
+    first = train_byte_pairs(lambda: SPOKEN, 320, lowercase=True, max_tokens=16)
+    for _ in range(3):
+        other = train_byte_pairs(lambda: iter(SPOKEN), 320, lowercase=True, max_tokens=16)
+        assert other.get_vocab() == first.get_vocab()
+    assert first("  THE   Cat\nSAT ")["input_ids"] == first("the cat sat")["input_ids"]
+    cased = train_byte_pairs(lambda: SPOKEN, 320, lowercase=False, max_tokens=16)
+    assert cased("THE")["input_ids"] != cased("the")["input_ids"]
+    assert Encoding(first, 16)(["", "the cat"]).lengths_B.tolist()[0] == 2
