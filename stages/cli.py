@@ -24,8 +24,10 @@ from stages import (
     extract_text,
     finetune_mosei,
     finetune_table,
+    iemocap_convert,
     manifest,
     mosei_convert,
+    pretrain_ctal,
     pretrain_splat,
     probe_blimp,
     report,
@@ -47,6 +49,7 @@ app = typer.Typer(
 GROUPS = {
     "cache": "Look into, check, export or merge caches.",
     "finetune": "Fine-tune encoders on a task and score them.",
+    "iemocap": "Prepare IEMOCAP.",
     "mosei": "Prepare CMU-MOSEI.",
     "pretrain": "Train encoders of speech, or of speech and text, from caches of rows.",
     "probe": "Score encoders as they are, without training.",
@@ -61,13 +64,14 @@ STAGES = (
         extract_text,
         distill,
         pretrain_splat,
+        pretrain_ctal,
         finetune_mosei,
         finetune_table,
         report,
         demo,
         doctor,
     ),
-    *(cache, mosei_convert, probe_blimp, slurm),
+    *(cache, iemocap_convert, mosei_convert, probe_blimp, slurm),
 )
 
 groups = {name: typer.Typer(help=text, no_args_is_help=True) for name, text in GROUPS.items()}

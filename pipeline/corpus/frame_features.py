@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from pipeline.cache.identity import Identity
+from pipeline.cache.identity import Identity, Kind
 from pipeline.corpus.acoustic import (
     Normalisation,
     Normalised,
@@ -28,7 +28,7 @@ from pipeline.foundation.errors import Damaged, SpeechkdError
 from pipeline.models.lengths import Lengths
 
 Deltas: TypeAlias = Literal["clean", "paper", "none"]
-MELS = ("ctal-mel", "whisper-mel")
+MELS: tuple[Kind, ...] = ("ctal-mel", "whisper-mel")
 """Kinds of caches that have log-mels."""
 
 

@@ -148,13 +148,15 @@ def attend(
     for asking, asked in zip(meeting.queries.bands, meeting.keys.bands, strict=True):
         end = at + asking.sequences * asking.longest
         keys_end = keys_at + asked.sequences * asked.longest
-        query_BHLE = query_GHE[at:end].unflatten(0, (asking.sequences, asking.longest))
+        query_BLHE = query_GHE[at:end].view(asking.sequences, asking.longest, *query_GHE.shape[1:])
         key_BHLE, value_BHLE = (
-            x_GHE[keys_at:keys_end].unflatten(0, (asked.sequences, asked.longest)).transpose(1, 2)
+            x_GHE[keys_at:keys_end]
+            .view(asked.sequences, asked.longest, *x_GHE.shape[1:])
+            .transpose(1, 2)
             for x_GHE in (key_GHE, value_GHE)
         )
         mixed_BHLE = functional.scaled_dot_product_attention(
-            query_BHLE.transpose(1, 2),
+            query_BLHE.transpose(1, 2),
             key_BHLE,
             value_BHLE,
             attn_mask=asked.valid_BL[:, None, None, :],

@@ -106,7 +106,7 @@ def packed_attention(
     for band in bands.bands:
         end = start + band.sequences * band.longest
         query_BHLE, key_BHLE, value_BHLE = (
-            x_GHE[start:end].unflatten(0, (band.sequences, band.longest)).transpose(1, 2)
+            x_GHE[start:end].view(band.sequences, band.longest, *x_GHE.shape[1:]).transpose(1, 2)
             for x_GHE in (query_GHE, key_GHE, value_GHE)
         )
         allowed = band.valid_BL[:, None, None, :]

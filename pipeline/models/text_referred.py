@@ -15,7 +15,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_model, save_model
@@ -228,7 +228,7 @@ class AudioStack(nn.Module):
         with without_cudnn_attention():
             of_audio = within(audio)
             of_text = between(audio, text, partner_B) if self.config.cross else of_audio
-            states_PD = self.embeddings(values_PC, audio.offset_N)
+            states_PD: Tensor = self.embeddings(values_PC, audio.offset_N)
             for layer in self.layer:
                 states_PD = layer(states_PD, text_TK, of_audio, of_text)
         return states_PD
@@ -251,7 +251,8 @@ class AudioStack(nn.Module):
         Raises:
             ValueError: the stack does not look at texts.
         """
-        cross = self.layer[at_layer].crossattention
+        at = cast(TextReferredLayer, self.layer[at_layer])
+        cross = at.crossattention
         if cross is None:
             raise ValueError("this stack does not look at texts")
         with without_cudnn_attention():
@@ -260,7 +261,7 @@ class AudioStack(nn.Module):
             asking_PD = states_PD
             for place, layer in enumerate(self.layer):
                 if place == at_layer:
-                    asking_PD = layer.attended(states_PD, of_audio)
+                    asking_PD = at.attended(states_PD, of_audio)
                 states_PD = layer(states_PD, text_TK, of_audio, of_text)
         heads = self.config.heads
         query_PHE = cross.self.query(asking_PD).unflatten(-1, (heads, -1))

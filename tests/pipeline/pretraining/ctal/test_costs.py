@@ -1,0 +1,63 @@
+"""Operations of a step by torch's own counter, which counts no fused kernel of a CPU."""
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import RobertaConfig, RobertaForMaskedLM
+
+from pipeline.models.lengths import Lengths
+from pipeline.models.packing import pack
+from pipeline.models.student import Student
+from pipeline.models.text_referred import AudioConfig, AudioStack
+from pipeline.pretraining.ctal.costs import audio_flops, heads_flops, text_flops
+
+PAPER = AudioConfig(
+    columns=160, width=768, text_width=768, layers=3, heads=12, inner_width=3072, positions=3000
+)
+
+
+def test_the_papers_model_takes_what_the_specification_counted():
+    """77.5 GFLOP forward at 1,200 frames and 40 tokens with 3 layers, 152.6 with 6."""
+    for layers, billions in ((3, 77.5), (6, 152.6)):
+        config = AudioConfig(**{**PAPER.record(), "layers": layers})
+        with torch.device("meta"):
+            text = RobertaConfig(vocab_size=30_000, num_hidden_layers=layers, pad_token_id=1)
+            student = Student(RobertaForMaskedLM(text))
+        whole = (
+            audio_flops(config, 1200, 40)
+            + text_flops(student, 40)
+            + heads_flops(student, config, 160, 6, 180)
+        )
+        assert whole / 1e9 == pytest.approx(billions, rel=0.02)
+
+
+@pytest.mark.parametrize("cross", [True, False])
+def test_operations_are_those_that_torch_counts(cross):
+    config = AudioConfig(
+        columns=10, width=32, text_width=32, layers=2, heads=4, inner_width=128, positions=200,
+        cross=cross,
+    )  # fmt: skip
+    stack = AudioStack(config).eval()
+    frames, tokens = 150, 12
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        stack(
+            torch.randn(frames, 10),
+            Lengths.of(torch.tensor([frames])),
+            torch.randn(tokens, 32),
+            Lengths.of(torch.tensor([tokens])),
+        )
+    assert audio_flops(config, frames, tokens) == pytest.approx(counter.get_total_flops(), rel=0.01)
+
+
+def test_operations_of_the_text_are_those_that_torch_counts():
+    torch.manual_seed(0)
+    config = RobertaConfig(
+        vocab_size=100, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=128, max_position_embeddings=64, pad_token_id=1,
+    )  # fmt: skip
+    student = Student(RobertaForMaskedLM(config)).eval()
+    packed = pack(torch.arange(20) + 4, torch.tensor([20]))
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        student(packed)
+    assert text_flops(student, 20) == pytest.approx(counter.get_total_flops(), rel=0.02)

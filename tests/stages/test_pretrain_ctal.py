@@ -1,0 +1,151 @@
+"""`speechkd pretrain ctal` as a user meets it: runs, stops, goes on, and what it leaves behind."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel, AutoTokenizer
+
+from pipeline.corpus.frame_features import FrameFeatures
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.models.text_referred import load_audio
+from stages.pretrain_ctal import CtalSettings, run
+from tests.helpers.caches import make_cache, make_sequence_cache
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return make_sequence_cache(
+        tmp_path_factory.mktemp("ctal") / "mels", [30, 20], "ctal-mel", width=4, most_rows=120,
+        hop_samples=200,
+    ).folder.path  # fmt: skip
+
+
+@pytest.fixture
+def settings(cache, tmp_path):
+    def make(**changes):
+        options = {
+            "cache": cache, "out": tmp_path / "run", "layers": 2, "width": 16, "heads": 2,
+            "vocab_size": 300, "epochs": 3.0, "batch": 8, "held_out": 0.2, "log_every": 1,
+            "measure_every": 2, "learning_rate": 1e-3, "device": "cpu", "checkpoint_minutes": 0.0,
+            "hold_out_by": "recording",
+        }  # fmt: skip
+        return CtalSettings(**{**options, **changes})
+
+    return make
+
+
+def metrics(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(folder):
+    return {
+        line["step"]: {k: v for k, v in line.items() if k.startswith(("loss", "gradient"))}
+        for line in metrics(folder)
+        if "loss/mlm" in line
+    }
+
+
+def weights(folder):
+    model = folder / "model"
+    audio = load_audio(model / "audio").state_dict()
+    text = AutoModel.from_pretrained(model / "text", add_pooling_layer=False)
+    return {**text.state_dict(), **audio}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"recipe": "repository"},
+        {"stack": 3, "normalisation": "corpus"},
+        {"deltas": "none", "normalisation": "none"},
+        {"cross": "off"},
+        {"mlm_weight": 0.0},
+        {"mcam_weight": 0.0},
+        {"control": "shuffled-text"},
+    ],
+    ids=lambda changes: "-".join(map(str, changes.values())) or "default",
+)
+def test_a_run_leaves_a_model(settings, changes):
+    made = settings(**changes)
+    run(made)
+    model = made.out / "model"
+    tokenizer = AutoTokenizer.from_pretrained(model / "text")
+    text = AutoModel.from_pretrained(model / "text", add_pooling_layer=False)
+    ids = tokenizer("THE  cat sat")
+    assert ids["input_ids"] == tokenizer("the cat sat")["input_ids"]
+    assert text(**tokenizer("the cat", return_tensors="pt")).last_hidden_state.shape[-1] == 16
+    features = FrameFeatures.of_record(json.loads((model / "features.json").read_text()), "")
+    audio = load_audio(model / "audio")
+    assert audio.config.columns == features.columns
+    assert audio.config.cross == (made.cross == "on")
+    record = json.loads((made.out / "run.json").read_text())
+    assert record["status"] == "finished"
+    assert record["comparable"]["control"] == (
+        "shuffled" if made.control == "shuffled-text" else "real"
+    )
+    last = record["result"]["validation"][-1]
+    assert np.isfinite([last[n] for n in ("loss/mlm", "loss/mcam", "line/zero")]).all()
+    assert ("loss/mcam_other_text" in last) == (made.cross == "on")
+    assert "model/text" in (made.out / "README.md").read_text()
+
+
+def test_losses_fall(settings):
+    made = settings(epochs=12.0)
+    run(made)
+    by_step = losses(made.out)
+    first, last = by_step[1], by_step[max(by_step)]
+    assert last["loss/mlm"] < first["loss/mlm"] - 0.3
+    assert {"gradient/mlm", "gradient/mcam"} <= set(by_step[1])
+
+
+def test_a_run_that_is_stopped_goes_on_as_if_it_had_not_been(settings, tmp_path):
+    whole = settings(out=tmp_path / "whole")
+    run(whole)
+    parted = settings(out=tmp_path / "parted", max_steps=4)
+    run(parted)
+    run(settings(out=tmp_path / "parted"))
+    assert losses(whole.out) == losses(parted.out)
+    one, other = weights(whole.out), weights(parted.out)
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_a_text_encoder_can_be_gone_on_from(settings, tmp_path):
+    first = settings(out=tmp_path / "first", epochs=1.0)
+    run(first)
+    second = settings(
+        out=tmp_path / "second", text=str(first.out / "model" / "text"), layers=1, learning_rate=0.0
+    )
+    run(second)
+    one, other = (
+        AutoModel.from_pretrained(s.out / "model" / "text", add_pooling_layer=False).state_dict()
+        for s in (first, second)
+    )
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+    assert load_audio(second.out / "model" / "audio").config.width == 16
+
+
+def test_clips_longer_than_there_are_positions_for_are_cut_and_counted(settings, capsys):
+    made = settings(max_frames=40)
+    run(made)
+    assert " clips cut to 40 frames" in capsys.readouterr().err
+    assert load_audio(made.out / "model" / "audio").config.positions == 40
+
+
+def test_a_cache_of_vectors_is_refused_with_the_command_that_makes_another(settings, tmp_path):
+    vectors = make_cache(tmp_path / "vectors", [8])
+    with pytest.raises(SpeechkdError, match="extract-features --features ctal-mel"):
+        run(settings(cache=vectors.folder.path))
+
+
+def test_a_dry_run_says_what_will_be_and_writes_nothing(settings, capsys):
+    made = settings(dry_run=True, recipe="repository", control="shuffled-text")
+    run(made)
+    told = capsys.readouterr().err
+    assert "scattered spans of 250 to 625 ms, a fate per frame" in told
+    assert "that is not copied" in told
+    assert "CONTROL: each clip has another one's text" in told
+    assert not (made.out / "run.json").exists()
