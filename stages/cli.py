@@ -30,6 +30,7 @@ from stages import (
     pretrain_ctal,
     pretrain_splat,
     probe_blimp,
+    probe_hearing,
     report,
     shard,
     slurm,
@@ -71,7 +72,7 @@ STAGES = (
         demo,
         doctor,
     ),
-    *(cache, iemocap_convert, mosei_convert, probe_blimp, slurm),
+    *(cache, iemocap_convert, mosei_convert, probe_blimp, probe_hearing, slurm),
 )
 
 groups = {name: typer.Typer(help=text, no_args_is_help=True) for name, text in GROUPS.items()}

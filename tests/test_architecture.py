@@ -40,7 +40,7 @@ ALLOWED = {
     "training": {"foundation", "models"},
     "distillation": {"foundation", "cache", "corpus", "models", "training"},
     "pretraining": {"foundation", "cache", "corpus", "models", "training"},
-    "tasks": {"foundation", "shards", "cache", "models"},
+    "tasks": {"foundation", "shards", "cache", "corpus", "models"},
     "finetuning": {"foundation", "cache", "cluster", "models", "tasks", "training"},
     "reports": {"foundation", "tasks", "finetuning"},
 }

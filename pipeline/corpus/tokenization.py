@@ -154,15 +154,19 @@ class Encoding:
     """Turns texts into ids, with special tokens around each text; long texts are cut at the end.
 
     Args:
-        tokenizer: any Hugging Face tokenizer with a mask token.
+        tokenizer: any Hugging Face tokenizer; with a mask token, if tokens will be masked.
         max_tokens: tokens of the longest sequence, special tokens included.
+        masks: whether tokens will be masked.
 
     Raises:
-        SpeechkdError: the tokenizer lacks what masked-LM training needs.
+        SpeechkdError: the tokenizer lacks what masked-LM training needs, or there is no room for
+            text.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> None:
-        if tokenizer.mask_token_id is None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, max_tokens: int, *, masks: bool = True
+    ) -> None:
+        if masks and tokenizer.mask_token_id is None:
             raise SpeechkdError(
                 f"the tokenizer {tokenizer.name_or_path or type(tokenizer).__name__} has no mask "
                 "token, so no masked-LM student can be trained with it. Name another."

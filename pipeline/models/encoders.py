@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 from pipeline.foundation.untrusted import file_part, parse_json, read_text_file
+from pipeline.models.checking import find_reading
 from pipeline.models.pretrained import Pretrained
 from pipeline.models.student import Student, load_encoder, load_student
 
@@ -80,6 +81,22 @@ def check_labels(checkpoints: Iterable[str]) -> None:
             )
 
 
+def untrained_like(encoder: PreTrainedModel, seed: int) -> PreTrainedModel:
+    """An encoder of the same configuration with the weights that a fresh student begins with.
+
+    Args:
+        encoder: one of a masked-LM kind.
+        seed: of its weights, as of `speechkd distill`.
+    """
+    config = type(encoder.config).from_dict(encoder.config.to_dict())
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = AutoModelForMaskedLM.from_config(config, dtype=torch.float32)
+    fresh: PreTrainedModel = model.base_model
+    find_reading(fresh, "an untrained student")
+    return fresh
+
+
 def load_masked_lm(checkpoint: str) -> tuple[Pretrained, Student, PreTrainedTokenizerBase]:
     """Load an encoder with its masked-LM head, its tokenizer, and what is known about it.
 
@@ -95,6 +112,18 @@ def load_masked_lm(checkpoint: str) -> tuple[Pretrained, Student, PreTrainedToke
     if tokenizer.mask_token_id is None:
         raise SpeechkdError(f"{name}: the tokenizer has no mask token, so it is no masked LM.")
     return _describe(checkpoint, run, student.encoder), student, tokenizer
+
+
+def run_of(checkpoint: str) -> dict[str, Any]:
+    """The record of the run that a checkpoint is of; empty if it is of none.
+
+    Args:
+        checkpoint: as for `load_pretrained`.
+
+    Raises:
+        SpeechkdError: there is no such folder, or the record is damaged.
+    """
+    return _source_and_run(checkpoint)[1]
 
 
 def _source_and_run(checkpoint: str) -> tuple[str, dict[str, Any]]:

@@ -99,7 +99,7 @@ def gains(intervals: Mapping[str, Sequence[Interval]]) -> bytes:
         "hollow: within the noise; square, broken line: control"
     )
     _legend(figure, legend)
-    return _png(figure, [*intervals, *legend])
+    return png(figure, [*intervals, *legend])
 
 
 def losses(cells: Sequence[Cell], looks: Mapping[str, Look]) -> bytes:
@@ -126,7 +126,7 @@ def losses(cells: Sequence[Cell], looks: Mapping[str, Look]) -> bytes:
     figure.supxlabel("step", fontsize=9)
     figure.supylabel("training loss", fontsize=9)
     _legend(figure, {label: looks[label] for label in labels})
-    return _png(figure, [*tasks, *labels])
+    return png(figure, [*tasks, *labels])
 
 
 def confusions(
@@ -166,7 +166,7 @@ def confusions(
     number = "" if with_figures else ", number of the class"
     figure.supxlabel(f"predicted{number}", fontsize=9)
     figure.supylabel(f"true{number}; each row adds up to 100 %", fontsize=9)
-    return _png(figure, [*matrices, *(outputs if with_figures else ())])
+    return png(figure, [*matrices, *(outputs if with_figures else ())])
 
 
 def _write_shares(axes: Any, share_CC: Array) -> None:
@@ -215,7 +215,7 @@ def planes(
             fontsize=7,
             **_slant(names[::step], width),
         )
-    return _png(figure, [*points, *kinds])
+    return png(figure, [*points, *kinds])
 
 
 def _panels(count: int, width: float, height: float, most: int = 3) -> tuple[Figure, list[Any]]:
@@ -251,7 +251,7 @@ def _slant(names: Sequence[str], inches: float) -> dict[str, Any]:
     return {"rotation": 45, "ha": "right"} if overlap else {}
 
 
-def _png(figure: Figure, names: Iterable[str]) -> bytes:
+def png(figure: Figure, names: Iterable[str]) -> bytes:
     """The picture, in fonts that have the letters of these names."""
     content = io.BytesIO()
     with mpl.rc_context({"font.family": families(names)}):

@@ -1,3 +1,3 @@
-"""What encoders are asked: CMU-MOSEI, planted affect, any table, minimal pairs; and metrics;
-imports `foundation`, `shards`, `cache`, `models`.
+"""What encoders are asked: CMU-MOSEI, planted affect, any table, minimal pairs, hearing; metrics;
+imports `foundation`, `shards`, `cache`, `corpus`, `models`.
 """

@@ -1,0 +1,1 @@
+"""Results of `speechkd probe hearing` become figures, intervals, a table and a picture."""

@@ -1,0 +1,152 @@
+"""Figures with intervals: recordings are drawn with replacement, the same ones for all encoders.
+
+Items of one recording are alike, so whole recordings are drawn (Efron & Tibshirani 1993, chapter
+8; percentile intervals). Since each draw is of the same recordings for all encoders, differences
+are paired. Pre-training seeds are too few to be drawn: where a group has several, what their mean
+may be off by is added to each draw, from Student's t (`pipeline.reports.comparison`).
+
+Shapes: G recordings, R draws, n items.
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.foundation.arrays import Array
+from pipeline.foundation.seeds import derive
+from pipeline.reports.comparison import DRAWS, LEVEL, pretraining_noise
+from pipeline.reports.hearing.measures import Measure, values_of
+from pipeline.reports.partners import Group
+from pipeline.tasks.hearing.judging import Level
+from pipeline.tasks.hearing.results import Hearing
+
+DRAWS_AT_ONCE = 500
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure, or a difference of two, with its interval.
+
+    Attributes:
+        mean: over the runs of a group.
+        low: lower end of the 95 % interval.
+        high: upper end.
+        p: two-sided p value against zero, from the same draws.
+        runs: how many runs the mean is over; of a difference, of either side.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    runs: tuple[int, ...]
+
+    @property
+    def beyond_noise(self) -> bool:
+        """Of a difference: whether its interval leaves out zero."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A figure of one run: as it is, and in each draw of recordings."""
+
+    value: float
+    drawn_R: Array
+
+
+class Figures:
+    """The figures of a results folder, each computed once.
+
+    Args:
+        hearing: the folder.
+    """
+
+    def __init__(self, hearing: Hearing) -> None:
+        self._hearing = hearing
+        self._columns = {one.encoder.label: one.columns for one in hearing.judged}
+        self._groups = {
+            level: np.unique(np.array(items.recording_n), return_inverse=True)[1].reshape(-1)
+            for level, items in hearing.levels.items()
+        }
+        self._samples: dict[tuple[Measure, str], Sample] = {}
+
+    def recordings(self, level: Level) -> int:
+        """How many recordings the items of a level are of."""
+        return int(self._groups[level].max()) + 1
+
+    def sample(self, measure: Measure, label: str) -> Sample:
+        """A figure of one encoder."""
+        key = (measure, label)
+        if key not in self._samples:
+            group_n = self._groups[measure.level]
+            items = self._hearing.levels[measure.level]
+            values = values_of(measure, items, self._columns[label][measure.level], group_n)
+            draws_RG = draws(self.recordings(measure.level))
+            drawn = [
+                values(draws_RG[first : first + DRAWS_AT_ONCE].astype(np.float64))
+                for first in range(0, len(draws_RG), DRAWS_AT_ONCE)
+            ]
+            once = float(values(np.ones((1, draws_RG.shape[1])))[0])
+            self._samples[key] = Sample(once, np.concatenate(drawn).astype(np.float32))
+        return self._samples[key]
+
+    def of(self, measure: Measure, group: Group) -> Interval | None:
+        """A figure of a group; None if it is undefined."""
+        samples = self._of_runs(measure, group)
+        values = {run: sample.value for run, sample in samples.items()}
+        mean_R = np.mean([sample.drawn_R for sample in samples.values()], axis=0)
+        mean = float(np.mean(list(values.values())))
+        return _interval(mean, mean_R, spread_of_runs(values), (len(values),))
+
+    def difference(self, measure: Measure, group: Group, other: Group) -> Interval | None:
+        """By how much a group is better than another; None if that is undefined."""
+        sides = [self._of_runs(measure, one) for one in (group, other)]
+        values = [{run: s.value for run, s in side.items()} for side in sides]
+        mean_R = [np.mean([s.drawn_R for s in side.values()], axis=0) for side in sides]
+        mean = float(np.mean(list(values[0].values())) - np.mean(list(values[1].values())))
+        return _interval(
+            measure.better * mean,
+            measure.better * (mean_R[0] - mean_R[1]),
+            pretraining_noise(*values),
+            (len(values[0]), len(values[1])),
+        )
+
+    def _of_runs(self, measure: Measure, group: Group) -> dict[str, Sample]:
+        return {run: self.sample(measure, label) for run, label in group.runs().items()}
+
+
+def spread_of_runs(values: Mapping[str, float]) -> tuple[float, int] | None:
+    """Standard error of the mean over runs, and degrees of freedom; None for a single run."""
+    if len(values) < 2:
+        return None
+    spread = float(np.std(list(values.values()), ddof=1))
+    return spread / len(values) ** 0.5, len(values) - 1
+
+
+def _interval(
+    mean: float, drawn_R: Array, noise: tuple[float, int] | None, runs: tuple[int, ...]
+) -> Interval | None:
+    if noise:
+        rng = np.random.default_rng(derive("noise of pre-training", noise[1]))
+        drawn_R = drawn_R + noise[0] * rng.standard_t(noise[1], len(drawn_R))
+    if not np.isfinite(mean) or not np.isfinite(drawn_R).all():
+        return None
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(drawn_R, [tail, 1 - tail])
+    under, over = ((side.sum() + 1) / (len(drawn_R) + 1) for side in (drawn_R <= 0, drawn_R >= 0))
+    return Interval(mean, float(low), float(high), min(1.0, 2 * float(min(under, over))), runs)
+
+
+@functools.lru_cache(maxsize=4)
+def draws(recordings: int) -> Array:
+    """How often each recording counts in each draw, `[R, G]`."""
+    rng = np.random.default_rng(derive("draws of recordings", recordings))
+    share_G = np.full(recordings, 1 / recordings)
+    counts = [
+        rng.multinomial(recordings, share_G, DRAWS_AT_ONCE).astype(np.uint16)
+        for _ in range(0, DRAWS, DRAWS_AT_ONCE)
+    ]
+    return np.concatenate(counts)

@@ -1,0 +1,97 @@
+"""The picture of a hearing: a point per student with its interval, and where chance is."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
+
+from pipeline.reports.figures import Look, png
+from pipeline.reports.hearing.bootstrap import Figures
+from pipeline.reports.hearing.comparisons import Line
+from pipeline.reports.hearing.measures import Measure
+from pipeline.reports.lettering import short, shown
+
+ACROSS = 3
+LONGEST_NAME = 34
+
+
+def chosen(measures: Sequence[Measure]) -> list[Measure]:
+    """The figures that are drawn: R@10, explained variance, and named targets within speaker.
+
+    Where a target has no figure within speaker, its raw one is drawn.
+    """
+    of = {(measure.level, measure.of) for measure in measures if measure.kind == "r"}
+
+    def drawn(measure: Measure) -> bool:
+        if measure.kind == "r":
+            target, _, view = measure.of.partition(":")
+            inner = (measure.level, f"{target}:within speaker") in of
+            return view == "within speaker" or not inner
+        return measure.kind == "explained" or (measure.kind, measure.of) == ("recall", "10")
+
+    return [measure for measure in measures if drawn(measure)]
+
+
+def draw(
+    figures: Figures,
+    measures: Sequence[Measure],
+    lines: Sequence[Line],
+    looks: Mapping[str, Look],
+) -> bytes:
+    """A panel per figure, a row per group of encoders; smaller dots are single runs.
+
+    Args:
+        figures: of the folder.
+        measures: those to draw.
+        lines: groups, from top to bottom.
+        looks: how encoders are drawn, by label.
+    """
+    measures = [m for m in measures if any(figures.of(m, line.group) for line in lines)]
+    across = min(ACROSS, len(measures))
+    down = -(-len(measures) // across)
+    height = 0.7 + 0.21 * len(lines)
+    figure = Figure(figsize=(3.0 * across + 1.6, height * down + 0.5), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False, sharey=True).flatten().tolist()
+    for spare in panels[len(measures) :]:
+        spare.remove()
+    titles = [line.group.title for line in lines]
+    names = [short(name, LONGEST_NAME) for name in shown(titles, "encoder")]
+    for axes, measure in zip(panels, measures, strict=False):
+        scale = 100 if measure.in_percent else 1
+        axes.axvline(scale * measure.chance, color="0.35", linewidth=1, linestyle=":")
+        for place, line in enumerate(lines):
+            look = looks[next(iter(line.group.members))]
+            one = figures.of(measure, line.group)
+            if one is None:
+                continue
+            axes.plot(
+                [scale * one.low, scale * one.high],
+                [place, place],
+                look.line,
+                color=look.colour,
+                linewidth=1.8,
+            )
+            if len(line.group.members) > 1:
+                for label in line.group.members:
+                    value = figures.sample(measure, label).value
+                    axes.plot(scale * value, place, ".", color=look.colour, markersize=3, alpha=0.7)
+            beyond = measure.chance < one.low or measure.chance > one.high
+            axes.plot(
+                scale * one.mean,
+                place,
+                "s" if look.control else "o",
+                color=look.colour,
+                markersize=5,
+                markerfacecolor=look.colour if beyond else "white",
+            )
+        axes.set_title(measure.title, fontsize=8)
+        axes.tick_params(labelsize=7)
+        axes.set_yticks(range(len(lines)), names, fontsize=7)
+        axes.set_ylim(len(lines) - 0.5, -0.5)
+        axes.grid(axis="y", color="0.93", linewidth=0.8)
+        axes.set_axisbelow(True)
+    figure.supxlabel(
+        "with 95 % intervals; dotted: chance; hollow: no different from it; square, broken line: "
+        "control",
+        fontsize=8,
+    )
+    return png(figure, titles)

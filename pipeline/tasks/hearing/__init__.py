@@ -1,0 +1,1 @@
+"""What the teacher hears in speech that a student never met, told from its text alone."""
