@@ -26,8 +26,10 @@ else
   TORCH_BACKEND := auto
   WHY := a build that uv chooses, because driver $(DRIVER) is older than CUDA 13 needs ($(CUDA13_DRIVER))
 endif
-# A file of tests stays in one process, because its tests share what they have made.
-PARALLEL ?= -n $(or $(shell nproc 2>/dev/null),2) --maxprocesses 4 --dist loadfile
+# A file of tests stays in one process, because its tests share what they have made. The order of the
+# files is that of tests/conftest.py: the longest first.
+PARALLEL ?= -n $(or $(shell nproc 2>/dev/null),2) --maxprocesses 4 --dist loadfile \
+  --no-loadscope-reorder
 BIN := $(VENV)/bin
 CONSTRAINTS := $(VENV)/constraints.txt
 export UV_HTTP_TIMEOUT ?= 180

@@ -4,7 +4,9 @@
     python -m tests.golden.record --compare old.json new.json     # bit for bit
     python -m tests.golden.record --compare old.json new.json --near    # up to rounding
 
-Everything goes through the command line, so a record survives any move of the code behind it.
+Everything goes through the command line, so a record survives any move of the code behind it. The
+commands are forked from a process that has everything imported (`tests.helpers.warm`), for which
+this needs Linux.
 A record holds digests and exact numbers. Outside `environment` it names no path, no time and no
 version.
 """
@@ -13,19 +15,19 @@ import argparse
 import csv
 import hashlib
 import json
-import os
 import platform
 import re
-import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
+
+from tests.helpers.warm import Running, Warm
 
 CLIPS = 12
 STEPS = 20
@@ -78,32 +80,33 @@ def environment() -> dict[str, str]:
 
 def record() -> dict[str, Any]:
     """Run the commands in a temporary folder and return what they gave."""
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, Warm(Path(name) / "logs") as warm:
         folder = Path(name)
         _make_recordings(folder / "recordings")
         _make_labels(folder / "labels.csv")
-        _speechkd(folder, "shard", "recordings", "--out", "shards", "--samples-per-shard", "5")
         _speechkd(
-            *(folder, "extract-teacher", "shards/manifest.jsonl", "--cache", "cache"),
+            warm, folder, "shard", "recordings", "--out", "shards", "--samples-per-shard", "5"
+        )
+        _speechkd(
+            *(warm, folder, "extract-teacher", "shards/manifest.jsonl", "--cache", "cache"),
             *("--teacher", "offline:tiny.en", "--context", "15s"),
         )
-        _speechkd(folder, "cache", "verify", "cache")
-        _speechkd(folder, "cache", "export", "cache", "--out", "export")
-        with ThreadPoolExecutor(2) as pool:
-            losses = dict(pool.map(lambda run: (run, _distill(folder, run)), OBJECTIVES))
+        _speechkd(warm, folder, "cache", "verify", "cache")
+        _speechkd(warm, folder, "cache", "export", "cache", "--out", "export")
+        _distil(warm, folder, OBJECTIVES)
         _speechkd(
-            *(folder, "finetune", "mosei", "--data", "labels.csv", "--task", "sentiment2"),
+            *(warm, folder, "finetune", "mosei", "--data", "labels.csv", "--task", "sentiment2"),
             *("--task", "sentiment", "--checkpoint", "runs/none", "--checkpoint", "runs/crd"),
             *("--seeds", "0-1", "--epochs", "1", "--out", "results"),
         )
-        _speechkd(folder, "report", "results", "--out", "report")
+        _speechkd(warm, folder, "report", "results", "--out", "report")
         return {
             "environment": environment(),
             "shards": _digests(folder / "shards"),
             "samples": _lines(folder / "export" / "samples.jsonl"),
             "vectors": _vectors(folder / "export" / "embedding.npy"),
             "cache": _cache(folder / "cache"),
-            "losses": losses,
+            "losses": {run: _losses(folder / "runs" / run / "metrics.jsonl") for run in OBJECTIVES},
             "students": {
                 run: _digest((folder / "runs" / run / "student" / "model.safetensors").read_bytes())
                 for run in OBJECTIVES
@@ -113,28 +116,33 @@ def record() -> dict[str, Any]:
         }
 
 
-def _speechkd(folder: Path, *words: str) -> None:
-    environ = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
-    done = subprocess.run(
-        [sys.executable, "-m", "stages.cli", *words],
-        cwd=folder,
-        env=environ,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"speechkd {' '.join(words)}\n{done.stderr}")
+def _speechkd(warm: Warm, folder: Path, *words: str) -> None:
+    _ended_well(warm, _started(warm, folder, *words), words)
 
 
-def _distill(folder: Path, run: str) -> dict[str, Any]:
-    """Distil one student; return the losses of its steps."""
-    _speechkd(
-        *(folder, "distill", "cache", "--out", f"runs/{run}", "--student", "bert-tiny"),
-        *("--deterministic", BATCH_FLAG, "4", "--epochs", "7", "--max-steps", str(STEPS)),
-        *("--log-every", "1", "--measure-every", "5", "--held-out", "0", *OBJECTIVES[run]),
-    )
-    return _losses(folder / "runs" / run / "metrics.jsonl")
+def _started(warm: Warm, folder: Path, *words: str) -> Running:
+    return warm.start(list(words), folder=str(folder), environment={"COLUMNS": "100"})
+
+
+def _ended_well(warm: Warm, running: Running, words: Iterable[str]) -> None:
+    if warm.wait(running) != 0:
+        raise RuntimeError(f"speechkd {' '.join(words)}\n{running.said}")
+
+
+def _distil(warm: Warm, folder: Path, runs: Iterable[str]) -> None:
+    """Distil students, two at a time."""
+    names = list(runs)
+    for first in range(0, len(names), 2):
+        at_work = []
+        for run in names[first : first + 2]:
+            words = (
+                *("distill", "cache", "--out", f"runs/{run}", "--student", "bert-tiny"),
+                *("--deterministic", BATCH_FLAG, "4", "--epochs", "7", "--max-steps", str(STEPS)),
+                *("--log-every", "1", "--measure-every", "5", "--held-out", "0", *OBJECTIVES[run]),
+            )
+            at_work.append((_started(warm, folder, *words), words))
+        for running, words in at_work:
+            _ended_well(warm, running, words)
 
 
 def _make_recordings(folder: Path) -> None:

@@ -1,8 +1,10 @@
 """The demo runs through, does what it shows, and carries on."""
 
+import io
 import json
 import re
 import shlex
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -20,45 +22,54 @@ def files(folder):
     return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A small demo: its settings, and what it wrote to standard output and to the error stream."""
+    out = tmp_path_factory.mktemp("demo") / "out"
+    settings = demo.DemoSettings(out=out, words=8, sentences=2)
+    with redirect_stdout(io.StringIO()) as told, redirect_stderr(io.StringIO()) as said:
+        demo.run(settings)
+    return settings, told.getvalue(), said.getvalue()
+
+
 @pytest.mark.slow
-def test_a_small_demo_runs_through_and_a_second_run_does_nothing_new(tmp_path, capsys):
-    settings = demo.DemoSettings(out=tmp_path / "out", words=8, sentences=2)
-    demo.run(settings)
-    shown = capsys.readouterr()
+def test_a_small_demo_runs_through_and_a_second_run_does_nothing_new(small, capsys):
+    settings, told, said = small
+    out = settings.out
     for row in demo.ROWS.values():
-        assert " ".join(row.split()) in shown.out
-    assert (tmp_path / "out" / "demo.png").read_bytes().startswith(b"\x89PNG")
-    results = (tmp_path / "out" / "results" / "results.jsonl").read_text()
+        assert " ".join(row.split()) in told
+    assert (out / "demo.png").read_bytes().startswith(b"\x89PNG")
+    results = (out / "results" / "results.jsonl").read_text()
     cells = [json.loads(line) for line in results.splitlines()]
     assert len(cells) == len(demo.STUDENTS) * 3
     assert {cell["splits"]["test"] for cell in cells} == {8}
-    paths = re.findall(rf"{tmp_path}/out/[^\s,]*[a-z]", shown.out + shown.err)
+    paths = re.findall(rf"{out}/[^\s,]*[a-z]", told + said)
     assert len(paths) > 10
     assert [path for path in paths if not Path(path).exists()] == []
 
     kept = {
         path: at
         for folder in ("recordings", "shards", "cache", "runs", "results/predictions")
-        for path, at in files(tmp_path / "out" / folder).items()
+        for path, at in files(out / folder).items()
         if path.name not in ("table.tsv",)
     }
     demo.run(settings)
-    assert "".join(capsys.readouterr().out) == shown.out
+    assert capsys.readouterr().out == told
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    assert (tmp_path / "out" / "results" / "results.jsonl").read_text() == results
+    assert (out / "results" / "results.jsonl").read_text() == results
 
 
 @pytest.mark.slow
-def test_the_commands_it_shows_are_what_it_does(tmp_path, capsys):
+def test_the_commands_it_shows_are_what_it_does(small):
     """Typed afterwards, they find everything done, under the same settings."""
+    from pipeline.shards.settings import ShardSettings
     from stages import distill, extract_teacher, finetune_table, shard
 
-    out = tmp_path / "out"
-    demo.run(demo.DemoSettings(out=out, words=8, sentences=1))
-    lines = capsys.readouterr().err.splitlines()
+    settings, _, said = small
+    out, lines = settings.out, said.splitlines()
     commands = [shlex.split(line)[2:] for line in lines if line.startswith("    $ speechkd ")]
     stages = {
-        "shard": (shard.ShardSettings, shard.run),
+        "shard": (ShardSettings, shard.run),
         "extract-teacher": (extract_teacher.ExtractSettings, extract_teacher.run),
         "distill": (distill.DistillSettings, distill.run),
         "finetune": (finetune_table.TableSettings, finetune_table.run),
@@ -67,8 +78,8 @@ def test_the_commands_it_shows_are_what_it_does(tmp_path, capsys):
     assert [words[0] for words in commands] == ran
     kept = files(out / "runs") | files(out / "results" / "predictions") | files(out / "cache")
     for name, *words in commands:
-        settings, run = stages[name]
-        run(parse(name, settings, words[1:] if name == "finetune" else words))
+        kind, run = stages[name]
+        run(parse(name, kind, words[1:] if name == "finetune" else words))
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 

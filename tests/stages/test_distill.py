@@ -21,6 +21,7 @@ from pipeline.foundation.errors import SpeechkdError
 from pipeline.models.compiled import missing_for_compiling
 from stages.distill import DistillSettings, run
 from tests.helpers.caches import make_cache
+from tests.helpers.warm import Warm
 
 
 @pytest.fixture(scope="module")
@@ -340,8 +341,8 @@ def test_student_of_another_family(settings, tmp_path):
     assert AutoModel.from_pretrained(settings().out / "student").config.model_type == "modernbert"
 
 
-def command(settings):
-    words = [sys.executable, "-m", "stages.cli", "distill", str(settings.cache)]
+def words_of(settings):
+    words = ["distill", str(settings.cache)]
     given = settings.record()
     for name in ("out", "kd", "student", "epochs", "batch", "vocab_size", "held_out", "log_every",
                  "measure_every", "learning_rate", "device", "checkpoint_minutes",
@@ -350,6 +351,10 @@ def command(settings):
         words += [flag, str(given[name])]
     words += ["--crd-symmetric"] if given["crd_symmetric"] else []
     return words
+
+
+def command(settings):
+    return [sys.executable, "-m", "stages.cli", *words_of(settings)]
 
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -387,24 +392,27 @@ def test_a_signal_saves_and_the_same_command_goes_on(settings, tmp_path, number,
 @pytest.mark.slow
 def test_killed_at_random_instants_nothing_but_the_last_steps_is_lost(settings, tmp_path):
     given = settings(out=tmp_path / "killed", epochs=40.0, checkpoint_steps=5, kd=["crd"])
+    whole = settings(out=tmp_path / "whole", epochs=40.0, kd=["crd"])
     rng = random.Random(0)
     kills = 0
-    while kills < 20:
-        process = subprocess.Popen(command(given), env=ENVIRONMENT, stderr=subprocess.DEVNULL)
-        time.sleep(rng.uniform(0.5, 6))
-        if process.poll() is not None:
-            break
-        process.kill()
-        process.wait()
-        kills += 1
-    done = subprocess.run(command(given), env=ENVIRONMENT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    # in a process of its own as well: the number of threads decides the last bits of a sum
-    whole = settings(out=tmp_path / "whole", epochs=40.0, kd=["crd"])
-    subprocess.run(command(whole), env=ENVIRONMENT, capture_output=True, check=True)
+    with Warm(tmp_path / "logs") as warm:
+        start = time.monotonic()
+        # in a process of its own as well: the number of threads decides the last bits of a sum
+        done = warm.run(words_of(whole))
+        assert done.status == 0, done.said
+        usual_seconds = time.monotonic() - start
+        while kills < 20:
+            running = warm.start(words_of(given))
+            if warm.wait(running, rng.uniform(0, usual_seconds / 3)) is not None:
+                break
+            warm.kill(running.pid)
+            warm.wait(running)
+            kills += 1
+        done = warm.run(words_of(given))
+        assert done.status == 0, done.said
     assert kills > 3
-    assert losses(given.out) == losses(tmp_path / "whole")
-    assert same_weights(given.out, tmp_path / "whole")
+    assert losses(given.out) == losses(whole.out)
+    assert same_weights(given.out, whole.out)
 
 
 def test_two_processes_train_as_one(settings, tmp_path):
