@@ -33,11 +33,11 @@ class GoalProgress:
 
 @dataclass(frozen=True)
 class ExtractionGoal:
-    """Stage one: a teacher cache, whose receipts count.
+    """Stage one: a cache, whose receipts count.
 
     Attributes:
         total: shards in all.
-        cache: path or URL of the teacher cache, absolute.
+        cache: path or URL of the cache, absolute.
     """
 
     stage: ClassVar[str] = "extract-teacher"
@@ -61,6 +61,20 @@ class ExtractionGoal:
         except NotThere:  # the first array task creates it
             return GoalProgress([])
         return GoalProgress(list(cache.finished().values()))
+
+
+@dataclass(frozen=True)
+class FeaturesGoal(ExtractionGoal):
+    """Frames of the clips: a cache, whose receipts count."""
+
+    stage: ClassVar[str] = "extract-features"
+
+
+@dataclass(frozen=True)
+class TextGoal(ExtractionGoal):
+    """A text encoder's states of the transcripts: a cache, whose receipts count."""
+
+    stage: ClassVar[str] = "extract-text"
 
 
 @dataclass(frozen=True)
@@ -162,7 +176,11 @@ class ReportGoal:
 
 Goal: TypeAlias = ExtractionGoal | DistillationGoal | FinetuningGoal | ReportGoal
 GOALS: dict[str, type[Goal]] = {
-    goal.stage: goal for goal in (ExtractionGoal, DistillationGoal, FinetuningGoal, ReportGoal)
+    goal.stage: goal
+    for goal in (
+        *(ExtractionGoal, FeaturesGoal, TextGoal),
+        *(DistillationGoal, FinetuningGoal, ReportGoal),
+    )
 }
 """The kind of goal of each stage, in the order in which stages run."""
 

@@ -14,19 +14,29 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from transformers import BertConfig
 
+from pipeline.cluster.chain import Plan, StagePlan, write_plan
+from pipeline.cluster.goals import FeaturesGoal
+from pipeline.cluster.slurm import Submission
+from pipeline.extraction.settings import FeatureSettings, TextSettings
 from pipeline.foundation.errors import SpeechkdError
-from stages import slurm
+from stages import extract_features, extract_text, slurm
+from stages.options import parse
 from tests.helpers.caches import make_cache
+from tests.helpers.encoders import save_encoder
 from tests.helpers.mosei import write_mmsa
 from tests.helpers.slurm import SEARCH, CannotRunError, Cluster, knows_itself, wait_for, why_not
 from tests.helpers.tars import write_corpus
 from tests.helpers.whispers import save_random_whisper
+from tests.helpers.word_caches import make_word_cache
 
 TEMPLATES = sorted(Path(slurm.__file__).parent.glob("*.sbatch"))
 SMALL = ["--gpus", "0", "--cpus", "1", "--memory", "2G", "--time", "5", "--at-once", "2"]
+EXTRACTIONS = ("extract-teacher", "extract-features", "extract-text")
+MELS = ["shards/manifest.jsonl", "--features", "whisper-mel", "--cache"]
 HOSTILE = ["a b", "$(touch pwned)", "`x`", "'", '"; exit 3', "line\nbreak", "*", "--", "é"]
 
 
@@ -94,7 +104,9 @@ def printed(capsys):
 
 
 def test_templates_are_sound():
-    assert [path.stem for path in TEMPLATES] == ["distill", "extract_teacher", "finetune", "report"]
+    assert [path.stem for path in TEMPLATES] == [
+        *("distill", "extract_features", "extract_teacher", "extract_text", "finetune", "report")
+    ]
     endings = set()
     for path in TEMPLATES:
         subprocess.run(["bash", "-n", path], check=True)
@@ -108,12 +120,13 @@ def test_templates_pass_shellcheck():
     subprocess.run([shutil.which("shellcheck", path=SEARCH), *TEMPLATES], check=True)
 
 
-@pytest.mark.parametrize("template", ["extract_teacher", "finetune"])
-def test_a_template_runs_as_it_is(tmp_path, stubs, template):
-    path = next(path for path in TEMPLATES if path.stem == template)
+@pytest.mark.parametrize("command", [*EXTRACTIONS, "finetune"])
+def test_a_template_runs_as_it_is(tmp_path, stubs, command):
+    path = next(path for path in TEMPLATES if path.stem == command.replace("-", "_"))
     job = start(path.read_text(), stubs, tmp_path)
     assert job.wait(20) == 0
-    assert told(tmp_path) == [[*template.replace("_", "-").split()[:1], "--array-task", "2/4"]]
+    assert told(tmp_path) == [[command, "--array-task", "2/4"]]
+    assert f"#SBATCH --job-name={command}\n" in path.read_text()
 
 
 def test_words_arrive_exactly_and_run_nothing(here, stubs, capsys):
@@ -126,6 +139,63 @@ def test_words_arrive_exactly_and_run_nothing(here, stubs, capsys):
     assert job.wait(20) == 0
     assert told(here) == [["extract-teacher", *words, "--array-task", "2/3"]]
     assert not (here / "pwned").exists()
+
+
+def test_frames_are_an_array_over_the_shards(here, stubs, capsys):
+    words = [*MELS, "a b"]
+    slurm.extract_features(slurm.ShareSettings(**options(words, dry_run=True, gpus=2)))
+    text = printed(capsys)["extract_features.sbatch"]
+    assert "#SBATCH --gpus-per-node=2\n" in text
+    assert "#SBATCH --array=0-2%8\n" in text  # three tars
+    assert start(text, stubs, here).wait(20) == 0
+    assert told(here) == [["extract-features", *words, "--array-task", "2/3"]]
+
+
+def test_prosody_asks_for_no_gpu(here, capsys):
+    words = ["shards/manifest.jsonl", "--features", "prosody", "--cache", "c"]
+    slurm.extract_features(slurm.ShareSettings(**options(words, dry_run=True, gpus=2)))
+    assert "gpus" not in printed(capsys)["extract_features.sbatch"]
+
+
+def test_texts_are_an_array_over_the_shards_of_the_cache_that_is_read(here, stubs, capsys):
+    make_cache(here / "c", [3, 2])
+    words = ["c", "--teacher", "bert", "--out", "texts"]
+    slurm.extract_text(slurm.ShareSettings(**options(words, dry_run=True)))
+    text = printed(capsys)["extract_text.sbatch"]
+    assert "#SBATCH --array=0-1%8\n" in text
+    assert start(text, stubs, here, SLURM_ARRAY_TASK_ID="0").wait(20) == 0
+    assert told(here) == [["extract-text", *words, "--array-task", "0/2"]]
+
+
+def test_texts_wait_for_the_job_of_the_run_that_makes_their_cache(here, capsys):
+    """The cache comes with its first array task, so the record of the run tells its shards."""
+    words = ["run/mels", "--out", "texts"]
+    goal = FeaturesGoal(7, str(here / "run" / "mels"))
+    job = Submission("extract-features", "41", 7, 0.0)
+    write_plan(Plan(here / "run" / "slurm").with_stages([StagePlan(goal, job)]))
+    slurm.extract_text(slurm.ShareSettings(**options(words, dry_run=True, after=["41"])))
+    assert "#SBATCH --array=0-6%8\n" in printed(capsys)["extract_text.sbatch"]
+    for after in ([], ["42"]):
+        with pytest.raises(SpeechkdError, match="no teacher cache here"):
+            slurm.extract_text(slurm.ShareSettings(**options(words, after=after)))
+
+
+def test_texts_of_a_cache_that_is_not_finished_are_refused_unless_its_job_is_waited_for(
+    here, capsys
+):
+    shutil.rmtree(make_cache(here / "c", [3, 2]).folder.path / "receipts")
+    words = ["c", "--out", "texts"]
+    with pytest.raises(SpeechkdError, match="2 of 2 shards are not done"):
+        slurm.extract_text(slurm.ShareSettings(**options(words)))
+    slurm.extract_text(slurm.ShareSettings(**options(words, dry_run=True, after=["3"])))
+    assert "#SBATCH --array=0-1%8\n" in printed(capsys)["extract_text.sbatch"]
+
+
+def test_a_student_of_words_is_submitted_with_its_cache_of_words(here, capsys):
+    make_word_cache(here / "words", [(f"{n} words", None, "11") for n in range(4)])
+    grid = {"kd": ["crd"], "dry_run": True}
+    slurm.distill(slurm.GridSettings(**options(["words", "--level", "word"], **grid)))
+    assert "distill.sbatch" in printed(capsys)
 
 
 def test_an_array_task_is_a_student_of_the_grid(here, stubs, capsys):
@@ -267,13 +337,31 @@ def test_wrong_words_are_refused_before_anything_is_submitted(here, words, messa
 
 
 @pytest.mark.parametrize(
+    ("submit", "words", "message"),
+    [
+        (slurm.extract_features, [*MELS, "c", "--mels", "81"], "--mels"),
+        (slurm.extract_features, MELS[:3], "Missing option '--cache'"),
+        (slurm.extract_features, [*MELS, "c", "--array-task=0/2"], "the array sets it"),
+        (slurm.extract_text, ["c", "--out", "t", "--array-task", "0/2"], "the array sets it"),
+        (slurm.extract_text, ["c"], "Missing option '--out'"),
+    ],
+)
+def test_wrong_words_of_frames_and_texts_are_refused_likewise(here, submit, words, message):
+    with pytest.raises(SpeechkdError, match=message):
+        submit(slurm.ShareSettings(**options(words)))
+    assert not (here / "run").exists()
+
+
+@pytest.mark.parametrize(
     ("submit", "settings", "words"),
     [
         (slurm.extract_teacher, slurm.ShareSettings, ["shards/manifest.jsonl", "--cache", "c"]),
+        (slurm.extract_features, slurm.ShareSettings, [*MELS, "c"]),
+        (slurm.extract_text, slurm.ShareSettings, ["c", "--out", "t"]),
         (slurm.distill, slurm.GridSettings, ["c"]),
         (slurm.finetune, slurm.ShareSettings, ["mosei", "--data", "label.csv"]),
     ],
-    ids=["extract-teacher", "distill", "finetune"],
+    ids=[*EXTRACTIONS, "distill", "finetune"],
 )
 def test_a_dry_run_of_the_stage_is_not_submitted_as_a_job(here, submit, settings, words):
     with pytest.raises(SpeechkdError, match=r"--dry-run .* before the --"):
@@ -455,6 +543,9 @@ def place(tmp_path_factory):
     config.save_pretrained(folder / "calm")
     write_mmsa(folder / "label.csv", 40)
     make_cache(folder / "made-up", [60, 40])
+    save_encoder(
+        folder / "bert", [f"this is clip clip-{i}-{j}" for i in range(9) for j in range(9)]
+    )
     return folder
 
 
@@ -645,6 +736,32 @@ class TestOnSlurm:
         (receipts / ".000000.json.dead.partial").unlink()
         assert cluster.run("slurm", "status", "one", cwd=place).returncode == 0
         assert files(place / "shared") == files(alone("cache"))
+
+    def test_frames_and_the_texts_that_wait_for_them_are_those_of_one_process(
+        self, cluster, place, monkeypatch
+    ):
+        arrays = ["--run", "rows", *SMALL, "--array-tasks", "2"]
+        frames = [*MELS, "rows/mels", "--devices", "cpu"]
+        texts = ["rows/mels", "--teacher", "bert", "--devices", "cpu", "--out", "rows/texts"]
+        first = submit(cluster, place, "extract-features", *arrays, "--", *frames)
+        (job,) = first.values()
+        assert not (place / "rows" / "mels").exists()  # the record of the run knows its shards
+        second = submit(cluster, place, "extract-text", *arrays, "--after", job, "--", *texts)
+        ended(cluster, second["extract-text"])
+        done = cluster.run("slurm", "status", "rows", cwd=place)
+        assert done.returncode == 0, done.stderr
+        for stage in ("extract-features", "extract-text"):
+            assert re.search(rf"{stage} +\d+ +24 of 24 shards", done.stdout)
+        monkeypatch.chdir(place)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # as on the cluster
+        extract_features.run(
+            parse("extract-features", FeatureSettings, [*frames[:-3], "mels", *frames[-2:]])
+        )
+        extract_text.run(parse("extract-text", TextSettings, ["mels", *texts[1:-1], "texts"]))
+        torch.set_num_threads(threads)
+        for name in ("mels", "texts"):
+            assert files(place / "rows" / name) == files(place / name)
 
     def test_preempted_array_tasks_lose_nothing(self, cluster, place, alone):
         """One is queued again by Slurm; the other is cancelled and submitted again."""
