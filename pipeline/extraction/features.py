@@ -141,7 +141,7 @@ class CtalFrames:
 
 @dataclass(frozen=True)
 class ProsodyFrames:
-    """Pitch, energy and voicing at the frames of `WhisperMel`, computed by librosa on a CPU."""
+    """Pitch, energy and voicing at the frames of `WhisperMel`, computed on a CPU."""
 
     device: torch.device = CPU
     beside_reading: bool = True

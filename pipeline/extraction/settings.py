@@ -197,8 +197,8 @@ class FeatureSettings(SpeedSettings, ExtractionSettings):
     features: Literal["whisper-mel", "ctal-mel", "prosody"] = setting(
         help="whisper-mel: Whisper's log-mel, 100 frames per second. ctal-mel: CTAL's 80 raw "
         "log-mels of 50 ms, 80 frames per second; normalisation and deltas come later. prosody: "
-        "pitch in Hz (0 where not voiced), energy in dB and voicing by librosa's pyin, 100 frames "
-        "per second; a core takes an hour for 8 hours of audio.",
+        "pitch in Hz (0 where not voiced), energy in dB and voicing as of librosa's pyin, 100 "
+        "frames per second.",
     )
     mels: Literal["80", "128"] = setting(
         "80",
@@ -234,7 +234,7 @@ class FeatureSettings(SpeedSettings, ExtractionSettings):
             )
         if self.devices not in ("auto", "cpu"):
             raise SpeechkdError(
-                f"--devices {self.devices}: prosody is computed by librosa on the CPU. Leave "
+                f"--devices {self.devices}: prosody is computed on the CPU. Leave "
                 "--devices out; --workers says how many processes compute."
             )
 

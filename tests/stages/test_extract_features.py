@@ -170,7 +170,7 @@ def test_clips_of_thirty_seconds_have_all_their_frames(tmp_path):
     ("changes", "message"),
     [
         ({"features": "prosody", "dtype": "uint8"}, "--dtype uint8 is not for prosody"),
-        ({"features": "prosody", "devices": "0"}, "computed by librosa on the CPU"),
+        ({"features": "prosody", "devices": "0"}, "prosody is computed on the CPU"),
         ({"features": "ctal-mel", "mels": "128"}, "--mels changes nothing with --features ctal"),
     ],
 )
