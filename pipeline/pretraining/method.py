@@ -167,6 +167,11 @@ class Method(ABC, Generic[SomeSettings]):
         del parts
         return {}
 
+    def outcome(self, parts: Parts) -> dict[str, Any]:
+        """What `run.json` says of the finished module beside its losses, such as retrieval."""
+        del parts
+        return {}
+
     @abstractmethod
     def save(self, parts: Parts) -> Mapping[str, Callable[[Path], None]]:
         """For each of `folders`, what fills it."""

@@ -86,7 +86,7 @@ def hand_over(
     fillers = method.save(parts)
     for name in method.folders:
         folder.export(fillers[name], name)
-    record = ended_record(record, progress, outcome)
+    record = {**ended_record(record, progress, outcome), **method.outcome(parts)}
     record["result"]["chosen_step"] = progress.step if chosen is None else chosen
     write_loss_curve(folder.path)
     atomic.write_text(folder.path / "README.md", card(record, method.card(record)))

@@ -1,0 +1,261 @@
+"""WhisBERT as a method of pre-training: its cache, its module, its batches, what it leaves."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from pipeline.cache.identity import Kind
+from pipeline.cache.store import TeacherCache
+from pipeline.corpus.draws import DRAWS
+from pipeline.corpus.masking import Masking
+from pipeline.corpus.prepared import Prepared
+from pipeline.corpus.row_batches import RowBatch
+from pipeline.corpus.row_corpus import TOKENS, RowCorpus
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.progress import say
+from pipeline.models.loading import load_tokenizer
+from pipeline.models.student import build_student, check_kind
+from pipeline.models.whisbert.layers import LayerSizes
+from pipeline.models.whisbert.speech_encoder import KERNEL
+from pipeline.pretraining.data import joined
+from pipeline.pretraining.method import Data, Method, Parts
+from pipeline.pretraining.whisbert import costs, saved
+from pipeline.pretraining.whisbert.batches import FRAMES, Hides, Maker, PairBatch
+from pipeline.pretraining.whisbert.card import whisbert_card
+from pipeline.pretraining.whisbert.losses import HEAR, HIDE, JOIN
+from pipeline.pretraining.whisbert.measures import LESS_MEMORY, WORDS
+from pipeline.pretraining.whisbert.module import Shape, WhisBERT
+from pipeline.pretraining.whisbert.record import (
+    comparable,
+    held_out_retrieval,
+    model_of,
+    model_record,
+    notes,
+    tokenizer_of,
+)
+from pipeline.pretraining.whisbert.settings import WhisbertSettings
+from pipeline.pretraining.whisbert.twin import check_twin
+from pipeline.training import processes
+from pipeline.training.card import CardWords
+
+KIND_OF: dict[str, Kind] = {"mel": "whisper-mel", "hidden": "states"}
+PATCH_MS = 100.0
+FEED_FORWARD = 4
+"""Widths of a layer's feed-forward part, in widths of the layer."""
+
+
+class Whisbert(Method[WhisbertSettings]):
+    """Text, audio and fusion encoders trained together; with mlm alone the text encoder."""
+
+    name = "whisbert"
+    folders = ("whisbert", "student")
+    counted = TOKENS
+    words = WORDS
+    less_memory = LESS_MEMORY
+
+    @property
+    def hears(self) -> bool:
+        """Whether any loss hears audio."""
+        return bool(set(self.settings.losses) & HEAR)
+
+    def caches(self) -> dict[str, TeacherCache]:
+        """The one cache of frames.
+
+        Raises:
+            SpeechkdError: it is of another kind, or its rows do not make up patches of 100 ms.
+        """
+        settings = self.settings
+        check_kind(settings.student)
+        cache = TeacherCache.open(settings.cache, kinds=(KIND_OF[settings.features],))
+        per_patch(cache)
+        return {FRAMES: cache}
+
+    def identity(self) -> dict[str, Any]:
+        """Nothing beside settings and cache; here the twin is checked."""
+        if self.settings.twin is not None:
+            check_twin(self.settings, self._identity_of(self.caches()))
+        return {}
+
+    def tokenizer(self, caches: Mapping[str, TeacherCache]) -> PreTrainedTokenizerBase:
+        """The tokenizer that is named, or a WordPiece trained on the cache's texts."""
+        settings = self.settings
+        if settings.tokenizer:
+            return load_tokenizer(settings.tokenizer)
+        with processes.first_on_this_machine():
+            folder = Prepared(caches[FRAMES], settings.prepared).wordpiece(
+                settings.vocab_size, lowercase=settings.lowercase, max_tokens=settings.max_tokens
+            )
+        tokenizer = load_tokenizer(str(folder))
+        if len(tokenizer) < settings.vocab_size:
+            say(
+                f"WordPiece finds {len(tokenizer):,} pieces in these texts, not "
+                f"{settings.vocab_size:,}: the vocabulary is that small"
+            )
+        return tokenizer
+
+    def corpus(
+        self, caches: Mapping[str, TeacherCache], tokenizer: PreTrainedTokenizerBase | None
+    ) -> RowCorpus:
+        """The clips with their tokens, and with their frames if a loss hears audio."""
+        settings = self.settings
+        corpus = joined(
+            settings,
+            caches,
+            controls={FRAMES: settings.control},
+            tokenizer=tokenizer,
+            max_tokens=settings.max_tokens,
+        )
+        if self.hears:
+            return corpus
+        return replace(corpus, parts={TOKENS: corpus.parts[TOKENS]})
+
+    def module(self, data: Data) -> nn.Module:
+        """The text encoder first, so that its weights are those of the twin."""
+        settings = self.settings
+        tokenizer = tokenizer_of(data)
+        student = build_student(
+            settings.student, tokenizer, settings.max_tokens, dropout=settings.dropout
+        )
+        student.check_fits(tokenizer, settings.max_tokens)
+        return WhisBERT(student, settings.weight_of(), self.shape(data.caches[FRAMES]))
+
+    def shape(self, cache: TeacherCache) -> Shape:
+        """What is built beside the text encoder."""
+        settings = self.settings
+
+        def sizes(layers: int) -> LayerSizes:
+            width = settings.width
+            return LayerSizes(layers, width, settings.heads, FEED_FORWARD * width)
+
+        learned = settings.mmc_temperature is None
+        return Shape(
+            frame_width=cache.identity.width,
+            per_patch=per_patch(cache),
+            audio=sizes(settings.audio_layers),
+            fusion=sizes(settings.fusion_layers),
+            normed=settings.stem_norm,
+            kappa=settings.mam_temperature,
+            temperature=Shape.temperature if learned else settings.mmc_temperature or 1.0,
+            learned=learned,
+        )
+
+    def maker(self, data: Data) -> Callable[[RowBatch], PairBatch]:
+        """Masks, hidden patches, negatives, partners and rivals of each batch."""
+        settings, on = self.settings, set(self.settings.losses)
+        hides = Hides(
+            settings.mam_share if on & HIDE else 0.0,
+            settings.mam_span,
+            settings.mam_negatives,
+            settings.mam_among,
+        )
+        return Maker(
+            data.corpus,
+            Masking.of(tokenizer_of(data), settings.mask_share),
+            hides if self.hears else None,
+            per_patch(data.caches[FRAMES]),
+            joins=bool(on & JOIN),
+            unmatched="atm" in on,
+            process=processes.rank(),
+        )
+
+    def size(self, made: PairBatch) -> int:
+        """Tokens of the whole batch."""
+        return made.tokens
+
+    def step_bytes(self, parts: Parts) -> int:
+        """An upper bound for what one step holds, in bytes."""
+        model = model_of(parts)
+        clips = -(-parts.batches.clips_per_batch // processes.count())
+        return costs.step_bytes(
+            model.student,
+            model.shape,
+            model.weights,
+            self.clip(parts),
+            clips,
+            self.settings.mask_share,
+        )
+
+    def clip(self, parts: Parts) -> costs.Clip:
+        """Mean sizes of a clip to train on."""
+        corpus = parts.data.corpus
+        frames, tokens = (
+            float(corpus.parts[name].lengths_of(corpus.train).double().mean())
+            if name in corpus.parts
+            else 0.0
+            for name in (FRAMES, TOKENS)
+        )
+        return costs.Clip(frames, tokens)
+
+    def flops(self, parts: Parts) -> float:
+        """Per token, forward and backward."""
+        model, clip = model_of(parts), self.clip(parts)
+        each = costs.pass_flops(model.student, model.shape, clip, self.settings.mask_share)
+        return costs.BACKWARD * costs.clip_flops(each, model.weights) / clip.tokens
+
+    def notes(self, parts: Parts) -> Iterable[str]:
+        """What texts and recordings lack, what a step costs, which control it is."""
+        return notes(self.settings, parts, self.clip(parts))
+
+    def comparable(self, parts: Parts) -> dict[str, Any]:
+        """The twin is the text encoder without audio; the others are compared with it."""
+        return comparable(self.settings, parts)
+
+    def record(self, parts: Parts) -> dict[str, Any]:
+        """The model, its cost, its twin, and what lengths alone give."""
+        record = model_record(self.settings, parts, self.clip(parts))
+        if self.settings.twin is not None:
+            record["twin_of"] = check_twin(self.settings, self._identity_of(parts.data.caches))
+        return record
+
+    def outcome(self, parts: Parts) -> dict[str, Any]:
+        """Retrieval among the clips held out, if clips are contrasted."""
+        if "mmc" not in self.settings.losses or not len(parts.data.corpus.held_out):
+            return {}
+        return {"retrieval": held_out_retrieval(parts, self.maker(parts.data))}
+
+    def save(self, parts: Parts) -> Mapping[str, Callable[[Path], None]]:
+        """The whole model, and its text encoder as an ordinary Hugging Face folder."""
+        model, tokenizer = model_of(parts), tokenizer_of(parts.data)
+        identity = parts.data.caches[FRAMES].identity
+        reads = {"kind": identity.kind, "width": identity.width, **identity.settings}
+
+        def student(into: Path) -> None:
+            model.student.save(into)
+            tokenizer.save_pretrained(into)
+
+        return {
+            "whisbert": lambda into: saved.save(model, tokenizer, reads, into),
+            "student": student,
+        }
+
+    def card(self, record: Mapping[str, Any]) -> CardWords:
+        """What its card says."""
+        return whisbert_card(record)
+
+    def _identity_of(self, caches: Mapping[str, TeacherCache]) -> dict[str, Any]:
+        return {
+            "method": self.name,
+            **self.settings.identity(),
+            "frames_sha256": caches[FRAMES].digest(),
+            "draws": DRAWS,
+        }
+
+
+def per_patch(cache: TeacherCache) -> int:
+    """Rows of a cache that make up a patch of 100 ms.
+
+    Raises:
+        SpeechkdError: no whole number of them does, or more than the stem sees.
+    """
+    identity = cache.identity
+    frames = PATCH_MS / 1000 * identity.rows_per_second
+    if frames != round(frames) or not 1 <= frames <= KERNEL:
+        raise SpeechkdError(
+            f"{cache.location} has {identity.rows_per_second:g} rows per second; a patch of "
+            f"{PATCH_MS:g} ms must be 1 to {KERNEL} whole rows. Make the cache with --stride 1."
+        )
+    return round(frames)

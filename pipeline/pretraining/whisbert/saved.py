@@ -1,0 +1,86 @@
+"""WhisBERT as files: one folder with all encoders and heads, which loads back as it was."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_model, save_model
+from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedTokenizerBase
+
+from pipeline.foundation.errors import Damaged, NotThere, first_line
+from pipeline.foundation.untrusted import parse_json, read_text_file
+from pipeline.models.loading import check_config, load_tokenizer
+from pipeline.models.student import Student
+from pipeline.models.whisbert.layers import LayerSizes
+from pipeline.pretraining.whisbert.losses import LOSSES
+from pipeline.pretraining.whisbert.module import Shape, WhisBERT
+
+CONFIG, WEIGHTS, TEXT = "whisbert.json", "model.safetensors", "text"
+FORMAT = 1
+
+
+def save(
+    model: WhisBERT, tokenizer: PreTrainedTokenizerBase, reads: dict[str, Any], folder: Path
+) -> None:
+    """Write all encoders and heads.
+
+    Args:
+        model: the model.
+        tokenizer: of its texts.
+        reads: what its frames are: kind and settings of the cache.
+        folder: where to; it exists and is empty.
+    """
+    shape = model.shape
+    content = {
+        "format": FORMAT,
+        "weights": model.weights,
+        "reads": reads,
+        "shape": {
+            "frame_width": shape.frame_width,
+            "per_patch": shape.per_patch,
+            "audio": vars(shape.audio),
+            "fusion": vars(shape.fusion),
+            "normed": shape.normed,
+            "kappa": shape.kappa,
+            "temperature": shape.temperature,
+            "learned": shape.learned,
+        },
+    }
+    (folder / CONFIG).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    model.student.model.config.save_pretrained(folder / TEXT)
+    tokenizer.save_pretrained(folder / TEXT)
+    save_model(model, str(folder / WEIGHTS))
+
+
+def load(folder: Path) -> tuple[WhisBERT, PreTrainedTokenizerBase]:
+    """Load what `save` wrote: `RUN/whisbert`.
+
+    Raises:
+        NotThere: there is no such folder.
+        Damaged: its files do not belong together.
+        SpeechkdError: the tokenizer or the text encoder's configuration is refused.
+    """
+    if not (folder / CONFIG).is_file():
+        raise NotThere(f"{folder}: there is no {CONFIG} in it; name RUN/whisbert of a run.")
+    check_config(folder / TEXT / "config.json")
+    try:
+        content = parse_json(read_text_file(folder / CONFIG))
+        shape = content["shape"]
+        sizes = {side: LayerSizes(**shape[side]) for side in ("audio", "fusion")}
+        weights = {
+            name: float(content["weights"][name]) for name in LOSSES if name in content["weights"]
+        }
+        config = AutoConfig.from_pretrained(folder / TEXT, trust_remote_code=False)
+        with torch.random.fork_rng(devices=[]):
+            student = Student(
+                AutoModelForMaskedLM.from_config(config, dtype=torch.float32), str(folder)
+            )
+            model = WhisBERT(student, weights, Shape(**{**shape, **sizes}))
+        load_model(model, str(folder / WEIGHTS))
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged files may fail in any way
+        raise Damaged(f"{folder} cannot be loaded: {first_line(error)}") from error
+    model.eval()
+    return model, load_tokenizer(str(folder / TEXT))
