@@ -9,6 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.units import CLIP_SECONDS, SAMPLE_RATE_HZ
+from pipeline.shards.asked import (
+    ARRAY_TASK,
+    CHANNEL,
+    RECORDING_PATTERN,
+    given,
+    refuse_what_it_cannot_use,
+    refuse_what_it_did_not_use,
+)
 from pipeline.shards.corpora import open_source
 from pipeline.shards.recording_table import RecordingColumns
 from pipeline.shards.refusals import Reason, Refusal
@@ -46,7 +54,8 @@ def run(settings: ShardSettings) -> None:
     from pipeline.shards.walking import passed_over
     from pipeline.shards.writing import ShardFolder
 
-    if settings.layout in ("auto", "parquet") and is_in_parts(str(settings.source)):
+    is_parquet = settings.layout == "auto" and is_in_parts(str(settings.source))
+    if is_parquet or settings.layout == "parquet":
         _shard_parts(settings)
         return
     source = _open(settings)
@@ -87,13 +96,14 @@ def _fill(
     folder: "ShardFolder", settings: ShardSettings, source: Source, entries: int, workers: int
 ) -> None:
     """Write the tars that are not there yet, then the manifest."""
-    from pipeline.foundation.progress import Meter, say
+    from pipeline.foundation.progress import Meter, counted, say
     from pipeline.foundation.workers import in_order
     from pipeline.shards.entries import checked, decoder_died, make_sample
 
     done = folder.tally.entries
     if done:
-        say(f"{settings.out}: carries on after {len(folder.tally.shards):,} finished tars")
+        tars = counted(len(folder.tally.shards), "finished tar")
+        say(f"{settings.out}: carries on after {tars}")
     left = islice(checked(source), done, None)
     make = partial(make_sample, limit_s=settings.clip_seconds, channel=_channel(settings))
     results = in_order(make, left, workers, died=decoder_died)
@@ -119,11 +129,20 @@ def _shard_parts(settings: ShardSettings) -> None:
     from pipeline.foundation.workers import cores
     from pipeline.shards.arrow import find_files, shape_of
     from pipeline.shards.bill import bill, clips_tried
-    from pipeline.shards.parts import Plan, choose_columns, survey
-    from pipeline.shards.parts_folder import PartsFolder
+    from pipeline.shards.parts import Plan, choose_columns
+    from pipeline.shards.parts_folder import PartsFolder, surveys_in
+    from pipeline.shards.survey import survey
 
+    named = _columns(settings)
+    asked = _others(settings) | given(
+        *(named, settings.audio_folder, settings.tier, settings.join, settings.split),
+        outside_links=settings.follow_links,
+    )
+    refuse_what_it_cannot_use(asked, str(settings.source), "parquet")
     files = find_files(str(settings.source).rstrip("/"), settings.split)
-    columns = choose_columns(files[0], _columns(settings))
+    columns = choose_columns(files[0], named)
+    if "recording" in columns:
+        refuse_what_it_did_not_use(asked & {RECORDING_PATTERN}, str(settings.source))
     origins = ", ".join(f"{name} from {column!r}" for name, column in columns.items())
     splits = ", ".join(dict.fromkeys(file.split for file in files))
     say(
@@ -138,10 +157,13 @@ def _shard_parts(settings: ShardSettings) -> None:
         *(settings.recording_pattern, _channel(settings)),
     )
     workers = cores() if settings.workers < 0 else settings.workers
+    task = array_task(settings.array_task)
+    kept = None if settings.dry_run else surveys_in(settings.out)
+    first = len(files) * task.index // task.count
     with Meter("reading texts", len(files), "files") as meter:
-        parts = survey(files, plan, workers, lambda _: meter.advance(1))
+        parts = survey(files, plan, workers, lambda _: meter.advance(1), kept, first)
     entries = sum(part.rows for part in parts)
-    say(f"{settings.source}: {entries:,} entries")
+    say(f"{settings.source}: {counted(entries, 'entry', 'entries')}")
     if not entries:
         raise SpeechkdError(f"{settings.source} lists no recording.")
     if settings.dry_run:
@@ -151,11 +173,10 @@ def _shard_parts(settings: ShardSettings) -> None:
             print(line)
         return
     folder = PartsFolder(settings.out, parts, plan)
-    task = array_task(settings.array_task)
     mine = [parts[i] for i in share([part.audio_bytes for part in parts], task)]
     todo = [part for part in mine if folder.done(part) is None]
     if len(todo) < len(mine):
-        say(f"{settings.out}: {len(mine) - len(todo):,} of {len(mine):,} files are done")
+        say(f"{settings.out}: {len(mine) - len(todo):,} of {counted(len(mine), 'file')} are done")
     limit = settings.max_refused * entries
     refused = sum(sum(done.refused.values()) for part in mine if (done := folder.done(part)))
     with Meter("sharding", sum(part.rows for part in todo), "clips") as meter:
@@ -179,22 +200,24 @@ def _columns(settings: ShardSettings) -> RecordingColumns:
     return RecordingColumns(**{name: getattr(settings, f"{name}_column") for name in names})
 
 
-def _open(settings: ShardSettings) -> Source:
+def _others(settings: ShardSettings) -> set[str]:
+    """Flags that the user gave and that no source takes as an argument."""
     flags = {
-        "--recording-pattern": settings.recording_pattern,
-        "--array-task": settings.array_task,
+        CHANNEL: settings.channel,
+        RECORDING_PATTERN: settings.recording_pattern,
+        ARRAY_TASK: settings.array_task,
     }
-    for flag in (name for name, value in flags.items() if value):
-        raise SpeechkdError(
-            f"{flag} is for corpora in several files with audio inside (Parquet); "
-            f"{settings.source} is none. Leave it out."
-        )
+    return {flag for flag, value in flags.items() if value}
+
+
+def _open(settings: ShardSettings) -> Source:
     columns = _columns(settings)
     cutting = Cutting(tuple(settings.tier), settings.join, settings.clip_seconds)
     return open_source(
         *(Path(settings.source), settings.layout, columns, settings.audio_folder, cutting),
         split=settings.split,
         outside_links=settings.follow_links,
+        others=_others(settings),
     )
 
 
@@ -219,11 +242,14 @@ def _watched(
 
 
 def _refusal_message(folder: "ShardFolder", what: str) -> str:
+    from pipeline.foundation.progress import counted
+
     tally = folder.tally
     reason, count = next(iter(tally.reasons().items()))
     hint = " Where recordings are cut already, --start-column none takes them whole."
     return (
-        f"{what}: {len(tally.refused):,} of the first {tally.entries:,} entries, {count:,} for "
+        f"{what}: {len(tally.refused):,} of the first "
+        f"{counted(tally.entries, 'entry', 'entries')}, {count:,} for "
         f"'{reason}', for instance {_listed(tally.examples(reason))}. All "
         f"are in {folder.write_refused()}. Raise --max-refused and the same command carries on, or "
         f"correct them and name a new --out.{hint if reason == Reason.OUTSIDE else ''}"

@@ -34,6 +34,11 @@ SCHEMES = (
     *("file", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf"),
     *("http", "https", "hdfs", "webhdfs", "sftp", "memory"),
 )
+VERSION_FIELDS = (
+    *("mtime", "ETag", "etag", "LastModified", "last_modified", "updated", "generation"),
+    *("md5Hash", "content_md5", "blob_id"),
+)
+"""What storage says of a file that another version of it would say otherwise."""
 ATTEMPTS = 5
 FIRST_PAUSE_SECONDS = 0.5  # doubled after each failure
 BLOCK_BYTES = 8 * 2**20
@@ -154,6 +159,26 @@ def file_size(location: str) -> int:
         return int(retried(lambda: files.info(name), location)["size"])
     except (FileNotFoundError, PermissionError) as error:
         raise _unreadable(location, error) from None
+
+
+def file_version(location: str) -> str:
+    """What tells this version of a file from others; "" where the storage has no such thing.
+
+    Raises:
+        NotThere: there is no such file.
+        Unreachable: the file may not be read, or the storage does not answer.
+    """
+    path = local_path(location)
+    try:
+        if path is not None:
+            status = path.stat()
+            return f"{status.st_size} {status.st_mtime_ns}"
+        files, name = filesystem(location)
+        info = retried(lambda: files.info(name), location)
+    except (FileNotFoundError, PermissionError) as error:
+        raise _unreadable(location, error) from None
+    told = {field: str(info[field]) for field in VERSION_FIELDS if info.get(field)}
+    return f"{info.get('size')} {told}" if told else ""
 
 
 @contextmanager

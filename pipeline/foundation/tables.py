@@ -6,13 +6,15 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.foundation.compressed import opened_plain, plain_suffix
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError, Unreachable
+from pipeline.foundation.guarded import guarded
+from pipeline.foundation.progress import counted
 from pipeline.foundation.untrusted import check_size, parse_json
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
@@ -131,6 +133,12 @@ def pyarrow_for(path: Path) -> tuple[Any, Any]:
     return pyarrow, parquet
 
 
+def pyarrow_faults(arrow: Any) -> tuple[type[Exception], ...]:
+    """What `pyarrow` raises of a broken file: its own kinds, and C++'s as Cython gives them."""
+    of_cpp = (OSError, ValueError, TypeError, KeyError, IndexError, ArithmeticError, RuntimeError)
+    return (arrow.ArrowException, *of_cpp)
+
+
 def _lines(path: Path) -> Iterator[str]:
     try:
         with (
@@ -242,7 +250,7 @@ def _names(values: list[str], path: Path) -> list[str]:
 
 def _row(line: int, names: list[str], values: list[str]) -> Row:
     if len(values) != len(names):
-        return Row(line, {}, f"{len(values)} cells where the header has {len(names)}")
+        return Row(line, {}, f"{counted(len(values), 'cell')} where the header has {len(names)}")
     return Row(line, dict(zip(names, values, strict=True)))
 
 
@@ -315,12 +323,18 @@ def _json_object_rows(path: Path) -> tuple[list[str], Iterator[Placed]]:
 
 
 def _parquet_rows(path: Path) -> tuple[list[str], Iterator[Placed]]:
+    batches = guarded(str(path), _parquet_batches, path)
+    names = [str(name) for name in next(batches)]
+    return names, _numbered([row for batch in batches for row in batch])
+
+
+def _parquet_batches(path: Path) -> Iterator[Sequence[Any]]:
+    """The names of the columns, then batches of rows."""
     arrow, parquet = pyarrow_for(path)
     try:
-        rows: list[Mapping[str, Any]] = []
         size = 0
         with parquet.ParquetFile(path) as file:
-            names = list(file.schema_arrow.names)
+            yield list(file.schema_arrow.names)
             for batch in file.iter_batches(PARQUET_ROWS):
                 for column in batch.columns:  # a small file can unfold to any size
                     if isinstance(column, arrow.DictionaryArray):
@@ -328,10 +342,9 @@ def _parquet_rows(path: Path) -> tuple[list[str], Iterator[Placed]]:
                         column = column.dictionary_decode()
                     size += column.nbytes
                 check_size(str(path), size)
-                rows += batch.to_pylist()
-    except (OSError, ValueError, TypeError, arrow.ArrowException) as error:
+                yield batch.to_pylist()
+    except pyarrow_faults(arrow) as error:
         raise Damaged(f"{path} cannot be read as Parquet: {str(error)[:200]}") from None
-    return names, _numbered(rows)
 
 
 def _numbered(rows: Iterable[Mapping[str, Any]]) -> Iterator[Placed]:

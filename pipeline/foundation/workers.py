@@ -18,6 +18,14 @@ ITEMS_PER_TASK = 8
 TASKS_AHEAD = 3  # per worker, so that none waits while a slow item delays the order
 
 
+_begun = threading.Event()
+
+
+def is_worker() -> bool:
+    """Whether this process is a worker, whose death costs what it is doing and nothing else."""
+    return _begun.is_set()
+
+
 def cores() -> int:
     """Number of processor cores this process may use."""
     return len(os.sched_getaffinity(0))
@@ -63,6 +71,7 @@ def in_order(
         return
     stream = iter(items)
     waiting: deque[tuple[list[Item], Future[list[Result]]]] = deque()
+    others = multiprocessing.active_children()
     pool = _pool(workers)
     try:
         while True:
@@ -80,7 +89,7 @@ def in_order(
                 waiting = deque((later, _submit(pool, function, later)) for later, _ in waiting)
             yield from results
     except BaseException:  # a task may take minutes, and nobody waits for its result any more
-        for child in multiprocessing.active_children():
+        for child in set(multiprocessing.active_children()).difference(others):
             child.terminate()
         raise
     finally:
@@ -123,6 +132,7 @@ def begin_worker() -> None:
     Without this a worker outlives a parent that was killed. Its own parent may be the fork
     server, which lives on with it.
     """
+    _begun.set()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -1,12 +1,12 @@
 """Tables that hold audio: Parquet and Arrow files, as Hugging Face's `datasets` writes them.
 
 Files are read a row at a time, wherever they lie. What is read is data only: no code of a corpus is
-run.
+run. Arrow's library dies of some broken files, so it runs in a process of its own.
 """
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
+from pipeline.foundation.guarded import guarded, guarded_call
 from pipeline.foundation.storage import RemoteFile, files_below, local_path, read_file
-from pipeline.foundation.tables import pyarrow_for
+from pipeline.foundation.tables import pyarrow_faults, pyarrow_for
 from pipeline.foundation.untrusted import parse_json
+from pipeline.shards.asked import IN_PARTS
 from pipeline.shards.recordings import AUDIO_SUFFIXES
 
-SUFFIXES = (".parquet", ".arrow")
 REMOTE_BUFFER_BYTES = 8 * 2**20  # fetched at once, per column
 LOCAL_BUFFER_BYTES = 2**20
 _NUMBERED = re.compile(r"[-_]?\d+(?:-of-\d+)?(?:-[0-9a-f]{16})?$")
@@ -46,12 +47,15 @@ def find_files(source: str, split: str = "") -> list[ArrowFile]:
     Raises:
         SpeechkdError: there is no such file, or several splits and none is named.
     """
-    if source.endswith(SUFFIXES):
+    if source.endswith(IN_PARTS):
         return [_file("", source)]
+    path = local_path(source)
+    if path is not None and path.is_file():
+        raise SpeechkdError(f"{source} is no Parquet or Arrow file; leave --layout parquet out.")
     names = files_below(source)
     files = [_file(source, name) for name in _listed(source, names)]
     if not files:
-        raise NotThere(f"{source}: no {' or '.join(SUFFIXES)} file in it; check the path.")
+        raise NotThere(f"{source}: no {' or '.join(IN_PARTS)} file in it; check the path.")
     splits = list(dict.fromkeys(file.split for file in files))
     if split == "all" or (not split and len(splits) == 1):
         return files
@@ -80,7 +84,7 @@ def _listed(source: str, names: Sequence[str]) -> list[str]:
             listed += [f"{folder}/{file}".lstrip("/") for file in _saved(f"{source}/{name}")]
     if listed:
         return listed
-    found = [name for name in names if name.endswith(SUFFIXES)]
+    found = [name for name in names if name.endswith(IN_PARTS)]
     return [name for name in found if not name.rpartition("/")[2].startswith("cache-")]
 
 
@@ -128,28 +132,45 @@ def shape_of(file: ArrowFile) -> Shape:
     """Read the header of a file.
 
     Raises:
-        SpeechkdError: it cannot be read, or pyarrow is not installed.
+        Damaged: it cannot be read, or the library died of it.
+        SpeechkdError: it is not there, or pyarrow is not installed.
     """
+    return guarded_call(file.location, _shape_of, file)
+
+
+def _shape_of(file: ArrowFile) -> Shape:
     with closing(_Reader(file)) as reader:
         return reader.shape()
 
 
 def rows_of(
-    file: ArrowFile, columns: Sequence[str], skip: int = 0, at_once: int = 1
-) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    file: ArrowFile,
+    columns: Sequence[str],
+    skip: int = 0,
+    most: int | None = None,
+    at_once: int = 1,
+) -> Generator[tuple[int, Mapping[str, Any]], None, None]:
     """Rows of a file with their numbers from 0, few in memory at a time.
 
     Args:
         file: the file.
         columns: the columns to read; the others are not touched.
         skip: rows to leave out at the beginning. Whole groups of them are not read at all.
+        most: rows to read; None for all the others.
         at_once: rows that a Parquet file is asked for at once.
 
     Raises:
-        SpeechkdError: it cannot be read.
+        Damaged: it cannot be read, or the library died of it.
+        SpeechkdError: it is not there, or pyarrow is not installed.
     """
+    return guarded(file.location, _rows_of, file, list(columns), skip, most, at_once)
+
+
+def _rows_of(
+    file: ArrowFile, columns: list[str], skip: int, most: int | None, at_once: int
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
     with closing(_Reader(file)) as reader:
-        yield from reader.rows(list(columns), skip, at_once)
+        yield from islice(reader.rows(columns, skip, at_once), most)
 
 
 class _Reader:
@@ -175,7 +196,7 @@ class _Reader:
                 with self._as_parquet() as opened:
                     return self._shape_of_parquet(opened)
             return self._shape_of_arrow()
-        except self._faults() as error:
+        except pyarrow_faults(self._arrow) as error:
             raise self._damaged(error) from None
 
     def rows(
@@ -186,11 +207,8 @@ class _Reader:
                 yield from self._rows_of_parquet(columns, skip, at_once)
             else:
                 yield from self._rows_of_arrow(columns, skip)
-        except self._faults() as error:
+        except pyarrow_faults(self._arrow) as error:
             raise self._damaged(error) from None
-
-    def _faults(self) -> tuple[type[Exception], ...]:
-        return (self._arrow.ArrowException, OSError, ValueError, TypeError, KeyError)
 
     def _damaged(self, error: Exception) -> Damaged:
         return Damaged(f"{self._file.location} cannot be read: {str(error)[:200]}")
@@ -275,7 +293,7 @@ def is_in_parts(source: str) -> bool:
     Every URL is taken for one: of recordings that lie in object storage only tables are read.
     """
     path = local_path(source)
-    if path is None or source.endswith(SUFFIXES):
+    if path is None or source.endswith(IN_PARTS):
         return True
     if not path.is_dir():
         return False
@@ -286,5 +304,5 @@ def is_in_parts(source: str) -> bool:
         suffixes = {Path(name).suffix.lower() for name in files if not name.startswith(".")}
         if suffixes & set(AUDIO_SUFFIXES):
             return False
-        found = found or bool(suffixes & set(SUFFIXES))
+        found = found or bool(suffixes & set(IN_PARTS))
     return found

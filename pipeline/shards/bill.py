@@ -4,10 +4,10 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.progress import counted
 from pipeline.foundation.storage import local_path
 from pipeline.foundation.units import Seconds
 from pipeline.shards.parts import Make, Part, Plan, entries_of
@@ -42,10 +42,10 @@ class Bill:
         remote = any(local_path(part.file.location) is None for part in parts)
         free = shutil.disk_usage(_existing(out)).free
         lines = [
-            f"would write about {clips:,} clips, {self.seconds / 3600:,.2f} h, "
+            f"would write about {counted(clips, 'clip')}, {self.seconds / 3600:,.2f} h, "
             f"{self.tar_bytes / 1e9:,.2f} GB of tars to {out} "
-            f"(estimated from {self.clips:,} clips; {free / 1e9:,.1f} GB are free there)",
-            f"would read {read / 1e9:,.2f} GB of audio in {len(parts):,} files"
+            f"(estimated from {counted(self.clips, 'clip')}; {free / 1e9:,.1f} GB are free there)",
+            f"would read {read / 1e9:,.2f} GB of audio in {counted(len(parts), 'file')}"
             + (" over the network, and keep none of it" if remote else "; no copy of it is made"),
         ]
         repeated = sum(len(part.repeated) for part in parts)
@@ -91,7 +91,7 @@ def bill(parts: Sequence[Part], plan: Plan, advance: Callable[[int], None]) -> B
     examples: dict[str, list[str]] = {}
     make = Make(plan.limit_s, plan.channel)
     for part in _tried(parts):
-        for clip in islice(entries_of(part, plan, 0), TRIED_CLIPS):
+        for clip in entries_of(part, plan, 0, TRIED_CLIPS):
             result = make(clip)
             tried += 1
             if isinstance(result, Refusal):

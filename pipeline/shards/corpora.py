@@ -1,14 +1,16 @@
 """Layouts in which recordings and transcripts lie on a disk, and how to read each."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast
 
 from pipeline.foundation.compressed import plain_suffix
 from pipeline.foundation.errors import NotThere, SpeechkdError
+from pipeline.foundation.progress import counted
 from pipeline.foundation.tables import SUFFIXES as TABLE_SUFFIXES
 from pipeline.foundation.tables import read_text
+from pipeline.shards.asked import given, refuse_what_it_cannot_use
 from pipeline.shards.layouts.layout import Request, with_any_suffix
 from pipeline.shards.layouts.registry import LAYOUTS
 from pipeline.shards.recording_table import (
@@ -50,8 +52,6 @@ Layout = Literal[
 ]
 
 OF_FOLDERS = ("kaldi", "libritts", "mls", "vctk", "timit")
-JOINED = ("folder", "kaldi", "lhotse", "listing")
-TIERED = ("folder",)
 
 
 def open_source(
@@ -63,6 +63,7 @@ def open_source(
     *,
     split: str = "",
     outside_links: bool = False,
+    others: Set[str] = frozenset(),
 ) -> Source:
     """Detect how a source is laid out, and prepare to read it.
 
@@ -75,10 +76,12 @@ def open_source(
         cutting: how recordings with a file of times become clips.
         split: the split of a corpus that has several; `all` for all together.
         outside_links: follow links to folders outside of the source too.
+        others: flags beside these that the user gave, which the layout must take as well.
 
     Raises:
-        SpeechkdError: the source does not exist or holds nothing that is known, a column is
-            missing, or the layout has no use for an argument.
+        NotThere: there is no such source.
+        SpeechkdError: it holds nothing that is known, a column is missing, or the layout has no
+            use for an argument.
     """
     if not source.exists():
         raise NotThere(
@@ -87,24 +90,30 @@ def open_source(
         )
     if layout == "auto":
         layout = _detect(source, outside_links)
-    if columns not in (None, RecordingColumns()) and layout not in ("table", "commonvoice"):
-        raise SpeechkdError(
-            f"{source}: the {layout} layout has no columns to name; leave them out."
-        )
+    columns, cutting = columns or RecordingColumns(), cutting or Cutting()
+    asked = others | given(
+        *(columns, audio_folder, cutting.tiers, cutting.join_s, split), outside_links=outside_links
+    )
+    refuse_what_it_cannot_use(asked, str(source), layout)
     if layout in OF_FOLDERS:
         _need_folder(source, layout)
-    cutting = cutting or Cutting()
-    if cutting.join_s is not None and layout not in JOINED:
-        raise SpeechkdError(f"{source}: --join changes nothing in the {layout} layout.")
-    if cutting.tiers and layout not in TIERED:
-        raise SpeechkdError(f"{source}: --tier changes nothing in the {layout} layout.")
     if layout in LAYOUTS:
-        request = Request(source, audio_folder, cutting, split, outside_links)
-        return _listed(layout, request)
-    if split:
-        raise SpeechkdError(f"{source}: the {layout} layout has no splits; leave --split out.")
-    if audio_folder is not None and layout in ("folder", "librispeech"):
-        raise SpeechkdError(f"{source}: the {layout} layout takes no --audio-folder; leave it out.")
+        request = Request(source, audio_folder, cutting, split, outside_links, columns)
+        opened = _listed(layout, request)
+    else:
+        opened = _plain(source, layout, columns, audio_folder, cutting, outside_links)
+    return replace(opened, name=str(source), audio_folder=audio_folder, asked=asked)
+
+
+def _plain(
+    source: Path,
+    layout: Layout,
+    columns: RecordingColumns,
+    audio_folder: Path | None,
+    cutting: Cutting,
+    outside_links: bool,
+) -> Source:
+    """A source of one of the layouts in this file."""
     match layout:
         case "folder":
             return _folder(source, cutting, outside_links)
@@ -113,18 +122,14 @@ def open_source(
         case "ljspeech":
             return _ljspeech(source, audio_folder)
         case "commonvoice":
-            return _common_voice(source, columns or RecordingColumns(), audio_folder)
+            return _common_voice(source, columns, audio_folder)
         case _:
-            return _table(source, columns or RecordingColumns(), audio_folder)
+            return _table(source, columns, audio_folder)
 
 
 def _listed(name: str, request: Request) -> Source:
     """A source of one of the layouts in `layouts.registry`."""
     layout, notes, source = LAYOUTS[name], Notes(), request.source
-    if request.audio_folder is not None and not layout.takes_audio_folder:
-        raise SpeechkdError(f"{source}: the {name} layout takes no --audio-folder; leave it out.")
-    if request.split and not layout.takes_split:
-        raise SpeechkdError(f"{source}: the {name} layout has no splits; leave --split out.")
 
     def read() -> Iterator[Entry | Refusal]:
         notes.clear()
@@ -256,7 +261,8 @@ def _ljspeech(source: Path, audio_folder: Path | None) -> Source:
                 yield Entry(key, audio, text, None, key.rpartition("-")[0] or key, where)
             elif line.strip():
                 fault = (
-                    f"{len(cells)} cells; LJSpeech has id|text|normalized text (--layout table?)"
+                    f"{counted(len(cells), 'cell')}; LJSpeech has id|text|normalized text "
+                    "(--layout table?)"
                 )
                 yield Refusal(Reason.MALFORMED_ROW, fault, f"line {number}", where=where)
 

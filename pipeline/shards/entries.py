@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.units import SAMPLE_RATE_HZ, Seconds
+from pipeline.shards.asked import UNLESS, heeded_by, refuse_what_it_did_not_use
 from pipeline.shards.decoding import clip_seconds, encode_flac, read_sound
 from pipeline.shards.recordings import Entry, key_fault
 from pipeline.shards.refusals import Reason, Refusal, RefusedError
@@ -23,11 +24,14 @@ def survey(source: Source, used: set[str] | None = None) -> tuple[int, str]:
         used: gets the paths of all files that entries name or come from.
 
     Raises:
-        SpeechkdError: there is no entry.
+        SpeechkdError: there is no entry, or a flag has changed nothing.
     """
     digest, count = hashlib.sha256(), 0
+    idle = set(source.asked & UNLESS.keys())
     for entry in source.read():
         count += 1
+        if idle and isinstance(entry, Entry):
+            idle -= heeded_by(entry, source.audio_folder)
         if used is not None:
             where = entry.where or ""
             used |= {where, where.rpartition(", ")[0]}
@@ -43,6 +47,7 @@ def survey(source: Source, used: set[str] | None = None) -> tuple[int, str]:
         digest.update(json.dumps(fields).encode())
     if not count:
         raise SpeechkdError(f"{source.description} lists no recording.")
+    refuse_what_it_did_not_use(idle - source.notes.heeded, source.name)
     return count, digest.hexdigest()
 
 

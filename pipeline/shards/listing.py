@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
+from pipeline.foundation.progress import counted
 from pipeline.foundation.storage import (
     absolute,
     file_size,
@@ -73,13 +74,13 @@ def list_tar(tar: str) -> Listed:
                 examples.setdefault(refusal.reason, f"{refusal.key!r} of {tar}: {refusal.detail}")
     if reader.damage:
         raise Damaged(
-            f"{tar} is no whole tar: {reader.damage}, after {samples:,} samples and "
+            f"{tar} is no whole tar: {reader.damage}, after {counted(samples, 'sample')} and "
             f"{reader.bytes_read:,} bytes. Get it again, or leave it out. (A .tar.gz has to be "
             "unpacked to a .tar.)"
         )
     if samples > MAX_SAMPLES:
         raise SpeechkdError(
-            f"{tar} holds {samples:,} samples; a tar may have {MAX_SAMPLES:,}. Divide it."
+            f"{tar} holds {counted(samples, 'sample')}; a tar may have {MAX_SAMPLES:,}. Divide it."
         )
     return Listed(tar, samples, reader.bytes_read, reader.sha256, dict(faults), examples)
 

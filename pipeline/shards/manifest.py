@@ -164,7 +164,8 @@ def difference(before: Manifest, now: Manifest) -> str:
             new.clip_seconds,
         ):
             return (
-                f"{new.url} (line {line}) has other content now: {old.samples:,} samples then, "
+                f"{new.url} (line {line}) has other content now: {counted(old.samples, 'sample')} "
+                "then, "
                 f"{new.samples:,} now"
             )
     return "only places differ"

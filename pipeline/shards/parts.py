@@ -1,20 +1,17 @@
 """A corpus of tables that hold audio: its files are parts, whose rows become entries."""
 
-import hashlib
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.storage import local_path
 from pipeline.foundation.units import SAMPLE_RATE_HZ, Seconds
-from pipeline.foundation.workers import ahead
 from pipeline.shards.arrow import ArrowFile, Shape, rows_of, shape_of
 from pipeline.shards.decoding import encode_flac, read_sound
 from pipeline.shards.recording_table import USUAL_NAMES, RecordingColumns
@@ -23,7 +20,6 @@ from pipeline.shards.refusals import Reason, Refusal, RefusedError
 from pipeline.shards.tar import MAX_MEMBER_BYTES
 from pipeline.shards.writing import Sample, description
 
-ROWS_AT_ONCE = 1000  # of names and texts
 NOT_CUT = ("start", "end", "duration")
 """Fields whose columns count only if they are named: embedded audio is mostly cut already, and
 such columns tell where it once lay."""
@@ -118,99 +114,46 @@ def _audio_column(file: ArrowFile, shape: Shape) -> str:
     return next((name for name in shape.columns if name.lower() in usual), "")
 
 
-def survey(
-    files: Sequence[ArrowFile], plan: Plan, threads: int, advance: Callable[[int], None]
-) -> list[Part]:
-    """Look through the names and texts of all files, not their audio.
-
-    Args:
-        files: the corpus.
-        plan: its columns.
-        threads: files that are read at once; most of it is waiting for the storage.
-        advance: is told the rows of each file that is done.
-
-    Raises:
-        SpeechkdError: a file cannot be read, or lacks a column.
-    """
-    parts, hashes = [], []
-    for part, keys in ahead(_Survey(plan), enumerate(files), max(threads, 1)):
-        parts.append(part)
-        hashes.append(keys)
-        advance(part.rows)
-    repeated = _repeated(hashes)
-    return [
-        replace(part, repeated=repeated[part.number]) if part.number in repeated else part
-        for part in parts
-    ]
-
-
-@dataclass(frozen=True)
-class _Survey:
-    plan: Plan
-
-    def __call__(self, numbered: tuple[int, ArrowFile]) -> tuple[Part, NDArray[np.uint64]]:
-        number, file = numbered
-        shape = shape_of(file)
-        missing = [name for name in self.plan.columns.values() if name not in shape.columns]
-        if missing:
-            raise SpeechkdError(
-                f"{file.location}: no column {missing[0]!r}, which the first file has. Leave the "
-                "file out, or name a split with --split."
-            )
-        audio = self.plan.columns["path"]
-        light = [name for name in self.plan.columns.values() if name != audio]
-        digest, keys = hashlib.sha256(), np.zeros(shape.rows, np.uint64)
-        for row, cells in rows_of(file, light, at_once=ROWS_AT_ONCE):
-            fields = {
-                name: cells[column] for name, column in self.plan.columns.items() if column != audio
-            }
-            digest.update(json.dumps(fields, default=str).encode())
-            key = _key(file, row, fields.get("key")).encode("utf-8", "surrogatepass")
-            keys[row] = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest())
-        part = Part(number, file, shape.rows, shape.audio_bytes, digest.hexdigest())
-        return part, keys
-
-
-def _repeated(hashes: Sequence[NDArray[np.uint64]]) -> dict[int, tuple[int, ...]]:
-    """By number of part, the rows whose key stands earlier in the corpus."""
-    if not hashes:
-        return {}
-    together = np.concatenate(hashes)
-    order = np.argsort(together, kind="stable")
-    again = order[1:][together[order[1:]] == together[order[:-1]]]
-    starts = np.cumsum([0, *map(len, hashes)])
-    rows: dict[int, list[int]] = {}
-    for place in np.sort(again):
-        part = int(np.searchsorted(starts, place, side="right")) - 1
-        rows.setdefault(part, []).append(int(place - starts[part]))
-    return {part: tuple(found) for part, found in rows.items()}
-
-
-def _key(file: ArrowFile, row: int, cell: Any) -> str:
-    """A row's key: its own id, without a suffix of audio, or else its file and number."""
-    name = _named(cell)
-    return f"{file.name}/{row:06d}" if name is None else key_of_path(name)
-
-
 Clip = tuple[Entry, bytes | None]
 """An entry, and its audio if the table holds it."""
 
 
-def entries_of(part: Part, plan: Plan, skip: int) -> Iterator[Clip | Refusal]:
-    """The rows of a part as entries with their audio, from row `skip` on, one at a time.
+def key_of_row(file: ArrowFile, row: int, cell: Any) -> str:
+    """A row's key: its own id, without a suffix of audio, or else its file and number.
+
+    Args:
+        file: the row's file.
+        row: its number, from 0.
+        cell: its id as the table has it; None if there is no column of ids.
+    """
+    name = _named(cell)
+    return f"{file.name}/{row:06d}" if name is None else key_of_path(name)
+
+
+def entries_of(
+    part: Part, plan: Plan, skip: int, most: int | None = None
+) -> Iterator[Clip | Refusal]:
+    """The rows of a part as entries with their audio, one at a time.
 
     A row whose key or text cannot be used comes as a refusal.
+
+    Args:
+        part: the part.
+        plan: says what its columns mean.
+        skip: the first row.
+        most: rows to read; None for all the others.
     """
     repeated = frozenset(part.repeated)
-    for row, cells in rows_of(part.file, list(plan.columns.values()), skip):
-        fields = {name: cells[column] for name, column in plan.columns.items()}
-        yield _entry(part, plan, row, fields, is_repeated=row in repeated)
+    with closing(rows_of(part.file, list(plan.columns.values()), skip, most)) as rows:
+        for row, cells in rows:
+            fields = {name: cells[column] for name, column in plan.columns.items()}
+            yield _entry(part, plan, row, fields, is_repeated=row in repeated)
 
 
 def _entry(
     part: Part, plan: Plan, row: int, fields: dict[str, Any], *, is_repeated: bool
 ) -> Clip | Refusal:
-    key = _key(part.file, row, fields.get("key"))
+    key = key_of_row(part.file, row, fields.get("key"))
     where = f"{part.file.location}, row {row + 1}"
     text = fields["text"]
     fault = key_fault(key, as_path=True)

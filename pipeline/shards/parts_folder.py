@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.foundation.atomic import write_json, write_text
+from pipeline.foundation.atomic import remove_leftovers, write_json, write_text
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 from pipeline.foundation.units import Seconds
 from pipeline.foundation.untrusted import parse_json, read_text_file
@@ -72,15 +72,7 @@ class PartsFolder:
         }
         if plan.channel is not None:
             identity["--channel"] = plan.channel + 1
-        receipts = path / "receipts"
-        check_new_or_ours(path)
-        try:
-            receipts.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SpeechkdError(
-                f"--out {path} cannot be made: {error.strerror}; choose another folder."
-            ) from None
-        claim(path, receipts / "corpus.json", identity)
+        claim(path, _receipts(path) / "corpus.json", identity)
 
     def done(self, part: Part) -> Done | None:
         """What became of a part, or None if it is not finished or its tars are not whole."""
@@ -107,7 +99,10 @@ class PartsFolder:
         """
         if workers > 1 and len(parts) >= workers:
             write = _Write(self.path, self.plan, most_refused)
-            with closing(in_order(write, parts, workers, died=_lost_part, per_task=1)) as results:
+            # A clip or the file has ended its worker twice. From here the file is read, and each
+            # clip decoded, by processes of their own, so that the one that does it is named.
+            died = replace(write, workers=workers)
+            with closing(in_order(write, parts, workers, died=died, per_task=1)) as results:
                 for done in results:
                     yield done.entries, done
         else:
@@ -149,6 +144,30 @@ class PartsFolder:
         return _folder_of(self.path, part)
 
 
+def surveys_in(path: Path) -> Path:
+    """The folder for the surveys of files in an output folder, which is made if it is new.
+
+    Raises:
+        SpeechkdError: the output folder is another command's, or cannot be made.
+    """
+    surveys = _receipts(path, "survey")
+    remove_leftovers(surveys)
+    return surveys
+
+
+def _receipts(path: Path, part: str = "") -> Path:
+    """The folder of receipts in an output folder, or a part of it; made if it is not there."""
+    receipts = path / "receipts" / part
+    check_new_or_ours(path)
+    try:
+        receipts.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpeechkdError(
+            f"--out {path} cannot be made: {error.strerror}; choose another folder."
+        ) from None
+    return receipts
+
+
 def _why(done: Sequence[Done]) -> str:
     reasons = sum((Counter(one.refused) for one in done), Counter[str]())
     reason, count = reasons.most_common(1)[0]
@@ -174,20 +193,16 @@ def _folder_of(out: Path, part: Part) -> Path:
 
 @dataclass(frozen=True)
 class _Write:
+    """Writes a part whole; can be sent to a worker."""
+
     out: Path
     plan: Plan
     most_refused: float
+    workers: int = 0
 
     def __call__(self, part: Part) -> Done:
-        done = [one for _, one in _write(self.out, part, self.plan, self.most_refused, 0) if one]
-        return done[-1]
-
-
-def _lost_part(part: Part) -> Done:
-    raise SpeechkdError(
-        f"{part.file.location}: the process that read it died, twice. Try it alone with "
-        "--workers 0; its last lines in the log may say why."
-    )
+        written = _write(self.out, part, self.plan, self.most_refused, self.workers)
+        return [done for _, done in written if done][-1]
 
 
 def _write(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.foundation.errors import Damaged
+from pipeline.foundation.progress import counted
 from pipeline.foundation.units import SAMPLE_RATE_HZ
 from pipeline.foundation.untrusted import is_unicode, parse_json
 from pipeline.shards.decoding import read_sound
@@ -70,13 +71,16 @@ class TarEnd:
     bytes: int
 
 
-def read_shard(file: BinaryIO, shard: Shard, where: str) -> Iterator[Clip | Refusal | TarEnd]:
+def read_shard(
+    file: BinaryIO, shard: Shard, where: str, channel: int | None = None
+) -> Iterator[Clip | Refusal | TarEnd]:
     """Read a tar to its end, then check it against the manifest.
 
     Args:
         file: the open tar.
         shard: the manifest's line for it.
         where: its path or URL, for messages.
+        channel: the one channel to take of each clip, from 0; None for the mean of all.
 
     Yields:
         `shard.samples` clips and refusals in the tar's order, then one `TarEnd`. If the tar is
@@ -92,7 +96,7 @@ def read_shard(file: BinaryIO, shard: Shard, where: str) -> Iterator[Clip | Refu
     last: TarSample | None = None  # yielded one late, because a cut tar may end in half a sample
     for sample in reader:
         if last is not None and count <= shard.samples:
-            yield _read_sample(last, count - 1, keys, shard.clip_seconds)
+            yield _read_sample(last, count - 1, keys, shard.clip_seconds, channel)
         last = sample
         count += 1
     end = TarEnd(reader.sha256, reader.bytes_read)
@@ -103,7 +107,7 @@ def read_shard(file: BinaryIO, shard: Shard, where: str) -> Iterator[Clip | Refu
         if is_cut and not _is_whole(last):
             yield Refusal(Reason.TRUNCATED_TAR, cut, _printable(last.key), count - 1)
         else:
-            yield _read_sample(last, count - 1, keys, shard.clip_seconds)
+            yield _read_sample(last, count - 1, keys, shard.clip_seconds, channel)
     for position in range(count, shard.samples):
         yield Refusal(Reason.TRUNCATED_TAR, cut, None, position)
     yield end
@@ -122,7 +126,7 @@ def _check_identity(
         damage = f", and after them: {reader.damage}" if reader.damage else ""
         hidden = f", {reader.hidden} hidden members aside" if reader.hidden else ""
         raise Damaged(
-            f"wrong count: {where} holds {count} samples (neighbouring members of one "
+            f"wrong count: {where} holds {counted(count, 'sample')} (neighbouring members of one "
             f"key{hidden}), the manifest says {shard.samples}{damage}. "
             "Correct the manifest; the members of a sample must stand side by side in the tar."
         )
@@ -150,11 +154,13 @@ def fault_of(sample: TarSample, position: int, keys: set[str]) -> Refusal | None
     return None
 
 
-def _read_sample(sample: TarSample, position: int, keys: set[str], limit_s: int) -> Clip | Refusal:
+def _read_sample(
+    sample: TarSample, position: int, keys: set[str], limit_s: int, channel: int | None
+) -> Clip | Refusal:
     """Decode one sample, or say why not; its key is added to `keys`, those of the tar so far."""
     try:
         _check_key(sample, keys)
-        return _clip(sample, position, limit_s)
+        return _clip(sample, position, limit_s, channel)
     except RefusedError as refused:
         return _refusal(sample, position, refused)
 
@@ -189,9 +195,9 @@ def _members(sample: TarSample) -> tuple[bytes, dict[str, Any], dict[str, Any]]:
     return _audio_member(sample), *_description(sample)
 
 
-def _clip(sample: TarSample, position: int, limit_s: int) -> Clip:
+def _clip(sample: TarSample, position: int, limit_s: int, channel: int | None) -> Clip:
     audio, description, record = _members(sample)
-    sound = read_sound(audio, limit_s=limit_s)
+    sound = read_sound(audio, limit_s=limit_s, channel=channel)
     words, fault = _words(record, description["text"], len(sound.wave_S) / SAMPLE_RATE_HZ)
     return Clip(
         position=position,

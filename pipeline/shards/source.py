@@ -1,6 +1,6 @@
 """A source: a corpus whose layout is known, ready to be read."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,3 +21,9 @@ class Source:
     """Start reading from the top. Each call gives the same entries."""
     notes: Notes = field(default_factory=Notes)
     """What the last reading met that the user should know."""
+    name: str = ""
+    """As the user gave it."""
+    audio_folder: Path | None = None
+    """The folder of recordings that the user named."""
+    asked: Set[str] = frozenset()
+    """The flags that the user gave, all of which its layout takes."""

@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from pipeline.foundation.units import CLIP_SECONDS, Seconds
+from pipeline.shards.asked import JOIN, TIER
 from pipeline.shards.recordings import CONVERTED_SUFFIXES, DECODED_SUFFIXES, Entry
 from pipeline.shards.refusals import Reason, Refusal
 from pipeline.shards.transcripts import nist
@@ -15,6 +16,7 @@ from pipeline.shards.transcripts.formats import Siblings, read_times
 from pipeline.shards.transcripts.segment import Segment, TimedWord, Transcript, divided, joined
 
 _NUMBERED_SPEAKER = re.compile(r"(?:speaker|spk)[_ -]?\d+", re.IGNORECASE)
+OVERLAP = "segments that another speaker overlaps, so that both are heard"
 TURN_LINES = "the .txt has {lines} lines, and the RTTM {turns} turns; a line per turn was expected"
 
 
@@ -37,18 +39,21 @@ class Notes:
     others: Counter[str] = field(default_factory=Counter)
     used: set[str] = field(default_factory=set)
     """Files that were read beside those that entries name."""
+    heeded: set[str] = field(default_factory=set)
+    """Flags that have had something to say, of those that not every corpus of a layout heeds."""
 
     def clear(self) -> None:
         """Begin to count from nothing."""
         self.formats.clear()
         self.others.clear()
         self.used.clear()
+        self.heeded.clear()
 
     def lines(self) -> list[str]:
         """The counts, as lines for the user."""
         read = ", ".join(f"{count:,} of {name}" for name, count in self.formats.most_common())
         lines = [f"files of times: {read}"] if read else []
-        return lines + [f"{count:,} {what}" for what, count in self.others.most_common()]
+        return lines + [f"{what}: {count:,}" for what, count in self.others.most_common() if count]
 
 
 class TimedFolder:
@@ -77,6 +82,8 @@ class TimedFolder:
                 detail = f"{form.name}: {error}"
                 return iter([Refusal(Reason.UNUSABLE_TIMES, detail, key, where=str(file))])
             self._notes.formats[form.name] += 1
+            if form.has_tiers:
+                self._notes.heeded.add(TIER)
             return self._entries(key, path, found, file)
         return self._turns_and_lines(key, path, siblings)
 
@@ -173,12 +180,11 @@ def entries_of(
         return iter([Refusal(Reason.MISSING_TEXT, "no segment has a text", key, where=where)])
     overlapping = _overlapping(spoken)
     if overlapping:
-        notes.others["segments overlap with another speaker's: both are heard in the clip"] += (
-            overlapping
-        )
+        notes.others[OVERLAP] += overlapping
     parts: Iterator[Segment] = chain.from_iterable(
         divided(segment, cutting.longest_s) for segment in spoken
     )
+    notes.heeded.add(JOIN)
     if cutting.join_s is not None:
         parts = joined(parts, cutting.join_s, cutting.longest_s)
     return _entries(key, path, list(parts), where)

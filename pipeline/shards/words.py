@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from pipeline.foundation.progress import counted
 from pipeline.foundation.units import SAMPLE_RATE_HZ, SAMPLES_PER_ENCODER_FRAME, Seconds
 from pipeline.foundation.untrusted import is_unicode
 from pipeline.shards.refusals import Reason, RefusedError
@@ -74,7 +75,8 @@ def words_of(record: Mapping[str, Any], text: str, duration_s: Seconds) -> tuple
     if words and not any(word.trusted for word in words):
         first = told[0]
         raise _unusable(
-            f"no time of its {len(words)} words can be right in {duration_s:.2f} s of audio; the "
+            f"no time of its {counted(len(words), 'word')} can be right in {duration_s:.2f} s of "
+            "audio; the "
             f"first runs from {_shown(first['start_s'])} to {_shown(first['end_s'])}"
         )
     return tuple(words)
@@ -115,7 +117,7 @@ def _check_text(words: Sequence[str], text: str) -> None:
         return
     written = text.split()
     if len(written) != len(words):
-        raise _unusable(f"the text has {len(written)} words, words has {len(words)}")
+        raise _unusable(f"the text has {counted(len(written), 'word')}, words has {len(words)}")
     pairs = zip(written, words, strict=True)
     place, (one, other) = next(
         (place, pair)

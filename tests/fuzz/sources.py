@@ -7,9 +7,10 @@ from pathlib import Path
 
 from pipeline.shards.arrow import find_files
 from pipeline.shards.corpora import open_source
-from pipeline.shards.parts import Make, Plan, choose_columns, entries_of, survey
+from pipeline.shards.parts import Make, Plan, choose_columns, entries_of
 from pipeline.shards.recording_table import RecordingColumns
 from pipeline.shards.recordings import Entry
+from pipeline.shards.survey import survey
 from pipeline.shards.timed import Cutting, Notes, TimedFolder
 from pipeline.shards.transcripts.formats import FORMATS
 from pipeline.shards.writing import Sample

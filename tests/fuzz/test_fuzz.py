@@ -14,9 +14,6 @@ from tests.fuzz.targets import TARGETS, outcome
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = {"cache": 40, "mosei-csd": 60, "receipts": 60, "audio-table": 40}
 
-OPEN = {"audio-table"}
-"""Targets with crashes that are known: Arrow dies of some Parquet files (docs/robustness.md)."""
-
 
 @st.composite
 def mutated(draw, seeds):
@@ -73,7 +70,7 @@ def test_a_mutated_input_has_an_answer(name, tmp_path_factory):
 @pytest.mark.skipif(
     importlib.util.find_spec("atheris") is None, reason="needs atheris: pip install -e '.[fuzz]'"
 )
-@pytest.mark.parametrize("name", [name for name in TARGETS if name not in OPEN])
+@pytest.mark.parametrize("name", TARGETS)
 def test_coverage_finds_no_crash(name):
     inputs = 2000 if name not in EXAMPLES else 300
     done = subprocess.run(

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.shards.layouts.layout import Layout, Request, split_folders
-from pipeline.shards.recording_table import RecordingColumns, choose_columns, table_entries
+from pipeline.shards.recording_table import choose_columns, table_entries
 from pipeline.shards.recordings import Entry
 from pipeline.shards.refusals import Refusal
 from pipeline.shards.timed import Notes
@@ -34,8 +34,9 @@ def read(request: Request, notes: Notes) -> Iterator[Entry | Refusal]:  # noqa: 
     """The rows of the splits that are asked for; their keys begin with the split's name."""
     for folder in split_folders(request.source, request.split, _is_split):
         table = _table(folder) or folder / NAMES[0]
-        chosen = choose_columns(table, RecordingColumns())
-        for entry in table_entries(table, chosen, folder):
+        chosen = choose_columns(table, request.columns)
+        repeats = bool(request.columns.start)
+        for entry in table_entries(table, chosen, folder, repeats=repeats):
             key = f"{folder.name}/{entry.key}"
             if isinstance(entry, Entry):
                 recording = f"{folder.name}/{entry.recording}"
@@ -44,6 +45,4 @@ def read(request: Request, notes: Notes) -> Iterator[Entry | Refusal]:  # noqa: 
                 yield replace(entry, key=key)
 
 
-AUDIOFOLDER = Layout(
-    "audiofolder's layout (a metadata table per split)", is_at, read, takes_split=True
-)
+AUDIOFOLDER = Layout("audiofolder's layout (a metadata table per split)", is_at, read)

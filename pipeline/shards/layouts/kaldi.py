@@ -133,10 +133,4 @@ def _speaker(name: str, speakers: dict[str, str]) -> str | None:
     return None if speaker in ("", name) else speaker
 
 
-KALDI = Layout(
-    "Kaldi's layout (wav.scp, text, segments, utt2spk)",
-    is_at,
-    read,
-    takes_split=True,
-    takes_audio_folder=True,
-)
+KALDI = Layout("Kaldi's layout (wav.scp, text, segments, utt2spk)", is_at, read)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.shards.recording_table import RecordingColumns
 from pipeline.shards.recordings import AUDIO_SUFFIXES, Entry, is_file
 from pipeline.shards.refusals import Refusal
 from pipeline.shards.timed import Cutting, Notes
@@ -20,6 +21,7 @@ class Request:
     cutting: Cutting = field(default_factory=Cutting)
     split: str = ""
     outside_links: bool = False
+    columns: RecordingColumns = field(default_factory=RecordingColumns)
 
     def files(self) -> Iterator[Path]:
         """All files below the source, or the source itself if it is a file."""
@@ -39,8 +41,6 @@ class Layout:
     is_at: Callable[[Path], bool]
     """Whether a source has this layout, by a look at its names."""
     read: Read
-    takes_split: bool = False
-    takes_audio_folder: bool = False
 
 
 def split_folders(source: Path, split: str, marks: Callable[[Path], bool]) -> list[Path]:

@@ -229,10 +229,4 @@ def _time(value: Any, what: str) -> Seconds:
         raise RefusedError(Reason.OUTSIDE, str(error)) from None
 
 
-LHOTSE = Layout(
-    "lhotse's manifests (cuts, or recordings with supervisions)",
-    is_at,
-    read,
-    takes_split=True,
-    takes_audio_folder=True,
-)
+LHOTSE = Layout("lhotse's manifests (cuts, or recordings with supervisions)", is_at, read)

@@ -88,10 +88,4 @@ def _has_stm(folder: Path) -> bool:
     return (folder / "stm").is_dir() and any((folder / "stm").glob("*.stm"))
 
 
-LISTED = Layout(
-    "a listing of segments (STM or CTM) of recordings elsewhere",
-    is_at,
-    read,
-    takes_split=True,
-    takes_audio_folder=True,
-)
+LISTED = Layout("a listing of segments (STM or CTM) of recordings elsewhere", is_at, read)

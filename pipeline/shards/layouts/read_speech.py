@@ -87,17 +87,10 @@ def _vctk(request: Request, notes: Notes) -> Iterator[Entry | Refusal]:
         if not clip.is_file():
             clip = with_any_suffix(audio / speaker, key, ".wav")
         second = with_any_suffix(audio / speaker, f"{key}{SECOND_MICROPHONE}", ".flac")
-        notes.others["recordings of the second microphone are left out"] += second.is_file()
+        notes.others["recordings of the second microphone, left out"] += second.is_file()
         yield Entry(key, clip, read_text(path), speaker, key, str(path))
 
 
-LIBRITTS = Layout(
-    "LibriTTS' layout (*.normalized.txt beside the audio)",
-    _is_libritts,
-    _libritts,
-    takes_split=True,
-)
-MLS = Layout(
-    "Multilingual LibriSpeech's layout (transcripts.txt, audio/)", _is_mls, _mls, takes_split=True
-)
+LIBRITTS = Layout("LibriTTS' layout (*.normalized.txt beside the audio)", _is_libritts, _libritts)
+MLS = Layout("Multilingual LibriSpeech's layout (transcripts.txt, audio/)", _is_mls, _mls)
 VCTK = Layout("VCTK's layout (txt/, wav48…/)", _is_vctk, _vctk)

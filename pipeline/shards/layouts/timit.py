@@ -76,4 +76,4 @@ def _words(path: Path, siblings: Siblings) -> tuple[TimedWord, ...]:
     return tuple(words)
 
 
-TIMIT = Layout("TIMIT's layout (DR1/SPEAKER/SENTENCE.TXT, .WRD)", is_at, read, takes_split=True)
+TIMIT = Layout("TIMIT's layout (DR1/SPEAKER/SENTENCE.TXT, .WRD)", is_at, read)

@@ -27,12 +27,14 @@ class Format:
 
     name: str
     parse: Parse
+    has_tiers: bool = False
+    """Whether a file has several layers, of which a user may name those of speech."""
 
 
 FORMATS: Mapping[str, Format] = {
     ".json": Format("Whisper's JSON", whisper.parse),
-    ".textgrid": Format("TextGrid", textgrid.parse),
-    ".eaf": Format("ELAN", elan.parse),
+    ".textgrid": Format("TextGrid", textgrid.parse, has_tiers=True),
+    ".eaf": Format("ELAN", elan.parse, has_tiers=True),
     ".stm": Format("STM", nist.parse_stm),
     ".ctm": Format("CTM", nist.parse_ctm),
     ".vtt": Format("WebVTT", subtitles.parse_vtt),

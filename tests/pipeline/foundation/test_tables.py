@@ -82,7 +82,7 @@ def test_row_of_the_wrong_width_is_a_fault(tmp_path):
     found = list(text_rows(path))
     assert [row.fault for row in found] == [
         "3 cells where the header has 2",
-        "1 cells where the header has 2",
+        "1 cell where the header has 2",
         "",
     ]
 

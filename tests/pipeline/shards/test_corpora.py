@@ -178,9 +178,9 @@ def test_arguments_that_cannot_be(tmp_path):
         open_source(tmp_path / "none")
     with pytest.raises(SpeechkdError, match=r"a\.wav is not a table that can be read"):
         open_source(wav)
-    with pytest.raises(SpeechkdError, match="has no columns to name"):
+    with pytest.raises(SpeechkdError, match="--text-column changes nothing in the folder layout"):
         open_source(tmp_path, columns=RecordingColumns(text="x"))
-    with pytest.raises(SpeechkdError, match="takes no --audio-folder"):
+    with pytest.raises(SpeechkdError, match="--audio-folder changes nothing in the folder layout"):
         open_source(tmp_path, audio_folder=tmp_path)
     with pytest.raises(SpeechkdError, match="is not a folder, as the librispeech layout"):
         open_source(wav, "librispeech")

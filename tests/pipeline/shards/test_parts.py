@@ -5,9 +5,10 @@ import pytest
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.shards.arrow import find_files
 from pipeline.shards.decoding import decode
-from pipeline.shards.parts import Make, Plan, choose_columns, entries_of, survey
+from pipeline.shards.parts import Make, Plan, choose_columns, entries_of
 from pipeline.shards.recording_table import RecordingColumns
 from pipeline.shards.refusals import Refusal
+from pipeline.shards.survey import survey
 from pipeline.shards.writing import Sample
 from tests.helpers.audio_tables import rows, write_parquet
 from tests.helpers.tars import audio

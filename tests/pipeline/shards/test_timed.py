@@ -165,7 +165,7 @@ def test_overlapping_speakers_are_counted_and_equal_times_are_two_clips(tmp_path
     (tmp_path / "a.stm").write_text("a 1 x 1 2 yes\na 1 y 1 2 no\na 1 x 2 3 so\n")
     found, notes = entries(tmp_path, join_s=1)
     assert [entry.key for entry in found] == ["a_1.000_2.000", "a_1.000_2.000_2", "a_2.000_3.000"]
-    assert notes[1].startswith("1 segments overlap with another speaker's")
+    assert notes[1] == "segments that another speaker overlaps, so that both are heard: 1"
 
 
 def test_labels_in_a_txt_are_times_and_not_said(tmp_path):

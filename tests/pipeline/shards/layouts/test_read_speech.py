@@ -60,5 +60,5 @@ def test_vctk_takes_one_of_two_microphones(tmp_path):
     assert (one.key, one.text, one.speaker) == ("p225_001", "Please call Stella.\n", "p225")
     assert one.path.name == "p225_001_mic1.flac"
     assert two.path.name == "p225_002.wav"
-    with pytest.raises(SpeechkdError, match="no splits"):
+    with pytest.raises(SpeechkdError, match="--split changes nothing in the vctk layout"):
         read(tmp_path, "vctk", split="train")
