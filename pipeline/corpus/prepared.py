@@ -43,7 +43,7 @@ from pipeline.models.unknown import UnknownCounter
 
 READ_AHEAD = 4
 NO_RECORDING = -1
-TOKENS_VERSION = 2
+TOKENS_VERSION = 3
 """Rises when prepared tokens get other arrays or facts; they are then made again."""
 
 

@@ -1,7 +1,7 @@
 """WordPiece or byte pairs for a new encoder, and texts → flat token ids for any."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
 
@@ -21,9 +21,10 @@ from transformers import BertTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.models.loading import panics_as_errors
+from pipeline.models.texts import all_composed, composed
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-WORDPIECE_VERSION = 2
+WORDPIECE_VERSION = 3
 """Rises when the same texts and settings give another WordPiece."""
 BYTE_SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 """RoBERTa's, in the order of their ids."""
@@ -46,7 +47,11 @@ def train_wordpiece(
     tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS[1]))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=False)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    letters, inner = _alphabet(tokenizer, texts(), vocabulary_size - len(SPECIAL_TOKENS))
+
+    def read() -> Iterator[str]:
+        return map(composed, texts())
+
+    letters, inner = _alphabet(tokenizer, read(), vocabulary_size - len(SPECIAL_TOKENS))
     # The trainer numbers pieces in the order of a hash table and breaks ties by number, so its
     # result changes from run to run. With all single letters numbered beforehand it does not.
     trainer = trainers.WordPieceTrainer(
@@ -56,7 +61,7 @@ def train_wordpiece(
         limit_alphabet=len(letters),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts(), trainer)
+    tokenizer.train_from_iterator(read(), trainer)
     return BertTokenizer(
         vocab=tokenizer.get_vocab(),
         do_lower_case=lowercase,
@@ -181,7 +186,7 @@ class Encoding:
             raise SpeechkdError(f"--max-tokens {max_tokens} leaves no room for text.")
 
     def __call__(self, texts: Sequence[str]) -> Tokenized:
-        """Encode texts; a text without any token has only its special tokens."""
+        """Encode texts, composed; one without any token has only its special tokens."""
         if not texts:
             return Tokenized(np.empty(0, np.int32), np.empty(0, np.int64), 0)
         encoded = self._bare(list(texts))
@@ -196,6 +201,7 @@ class Encoding:
         """First character and one after the last, `[n, 2]`, of each token of each text.
 
         They are the tokens of `__call__`, before long texts are cut and without special tokens.
+        Characters are those of the composed text (`pipeline.models.texts`).
 
         Raises:
             SpeechkdError: the tokenizer does not say which characters its tokens cover.
@@ -210,11 +216,12 @@ class Encoding:
         backend.no_truncation()
         backend.no_padding()
         with panics_as_errors(self.tokenizer.name_or_path or "the tokenizer"):
-            encoded = backend.encode_batch(list(texts), add_special_tokens=False)
+            encoded = backend.encode_batch(all_composed(texts), add_special_tokens=False)
         return [np.array(e.offsets, np.int64).reshape(-1, 2) for e in encoded]
 
     def _bare(self, texts: list[str]) -> list[list[int]]:
         """Ids of texts, uncut and without special tokens, straight from the library's Rust part."""
+        texts = all_composed(texts)
         if not self.tokenizer.is_fast:
             slow: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
             return slow

@@ -16,11 +16,12 @@ from pipeline.corpus.arrays import ArrayWriter
 from pipeline.corpus.tokenization import Encoding
 from pipeline.corpus.word_spans import NOBODY, owners, spelled, word_of_tokens
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.foundation.progress import Meter
+from pipeline.foundation.progress import Meter, counted
 from pipeline.foundation.workers import ahead
+from pipeline.models.texts import composed
 
 READ_AHEAD = 4
-WORDS_VERSION = 1
+WORDS_VERSION = 2
 """Part of a table's name; it rises when the same words get other tokens."""
 
 
@@ -57,11 +58,11 @@ class WordCounts:
         }
         parts = [f"{count:,} {why}" for why, count in left_out.items() if count]
         if self.other_text:
-            parts.append(f"all words of {self.other_text:,} clips that spell another text")
+            parts.append(f"all words of {counted(self.other_text, 'clip')} that spell another text")
         return (
-            f"{self.taught:,} of {self.words:,} words, {self.types:,} different ones"
+            f"{self.taught:,} of {counted(self.words, 'word')}, {self.types:,} different ones"
             + (f"; without a loss: {', '.join(parts)}" if parts else "")
-            + f"; {self.tokens_of_no_word:,} tokens belong to no word"
+            + f"; {counted(self.tokens_of_no_word, 'token')} belong to no word"
         )
 
 
@@ -114,7 +115,7 @@ def _words_of(
     """First token, tokens, row and type `[W, 4]`, and seconds, of a clip's words to teach."""
     words: Sequence[Mapping[str, Any]] = sample["words"]
     seen.update(clips=1, words=len(words))
-    owner_X = owners(sample["text"], [word["text"] for word in words])
+    owner_X = owners(composed(sample["text"]), [word["text"] for word in words])
     if owner_X is None:
         seen.update(other_text=1, tokens_of_no_word=min(len(span_N2), encode.room))
         return np.empty((0, 4), np.int64), np.empty(0, np.float32)

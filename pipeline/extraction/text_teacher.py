@@ -19,10 +19,12 @@ from pipeline.extraction.weights import tensors_sha256
 from pipeline.foundation.devices import ieee_float32
 from pipeline.foundation.errors import NotThere, SpeechkdError
 from pipeline.foundation.hashing import json_sha256
+from pipeline.foundation.progress import counted
 from pipeline.models.checking import find_reading
 from pipeline.models.loading import load_model, load_tokenizer, panics_as_errors
 from pipeline.models.packing import batches_by_length
 from pipeline.models.padding import padding_id
+from pipeline.models.texts import all_composed
 
 TOKENS_PER_PASS = (1024, 32_768)
 """Tokens that go through the encoder at once, on a CPU and on a GPU. Texts of like length go
@@ -78,10 +80,11 @@ class TextTeacher:
         return int(self.model.config.hidden_size)
 
     def tokens_of(self, texts: Sequence[str]) -> Tokens:
-        """Token ids of texts, with the tokenizer's own special tokens."""
+        """Token ids of texts, composed, with the tokenizer's own special tokens."""
         if not texts:
             return Tokens([], frozenset())
-        texts = [text.lower() for text in texts] if self.lowercase else list(texts)
+        texts = all_composed(texts)
+        texts = [text.lower() for text in texts] if self.lowercase else texts
         with panics_as_errors(self.id):
             ids: list[list[int]] = self.tokenizer(texts)["input_ids"]
             long = [place for place, row in enumerate(ids) if len(row) > self.max_tokens]
@@ -185,7 +188,7 @@ def load_text_teacher(
     tokenizer = _tokenizer(name, source)
     layers = int(model.config.num_hidden_layers)
     if layer > layers:
-        raise SpeechkdError(f"--layer {layer}: --teacher {name} has {layers} layers.")
+        raise SpeechkdError(f"--layer {layer}: --teacher {name} has {counted(layers, 'layer')}.")
     _check_fit(name, model, tokenizer, max_tokens)
     reading = find_reading(model, f"--teacher {name}", ("padded", "one length"))
     if reading.most_tokens is not None and max_tokens > reading.most_tokens:

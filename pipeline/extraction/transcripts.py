@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError, first_line
+from pipeline.foundation.progress import counted
+from pipeline.models.texts import composed
 from pipeline.shards.refusals import Reason, RefusedError
 
 if TYPE_CHECKING:
@@ -96,14 +98,14 @@ class TranscriptReader:
     def read(self, text: str) -> Transcript:
         """Tokens and words of a text.
 
-        A text of capitals only is read in small letters, because Whisper never wrote such texts;
-        its words stay as they are written.
+        The text is composed (`pipeline.models.texts`). One of capitals only is read in small
+        letters, because Whisper never wrote such texts; its words stay as they are written.
 
         Raises:
             RefusedError: the text has no word, has too many tokens for the decoder, or holds a
                 token of the prompt.
         """
-        written = " ".join(text.split())
+        written = composed(" ".join(text.split()))
         if not is_spoken(written):
             raise RefusedError(Reason.NO_WORD, f"the text is {written[:40]!r}")
         blank = "" if self.language in WITHOUT_BLANKS else " "
@@ -115,7 +117,8 @@ class TranscriptReader:
         if len(whole) > self.max_tokens:
             raise RefusedError(
                 Reason.UNUSABLE_WORDS,
-                f"the text has {len(tokens.ids)} tokens; the teacher's decoder reads at most "
+                f"the text has {counted(len(tokens.ids), 'token')}; the teacher's decoder reads "
+                "at most "
                 f"{self.max_tokens - len(self._prompt) - 1}",
             )
         pieces = list(self._pieces(tokens.tokens, blank + written))

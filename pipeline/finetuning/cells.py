@@ -216,6 +216,7 @@ def _unknown(of: Fields) -> Unknown | None:
         commonest=tuple(unknown.items("commonest").every(str)),
         scripts=scripts.values,
         lost_signs=unknown.optional("lost_signs", 0.0, int, float),
+        too_long=unknown.optional("too_long", 0, int),
     )
 
 

@@ -28,6 +28,7 @@ from pipeline.models.packing import (
     most_tokens,
     pack,
 )
+from pipeline.models.texts import composed
 from pipeline.models.unknown import Unknown, UnknownCounter
 
 SCORED_TOKENS_PER_BATCH = 4096
@@ -82,14 +83,14 @@ class TextInputs:
         encoder: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
     ) -> "TextInputs":
-        """Texts as an encoder reads them: in the recipe's form, cut to its longest length or the
-        encoder's own.
+        """Texts as an encoder reads them: composed, in the recipe's form, cut to its longest
+        length or the encoder's own.
 
         Raises:
             SpeechkdError: a text gives no token, or its first token cannot stand for it.
         """
         most = most_tokens(encoder) or recipe.max_tokens
-        formed = [in_form(text, recipe.text_form) for text in texts]
+        formed = [in_form(composed(text), recipe.text_form) for text in texts]
         inputs = tokenize(tokenizer, formed, min(recipe.max_tokens, most))
         check_pooling(inputs, tokenizer, recipe)
         return inputs

@@ -15,11 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from pipeline.models.texts import all_composed
+
 TOO_MANY = 0.01
 """Share of unknown tokens, or of a script's letters, above which there is a warning."""
 NAMED = 5
 LOOKED_AT = 10_000
 """Texts in which what is unknown is looked up, to name it."""
+WORDPIECE_LETTERS = 100
+"""Letters of the longest word that WordPiece cuts into pieces (`max_input_chars_per_word`)."""
+SHOWN_LETTERS = 40
 LETTERS_AT_LEAST = 20
 """A script with fewer letters is not judged."""
 DAKUTEN = "\u3099\u309a"
@@ -40,6 +45,8 @@ class Unknown:
             share, by Unicode's name of the script.
         lost_signs: share of the vowel signs, and of other signs without which a word is another
             word, that the tokenizer drops before it looks a word up. Accents do not count.
+        too_long: how many unknown tokens stand for a word of more letters than WordPiece reads.
+            Thai, Lao and Khmer have no blanks between words, so there such a word is a sentence.
     """
 
     tokens: int
@@ -49,6 +56,7 @@ class Unknown:
     commonest: tuple[str, ...] = ()
     scripts: Mapping[str, float] = field(default_factory=dict)
     lost_signs: float = 0.0
+    too_long: int = 0
 
     @property
     def share(self) -> float:
@@ -74,11 +82,17 @@ class Unknown:
                 f"unknown, in {percent(self.texts_with / self.texts)} of the texts"
             )
         if self.commonest:
-            words += f"; most often {', '.join(map(repr, self.commonest))}"
+            words += f"; most often {', '.join(map(_shown, self.commonest))}"
         for script, share in self.scripts.items():
             words += f"; of the letters of {script} {percent(share)}"
         if self.lost_signs:
             words += f"; {percent(self.lost_signs)} of the vowel signs are dropped unread"
+        if self.too_long:
+            words += (
+                f"; {self.too_long:,} of the unknown have over {WORDPIECE_LETTERS} letters without "
+                "a blank, which WordPiece does not cut: put blanks between the words, or take an "
+                "encoder and tokenizer without WordPiece"
+            )
         return words
 
     def record(self) -> dict[str, Any]:
@@ -89,6 +103,10 @@ class Unknown:
     def of_record(cls, record: Mapping[str, Any]) -> "Unknown":
         """Read what `record` gave."""
         return cls(**{**record, "commonest": tuple(record["commonest"])})
+
+
+def _shown(piece: str) -> str:
+    return repr(piece if len(piece) <= SHOWN_LETTERS else f"{piece[:SHOWN_LETTERS]}…")
 
 
 def percent(share: float) -> str:
@@ -112,7 +130,7 @@ class UnknownCounter:
         self._pieces: Counter[str] = Counter()
         self._letters: Counter[str] = Counter()
         self._unknown_letters: Counter[str] = Counter()
-        self._signs = self._signs_left = 0
+        self._signs = self._signs_left = self._too_long = 0
 
     def add(
         self, texts: Sequence[str], ids_N: NDArray[Any], lengths_B: NDArray[Any], special: int
@@ -157,10 +175,12 @@ class UnknownCounter:
             commonest=tuple(commonest),
             scripts=shares,
             lost_signs=1 - min(self._signs_left / self._signs, 1) if self._signs else 0.0,
+            too_long=self._too_long,
         )
 
     def _look(self, texts: Sequence[str], has_B: NDArray[np.bool_]) -> None:
         """Look up what is unknown in some texts."""
+        texts = all_composed(texts)
         self._seen += len(texts)
         backend = self._tokenizer.backend_tokenizer if self._tokenizer.is_fast else None
         normalizer = backend.normalizer if backend else None
@@ -179,6 +199,7 @@ class UnknownCounter:
             for id_, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
                 if id_ == self._id and end > start:
                     self._pieces[text[start:end]] += 1
+                    self._too_long += end - start > WORDPIECE_LETTERS
                     self._unknown_letters.update(text[start:end])
 
 
@@ -186,7 +207,8 @@ def measure_unknown(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) ->
     """What a tokenizer does not know of some texts, uncut."""
     counter = UnknownCounter(tokenizer)
     if texts:
-        ids = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        texts = all_composed(texts)
+        ids = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
         lengths_B = np.array([len(row) for row in ids], np.int64)
         flat = np.fromiter((id_ for row in ids for id_ in row), np.int64, int(lengths_B.sum()))
         counter.add(texts, flat, lengths_B, 0)

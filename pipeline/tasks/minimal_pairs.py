@@ -18,10 +18,12 @@ from transformers import PreTrainedTokenizerBase
 
 from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.progress import counted
 from pipeline.models.lengths import to_device
 from pipeline.models.loading import panics_as_errors
 from pipeline.models.packing import batches_by_length, pack
 from pipeline.models.student import Student
+from pipeline.models.texts import all_composed
 
 TOKENS_PER_BATCH = 8192
 
@@ -58,6 +60,7 @@ def log_likelihoods(
         SpeechkdError: a text has no token, or more than the encoder can read; or the tokenizer does
             not tell which tokens are of one word.
     """
+    texts = all_composed(texts)
     student.eval()
     device = next(student.parameters()).device
     longest = student.reading.most_tokens or 10**9
@@ -68,7 +71,8 @@ def log_likelihoods(
     for text, row, place in zip(texts, rows, places, strict=True):
         if not len(place) or len(row) > longest:
             raise SpeechkdError(
-                f"{text[:80]!r} has {len(row)} tokens, the tokenizer's special ones included; it "
+                f"{text[:80]!r} has {counted(len(row), 'token')}, the tokenizer's special ones "
+                "included; it "
                 f"must be 1 to {longest}, at least one of them not special."
             )
     ends = [place + 1 for place in places]

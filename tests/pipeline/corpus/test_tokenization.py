@@ -6,6 +6,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from pipeline.corpus.tokenization import Encoding, train_byte_pairs, train_wordpiece
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.models.texts import composed
 
 TEXTS = ["The cat sat on the mat", "a dog RAN under the mat", "é – 你好 ok"] * 5
 
@@ -67,7 +68,7 @@ def test_vowel_signs_dakuten_and_accents_stay(lowercase, tmp_path):
     for tokenizer in (made, AutoTokenizer.from_pretrained(tmp_path)):
         for one, other in pairs:
             assert tokenizer(one)["input_ids"] != tokenizer(other)["input_ids"]
-        for word in texts:
+        for word in map(composed, texts):
             assert tokenizer.unk_token_id not in tokenizer(word)["input_ids"]
             assert "".join(tokenizer.tokenize(word)).replace("##", "") == word
 
