@@ -47,6 +47,9 @@ VECTOR_SETTINGS: dict[str, type] = {
     "precision": str,
 }
 
+LATER = ("layer", "channel")
+"""Whole numbers that format 2 has only where they are not the default."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
@@ -133,6 +136,12 @@ class Identity:
         """The same identity for a cache of this manifest."""
         return replace(self, manifest_sha256=manifest.sha256)
 
+    def of_channel(self, channel: int) -> "Identity":
+        """The same identity for rows of one channel of the clips, from 1; 0 for their mean."""
+        if not channel:
+            return self
+        return replace(self, settings={**self.settings, "channel": channel})
+
     def record(self) -> dict[str, Any]:
         """The identity as a cache's attributes hold it; `of_record` reads it."""
         if self.is_sequence:
@@ -151,7 +160,7 @@ class Identity:
             "rows_per_object": self.rows_per_object,
             "manifest_sha256": self.manifest_sha256,
         }
-        return record | {name: self.settings[name] for name in ("layer",) if name in self.settings}
+        return record | {name: self.settings[name] for name in LATER if name in self.settings}
 
     def differences(self, other: "Identity") -> dict[str, tuple[Any, Any]]:
         """Fields and settings that differ, by name, with this identity's value and the other's.
@@ -180,8 +189,7 @@ def of_record(record: Mapping[str, Any]) -> Identity:
         return Identity(**record)
     values = dict(record)
     settings = {name: values.pop(name) for name in VECTOR_SETTINGS}
-    if "layer" in values:
-        settings["layer"] = values.pop("layer")
+    settings |= {name: values.pop(name) for name in LATER if name in values}
     for name, value in settings.items():
         _check(name, value, VECTOR_SETTINGS.get(name, int))
     return Identity(

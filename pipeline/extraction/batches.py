@@ -26,6 +26,7 @@ from torch.multiprocessing.reductions import shared_cache
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from pipeline.foundation.errors import KEPT, SpeechkdError
+from pipeline.foundation.progress import counted
 from pipeline.foundation.storage import open_stream
 from pipeline.foundation.units import SAMPLE_RATE_HZ, Seconds
 from pipeline.foundation.workers import begin_worker
@@ -42,11 +43,16 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (Linux passes tensors between pro
 
 @dataclass(frozen=True)
 class Work:
-    """One shard to read: its number in the manifest, the manifest's line, and its path or URL."""
+    """One shard to read."""
 
     index: int
+    """Its number in the manifest."""
     shard: Shard
+    """The manifest's line."""
     where: str
+    """Its path or URL."""
+    channel: int | None = None
+    """The one channel to take of each clip, from 0; None for the mean of all."""
 
 
 @dataclass
@@ -119,7 +125,7 @@ class ShardBatches(IterableDataset[Batch | ShardEnd], Generic[Batch]):
         mark = time.perf_counter()
         try:
             with open_stream(item.where) as file:
-                for outcome in read_shard(file, item.shard, item.where):
+                for outcome in read_shard(file, item.shard, item.where, item.channel):
                     match outcome:
                         case Clip():
                             clips.append(outcome)
@@ -238,7 +244,8 @@ def _check_shared_memory(workers: int, batch_size: int, longest_s: Seconds) -> N
     needed = workers * (BATCHES_AHEAD + 1) * batch_size * clip_bytes
     if needed > free:
         raise SpeechkdError(
-            f"{SHARED_MEMORY} has {free / 2**20:,.0f} MiB free; {workers} workers with batches of "
+            f"{SHARED_MEMORY} has {free / 2**20:,.0f} MiB free; {counted(workers, 'worker')} with "
+            "batches of "
             f"{batch_size} need {needed / 2**20:,.0f} MiB there. In a container start it with "
             "--shm-size=8g (or --ipc=host), or lower --workers or --batch-size; --workers 0 "
             "needs none."

@@ -63,7 +63,7 @@ class Tally:
         if self.refused > max_refused * self.samples:
             reason, count = self.reasons.most_common(1)[0]
             raise SpeechkdError(
-                f"{self.refused:,} of {self.samples:,} samples are refused, more than "
+                f"{self.refused:,} of {counted(self.samples, 'sample')} refused, more than "
                 f"--max-refused {max_refused:g} allows; the commonest reason is '{reason}' "
                 f"({count:,}). `speechkd cache info` lists them. Correct the tars and run with "
                 "--retry-refused, or raise --max-refused."
@@ -91,6 +91,7 @@ def work_of(
     task: ArrayTask,
     *,
     retry_refused: bool = False,
+    channel: int = 0,
 ) -> tuple[list[Work], Tally]:
     """Divide the shards of an array task into those to do and those done.
 
@@ -99,6 +100,7 @@ def work_of(
         cache: the cache; None if it does not exist yet.
         task: whose share of the shards.
         retry_refused: whether shards with refused samples are done again.
+        channel: the one channel to take of each clip, from 1; 0 for the mean of all.
 
     Returns:
         The shards to do, and the counts of the others.
@@ -112,7 +114,8 @@ def work_of(
         receipt = receipts.get(index)
         if receipt is None or (retry_refused and receipt["refused"]):
             shard = manifest.shards[index]
-            work.append(Work(index, shard, manifest.resolve(shard)))
+            chosen = channel - 1 if channel else None
+            work.append(Work(index, shard, manifest.resolve(shard), chosen))
         else:
             reasons = (refusal["reason"] for refusal in receipt["refused"])
             tally.add(receipt["written"], reasons)
@@ -147,7 +150,8 @@ def plan(
             of other settings, or every sample of the first shard is refused.
     """
     cache = TeacherCache.open_same(settings.cache, manifest, identity)
-    work, tally = work_of(manifest, cache, task, retry_refused=settings.retry_refused)
+    again, channel = settings.retry_refused, settings.channel
+    work, tally = work_of(manifest, cache, task, retry_refused=again, channel=channel)
     for item in work:
         size = file_size(item.where)
         if size != item.shard.bytes:

@@ -24,6 +24,7 @@ from pipeline.foundation.progress import Meter, counted, say
 from pipeline.foundation.provenance import versions
 from pipeline.foundation.signals import stop_at_once
 from pipeline.shards.manifest import Manifest
+from pipeline.shards.remarks import REMEDIES, Remark
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +57,7 @@ def run_extraction(
     """
     # of several devices each has a process of its own: this one opens no context on any
     encoder = encoder_on(devices[0] if len(devices) == 1 or settings.dry_run else CPU)
-    identity = encoder.identity(dtype, manifest.clip_seconds)
+    identity = encoder.identity(dtype, manifest.clip_seconds).of_channel(settings.channel)
     batch_size = batch_size_on(speed, devices[0])
     if settings.dry_run:
         sizes = {"batch_size": batch_size, "devices": len(devices)}
@@ -64,12 +65,14 @@ def run_extraction(
             print(line)
         return
     begun = TeacherCache.open_same(settings.cache, manifest, identity)
-    work, tally = work_of(manifest, begun, task, retry_refused=settings.retry_refused)
+    again, channel = settings.retry_refused, settings.channel
+    work, tally = work_of(manifest, begun, task, retry_refused=again, channel=channel)
     check_tars(manifest, work)
     cache = TeacherCache.create_or_open(settings.cache, manifest, identity, versions())
     tally.check(settings.max_refused)
     if not work:
-        say(f"{cache.location}: all {tally.shards:,} shards of this task are done; nothing to do")
+        done = counted(tally.shards, "shard")
+        say(f"{cache.location}: {done} of this task, all done; nothing to do")
         print_summary(cache, tally)
         return
     clips = sum(item.shard.samples for item in work)
@@ -151,9 +154,12 @@ def print_summary(cache: TeacherCache, tally: Tally) -> None:
     for reason, count in tally.reasons.most_common():
         print(f"  refused: {reason}: {count:,}")
     for remark, odd in tally.remarks.items():
-        print(f"  taken, but odd: {remark}: {odd.clips:,}, such as {', '.join(odd.keys)}")
+        print(
+            f"  taken, but odd: {remark}: {odd.clips:,}, such as {', '.join(odd.keys)} "
+            f"({REMEDIES[Remark(remark)]})"
+        )
     if tally.failed:
         first = "\n  ".join(tally.failed[:5])
         raise SpeechkdError(
-            f"{len(tally.failed)} shards failed and are not in the cache:\n  {first}"
+            f"{counted(len(tally.failed), 'shard')} failed and are not in the cache:\n  {first}"
         )

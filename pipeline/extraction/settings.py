@@ -34,6 +34,12 @@ class ExtractionSettings(Settings):
     retry_refused: bool = setting(
         False, help="Extract shards with refused samples again, for instance from corrected tars."
     )
+    channel: int = setting(
+        0,
+        help="Of clips with several channels, the one to take, from 1; 0: the mean of all. A clip "
+        "that lacks it is refused.",
+        minimum=0,
+    )
     array_task: str = setting(
         "",
         help="The array task whose share of the shards to do: I/N with I from 0, or auto/N. By "

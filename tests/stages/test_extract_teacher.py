@@ -383,7 +383,7 @@ def test_a_changed_tar_fails_alone(tmp_path, teacher):
     changed = bytearray(tar.read_bytes())
     changed[2000] ^= 1
     tar.write_bytes(changed)
-    with pytest.raises(SpeechkdError, match=r"1 shards failed.*\n.*changed tar.*1\.tar"):
+    with pytest.raises(SpeechkdError, match=r"1 shard failed.*\n.*changed tar.*1\.tar"):
         extract(manifest, tmp_path / "c", teacher)
     assert TeacherCache.open(tmp_path / "c").unfinished() == [1]
 
@@ -567,6 +567,28 @@ def test_odd_sound_in_tars_of_others_is_counted_and_said(teacher, tmp_path, caps
     extract(tmp_path / "manifest.jsonl", tmp_path / "c", teacher)
     odd = [text.strip() for text in capsys.readouterr().out.splitlines() if "taken, but" in text]
     assert sorted(odd) == [
-        "taken, but odd: channels of opposite phase: 1, such as turned",
-        "taken, but odd: silent: 1, such as quiet",
+        "taken, but odd: channels of opposite phase: 1, such as turned "
+        "(--channel 1 takes one channel in place of the average)",
+        "taken, but odd: silent: 1, such as quiet (check the recordings and the times)",
     ]
+
+
+def test_one_channel_of_a_tar_is_what_a_tar_of_it_alone_gives(teacher, tmp_path, capsys):
+    voices = [speechlike(8_000, seed) for seed in (1, 2)]
+    for name, wave in (("both", np.stack(voices, axis=1)), ("second", voices[1])):
+        archive = tar_bytes([("a.wav", encoded(wave, kind="WAV")), ("a.txt", b"some words")])
+        (tmp_path / f"{name}.tar").write_bytes(archive)
+        write_manifest(tmp_path / f"{name}.jsonl", [line(archive, 1, f"{name}.tar")])
+    alone = extract(tmp_path / "second.jsonl", tmp_path / "alone", teacher)
+    chosen = extract(tmp_path / "both.jsonl", tmp_path / "chosen", teacher, channel=2)
+    mean = extract(tmp_path / "both.jsonl", tmp_path / "mean", teacher)
+    assert (chosen.block(0)[0] == alone.block(0)[0]).all()
+    assert (chosen.block(0)[0] != mean.block(0)[0]).any()
+    assert chosen.identity.settings["channel"] == 2
+    assert "channel" not in mean.identity.record()
+    cache_stage.info(cache_stage.InfoSettings(cache=str(tmp_path / "chosen")))
+    assert "channel     2 of each clip" in capsys.readouterr().out
+    with pytest.raises(SpeechkdError, match="channel"):
+        extract(tmp_path / "both.jsonl", tmp_path / "chosen", teacher, channel=1)
+    with pytest.raises(SpeechkdError, match=r"1 of 1 sample refused.*outside"):
+        extract(tmp_path / "second.jsonl", tmp_path / "none", teacher, channel=2)
