@@ -10,6 +10,8 @@ from pipeline.foundation.settings import Settings, setting
 from pipeline.foundation.untrusted import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pipeline.cache.store import TeacherCache
 
 
@@ -71,7 +73,7 @@ def verify(settings: VerifySettings) -> None:
     Example: speechkd cache verify caches/mine
     """
     from pipeline.cache import verification
-    from pipeline.foundation.progress import Meter, say
+    from pipeline.foundation.progress import Meter, counted, say
 
     cache = _opened(settings.cache)
     problems, skipped = 0, []
@@ -85,11 +87,13 @@ def verify(settings: VerifySettings) -> None:
                 if event.tar_skipped:
                     skipped.append(event.tar_skipped)
     if settings.tars and skipped:
-        say(f"{len(skipped)} tars were not checked, the first: {skipped[0]}")
+        tars = counted(len(skipped), "tar was", "tars were")
+        say(f"{tars} not checked, the first: {skipped[0]}")
     if problems:
-        raise SpeechkdError(f"{cache.location}: {problems} problems, listed above.")
+        raise SpeechkdError(f"{cache.location}: {counted(problems, 'problem')}, listed above.")
     checked = len(cache.manifest) - len(skipped)
-    tars = f", {checked:,} of {len(cache.manifest):,} tars checked too" if settings.tars else ""
+    whole = counted(len(cache.manifest), "tar")
+    tars = f", {checked:,} of {whole} checked too" if settings.tars else ""
     print(f"{cache.location}: sound; {_rows(cache)}{tars}")
 
 
@@ -137,7 +141,7 @@ def merge(settings: MergeSettings) -> None:
         merged_manifest,
     )
     from pipeline.cache.store import TeacherCache
-    from pipeline.foundation.progress import Meter
+    from pipeline.foundation.progress import Meter, counted
     from pipeline.foundation.provenance import versions
 
     caches = [_opened(location) for location in settings.caches]
@@ -153,7 +157,7 @@ def merge(settings: MergeSettings) -> None:
     unfinished = len(target.unfinished())
     print(
         f"{target.location}: {_rows(target)}, {len(manifest) - unfinished} of "
-        f"{len(manifest)} shards done"
+        f"{counted(len(manifest), 'shard')} done"
     )
 
 
@@ -166,9 +170,11 @@ def _opened(location: str) -> "TeacherCache":
 
 def _rows(cache: "TeacherCache") -> str:
     """How many rows there are, and of how many clips where it is not the same."""
+    from pipeline.foundation.progress import counted
+
     if not cache.identity.is_sequence:
-        return f"{cache.written:,} rows"
-    return f"{cache.written:,} clips, {cache.rows:,} rows"
+        return counted(cache.written, "row")
+    return f"{counted(cache.written, 'clip')}, {counted(cache.rows, 'row')}"
 
 
 def _print_refused(cache: "TeacherCache") -> None:
@@ -181,11 +187,9 @@ def _print_refused(cache: "TeacherCache") -> None:
 
 def _print_page(cache: "TeacherCache") -> None:
     import numpy as np
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
     from pipeline.cache.receipts import UNTRUSTED_WORDS
+    from pipeline.foundation.progress import counted
 
     identity, receipts = cache.identity, cache.receipts()
     refused = [(r["url"], refusal) for r in receipts.values() for refusal in r["refused"]]
@@ -196,16 +200,14 @@ def _print_page(cache: "TeacherCache") -> None:
     for receipt in receipts.values():
         versions[", ".join(f"{k} {v}" for k, v in receipt["versions"].items())] += 1
 
-    page = Table(show_header=False, box=None, pad_edge=False)
-    page.add_column(style="bold", no_wrap=True)
-    page.add_column(overflow="fold")
+    page: list[tuple[str, str]] = []
 
     def row(name: str, value: Any) -> None:
-        page.add_row(name, Text(printable(str(value))))
+        page.append((name, printable(str(value))))
 
     row("cache", f"{cache.location} (format {identity.format_version})")
     row("shards", f"{len(receipts):,} of {len(cache.manifest):,} done")
-    row("clips" if identity.is_sequence else "rows", f"{written:,} of {samples:,} samples")
+    row("clips" if identity.is_sequence else "rows", f"{written:,} of {counted(samples, 'sample')}")
     row("audio", f"{hours:,.2f} h, {hours * 3600 / max(written, 1):.2f} s per clip")
     if identity.is_sequence:
         row("kind", identity.kind)
@@ -213,19 +215,22 @@ def _print_page(cache: "TeacherCache") -> None:
         per_second = f", {identity.rows_per_second:g} per second" if identity.hop_samples else ""
         if identity.kind == "words":
             untrusted = sum(receipt[UNTRUSTED_WORDS] for receipt in receipts.values())
-            row("untrusted", f"{untrusted:,} words whose time is not trusted; no loss has them")
+            words = counted(untrusted, "word")
+            row("untrusted", f"{words} whose time is not trusted; no loss has them")
         row("row", f"{identity.width} × {identity.dtype}{per_second}")
         for name, value in identity.settings.items():
             row(name, value)
     else:
-        weights = identity.text("teacher_sha256")[:16]
-        row("teacher", f"{identity.text('teacher')}, weights {weights}…")
+        row("teacher", identity.text("teacher"))
+        row("weights", f"sha256 {identity.text('teacher_sha256')}")
         precision = identity.text("precision")
         row("vectors", f"{identity.width} × {identity.dtype}, encoder in {precision}")
         layer = f" of layer {identity.text('layer')}" if "layer" in identity.settings else ""
         seen = identity.text("context_seconds")
         context = f"{seen} s of context" if seen != "0" else "the clip alone as context"
         row("pooling", f"{identity.text('pooling')}{layer}, {context}")
+        if "channel" in identity.settings:
+            row("channel", f"{identity.text('channel')} of each clip")
     if statistics.count:
         what = "row" if identity.is_sequence else "vector"
         norm = float(np.linalg.norm(statistics.mean_E))
@@ -237,10 +242,10 @@ def _print_page(cache: "TeacherCache") -> None:
             f"{statistics.std_E.max():.2g}",
         )
     row("size", f"{cache.folder.size() / 1e6:,.1f} MB")
-    row("manifest", f"{cache.manifest.location}, sha256 {identity.manifest_sha256[:16]}…")
+    row("manifest", f"{cache.manifest.location}, sha256 {identity.manifest_sha256}")
     for text, count in versions.most_common():
-        row("made with", f"{text} ({count:,} shards)")
-    row("refused", f"{len(refused):,} samples")
+        row("made with", f"{text} ({counted(count, 'shard')})")
+    row("refused", counted(len(refused), "sample"))
     for reason, count in Counter(refusal["reason"] for _, refusal in refused).most_common():
         examples = [
             f"{refusal['key'] or 'sample {}'.format(refusal['position'])} in {url}"
@@ -250,7 +255,22 @@ def _print_page(cache: "TeacherCache") -> None:
         row("", f"{count:,} {reason}, such as {'; '.join(examples)}")
     if refused:
         row("", "all of them: speechkd cache info --refused")
-    Console(highlight=False).print(page)
+    _print_table(page)
+
+
+def _print_table(page: "Sequence[tuple[str, str]]") -> None:
+    """Print names and values. Lines break between words alone, so a digest can be copied."""
+    from textwrap import wrap
+
+    from rich.console import Console
+    from rich.text import Text
+
+    console, width = Console(highlight=False), max(len(name) for name, _ in page) + 2
+    for name, value in page:
+        room = max(console.width - width, 1)
+        lines = wrap(value, room, break_long_words=False, break_on_hyphens=False)
+        text = f"\n{'':{width}}".join(lines)
+        console.print(Text.assemble((f"{name:{width}}", "bold"), text), soft_wrap=True)
 
 
 COMMANDS = {

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from pipeline.cache.identity import Identity
     from pipeline.cache.store import TeacherCache
+    from pipeline.cluster.shares import ArrayTask
     from pipeline.extraction.text_rows import TextStates
 
 
@@ -33,7 +34,7 @@ def run(settings: TextSettings) -> None:
     from pipeline.extraction.text_batches import Transcripts
     from pipeline.foundation.devices import CPU, devices_named
     from pipeline.foundation.errors import SpeechkdError
-    from pipeline.foundation.progress import say
+    from pipeline.foundation.progress import counted, say
     from pipeline.foundation.provenance import versions
     from pipeline.foundation.signals import stop_at_once
 
@@ -51,12 +52,13 @@ def run(settings: TextSettings) -> None:
     states = states_on(devices[0] if len(devices) == 1 or settings.dry_run else CPU)
     identity = states.identity(settings.dtype, source.identity.clip_seconds)
     if settings.dry_run:
-        _print_plan(settings, source, identity, states, [str(device) for device in devices])
+        _print_plan(settings, source, task, identity, states, devices)
         return
     cache = TeacherCache.create_or_open(settings.out, source.manifest, identity, versions())
     work, tally = work_of(source.manifest, cache, task)
     if not work:
-        say(f"{cache.location}: all {tally.shards:,} shards of this task are done; nothing to do")
+        done = counted(tally.shards, "shard")
+        say(f"{cache.location}: {done} of this task, all done; nothing to do")
     else:
         read, size = Transcripts(settings.cache), settings.batch_size
         with stop_at_once("unfinished shards are dropped; the same command carries on"):
@@ -107,42 +109,52 @@ class _StatesOn:
 def _print_plan(
     settings: TextSettings,
     source: "TeacherCache",
+    task: "ArrayTask",
     identity: "Identity",
     states: "TextStates",
-    devices: list[str],
+    devices: "list[torch.device]",
 ) -> None:
-    """Count the tokens of all texts, and print what a run would write."""
+    """Count the tokens of the texts that are left to do, and print what a run would write."""
     from pipeline.cache.layout import bytes_on_disk
     from pipeline.cache.store import TeacherCache
+    from pipeline.extraction.plan import work_of
     from pipeline.foundation.progress import counted
 
     cache = TeacherCache.open_same(settings.out, source.manifest, identity)
+    work, tally = work_of(source.manifest, cache, task)
     clips = cut = 0
     per_shard = []
-    for shard in source.receipts():
-        told = states.teacher.tokens_of([s["text"] for s in source.shard_samples(shard)])
+    for item in work:
+        told = states.teacher.tokens_of([s["text"] for s in source.shard_samples(item.index)])
         clips, cut = clips + len(told.ids), cut + len(told.cut)
         per_shard.append(sum(map(len, told.ids)))
     size = bytes_on_disk(identity, per_shard)
     print(
-        f"texts       {source.location}: {counted(clips, 'clip')} in "
+        f"texts       {source.location}: {counted(source.written, 'clip')} in "
         f"{counted(len(source.manifest), 'shard')}"
     )
     print(f"cache       {settings.out}: {'to be continued' if cache else 'to be created'}")
+    print(f"this task   {task} ({task.source}): {counted(tally.shards, 'shard')}")
+    print(f"to do       {counted(len(work), 'shard')}, {counted(clips, 'clip')}")
     print(
         f"teacher     {identity.text('teacher')}, layer {identity.text('layer')}, "
-        f"on {', '.join(devices)}"
+        f"on {', '.join(map(str, devices))}"
     )
-    print(f"tokens      {sum(per_shard):,}, {cut:,} texts cut to {settings.max_tokens}")
+    print(f"tokens      {sum(per_shard):,}, {counted(cut, 'text')} cut to {settings.max_tokens}")
     print(f"to write    {size / 1e6:,.1f} MB, {identity.dtype}")
 
 
 def _print_cut(cache: "TeacherCache", shards: list[int]) -> None:
     """Print how many texts of an array task's shards are not whole."""
+    from pipeline.foundation.progress import counted
+
     cut = sum("cut" in s for shard in shards for s in cache.shard_samples(shard))
     if cut:
         most = cache.identity.text("max_tokens")
-        print(f"  cut: {cut:,} texts of over {most} tokens; the samples file of a shard marks them")
+        print(
+            f"  cut: {counted(cut, 'text')} of over {most} tokens; the samples file of a shard "
+            "marks them"
+        )
 
 
 COMMANDS = {"extract-text": (TextSettings, run)}

@@ -46,7 +46,7 @@ def run(settings: ManifestSettings) -> None:
     """
     from contextlib import closing
 
-    from pipeline.foundation.progress import Meter, say
+    from pipeline.foundation.progress import Meter, counted, say
     from pipeline.foundation.workers import cores, in_order
     from pipeline.shards.listing import Progress, list_tar, lost_tar, tars_named, url_from
     from pipeline.shards.manifest import write_manifest
@@ -55,7 +55,8 @@ def run(settings: ManifestSettings) -> None:
     progress = Progress(settings.out)
     todo = [tar for tar in tars if tar not in progress]
     if len(todo) < len(tars):
-        say(f"{settings.out}: {len(tars) - len(todo):,} of {len(tars):,} tars are listed already")
+        whole = counted(len(tars), "tar")
+        say(f"{settings.out}: {len(tars) - len(todo):,} of {whole} are listed already")
     workers = cores() if settings.workers < 0 else settings.workers
     results = in_order(list_tar, todo, workers, died=lost_tar, per_task=1)
     with (

@@ -50,6 +50,7 @@ def run(settings: ConvertSettings) -> None:
 
     Example: speechkd mosei convert CMU_MOSEI_Labels.csd --out mosei.csv
     """
+    from pipeline.foundation.progress import counted
     from pipeline.tasks.mosei.questions import TASKS, class_counts
     from pipeline.tasks.mosei.reading import read_mosei
     from pipeline.tasks.mosei.tables import write_table
@@ -62,12 +63,15 @@ def run(settings: ConvertSettings) -> None:
         scale=parse_scale(settings.label_scale),
     )
     write_table(corpus, settings.out)
-    print(f"{settings.out}: {len(corpus.clips):,} clips of {corpus.source}")
+    print(f"{settings.out}: {counted(len(corpus.clips), 'clip')} of {corpus.source}")
     for split, count in corpus.counts().items():
         clips = corpus.of("" if split == "none" else split)
         videos = len({clip.video_id for clip in clips})
         classes = class_counts(clips, TASKS["sentiment7"])
-        print(f"  {split}: {count:,} clips of {videos:,} videos; sentiment -3 to +3: {classes}")
+        print(
+            f"  {split}: {counted(count, 'clip')} of {counted(videos, 'video')}; sentiment -3 to "
+            f"+3: {classes}"
+        )
     for what, count in corpus.notes.items():
         print(f"  {what}: {count:,}")
 

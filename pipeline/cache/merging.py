@@ -70,8 +70,9 @@ def merged_identity(caches: Sequence[TeacherCache], prefixes: Sequence[str] = ()
     for cache in caches:
         if missing := len(cache.unfinished()):
             raise SpeechkdError(
-                f"{cache.location}: {missing:,} shards are not done, and a merged cache names the "
-                f"digest of all texts. Run `{cache.maker}` again; it computes only what is missing."
+                f"{cache.location}: {counted(missing, 'shard is', 'shards are')} not done, and a "
+                f"merged cache names the digest of all texts. Run `{cache.maker}` again; it "
+                "computes only what is missing."
             )
     texts = samples_texts_sha256(
         _prefixed(sample, prefixes, number)
@@ -96,7 +97,7 @@ def check_keys(caches: Sequence[TeacherCache], prefixes: Sequence[str] = ()) -> 
     if prefixes and (len(set(prefixes)) != len(caches) or not all(map(str.strip, prefixes))):
         raise SpeechkdError(
             f"--prefix-keys {','.join(prefixes)}: wanted is one prefix per cache, each another "
-            f"({len(caches)} caches), separated by commas."
+            f"({counted(len(caches), 'cache')}), separated by commas."
         )
     first_places: dict[bytes, tuple[int, int]] = {}
     equal, example = 0, ""

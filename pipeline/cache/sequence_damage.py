@@ -16,6 +16,7 @@ from pipeline.cache.store import TeacherCache
 from pipeline.cache.writing import surplus_objects
 from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.progress import counted
 
 
 def sequence_damage(
@@ -35,14 +36,15 @@ def sequence_damage(
     Yields:
         each damage, in words.
     """
-    counted = None if samples is None else sum(sample["rows"] for sample in samples)
-    if counted is not None and counted != receipt["rows"]:
-        yield f"the samples have {counted:,} rows, the receipt says {receipt['rows']:,}"
+    rows = None if samples is None else sum(sample["rows"] for sample in samples)
+    if rows is not None and rows != receipt["rows"]:
+        yield f"the samples have {counted(rows, 'row')}, the receipt says {receipt['rows']:,}"
     if samples is not None and cache.identity.kind == "words":
         untrusted = untrusted_words(samples)
         if untrusted != receipt[UNTRUSTED_WORDS]:
             yield (
-                f"the samples have {untrusted:,} words without a trusted time, the receipt says "
+                f"the samples have {counted(untrusted, 'word')} without a trusted time, the "
+                "receipt says "
                 f"{receipt[UNTRUSTED_WORDS]:,}"
             )
     whole = True

@@ -21,6 +21,7 @@ from pipeline.corpus.prepared import Prepared
 from pipeline.corpus.vectors import Control, Vectors, apply_control, without_vectors
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.memory import Room
+from pipeline.foundation.progress import counted
 from pipeline.foundation.seeds import generator
 from pipeline.models.packing import Packed, pack
 from pipeline.models.unknown import Unknown
@@ -116,7 +117,7 @@ def read_corpus(
     clips = token_store.rows("lengths")
     if clips < 2:
         raise SpeechkdError(
-            f"{cache.location} holds {clips} clips with text; at least 2 are needed."
+            f"{cache.location} holds {counted(clips, 'clip')} with text; at least 2 are needed."
         )
     loader = _Loader(room or Room.measured(device))
     tokens = loader.load(

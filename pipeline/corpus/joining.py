@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.progress import counted
 
 HARDLY = 0.5
 """Caches of whose smaller one a lesser share of clips is in the other do not belong together."""
@@ -46,7 +47,7 @@ class Join:
     def told(self) -> str:
         """What the caches do not share, in words; empty if they share all."""
         parts = [f"{count:,} of {name} alone" for name, count in self.missing.items() if count]
-        return f"{len(self):,} clips in all caches, {', '.join(parts)}" if parts else ""
+        return f"{counted(len(self), 'clip')} in all caches, {', '.join(parts)}" if parts else ""
 
 
 def join(caches: Mapping[str, Listing]) -> Join:

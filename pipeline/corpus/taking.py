@@ -20,7 +20,7 @@ from pipeline.corpus.vectors import Vectors
 from pipeline.corpus.within import UNKNOWN, Within, within
 from pipeline.corpus.word_vectors import WordVectors, numbers_in, read_rows
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.foundation.progress import Meter
+from pipeline.foundation.progress import Meter, counted
 
 What = Literal["within-speaker", "within-word"]
 AT_ONCE = 16_384
@@ -144,7 +144,9 @@ def take_words_from_clips(
     statistics = replace(statistics, mean_E=mean_GE[0].double().numpy())
     alone = int((place_P < 0).sum())
     told = "within-word: each clip loses the means of its words" + (
-        f"; {alone:,} clips have no words and lose the mean over all words" if alone else ""
+        f"; those without words, {counted(alone, 'clip')}, lose the mean over all words"
+        if alone
+        else ""
     )
     return replace(vectors, statistics=statistics, common=common), told
 

@@ -24,7 +24,7 @@ from pipeline.distillation.words import LESS_MEMORY, WORDS
 from pipeline.foundation.devices import training_precision
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.gpus import capability_of
-from pipeline.foundation.progress import say
+from pipeline.foundation.progress import counted, say
 from pipeline.models.compiled import COMPILER_PACKAGES, missing_for_compiling
 from pipeline.models.encoders import weights_sha256
 from pipeline.models.loading import load_tokenizer
@@ -345,10 +345,14 @@ def make_batches(
     """
     clips = min(settings.batch, len(corpus.train))
     if clips < settings.batch:
-        say(f"there are only {clips:,} clips to train on: that is the batch, not {settings.batch}")
+        say(
+            f"there are only {counted(clips, 'clip')} to train on: that is the batch, not "
+            f"{settings.batch}"
+        )
     if clips < 2 * processes.count():
         raise SpeechkdError(
-            f"a batch of {clips} clips is too small for {processes.count()} processes: each needs "
+            f"a batch of {counted(clips, 'clip')} is too small for "
+            f"{counted(processes.count(), 'process', 'processes')}: each needs "
             "two. Start fewer processes or raise --batch-size."
         )
     return Batches(
@@ -373,8 +377,8 @@ def make_schedule(settings: DistillSettings, batches: Batches, device: torch.dev
     if warmup > WARMUP_AT_MOST * total:
         warmup = round(WARMUP_INSTEAD * total)
         say(
-            f"a warm-up of {settings.warmup:,} steps would take over half of this run's "
-            f"{total:,}: {warmup:,} steps instead"
+            f"a warm-up of {counted(settings.warmup, 'step')} would take over half of this run's "
+            f"{total:,}: {counted(warmup, 'step')} instead"
         )
     return settings.part(
         Schedule,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.distillation.objectives import OBJECTIVES
+from pipeline.foundation.progress import counted
 from pipeline.training.card import CardWords, card, code
 
 
@@ -22,8 +23,10 @@ def model_card(record: Mapping[str, Any]) -> str:
             'tokenizer = AutoTokenizer.from_pretrained("student")',
         ),
         data=(
-            f"{data['train_clips']:,} clips to train on, {data['held_out_clips']:,} held out by "
-            f"recording; {data['tokens']:,} tokens in all, {data['truncated']:,} texts cut to "
+            f"{counted(data['train_clips'], 'clip')} to train on, {data['held_out_clips']:,} held "
+            "out by "
+            f"recording; {counted(data['tokens'], 'token')} in all, "
+            f"{counted(data['truncated'], 'text')} cut to "
             f"{settings['max_tokens']} tokens, {len(data['dropped'])} without text left out",
             _heard(data["teacher"]),
             f"cache digest `{data['cache_sha256'][:16]}…`",
@@ -55,7 +58,8 @@ def _words(data: Mapping[str, Any]) -> list[str]:
     words = data["words"]
     return [
         f"words: {_heard(words['teacher'])}",
-        f"{words['taught']:,} of {words['words']:,} words taught, {words['untrusted']:,} without a "
+        f"{words['taught']:,} of {counted(words['words'], 'word')} taught, {words['untrusted']:,} "
+        "without a "
         f"trusted time, {words['cut']:,} cut off, {words['without_token']:,} without a token",
     ]
 

@@ -10,7 +10,7 @@ from pipeline.distillation.module import WORD_PREFIX
 from pipeline.distillation.objectives.crd import CHUNK as NEGATIVES_AT_ONCE
 from pipeline.distillation.settings import DistillSettings
 from pipeline.distillation.words import LESS_MEMORY
-from pipeline.foundation.progress import say
+from pipeline.foundation.progress import counted, say
 from pipeline.models.unknown import Unknown
 from pipeline.training.preflight import check_disk, say_memory
 
@@ -30,14 +30,17 @@ def announce(parts: Parts) -> None:
     named = teacher.text("teacher") or f"none (a cache of {teacher.kind})"
     say(
         f"teacher {named}, width {teacher.width}{pooling}; "
-        f"{len(corpus):,} clips ({len(corpus.train):,} to train on, {len(corpus.held_out):,} held "
-        f"out), {int(corpus.lengths_C.sum()):,} tokens, {corpus.truncated:,} texts cut to "
+        f"{counted(len(corpus), 'clip')} ({len(corpus.train):,} to train on, "
+        f"{len(corpus.held_out):,} held "
+        f"out), {counted(int(corpus.lengths_C.sum()), 'token')}, "
+        f"{counted(corpus.truncated, 'text')} cut to "
         f"{settings.max_tokens} tokens, {len(corpus.dropped)} without text left out"
     )
     say(
         f"student {settings.init or settings.student}: {student.width} wide, "
         f"{sum(p.numel() for p in student.parameters()):,} parameters; "
-        f"{schedule.total_steps:,} steps of {parts.batches.clips_per_batch} clips, "
+        f"{counted(schedule.total_steps, 'step')} of "
+        f"{counted(parts.batches.clips_per_batch, 'clip')}, "
         f"{schedule.steps_per_epoch:,} per epoch, warm-up {schedule.warmup_steps:,}, "
         f"{schedule.precision}"
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.progress import counted
 from pipeline.foundation.settings import like, setting
 from pipeline.training.settings import RUNNING, TRAINING, TrainingSettings
 
@@ -286,8 +287,9 @@ class DistillSettings(TrainingSettings):
             )
         if self.word_gamma and len(self.word_gamma) != len(self.objectives()):
             raise SpeechkdError(
-                f"--word-gamma has {len(self.word_gamma)} values, but --kd names "
-                f"{len(self.objectives())} objectives. Give one value per objective, in the order "
+                f"--word-gamma has {counted(len(self.word_gamma), 'value')}, but --kd names "
+                f"{counted(len(self.objectives()), 'objective')}. Give one value per objective, "
+                "in the order "
                 "of --kd."
             )
         if self.gamma and not self.objectives():
@@ -296,7 +298,8 @@ class DistillSettings(TrainingSettings):
             )
         if self.gamma and len(self.gamma) != len(self.objectives()):
             raise SpeechkdError(
-                f"--gamma has {len(self.gamma)} values, but --kd names {len(self.objectives())} "
+                f"--gamma has {counted(len(self.gamma), 'value')}, but --kd names "
+                f"{len(self.objectives())} "
                 "objectives. Give one value per objective, in the order of --kd."
             )
         for flag, gammas in (("--gamma", self.gamma), ("--word-gamma", self.word_gamma)):

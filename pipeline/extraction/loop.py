@@ -30,6 +30,7 @@ from pipeline.extraction.rows import EncodesBatches, Rows
 from pipeline.extraction.text_batches import TextBatch
 from pipeline.foundation.devices import make_current
 from pipeline.foundation.errors import KEPT, SpeechkdError, first_line, is_out_of_memory
+from pipeline.foundation.progress import counted
 from pipeline.foundation.units import Seconds
 from pipeline.foundation.workers import begin_worker
 from pipeline.shards.refusals import Refusal
@@ -296,7 +297,8 @@ class _Encoding:
                 raise
             raise SpeechkdError(
                 f"{self.encoder.device} has too little memory for batches of "
-                f"{len(batch.positions)} clips ({first_line(error)}). Lower --batch-size. {KEPT}"
+                f"{counted(len(batch.positions), 'clip')} ({first_line(error)}). Lower "
+                f"--batch-size. {KEPT}"
             ) from None
 
 

@@ -18,6 +18,7 @@ from pipeline.extraction.weights import folder_name, read_encoder, teacher_folde
 from pipeline.extraction.whisper import WhisperEncoder
 from pipeline.foundation.devices import ieee_float32
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.progress import counted
 from pipeline.foundation.units import (
     CLIP_ENCODER_FRAMES,
     CLIP_SAMPLES,
@@ -223,7 +224,8 @@ def load_teacher(
             f"needs {POSITIONS[context]}."
         )
     if layer > shape.encoder_layers:
-        raise SpeechkdError(f"--layer {layer}: --teacher {name} has {shape.encoder_layers} layers.")
+        layers = counted(shape.encoder_layers, "layer")
+        raise SpeechkdError(f"--layer {layer}: --teacher {name} has {layers}.")
     encoder = WhisperEncoder.from_tensors(shape, tensors, str(folder))
     if layer >= 0:
         encoder.cut(layer)

@@ -23,6 +23,7 @@ from pipeline.extraction.teacher import EncoderPrecision, masked_mean
 from pipeline.extraction.weights import folder_name, folder_sha256
 from pipeline.foundation.devices import ieee_float32
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
+from pipeline.foundation.progress import counted
 from pipeline.foundation.units import SAMPLE_RATE_HZ, Samples
 from pipeline.foundation.untrusted import parse_json, read_text_file
 from pipeline.models.loading import load_model
@@ -249,7 +250,7 @@ def load_wave_teacher(
     count = len(layers)
     wanted = count if layer < 0 else layer
     if wanted > count:
-        raise SpeechkdError(f"--layer {layer}: --teacher {name} has {count} layers.")
+        raise SpeechkdError(f"--layer {layer}: --teacher {name} has {counted(count, 'layer')}.")
     if wanted < count:
         model.encoder.layers = layers[: max(1, wanted)]
     for convolution in model.feature_extractor.conv_layers:

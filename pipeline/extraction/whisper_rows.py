@@ -13,6 +13,7 @@ from pipeline.extraction.rows import Rows, packed
 from pipeline.extraction.teacher import DummyTeacher, FramePooling, Teacher
 from pipeline.extraction.wave_teacher import WaveTeacher
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.progress import counted
 from pipeline.foundation.units import SAMPLE_RATE_HZ
 from pipeline.shards.refusals import Reason
 
@@ -89,7 +90,8 @@ class States:
         positions = self.teacher.positions_of(clip_seconds * SAMPLE_RATE_HZ)
         if self.stride > positions:
             raise SpeechkdError(
-                f"--stride {self.stride}: a clip of {clip_seconds} s has {positions} states. Give "
+                f"--stride {self.stride}: a clip of {clip_seconds} s has "
+                f"{counted(positions, 'state')}. Give "
                 "a smaller stride, or --keep vector for one mean per clip."
             )
         return sequence_identity(

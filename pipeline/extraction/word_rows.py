@@ -18,6 +18,7 @@ from pipeline.extraction.wave_teacher import WaveTeacher
 from pipeline.extraction.word_times import WordAligner
 from pipeline.foundation.devices import ieee_float32
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.progress import counted
 from pipeline.foundation.units import (
     SAMPLE_RATE_HZ,
     SAMPLES_PER_ENCODER_FRAME,
@@ -111,7 +112,9 @@ class WordMeans:
         for place, samples in enumerate(lengths):
             plan.check_number(place, samples / SAMPLE_RATE_HZ)
             if not positions[place]:
-                detail = f"{samples} samples at 16 kHz, too few for one state of the teacher"
+                detail = (
+                    f"{counted(samples, 'sample')} at 16 kHz, too few for one state of the teacher"
+                )
                 plan.refuse(place, detail, Reason.TOO_SHORT)
         grid = (self.teacher.hop_samples, self.teacher.centre_samples)
         rows_NE = word_means(states_BTE[:, : max(positions)], plan.words, positions, *grid)
@@ -151,14 +154,15 @@ class _Plan:
         self.words[place] = words
         trusted = sum(word.trusted for word in words)
         if 2 * trusted < len(words):
-            found = f"the teacher finds {trusted} of its {len(words)} words in the audio"
+            found = f"the teacher finds {trusted} of its {counted(len(words), 'word')} in the audio"
             self.refuse(place, f"{found}; is the text what is said?")
 
     def check_number(self, place: int, duration_s: Seconds) -> None:
         """Refuse a clip of more words than can be said."""
         count, most = len(self.words[place]), max(1, math.ceil(WORDS_PER_SECOND * duration_s))
         if count > most:
-            self.refuse(place, f"{count} words in {duration_s:.2f} s; at most {most} can be said")
+            said = counted(count, "word")
+            self.refuse(place, f"{said} in {duration_s:.2f} s; at most {most} can be said")
 
     def refuse(self, place: int, detail: str, reason: Reason = Reason.UNUSABLE_WORDS) -> None:
         """Leave a clip out, by default for its words."""

@@ -25,7 +25,7 @@ from pipeline.finetuning.trainer import Outcome, train_cell
 from pipeline.foundation.arrays import Array
 from pipeline.foundation.devices import device_named, ieee_float32
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.foundation.progress import Meter, duration, say
+from pipeline.foundation.progress import Meter, counted, duration, say
 from pipeline.foundation.provenance import record as provenance
 from pipeline.foundation.signals import stop_at_once
 from pipeline.foundation.untrusted import file_part
@@ -137,7 +137,7 @@ def run_cells(
     unfinished = [cell for cell in todo if not results.finished(cell.name)]
     if len(unfinished) < len(todo):
         done = len(todo) - len(unfinished)
-        say(f"{done} of {len(todo)} cells are finished already, {len(unfinished)} left")
+        say(f"{done} of {counted(len(todo), 'cell')} are finished already, {len(unfinished)} left")
     total = sum(cell.clips(grid.recipe.epochs) for cell in unfinished)
     with Meter("fine-tuning", total, "clips") as meter:
         for argument, group in itertools.groupby(unfinished, key=lambda cell: cell.argument):
@@ -314,5 +314,5 @@ def _prepare(
     assumed = ", ".join(f"{name} {value}" for name, value in settings.assumed().items())
     say(f"assumed where the paper is silent: {assumed}")
     if len(todo) < len(whole):
-        say(f"this task's share: {len(todo):,} of {len(whole):,} cells")
+        say(f"this task's share: {len(todo):,} of {counted(len(whole), 'cell')}")
     return whole, todo, teacher

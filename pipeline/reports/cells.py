@@ -16,6 +16,7 @@ from pipeline.finetuning.results import (
     settled,
 )
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
+from pipeline.foundation.progress import counted
 from pipeline.foundation.untrusted import parse_json, read_text_file
 from pipeline.reports.folds import Scored, pool
 from pipeline.reports.predictions import Predictions, scored
@@ -155,7 +156,7 @@ def _result_set(
     if not pooled.cells:
         raise NotThere(
             f"{', '.join(map(str, group))}: no encoder and seed has all folds yet, so there is no "
-            f"whole test ({len(pooled.incomplete)} cells of single folds are finished)."
+            f"whole test ({counted(len(pooled.incomplete), 'cell')} of single folds are finished)."
         )
     teachers = (folder / "projections" / f"{TEACHER}.csv" for folder in group)
     return ResultSet(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipeline.finetuning.cells import Cell
+from pipeline.foundation.progress import counted
 from pipeline.reports.cells import ResultSet
 from pipeline.reports.conclusions import caution, sentences
 from pipeline.reports.details import classifications, metrics_of
@@ -35,7 +36,8 @@ def findings(results: ResultSet, cells: Sequence[Cell], gains: Gains) -> Section
     text = [
         f"Encoders: {len(encoders)}; tasks: {len(tasks)}; "
         + (f"folds: {folds}; " if folds else "")
-        + f"fine-tuning seeds: {len(seeds)}; {finished} of {finished + len(missing)} cells are "
+        + f"fine-tuning seeds: {len(seeds)}; {finished} of "
+        f"{counted(finished + len(missing), 'cell')} are "
         "finished."
     ]
     if missing:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.foundation import atomic
-from pipeline.foundation.progress import duration
+from pipeline.foundation.progress import counted, duration
 from pipeline.training.log import read_metrics
 
 ENDINGS = {
@@ -64,7 +64,7 @@ def card(record: Mapping[str, Any], words: CardWords) -> str:
         *(f"- {line}" for line in words.data),
         "",
         "## Training",
-        f"- {result['step']:,} of {record['plan']['total_steps']:,} steps "
+        f"- {result['step']:,} of {counted(record['plan']['total_steps'], 'step')} "
         f"({ENDINGS[result['outcome']]}), {result['tokens']:,} {words.unit}, "
         f"{duration(result['seconds'])} on {_hardware(provenance['hardware'])}",
         *(f"- {line}" for line in words.training),

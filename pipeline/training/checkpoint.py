@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from pipeline.foundation import atomic
 from pipeline.foundation.errors import Damaged, first_line
-from pipeline.foundation.progress import say
+from pipeline.foundation.progress import counted, say
 from pipeline.training.processes import on_main
 
 PREFIX = "step-"
@@ -47,7 +47,7 @@ class Progress:
         """Steps done, and the latest losses on the held-out data if there are any."""
         latest = self.validation[-1] if self.validation else {}
         losses = [f"{n} {v:.4f}" for n, v in latest.items() if n.startswith("loss/")]
-        return f"{self.step} steps" + (f", held out {', '.join(losses)}" if losses else "")
+        return counted(self.step, "step") + (f", held out {', '.join(losses)}" if losses else "")
 
 
 class Checkpoints:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pipeline.foundation.devices import ieee_float32
 from pipeline.foundation.errors import SpeechkdError, first_line, is_out_of_memory
-from pipeline.foundation.progress import Meter
+from pipeline.foundation.progress import Meter, counted
 from pipeline.foundation.seeds import derive
 from pipeline.foundation.signals import Stopped, stop_after_step
 from pipeline.training import processes
@@ -257,7 +257,8 @@ def explained_memory_errors(remedy: str) -> Iterator[None]:
 def _gave_up(progress: Progress, checkpoints: Checkpoints, schedule: Schedule) -> SpeechkdError:
     finer = ", or set --precision float32," if schedule.precision == "bf16" else ""
     return SpeechkdError(
-        f"the loss or its gradient was not finite {progress.skipped_in_a_row} steps in a row (up "
+        f"the loss or its gradient was not finite {counted(progress.skipped_in_a_row, 'step')} in "
+        "a row (up "
         f"to step {progress.step}). The last good checkpoint is {checkpoints.latest() or 'none'}. "
         f"Lower --learning-rate{finer} and run again."
     )

@@ -154,7 +154,7 @@ def test_a_tar_that_cannot_be_had_costs_only_itself(flaky, reference, capsys):
         proxy.heal()
     told = capsys.readouterr().err
     assert status == 1
-    assert "1 shards failed" in told
+    assert "1 shard failed" in told
     assert "tried 5 times" in told
     assert {name for name in objects(filesystem, "one-tar") if name.startswith("receipts/")} == {
         "receipts/000000.json",

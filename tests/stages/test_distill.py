@@ -299,7 +299,7 @@ def test_dry_run_trains_nothing_and_leaves_nothing(settings, capsys):
     ("changes", "told"),
     [
         ({"kd": ["none", "nst"]}, "none by itself"),
-        ({"kd": ["nst", "crd"], "gamma": [1.0]}, "1 values, but --kd names 2"),
+        ({"kd": ["nst", "crd"], "gamma": [1.0]}, "1 value, but --kd names 2"),
         ({"kd": ["none"], "gamma": [1.0]}, "--kd none has none: leave it out"),
         ({"gamma": [-1.0]}, "positive"),
         ({"crd_negatives": 5}, "needs --kd crd"),

@@ -156,7 +156,7 @@ def test_merged_text_caches_are_those_of_the_merged_source(teacher, tmp_path):
     cache_stage.verify(VerifySettings(cache=merged.location))
     assert merged.digest() == whole.digest()
     (tmp_path / "b-text" / "receipts" / "000001.json").unlink()
-    with pytest.raises(SpeechkdError, match=r"b-text: 1 shards are not done.*extract-text"):
+    with pytest.raises(SpeechkdError, match=r"b-text: 1 shard is not done.*extract-text"):
         cache_stage.merge(MergeSettings(caches=parts, out=str(tmp_path / "other")))
 
 
@@ -208,7 +208,7 @@ def test_a_second_run_does_nothing_and_says_so(source, teacher, tmp_path, capsys
     extract(source, tmp_path / "t", teacher)
     monkeypatch.setattr(text_teacher.TextTeacher, "states_of", None)
     extract(source, tmp_path / "t", teacher)
-    assert "all 4 shards of this task are done; nothing to do" in capsys.readouterr().err
+    assert "4 shards of this task, all done; nothing to do" in capsys.readouterr().err
 
 
 def test_a_dry_run_counts_the_tokens_and_writes_nothing(source, teacher, tmp_path, capsys):
@@ -222,6 +222,22 @@ def test_a_dry_run_counts_the_tokens_and_writes_nothing(source, teacher, tmp_pat
     stored = [f for array in ("rows", "ids") for f in (tmp_path / "t" / array / "c").rglob("*")]
     size = sum(f.stat().st_size for f in stored if f.is_file())
     assert f"to write    {size / 1e6:,.1f} MB, " in told
+
+
+def test_a_dry_run_on_a_begun_cache_tells_what_is_left(source, teacher, tmp_path, capsys):
+    cache = extract(source, tmp_path / "t", teacher)
+    left = cache.receipts()[2]
+    (tmp_path / "t" / "receipts" / "000002.json").unlink()
+    capsys.readouterr()
+    run(settings(source, tmp_path / "t", teacher, dry_run=True))
+    told = capsys.readouterr().out
+    assert "15 clips in 4 shards" in told
+    assert "to be continued" in told
+    assert f"to do       1 shard, {left['written']} clip" in told
+    assert f"tokens      {left['rows']:,}, " in told
+    run(settings(source, tmp_path / "t", teacher, dry_run=True, array_task="0/4"))
+    told = capsys.readouterr().out
+    assert "this task   0/4 (--array-task 0/4): 1 shard\n" in told
 
 
 def test_an_unfinished_source_is_refused_and_its_command_is_named(teacher, tmp_path):

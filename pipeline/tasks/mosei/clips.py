@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.progress import counted
 from pipeline.foundation.untrusted import is_unicode
 from pipeline.tasks.mosei.scale import check_scale, mapped
 from pipeline.tasks.splits import SPLITS
@@ -159,8 +160,9 @@ def _check_ids(clips: Sequence[MoseiClip], source: str) -> None:
     twice = [name for name, n in Counter(clip.id for clip in clips).items() if n > 1]
     if twice:
         raise SpeechkdError(
-            f"{source}: {len(twice)} clips are listed more than once, {twice[0]} among them. "
-            "Remove the repetitions: a clip counted twice distorts every figure."
+            f"{source}: {counted(len(twice), 'clip is', 'clips are')} listed more than once, "
+            f"{twice[0]} among them. Remove the repetitions: a clip counted twice distorts every "
+            "figure."
         )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
+from pipeline.foundation.progress import counted
 from pipeline.foundation.untrusted import has_control, parse_json
 from pipeline.tasks.mosei.clips import EMOTIONS, UNKNOWN, MoseiClip
 from pipeline.tasks.mosei.tables import NAMES
@@ -164,7 +165,8 @@ def _sequences(root: Any, path: Path) -> Iterator[tuple[str, Any, Any]]:
             raise ValueError(f"the intervals of video {video} are no numbers")
         if intervals.shape != (len(features), 2):
             raise Damaged(
-                f"{path}, video {video}: {len(features)} rows of features, but intervals of the "
+                f"{path}, video {video}: {counted(len(features), 'row')} of features, but "
+                "intervals of the "
                 f"shape {intervals.shape}; the file is damaged."
             )
         yield video, features, intervals

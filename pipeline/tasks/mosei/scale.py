@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.progress import counted
 
 LOW, HIGH = -3.0, 3.0
 """CMU-MOSEI's scale."""
@@ -34,7 +35,8 @@ def check_scale(values: Sequence[float], scale: tuple[float, float] | None, sour
     beyond = sum(not low <= value <= high for value in values)
     if beyond <= BEYOND * len(values) and (scale or not _too_narrow(values)):
         return
-    in_short = f"{source}: sentiment ranges from {least:g} to {most:g} ({len(values):,} labels)"
+    labels = counted(len(values), "label")
+    in_short = f"{source}: sentiment ranges from {least:g} to {most:g} ({labels})"
     if scale:
         raise SpeechkdError(
             f"{in_short}, and {beyond:,} of these lie beyond --label-scale {low:g}..{high:g}; name "
