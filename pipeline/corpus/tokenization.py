@@ -28,7 +28,7 @@ WORDPIECE_VERSION = 3
 """Rises when the same texts and settings give another WordPiece."""
 BYTE_SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 """RoBERTa's, in the order of their ids."""
-BYTE_PAIRS_VERSION = 1
+BYTE_PAIRS_VERSION = 2
 """Rises when the same texts and settings give other byte pairs."""
 
 
@@ -75,8 +75,8 @@ def train_byte_pairs(
 ) -> PreTrainedTokenizerBase:
     """Train RoBERTa's byte-level BPE on texts; a small corpus gives fewer pieces.
 
-    Case is dropped and blanks are squeezed by the tokenizer itself, so that whoever loads it need
-    not know: a tokenizer of lower-case texts spells words in capitals letter by letter, and two
+    Letters are composed, case is dropped and blanks are squeezed by the tokenizer itself, so that
+    whoever loads it need not know: a tokenizer of lower-case texts spells words in capitals letter by letter, and two
     blanks are two tokens.
 
     Args:
@@ -88,7 +88,7 @@ def train_byte_pairs(
     tokenizer = Tokenizer(models.BPE())
     squeezed = [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
     lower = [normalizers.Lowercase()] if lowercase else []
-    tokenizer.normalizer = normalizers.Sequence([*lower, *squeezed])
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), *lower, *squeezed])
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(

@@ -15,6 +15,7 @@ from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.hashing import json_sha256
 from pipeline.foundation.seeds import derive
+from pipeline.models.texts import all_composed
 from pipeline.tasks.pair_files import Pair
 
 DRAWS = 10_000
@@ -131,7 +132,8 @@ def words(text: str) -> int:
 
 def tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Callable[[str], int]:
     """How many tokens each of some sentences has, special ones left out."""
-    ids = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+    read = all_composed(texts)
+    ids = tokenizer(read, add_special_tokens=False, verbose=False)["input_ids"]
     length_of = {text: len(row) for text, row in zip(texts, ids, strict=True)}
     return length_of.__getitem__
 

@@ -5,7 +5,7 @@ import unicodedata
 import pytest
 
 from pipeline.corpus.prepared import Prepared
-from pipeline.corpus.tokenization import Encoding, train_wordpiece
+from pipeline.corpus.tokenization import Encoding, train_byte_pairs, train_wordpiece
 from pipeline.extraction.text_teacher import load_text_teacher
 from pipeline.extraction.transcripts import TranscriptReader
 from pipeline.finetuning.inputs import TextInputs
@@ -37,6 +37,11 @@ def test_a_wordpiece_of_decomposed_texts_is_that_of_composed_ones():
         for texts in (TEXTS, APART)
     )
     assert one.get_vocab() == other.get_vocab()
+
+
+def test_byte_pairs_compose_by_themselves():
+    tokenizer = train_byte_pairs(lambda: TEXTS, 400, lowercase=False, max_tokens=64)
+    assert tokenizer(APART)["input_ids"] == tokenizer(TEXTS)["input_ids"]
 
 
 def test_tokens_vectors_and_likelihoods_are_those_of_composed_texts(folder):
