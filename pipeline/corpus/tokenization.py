@@ -76,8 +76,8 @@ def train_byte_pairs(
     """Train RoBERTa's byte-level BPE on texts; a small corpus gives fewer pieces.
 
     Letters are composed, case is dropped and blanks are squeezed by the tokenizer itself, so that
-    whoever loads it need not know: a tokenizer of lower-case texts spells words in capitals letter by letter, and two
-    blanks are two tokens.
+    whoever loads it need not know: a tokenizer of lower-case texts spells words in capitals letter
+    by letter, and two blanks are two tokens.
 
     Args:
         texts: returns the corpus; called once.

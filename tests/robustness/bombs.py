@@ -551,10 +551,10 @@ BOMBS = {
         _csd, _read_mosei("CMU_MOSEI_Labels.csd"), 5, 100, _MOSEI
     ),
     "a Parquet of 10 GB in some kB, by a dictionary": Bomb(
-        _parquet_of_a_dictionary, _read_mosei("a.parquet"), 10, 1000, _MOSEI
+        _parquet_of_a_dictionary, _read_mosei("a.parquet"), 10, 1000, _MOSEI, reads_apart=True
     ),
     "a Parquet of 2 GB in some kB, by its encoding": Bomb(
-        _parquet_of_one_text, _read_mosei("a.parquet"), 30, 1500, _MOSEI
+        _parquet_of_one_text, _read_mosei("a.parquet"), 30, 1500, _MOSEI, reads_apart=True
     ),
     "a model of 10^12 dimensions": Bomb(_model(hidden_size=10**12), _load_model, 20, 200, _MODEL),
     "a model of 1,000 layers, weights of 2": Bomb(
