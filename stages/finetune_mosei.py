@@ -119,7 +119,7 @@ def run(settings: MoseiSettings) -> None:
     --checkpoint runs/crd --task sentiment7,sentiment --seeds 0-4 --out results
     """
     from pipeline.finetuning.grid import Grid, dry_run, finetune
-    from pipeline.finetuning.inputs import TextInputs
+    from pipeline.finetuning.inputs import TextInputs, load_text
     from pipeline.foundation.progress import say
     from pipeline.reports.tables import summary
 
@@ -132,7 +132,7 @@ def run(settings: MoseiSettings) -> None:
     grid = Grid(
         ids=[clip.id for clip in corpus.clips],
         groups=[clip.video_id for clip in corpus.clips],
-        inputs_for=partial(TextInputs.of, texts, recipe),
+        load=partial(load_text, partial(TextInputs.of, texts, recipe)),
         questions=questions,
         seeds=parse_seeds(settings.seeds),
         recipe=recipe,

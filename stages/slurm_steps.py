@@ -12,9 +12,11 @@ from pipeline.cluster.settings import (
 )
 from pipeline.distillation.settings import DistillSettings
 from pipeline.extraction.settings import ExtractSettings, FeatureSettings, TextSettings
-from pipeline.finetuning.settings import FinetuneSettings
+from pipeline.finetuning.settings import CellSettings
 from pipeline.foundation.errors import NotThere, SpeechkdError
 from pipeline.foundation.seeds import parse_seeds
+from pipeline.tasks.mosei.names import TASK_NAMES
+from stages.finetune_audio import AudioSettings
 from stages.finetune_mosei import MoseiSettings
 from stages.finetune_table import TableSettings
 from stages.options import parse
@@ -27,7 +29,11 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent
 RULE = "# ---- from here on the same for every run ----\n"  # in each template, before its body
 BEFORE_WORDS = "it is an option of `speechkd slurm`, before the --"
-FINETUNE: dict[str, type[FinetuneSettings]] = {"mosei": MoseiSettings, "table": TableSettings}
+FINETUNE: dict[str, type[CellSettings]] = {
+    "mosei": MoseiSettings,
+    "table": TableSettings,
+    "audio": AudioSettings,
+}
 
 
 def extract_step(settings: ShareSettings, words: Sequence[str]) -> "Step":
@@ -254,7 +260,7 @@ def _check_finished(cache: "TeacherCache") -> None:
         )
 
 
-def _asked(settings: FinetuneSettings) -> list[tuple[str, str]]:
+def _asked(settings: CellSettings) -> list[tuple[str, str]]:
     """Task and fold of each question that is asked, from the data itself.
 
     Raises:
@@ -264,7 +270,9 @@ def _asked(settings: FinetuneSettings) -> list[tuple[str, str]]:
         case MoseiSettings():
             _, questions = settings.ask(settings.read())
         case TableSettings():
-            questions = settings.read().questions
+            questions = settings.read(TASK_NAMES).questions
+        case AudioSettings():
+            questions = settings.ask()[0].questions
         case _:
             raise TypeError(f"{type(settings).__name__} asks nothing")
     return [(question.task.name, question.fold) for question in questions]

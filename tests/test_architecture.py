@@ -41,7 +41,15 @@ ALLOWED = {
     "distillation": {"foundation", "cache", "corpus", "models", "training"},
     "pretraining": {"foundation", "cache", "corpus", "models", "training"},
     "tasks": {"foundation", "shards", "cache", "corpus", "models"},
-    "finetuning": {"foundation", "cache", "cluster", "models", "tasks", "training"},
+    "finetuning": {
+        "foundation",
+        "cache",
+        "cluster",
+        "corpus",
+        "models",
+        "tasks",
+        "training",
+    },
     "reports": {"foundation", "tasks", "finetuning"},
 }
 """The rooms, and the rooms that each of them imports."""

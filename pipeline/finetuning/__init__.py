@@ -1,3 +1,3 @@
 """Encoders × tasks × seeds become a results folder;
-imports `foundation`, `cache`, `cluster`, `models`, `tasks`, `training`.
+imports `foundation`, `cache`, `cluster`, `corpus`, `models`, `tasks`, `training`.
 """

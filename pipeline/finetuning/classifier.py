@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import PreTrainedModel
 
-from pipeline.finetuning.inputs import Inputs
+from pipeline.finetuning.inputs import Inputs, device_of, width_of
 from pipeline.finetuning.settings import Recipe
 from pipeline.foundation.arrays import Array
 from pipeline.tasks.task import Kind
@@ -22,22 +21,27 @@ class Classifier(nn.Module):
     """An encoder, pooled to one vector per example or per word of it, and a head.
 
     Args:
-        encoder: from `pipeline.models.student.load_encoder`.
+        encoder: as `Loaded` has it.
         outputs: width of the head's output.
         recipe: decides pooling, head and dropout.
         generator: source of the head's initial weights, N(0, 0.02) as BERT's.
     """
 
     def __init__(
-        self, encoder: PreTrainedModel, outputs: int, recipe: Recipe, generator: torch.Generator
+        self, encoder: nn.Module, outputs: int, recipe: Recipe, generator: torch.Generator
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.pooling = recipe.pooling
         self.outputs = outputs
-        width = int(encoder.config.hidden_size)
-        dense = [nn.Linear(width, width), nn.Tanh()] if recipe.head == "tanh" else []
-        self.head = nn.Sequential(*dense, nn.Dropout(recipe.dropout), nn.Linear(width, outputs))
+        width = last = width_of(encoder)
+        dense: list[nn.Module] = []
+        if recipe.head == "tanh":
+            dense = [nn.Linear(width, width), nn.Tanh()]
+        elif recipe.head == "mlp512":
+            last = 512
+            dense = [nn.Linear(width, last), nn.ReLU()]
+        self.head = nn.Sequential(*dense, nn.Dropout(recipe.dropout), nn.Linear(last, outputs))
         for name, parameter in self.head.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
@@ -124,7 +128,7 @@ def score(
     parts: list[Tensor] = []
     order: list[int] = []
     for batch in inputs.batches(places):
-        with autocast(classifier.encoder.device, recipe):
+        with autocast(device_of(classifier), recipe):
             parts.append(classifier(inputs, [places[i] for i in batch]))
         order += batch
         advance(len(batch), "scoring")

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.cluster.shares import array_task, share
 from pipeline.finetuning.cells import Cell
-from pipeline.finetuning.inputs import Inputs
+from pipeline.finetuning.inputs import Inputs, Loaded
 from pipeline.finetuning.planes import project_encoder, project_teacher
 from pipeline.finetuning.results import (
     TEACHER,
@@ -20,7 +19,7 @@ from pipeline.finetuning.results import (
     check_results,
     prediction_table,
 )
-from pipeline.finetuning.settings import FinetuneSettings, Recipe
+from pipeline.finetuning.settings import CellSettings, Recipe
 from pipeline.finetuning.trainer import Outcome, train_cell
 from pipeline.foundation.arrays import Array
 from pipeline.foundation.devices import device_named, ieee_float32
@@ -29,7 +28,7 @@ from pipeline.foundation.progress import Meter, counted, duration, say
 from pipeline.foundation.provenance import record as provenance
 from pipeline.foundation.signals import stop_at_once
 from pipeline.foundation.untrusted import file_part
-from pipeline.models.encoders import check_labels, load_pretrained
+from pipeline.models.encoders import check_labels
 from pipeline.models.pretrained import Pretrained
 from pipeline.tasks.duplicates import remark
 from pipeline.tasks.task import Question
@@ -43,8 +42,7 @@ class Grid:
     Attributes:
         ids: name of each example.
         groups: the recording (or other unit) that each example belongs to.
-        inputs_for: makes the examples ready for an encoder and its tokenizer; called once per
-            checkpoint.
+        load: loads a checkpoint as the user wrote it, with the examples as it reads them.
         questions: the tasks with their labels.
         seeds: seeds of fine-tuning.
         recipe: how each cell is trained.
@@ -53,7 +51,7 @@ class Grid:
 
     ids: Sequence[str]
     groups: Sequence[str]
-    inputs_for: Callable[[PreTrainedModel, PreTrainedTokenizerBase], Inputs]
+    load: Callable[[str], Loaded]
     questions: Sequence[Question]
     seeds: Sequence[int]
     recipe: Recipe
@@ -114,7 +112,7 @@ def plan_cells(grid: Grid, checkpoints: Sequence[str]) -> list[PlannedCell]:
                 f"{question.title}: another fold has the same name in files "
                 f"({file_part(question.fold)}); rename one of the two in the data."
             )
-    known = {argument: load_pretrained(argument)[0] for argument in dict.fromkeys(checkpoints)}
+    known = {argument: grid.load(argument).checkpoint for argument in dict.fromkeys(checkpoints)}
     return [
         PlannedCell(argument, checkpoint, question, seed)
         for (argument, checkpoint), question, seed in itertools.product(
@@ -141,8 +139,8 @@ def run_cells(
     total = sum(cell.clips(grid.recipe.epochs) for cell in unfinished)
     with Meter("fine-tuning", total, "clips") as meter:
         for argument, group in itertools.groupby(unfinished, key=lambda cell: cell.argument):
-            checkpoint, encoder, tokenizer = load_pretrained(argument)
-            inputs = grid.inputs_for(encoder, tokenizer)
+            loaded = grid.load(argument)
+            checkpoint, encoder, inputs = loaded.checkpoint, loaded.encoder, loaded.inputs()
             _tell_unknown(checkpoint.label, inputs)
             encoder.to(device)
             project_encoder(results, grid.ids, grid.questions, checkpoint, encoder, inputs)
@@ -259,7 +257,7 @@ def in_words(metrics: Mapping[str, Any]) -> str:
     )
 
 
-def finetune(settings: FinetuneSettings, grid: Grid) -> list[Cell]:
+def finetune(settings: CellSettings, grid: Grid) -> list[Cell]:
     """Run this process's share of a grid.
 
     Args:
@@ -284,7 +282,7 @@ def finetune(settings: FinetuneSettings, grid: Grid) -> list[Cell]:
     return results.cells()
 
 
-def dry_run(settings: FinetuneSettings, grid: Grid) -> list[str]:
+def dry_run(settings: CellSettings, grid: Grid) -> list[str]:
     """Check everything that `finetune` checks before it trains; return the names of its cells."""
     _, todo, _ = _prepare(settings, grid)
     check_results(settings.out, grid.fixed)
@@ -292,7 +290,7 @@ def dry_run(settings: FinetuneSettings, grid: Grid) -> list[str]:
 
 
 def _prepare(
-    settings: FinetuneSettings, grid: Grid
+    settings: CellSettings, grid: Grid
 ) -> tuple[list[PlannedCell], list[PlannedCell], tuple[list[str], list[str], Array, float] | None]:
     """The whole grid, this process's share of it, and the teacher's projection if it is wanted."""
     whole = plan_cells(grid, settings.checkpoint)

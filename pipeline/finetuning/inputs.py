@@ -1,24 +1,26 @@
 """What a classifier reads: examples, each of which an encoder turns into one vector or several.
 
 `Inputs` is all that training and scoring know of them, so that another kind of example needs
-another class and no other change: texts as wholes here, their words in `word_inputs`.
+another class and no other change: texts as wholes are here, their words in `word_inputs`, clips of
+speech in `audio_inputs`.
 
 Shapes: N tokens, B examples of a batch, D width.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.finetuning.settings import Pooling, Recipe
 from pipeline.finetuning.text_form import in_form
 from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.models.encoders import load_pretrained
 from pipeline.models.loading import panics_as_errors
 from pipeline.models.packing import (
     Packed,
@@ -28,6 +30,7 @@ from pipeline.models.packing import (
     most_tokens,
     pack,
 )
+from pipeline.models.pretrained import Pretrained
 from pipeline.models.texts import composed
 from pipeline.models.unknown import Unknown, UnknownCounter
 
@@ -55,10 +58,36 @@ class Inputs(Protocol):
             Indices into `places`, one list per batch.
         """
 
-    def vectors(self, encoder: PreTrainedModel, places: Sequence[int], pooling: Pooling) -> Tensor:
+    def vectors(self, encoder: Any, places: Sequence[int], pooling: Pooling) -> Tensor:
         """One vector per answer `[B, D]`, example after example, on the encoder's device; of texts
         that are asked of as wholes, one per text.
         """
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint that is to be fine-tuned.
+
+    Attributes:
+        checkpoint: what is known about it.
+        encoder: its module, which each cell copies. It has a `width`, or Hugging Face's
+            configuration.
+        inputs: makes the examples ready for it.
+    """
+
+    checkpoint: Pretrained
+    encoder: nn.Module
+    inputs: Callable[[], Inputs]
+
+
+def width_of(encoder: Any) -> int:
+    """Width of the vectors that an encoder gives."""
+    return int(encoder.width if hasattr(encoder, "width") else encoder.config.hidden_size)
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module's weights are."""
+    return next(module.parameters()).device
 
 
 @dataclass(frozen=True)
@@ -111,7 +140,25 @@ class TextInputs:
         packed = pack(torch.from_numpy(np.concatenate(rows)), lengths_B).to(encoder.device)
         if pooling == "cls":
             return encode_first_tokens(encoder, packed)
+        if pooling != "mean":
+            raise ValueError(f"texts have no pooling {pooling}")
         return mean_states(encode_packed(encoder, packed), packed)
+
+
+def load_text(
+    inputs_for: Callable[[PreTrainedModel, PreTrainedTokenizerBase], Inputs], checkpoint: str
+) -> Loaded:
+    """A text encoder, and texts as it reads them.
+
+    Args:
+        inputs_for: makes the texts ready for an encoder and its tokenizer.
+        checkpoint: as a user wrote it.
+
+    Raises:
+        SpeechkdError: it cannot be loaded.
+    """
+    known, encoder, tokenizer = load_pretrained(checkpoint)
+    return Loaded(known, encoder, lambda: inputs_for(encoder, tokenizer))
 
 
 def tokenize(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from transformers import PreTrainedModel
+from torch import nn
 
 from pipeline.cache.store import TeacherCache
 from pipeline.cache.vectors import vectors_by_key
@@ -21,7 +21,7 @@ def project_encoder(
     ids: Sequence[str],
     questions: Sequence[Question],
     checkpoint: Pretrained,
-    encoder: PreTrainedModel,
+    encoder: nn.Module,
     inputs: Inputs,
 ) -> None:
     """Put the test examples' vectors on a plane for the report, before any fine-tuning.

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
+from torch import nn
 
-from pipeline.finetuning.inputs import Inputs
+from pipeline.finetuning.inputs import Inputs, width_of
 from pipeline.foundation.arrays import Array
 from pipeline.tasks.words import spread
 
 
 @torch.inference_mode()
 def vectors(
-    encoder: PreTrainedModel,
+    encoder: nn.Module,
     inputs: Inputs,
     places: Sequence[int],
     answers: Sequence[int] | None = None,
@@ -34,7 +34,7 @@ def vectors(
     """
     encoder.eval()
     counts = np.ones(len(places), np.int64) if answers is None else np.array(answers, np.int64)
-    vectors_nD = np.empty((int(counts.sum()), int(encoder.config.hidden_size)), np.float32)
+    vectors_nD = np.empty((int(counts.sum()), width_of(encoder)), np.float32)
     for batch in inputs.batches(places):
         means_BD = inputs.vectors(encoder, [places[i] for i in batch], "mean")
         vectors_nD[spread(counts, np.array(batch))] = means_BD.float().cpu().numpy()

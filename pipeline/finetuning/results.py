@@ -267,7 +267,10 @@ def settled(fixed: Mapping[str, Any]) -> dict[str, Any]:
     recipe = fixed.get("recipe")
     if not isinstance(recipe, dict):
         return dict(fixed)
-    return {**fixed, "recipe": {"text_form": AS_IS, "class_weights": "none", **recipe}}
+    return {
+        **fixed,
+        "recipe": {"text_form": AS_IS, "class_weights": "none", "schedule": "linear", **recipe},
+    }
 
 
 def _differing(path: Path, fixed: Mapping[str, Any]) -> list[str]:

@@ -12,12 +12,14 @@ from pipeline.foundation.settings import Settings, setting
 
 GRID, RECIPE, MACHINE, DATA = "The grid", "The recipe", "The machine", "The data"
 
-Pooling: TypeAlias = Literal["cls", "mean"]
+Pooling: TypeAlias = Literal["auto", "cls", "mean", "attention", "max"]
+"""How the states of an example become its vector; which of them there are depends on the inputs."""
+Schedule: TypeAlias = Literal["linear", "fixed"]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a cell is trained; `FinetuneSettings` documents each field."""
+    """How a cell is trained; `CellSettings` and `FinetuneSettings` document each field."""
 
     epochs: int
     learning_rate: float
@@ -27,13 +29,14 @@ class Recipe:
     dropout: float
     clip_norm: float
     pooling: Pooling
-    head: Literal["tanh", "linear"]
+    head: Literal["tanh", "linear", "mlp512"]
     selection: Literal["last", "best-valid"]
     regression_loss: Literal["mse", "l1"]
-    max_tokens: int
-    text_form: TextForm
     precision: Literal["float32", "bf16"]
     class_weights: Literal["none", "balanced"]
+    max_tokens: int = 0
+    text_form: TextForm = AS_IS
+    schedule: Schedule = "linear"
 
     def record(self) -> dict[str, Any]:
         """The recipe as plain JSON values."""
@@ -41,8 +44,8 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneSettings(Settings):
-    """Settings of the grid, the recipe and the machine."""
+class CellSettings(Settings):
+    """Settings of the grid, the recipe and the machine, whatever the examples are."""
 
     checkpoint: list[str] = setting(
         help=(
@@ -86,29 +89,10 @@ class FinetuneSettings(Settings):
     batch_size: int = setting(
         32, help="Clips per step.", unit="clips", minimum=1, origin="paper", panel=RECIPE
     )
-    max_tokens: int = setting(
-        128,
-        help="Length of the longest text; longer ones are cut and counted.",
-        unit="tokens",
-        minimum=4,
-        origin="paper",
-        panel=RECIPE,
-    )
-    text_form: TextForm = setting(
-        AS_IS,
-        help="Form of all texts, of training and test: as they are, in lower case, or in lower "
-        "case without punctuation, as transcripts are that some students learnt from.",
-        panel=RECIPE,
-    )
-    pooling: Pooling = setting(
-        "cls",
-        help="A text's vector: that of its first token, or the mean over all tokens.",
-        origin="assumed",
-        panel=RECIPE,
-    )
-    head: Literal["tanh", "linear"] = setting(
+    head: Literal["tanh", "linear", "mlp512"] = setting(
         "tanh",
-        help="The fresh head: dense, tanh, dropout, linear (as BERT's), or linear only.",
+        help="The fresh head: dense, tanh, dropout, linear (as BERT's); linear only; or dense to "
+        "512, ReLU, dropout, linear (SPLAT's).",
         origin="assumed",
         panel=RECIPE,
     )
@@ -171,6 +155,7 @@ class FinetuneSettings(Settings):
 
     def check(self) -> None:
         """Refuse an empty grid, and seeds and shares that do not exist."""
+        super().check()
         if not self.checkpoint:
             raise SpeechkdError("--checkpoint is empty; name at least one encoder.")
         parse_seeds(self.seeds)
@@ -188,3 +173,29 @@ class FinetuneSettings(Settings):
 
         precision = training_precision(self.precision, device_named(self.device))
         return self.part(Recipe, precision=precision)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneSettings(CellSettings):
+    """Settings of the commands whose examples are texts."""
+
+    max_tokens: int = setting(
+        128,
+        help="Length of the longest text; longer ones are cut and counted.",
+        unit="tokens",
+        minimum=4,
+        origin="paper",
+        panel=RECIPE,
+    )
+    text_form: TextForm = setting(
+        AS_IS,
+        help="Form of all texts, of training and test: as they are, in lower case, or in lower "
+        "case without punctuation, as transcripts are that some students learnt from.",
+        panel=RECIPE,
+    )
+    pooling: Literal["cls", "mean"] = setting(
+        "cls",
+        help="A text's vector: that of its first token, or the mean over all tokens.",
+        origin="assumed",
+        panel=RECIPE,
+    )

@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from pipeline.finetuning.classifier import Classifier, autocast, class_weights, loss_of, score
-from pipeline.finetuning.inputs import Inputs
+from pipeline.finetuning.inputs import Inputs, device_of
 from pipeline.finetuning.settings import Recipe
 from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import SpeechkdError
@@ -87,7 +86,7 @@ class RunningMean:
 
 
 def train_cell(
-    encoder: PreTrainedModel,
+    encoder: nn.Module,
     inputs: Inputs,
     question: Question,
     recipe: Recipe,
@@ -110,7 +109,7 @@ def train_cell(
         SpeechkdError: the loss stops being a finite number.
     """
     started = time.monotonic()
-    device, outputs = encoder.device, len(question.task.outputs)
+    device, outputs = device_of(encoder), len(question.task.outputs)
     valid = question.places["valid"]
     valid_scores_nO = np.empty((0, outputs), np.float32)
     epochs: list[dict[str, Any]] = []
@@ -169,14 +168,19 @@ class _Trainer:
         self._kind, self._seed, self._advance = question.task.kind, seed, advance
         outputs = len(question.task.outputs)
         weights_O = class_weights(self._kind, question.labels["train"], outputs, recipe)
-        self._weights_O = None if weights_O is None else weights_O.to(classifier.encoder.device)
+        self._weights_O = None if weights_O is None else weights_O.to(device_of(classifier))
         steps_per_epoch = math.ceil(len(self._places) / recipe.batch_size)
         self._every = max(1, steps_per_epoch // CURVE_POINTS_PER_EPOCH)
         self._step, self._steps = 0, recipe.epochs * steps_per_epoch
         warmup_steps = round(recipe.warmup_fraction * self._steps)
         self._optimizer = adamw(classifier, recipe.learning_rate, recipe.weight_decay)
         self._schedule = torch.optim.lr_scheduler.LambdaLR(
-            self._optimizer, lambda step: linear_schedule(step, warmup_steps, self._steps)
+            self._optimizer,
+            lambda step: (
+                linear_schedule(step, warmup_steps, self._steps)
+                if recipe.schedule == "linear"
+                else min(1.0, (step + 1) / max(1, warmup_steps))
+            ),
         )
 
     def run_epoch(self, epoch: int) -> float:
@@ -186,7 +190,7 @@ class _Trainer:
             SpeechkdError: the loss stops being a finite number.
         """
         self._classifier.train()
-        device = self._classifier.encoder.device
+        device = device_of(self._classifier)
         whole, recent = RunningMean(device), RunningMean(device)
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._places))
         for at in range(0, len(order), self._recipe.batch_size):

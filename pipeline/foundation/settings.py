@@ -84,7 +84,7 @@ def like(kind: type["Settings"], name: str, default: Any = MISSING, **changes: A
     """
     above = next(f for f in fields(kind) if f.name == name)
     same = {key: value for key, value in above.metadata.items() if key != "required"}
-    if default is MISSING:
+    if default is MISSING:  # required if it was
         factory: Any = above.default_factory
         default = above.default if factory is MISSING else factory()
     return setting(default, **{**same, **changes})
@@ -159,9 +159,15 @@ class Settings:
 
         Args:
             kind: the dataclass.
-            others: its other fields, and those that are not to be as set.
+            others: its other fields, and those that are not to be as set. A field that is neither
+                set nor among these keeps its default.
         """
-        names = {f.name for f in fields(kind)} - set(others)  # type: ignore[arg-type]
+        known = {f.name for f in fields(self)}
+        names = {
+            f.name
+            for f in fields(kind)  # type: ignore[arg-type]
+            if f.name in known or f.default is MISSING
+        } - set(others)
         return kind(**{name: getattr(self, name) for name in names}, **others)
 
 

@@ -1,7 +1,7 @@
 """Load an encoder from a distill run, a local folder or the hub, with what is known about it."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def load_pretrained(
     """
     name, run = _source_and_run(checkpoint)
     encoder, tokenizer = load_encoder(name)
-    return _describe(checkpoint, run, encoder), encoder, tokenizer
+    return describe(checkpoint, run, encoder), encoder, tokenizer
 
 
 def check_labels(checkpoints: Iterable[str]) -> None:
@@ -111,7 +111,7 @@ def load_masked_lm(checkpoint: str) -> tuple[Pretrained, Student, PreTrainedToke
     student, tokenizer = load_student(name, head=True)
     if tokenizer.mask_token_id is None:
         raise SpeechkdError(f"{name}: the tokenizer has no mask token, so it is no masked LM.")
-    return _describe(checkpoint, run, student.encoder), student, tokenizer
+    return describe(checkpoint, run, student.encoder), student, tokenizer
 
 
 def run_of(checkpoint: str) -> dict[str, Any]:
@@ -142,14 +142,21 @@ def _source_and_run(checkpoint: str) -> tuple[str, dict[str, Any]]:
                 f"{folder} is a run without student/ (has it finished?); `speechkd distill` with "
                 "the same settings carries on where it stopped."
             )
-        run = _run_record(folder / "run.json")
+        run = run_record(folder / "run.json")
         name = str(folder / "student")
     elif not folder.exists() and (source.startswith((".", "/", "~")) or source.count("/") > 1):
         raise NotThere(f"{source}: there is no such folder; name a run or an encoder folder.")
     return name, run
 
 
-def _describe(checkpoint: str, run: dict[str, Any], encoder: PreTrainedModel) -> Pretrained:
+def describe(checkpoint: str, run: Mapping[str, Any], encoder: nn.Module) -> Pretrained:
+    """What is known of an encoder, from the record of its run.
+
+    Args:
+        checkpoint: as the user wrote it.
+        run: the record; empty if the encoder is not from a run.
+        encoder: whose weights are counted.
+    """
     settings, compared = run.get("settings", {}), run.get("comparable", {})
     objective = compared.get("objective", settings.get("kd"))
     control = compared.get("control", settings.get("control"))
@@ -183,7 +190,12 @@ def weights_sha256(encoder: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _run_record(path: Path) -> dict[str, Any]:
+def run_record(path: Path) -> dict[str, Any]:
+    """The record of the run that wrote an encoder.
+
+    Raises:
+        Damaged: the file is none.
+    """
     try:
         record = parse_json(read_text_file(path))
         parts = [record["settings"], record.get("comparable", {}), record.get("result", {})]
@@ -193,6 +205,6 @@ def _run_record(path: Path) -> dict[str, Any]:
         return dict(record)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise Damaged(
-            f"{path} is not the record of a distill run ({error!r}); to use the encoder without "
+            f"{path} is not the record of a run ({error!r}); to use the encoder without "
             "it, name its student/ folder."
         ) from None

@@ -97,6 +97,7 @@ def read_labelled(
     kind: LabelKind,
     division: Division,
     reserved: Collection[str] = (),
+    only: Collection[str] | None = None,
 ) -> Labelled:
     """Read a table of labelled texts from one file or several.
 
@@ -107,6 +108,7 @@ def read_labelled(
         division: how to divide the rows.
         reserved: names that the task must not have, because other tasks have them. The task is
             called as the label's column, with ` (table)` behind where that name is reserved.
+        only: keys of the rows that can be used, such as those of clips in a cache; None for all.
 
     Raises:
         SpeechkdError: a column or a value is missing or wrong, or a group is in two splits.
@@ -114,9 +116,11 @@ def read_labelled(
     _check_sources(sources, columns, division)
     notes: Counter[str] = Counter()
     where = " + ".join(str(source.path) for source in sources)
-    rows = read_labelled_rows(sources, columns, kind, notes)
+    rows = read_labelled_rows(sources, columns, kind, notes, only)
     if not rows:
-        raise SpeechkdError(f"{where} has no row with both {columns.text} and {columns.label}.")
+        told = "".join(f" {what}: {count:,}." for what, count in notes.items())
+        both = f"both {columns.text} and {columns.label}" if columns.text else columns.label
+        raise SpeechkdError(f"{where} has no row with {both} that can be used.{told}")
     _check_ids(rows, where, columns)
     has_split = bool(columns.split or sources[0].split)
     if division.drop_duplicates:

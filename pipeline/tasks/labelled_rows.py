@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -15,6 +15,7 @@ from pipeline.tasks.splits import SPLIT_NAMES, SPLITS
 
 LabelKind: TypeAlias = Literal["classes", "value", "words"]
 """What the labels of a table are: classes, numbers, or a label for each word."""
+LABELS_JOINED_BY = " + "
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class LabelColumns:
     """Names of a table's columns; an empty one is not used.
 
     Attributes:
-        text: the text.
-        label: the label to be predicted.
+        text: the text; empty where the examples are clips of audio.
+        label: the label to be predicted, or several columns joined by `+`, which make one label.
         id: a name for each row; without it a row is named by its number.
         group: rows that must stay in one split together; without it each row is by itself.
         split: the table's own split; without it one is made.
@@ -71,6 +72,7 @@ class LabelledText:
         text: its text.
         label: its label, as text.
         part: its value in the fold column.
+        key: its name in its own file, by which a clip of a cache is found.
     """
 
     id: str
@@ -79,6 +81,7 @@ class LabelledText:
     text: str
     label: str
     part: str = ""
+    key: str = ""
 
 
 def read_labelled_rows(
@@ -86,6 +89,7 @@ def read_labelled_rows(
     columns: LabelColumns,
     kind: LabelKind,
     notes: Counter[str],
+    only: Collection[str] | None = None,
 ) -> list[LabelledText]:
     """The rows with text and label of all files, in order.
 
@@ -94,11 +98,18 @@ def read_labelled_rows(
         columns: which column is what.
         kind: labels that are classes are named by `class_name`.
         notes: counts what is left out, and why.
+        only: keys of the rows that can be used; None for all.
 
     Raises:
         SpeechkdError: a column is missing, or a row has no id or no known split.
     """
-    return [row for some in _named(sources) for row in _read(*some, columns, kind, notes)]
+    rows = [row for some in _named(sources) for row in _read(*some, columns, kind, notes)]
+    if only is None:
+        return rows
+    without = [row.key for row in rows if row.key not in only]
+    if without:
+        notes[f"rows without a clip in the cache, such as {without[0]!r}, left out"] = len(without)
+    return [row for row in rows if row.key in only]
 
 
 def _named(sources: Sequence[Source]) -> Iterator[tuple[Source, str]]:
@@ -119,7 +130,9 @@ def _read(
 ) -> Iterator[LabelledText]:
     path = source.path
     names, table = read_rows(path)
-    missing = [c for c in vars(columns).values() if c and c not in names]
+    labels = [columns.label] if columns.label in names else columns.label.split("+")
+    others = [c for name, c in vars(columns).items() if c and name != "label"]
+    missing = [c for c in (*others, *labels) if c not in names]
     if missing:
         raise SpeechkdError(
             f"{path} has no column {', '.join(missing)}; it has {', '.join(names)}. Name them with "
@@ -127,11 +140,15 @@ def _read(
             "--fold-column."
         )
     for number, (place, cells) in enumerate(table, start=1):
-        text, label = _cell(cells.get(columns.text)), _cell(cells.get(columns.label)).strip()
-        if is_missing(text) or is_missing(label):
-            what, cell = ("text", text) if is_missing(text) else ("label", label)
+        text = _cell(cells.get(columns.text)) if columns.text else ""
+        parts = [_cell(cells.get(column)).strip() for column in labels]
+        needed = [("text", text)] if columns.text else []
+        needed += [("label", part) for part in parts]
+        if blank := next((both for both in needed if is_missing(both[1])), None):
+            what, cell = blank
             notes[f"rows whose {what} is {cell.strip() or 'blank'}, left out"] += 1
             continue
+        label = LABELS_JOINED_BY.join(parts)
         own = _cell(cells.get(columns.id)) if columns.id else str(number)
         if is_missing(own):
             raise SpeechkdError(f"{path}, {place}: column {columns.id} is empty; each row has one.")
@@ -149,7 +166,8 @@ def _read(
                 continue
         split = source.split or _split(cells, columns, f"{path}, {place}")
         label = class_name(label) if kind == "classes" else label
-        yield LabelledText(name, group, split, " ".join(text.split()), label, class_name(part))
+        text = " ".join(text.split())
+        yield LabelledText(name, group, split, text, label, class_name(part), own.strip())
 
 
 def _cell(value: Any) -> str:
