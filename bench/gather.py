@@ -5,8 +5,10 @@
 
 Caches of random rows are made in a temporary folder, batches of random clips are gathered from them
 as training does, and the smallest student's step is timed beside it. Bytes are those that the
-kernel counts for this process (/proc/self/io), or that the objects' ranges have. With --cold the
-system is asked to drop the cache's pages first. State the hardware with every figure.
+kernel counts for this process (/proc/self/io), or that the objects' ranges have. `read_mib` is the
+memory that the samples of the cache take, `peak_mib` the most that the process had while it read
+them and gathered. With --cold the system is asked to drop the cache's pages first. State the
+hardware with every figure.
 """
 
 import argparse
@@ -71,6 +73,17 @@ def bytes_read() -> int:
     return int(dict(line.split(": ") for line in lines)["rchar"])
 
 
+def memory_mib(name: str) -> float:
+    """Memory of this process: VmRSS is that of now, VmHWM the most since `forget_peak`."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return int(dict(line.split(":", 1) for line in lines)[name].split()[0]) / 1024
+
+
+def forget_peak() -> None:
+    """Let the kernel count the peak from here on (proc(5), clear_refs)."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
 def drop_pages(cache: TeacherCache) -> None:
     """Ask the system to forget the pages of a cache's files."""
     for path in (cache.folder.path or Path()).rglob("*"):
@@ -81,8 +94,11 @@ def drop_pages(cache: TeacherCache) -> None:
 
 
 def gather(cache: TeacherCache, batch: int, batches: int, *, cold: bool) -> dict[str, float]:
-    """Clips per second, and time and bytes per clip, of random batches."""
+    """Clips per second, time and bytes per clip, and memory, of random batches."""
+    forget_peak()
+    resident = memory_mib("VmRSS")
     corpus = read_rows({"rows": cache}, held_out_share=0.0, seed=0)
+    read = memory_mib("VmRSS")
     made = RowBatches(corpus, batch, seed=0)
     if cold:
         drop_pages(cache)
@@ -97,6 +113,8 @@ def gather(cache: TeacherCache, batch: int, batches: int, *, cold: bool) -> dict
         "clips_per_s": clips / seconds,
         "clips_per_processor_s": clips / processor,
         "ms_per_clip": 1000 * seconds / clips,
+        "read_mib": read - resident,
+        "peak_mib": memory_mib("VmHWM"),
         "bytes_per_clip": (bytes_read() - before if cache.folder.path else ranges) / clips,
     }
 

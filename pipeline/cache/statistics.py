@@ -6,11 +6,14 @@ Shape suffixes: E width, K the rows of a shard, refused samples left out.
 import base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 STORED = np.dtype("<f8")
+BLOCK_VALUES = 2**15  # 256 kB
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,45 @@ class Running:
     def so_far(self) -> ShardStatistics:
         """Statistics of all rows added."""
         return ShardStatistics(self.mean_E, self.m2_E)
+
+
+class InBlocks:
+    """Statistics of rows that come in parts of any size.
+
+    They are taken in blocks of a fixed number of rows, so that their last bits do not depend on
+    the parts, and so small that a block stays in the processor's cache.
+    """
+
+    def __init__(self, width: int) -> None:
+        self._running, self._filled = Running(width), 0
+        self._block_RE: NDArray[np.float64] = np.empty((max(1, BLOCK_VALUES // width), width))
+
+    def add(self, values_NE: NDArray[Any]) -> None:
+        """Add rows."""
+        if values_NE.dtype == np.float16:  # torch uses the processor's own instruction
+            values_NE = torch.from_numpy(np.ascontiguousarray(values_NE)).float().numpy()
+        first, size = 0, len(self._block_RE)
+        while first < len(values_NE):
+            part_NE = values_NE[first : first + size - self._filled]
+            self._block_RE[self._filled : self._filled + len(part_NE)] = part_NE
+            self._filled += len(part_NE)
+            first += len(part_NE)
+            if self._filled == size:
+                self._flush()
+
+    def so_far(self) -> ShardStatistics:
+        """Statistics of all rows added; no more may be added after it."""
+        self._flush()
+        return self._running.so_far()
+
+    def _flush(self) -> None:
+        rows_RE = self._block_RE[: self._filled]
+        if self._filled:
+            mean_E = rows_RE.mean(axis=0)
+            np.subtract(rows_RE, mean_E, out=rows_RE)
+            np.square(rows_RE, out=rows_RE)
+            self._running.add(self._filled, ShardStatistics(mean_E, rows_RE.sum(axis=0)))
+        self._filled = 0
 
 
 def merge(shards: Iterable[tuple[int, ShardStatistics]], width: int) -> Statistics:

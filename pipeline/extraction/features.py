@@ -69,8 +69,7 @@ class WhisperMel:
         """The frames of each clip."""
         counts = [-(-samples // HOP_LENGTH) for samples in batch.lengths_B.tolist()]
         waves_BS = batch.waves_BS.to(self.device, non_blocking=True)
-        mel_BMF = self._log_mel(waves_BS, frames=max(counts))
-        return Rows(packed(mel_BMF.transpose(1, 2), counts), counts)
+        return Rows(packed(self._log_mel.rows(waves_BS, frames=max(counts)), counts), counts)
 
     def identity(self, dtype: Dtype, clip_seconds: int) -> Identity:
         """Of a cache of these frames.

@@ -36,6 +36,7 @@ class LogMel(nn.Module):
     """
 
     filters_MK: torch.Tensor
+    filters_KM: torch.Tensor
     window_N: torch.Tensor
 
     def __init__(self, n_mels: int) -> None:
@@ -44,18 +45,30 @@ class LogMel(nn.Module):
         super().__init__()
         filters_MK = mel(sr=SAMPLE_RATE_HZ, n_fft=N_FFT, n_mels=n_mels)
         self.register_buffer("filters_MK", torch.from_numpy(filters_MK).float(), persistent=False)
+        self.register_buffer("filters_KM", self.filters_MK.T.contiguous(), persistent=False)
         self.register_buffer("window_N", torch.hann_window(N_FFT), persistent=False)
 
     @torch.inference_mode()
     def forward(self, waves_BS: torch.Tensor, frames: Frames = WINDOW_MEL_FRAMES) -> torch.Tensor:
-        """Log-mel of a batch of waves.
+        """Log-mel of a batch of waves, as Whisper's encoder reads it.
+
+        Args and errors are those of `rows`.
+
+        Returns:
+            float32 `[B, n_mels, frames]`.
+        """
+        return self.rows(waves_BS, frames).transpose(1, 2).contiguous()
+
+    @torch.inference_mode()
+    def rows(self, waves_BS: torch.Tensor, frames: Frames = WINDOW_MEL_FRAMES) -> torch.Tensor:
+        """Log-mel of a batch of waves, frame by frame.
 
         Args:
             waves_BS: float32 `[B, S]`, 16 kHz, full scale ±1, each padded on the right with zeros.
             frames: number of frames to return, from the first of the window's 3,000.
 
         Returns:
-            float32 `[B, n_mels, frames]`.
+            float32 `[B, frames, n_mels]`.
 
         Raises:
             ValueError: S is 0, or over the window's 480,000.
@@ -73,18 +86,28 @@ class LogMel(nn.Module):
             waves_BS, (0, max(needed - samples, N_FFT // 2 + 1 - samples))
         )
         mirrored_BS = nn.functional.pad(padded_BS[:, None], mirror, mode="reflect")[:, 0]
-        # torch.stft and the squares of its real view, bit for bit, in half of the time
-        frames_BFN = mirrored_BS.unfold(1, N_FFT, HOP_LENGTH)[:, :with_audio] * self.window_N
-        spectrum_BKF = torch.fft.rfft(frames_BFN).transpose(1, 2)
-        power_BKF = spectrum_BKF.real.square().add_(spectrum_BKF.imag.square())
-        if with_audio < FEW_FRAMES:  # for so few columns BLAS sums in an order of the layout's
-            power_BKF = power_BKF.contiguous()
-        log_BMF = torch.log10(torch.clamp(self.filters_MK @ power_BKF, min=SMALLEST_POWER))
-        floor_B11 = log_BMF.amax(dim=(1, 2), keepdim=True) - 8.0
+        frames_BFN = mirrored_BS.unfold(1, N_FFT, HOP_LENGTH)[:, :with_audio]
+        if waves_BS.device.type == "cpu":  # a clip at a time stays nearer to the processor
+            log_BFM = torch.stack([self._powers(clip_FN) for clip_FN in frames_BFN])
+        else:
+            log_BFM = self._powers(frames_BFN)
+        log_BFM.clamp_(min=SMALLEST_POWER).log10_()
+        floor_B11 = log_BFM.amax(dim=(1, 2), keepdim=True) - 8.0
         silence_B11 = floor_B11.clamp(min=-10.0)  # log10 of the smallest power is −10
-        mel_BMF = torch.maximum(log_BMF, floor_B11)[..., :frames]
-        missing = frames - mel_BMF.shape[-1]
+        mel_BFM = torch.maximum(log_BFM, floor_B11, out=log_BFM)[:, :frames]
+        missing = frames - mel_BFM.shape[1]
         if missing > 0:
-            tail_BMF = silence_B11.expand(-1, mel_BMF.shape[1], missing)
-            mel_BMF = torch.cat([mel_BMF, tail_BMF], dim=2)
-        return (mel_BMF + 4.0) / 4.0
+            tail_BFM = silence_B11.expand(-1, missing, mel_BFM.shape[2])
+            mel_BFM = torch.cat([mel_BFM, tail_BFM], dim=1)
+        return mel_BFM.add_(4.0).div_(4.0)
+
+    def _powers(self, frames_xFN: torch.Tensor) -> torch.Tensor:
+        """Power in each mel channel of the frames of a clip, or of a batch; `[…, F, M]`."""
+        # torch.stft and the squares of its real view, bit for bit, in half of the time
+        spectrum_xFK = torch.fft.rfft(frames_xFN * self.window_N)
+        power_xFK = spectrum_xFK.real.square().add_(spectrum_xFK.imag.square())
+        if power_xFK.shape[-2] < FEW_FRAMES:
+            # BLAS sums in an order of the layout's then, and caches of before have this one
+            mel_xMF = torch.matmul(self.filters_MK, power_xFK.transpose(-1, -2).contiguous())
+            return mel_xMF.transpose(-1, -2)
+        return torch.matmul(power_xFK, self.filters_KM)
