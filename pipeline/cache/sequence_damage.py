@@ -58,7 +58,7 @@ def sequence_damage(
             if content is None or damage:
                 whole = False
                 yield f"storage object {name} {damage}"
-            elif array_name == ROWS and samples is not None and counted == receipt["rows"]:
+            elif array_name == ROWS and samples is not None and rows == receipt["rows"]:
                 stored = np.frombuffer(content, array.stored_dtype).reshape(array.chunk)
                 start = (first + place) * array.object_rows
                 values = values_in_object(cache.identity, samples, stored, start)
