@@ -6,8 +6,9 @@ from pipeline.foundation.errors import SpeechkdError
 from pipeline.shards import bill as module
 from pipeline.shards.arrow import find_files
 from pipeline.shards.bill import bill
-from pipeline.shards.parts import Plan, survey
+from pipeline.shards.parts import Plan
 from pipeline.shards.settings import ShardSettings
+from pipeline.shards.survey import survey
 from stages import shard
 from tests.helpers.audio_tables import rows, write_parquet
 
