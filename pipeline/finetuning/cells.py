@@ -29,7 +29,7 @@ class Cell:
         name: the cell's name, and the name of its files.
         checkpoint: the encoder.
         task: the task's name.
-        kind: the task's kind: `classes`, `value`, `flags` or `words`.
+        kind: the task's kind: `classes`, `value`, `flags`, `words` or `speaker`.
         outputs: what each output of the head stands for.
         definition: the convention behind the labels, in words.
         seed: seed of fine-tuning.
@@ -235,6 +235,14 @@ def _check_metrics(metrics: Fields, kind: str, outputs: Sequence[str]) -> None:
             for of in (metrics, metrics.part("chance"), metrics.part("prior")):
                 for name in RANKED:
                     of.get(name, int, float, type(None))
+    elif kind == "speaker":
+        for name in ("eer", "min_dcf"):
+            metrics.get(name, int, float)
+        for name in ("eer_low", "eer_high", "threshold"):
+            metrics.get(name, int, float, type(None))
+        for name in ("pairs", "same_pairs", "speakers", "clips"):
+            metrics.get(name, int)
+        metrics.get("trials", str)
     elif kind == "flags":
         for name in ("accuracy", "majority_rate", "balanced_accuracy", "weighted_f1"):
             metrics.get(name, int, float)

@@ -21,7 +21,8 @@ class Classifier(nn.Module):
     """An encoder, pooled to one vector per example or per word of it, and a head.
 
     Args:
-        encoder: as `Loaded` has it.
+        encoder: as `Loaded` has it. If it has parts that were not pre-trained, its `begin` draws
+            them.
         outputs: width of the head's output.
         recipe: decides pooling, head and dropout.
         generator: source of the head's initial weights, N(0, 0.02) as BERT's.
@@ -34,6 +35,9 @@ class Classifier(nn.Module):
         self.encoder = encoder
         self.pooling = recipe.pooling
         self.outputs = outputs
+        begin = getattr(encoder, "begin", None)
+        if callable(begin):
+            begin(generator)
         width = last = width_of(encoder)
         dense: list[nn.Module] = []
         if recipe.head == "tanh":
@@ -50,9 +54,17 @@ class Classifier(nn.Module):
 
     def forward(self, inputs: Inputs, places: Sequence[int]) -> Tensor:
         """Outputs `[B, O]` of the head for some examples, example after example, float32."""
-        vectors_BD = inputs.vectors(self.encoder, places, self.pooling)
-        scores_BO: Tensor = self.head(vectors_BD)
+        scores_BO: Tensor = self.head(self.vectors(inputs, places))
         return scores_BO.float()
+
+    def vectors(self, inputs: Inputs, places: Sequence[int]) -> Tensor:
+        """What the head reads of some examples, `[B, D]`."""
+        return inputs.vectors(self.encoder, places, self.pooling)
+
+    @property
+    def penalty(self) -> Tensor | None:
+        """What the encoder adds to the loss of the latest batch; None for nothing."""
+        return getattr(self.encoder, "penalty", None)
 
 
 def loss_of(
@@ -62,8 +74,8 @@ def loss_of(
     labels_B: Tensor,
     weights_O: Tensor | None = None,
 ) -> Tensor:
-    """Mean loss: cross-entropy over classes (of a text or of each word), binary cross-entropy per
-    flag, or MSE or L1.
+    """Mean loss: cross-entropy over classes (of a text or of each word) or speakers, binary
+    cross-entropy per flag, or MSE or L1.
 
     Args:
         kind: of the task.
@@ -72,7 +84,7 @@ def loss_of(
         labels_B: classes, values, or flags `[B, O]`.
         weights_O: as `class_weights` gives them; the mean over classes is then a weighted one.
     """
-    if kind in ("classes", "words"):
+    if kind in ("classes", "words", "speaker"):
         return functional.cross_entropy(scores_BO, labels_B, weight=weights_O)
     if kind == "flags":
         return functional.binary_cross_entropy_with_logits(
@@ -113,6 +125,8 @@ def score(
     recipe: Recipe,
     advance: Callable[[int, str], None] = lambda _clips, _note: None,
     answers: Sequence[int] | None = None,
+    *,
+    vectors: bool = False,
 ) -> Array:
     """The head's outputs `[n, O]` (float32) for examples, in their order, without dropout.
 
@@ -123,17 +137,21 @@ def score(
         recipe: decides the precision.
         advance: called after each batch, for progress.
         answers: how many outputs each example has; one each by default.
+        vectors: give what the head reads instead, `[n, D]`.
     """
     classifier.eval()
     parts: list[Tensor] = []
     order: list[int] = []
     for batch in inputs.batches(places):
         with autocast(device_of(classifier), recipe):
-            parts.append(classifier(inputs, [places[i] for i in batch]))
+            mine = [places[i] for i in batch]
+            got = classifier.vectors(inputs, mine) if vectors else classifier(inputs, mine)
+        parts.append(got.float())
         order += batch
         advance(len(batch), "scoring")
     if not parts:
-        return np.empty((0, classifier.outputs), np.float32)
+        width = width_of(classifier.encoder) if vectors else classifier.outputs
+        return np.empty((0, width), np.float32)
     scores = torch.cat(parts).cpu().numpy()
     ordered = np.empty_like(scores)
     ordered[order if answers is None else spread(np.array(answers), np.array(order))] = scores

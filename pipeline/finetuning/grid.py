@@ -250,6 +250,11 @@ def in_words(metrics: Mapping[str, Any]) -> str:
             f"accuracy {metrics['accuracy']:.4f} (majority {metrics['majority_rate']:.4f}, "
             f"balanced {metrics['balanced_accuracy']:.4f})"
         )
+    if "eer" in metrics:
+        return (
+            f"EER {metrics['eer']:.4f} (minDCF {metrics['min_dcf']:.4f}) of {metrics['pairs']:,} "
+            f"pairs of {metrics['speakers']:,} speakers"
+        )
     r = metrics["pearson"]
     return (
         f"MAE {metrics['mae']:.4f} (constant answer {metrics['constant_mae']:.4f}), Pearson r "

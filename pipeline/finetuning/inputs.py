@@ -21,9 +21,9 @@ from pipeline.finetuning.text_form import in_form
 from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.models.encoders import load_pretrained
+from pipeline.models.lengths import Lengths
 from pipeline.models.loading import panics_as_errors
 from pipeline.models.packing import (
-    Packed,
     batches_by_length,
     encode_first_tokens,
     encode_packed,
@@ -213,7 +213,7 @@ def check_pooling(inputs: TextInputs, tokenizer: PreTrainedTokenizerBase, recipe
         )
 
 
-def mean_states(hidden_ND: Tensor, packed: Packed) -> Tensor:
+def mean_states(hidden_ND: Tensor, packed: Lengths) -> Tensor:
     """Mean `[B, D]` of the hidden states of each sequence."""
     sums_BD = hidden_ND.new_zeros(len(packed.lengths_B), hidden_ND.shape[1])
     return sums_BD.index_add(0, packed.sequence_N, hidden_ND) / packed.lengths_B[:, None]

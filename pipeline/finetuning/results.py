@@ -165,6 +165,8 @@ def prediction_table(
     `others` are further columns, which stand last; of words these are `text` (the text's id),
     `word`, and `prior` (what the word alone tells, as log-odds over its threshold).
     """
+    if task.kind == "speaker":
+        return _vector_table(ids, groups, raw, labels, scores_nO)
     others = others or {}
     predictions = task.decide(scores_nO)
     many = task.kind == "flags"
@@ -186,6 +188,28 @@ def prediction_table(
             + [_exact(value) for value in scores_nO[i]]
             + [column[i] for column in others.values()]
         )
+    return text.getvalue()
+
+
+def _vector_table(
+    ids: Sequence[str],
+    groups: Sequence[str],
+    raw: Sequence[str],
+    labels_n2: Array,
+    vectors_nD: Array,
+) -> str:
+    """Vectors of a cell of speakers as CSV text.
+
+    Columns: `id`, `group` (the recording), `raw` (the speaker), `label` (its number), `recording`
+    (its number), and `vector:…` per dimension.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    vectors = [f"vector:{place}" for place in range(vectors_nD.shape[1])]
+    writer.writerow(["id", "group", "raw", "label", "recording", *vectors])
+    for i, vector_D in enumerate(vectors_nD.tolist()):
+        own = [ids[i], groups[i], raw[i], *labels_n2[i].tolist()]
+        writer.writerow([*own, *(f"{value:.9g}" for value in vector_D)])
     return text.getvalue()
 
 

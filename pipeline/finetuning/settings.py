@@ -14,7 +14,7 @@ GRID, RECIPE, MACHINE, DATA = "The grid", "The recipe", "The machine", "The data
 
 Pooling: TypeAlias = Literal["auto", "cls", "mean", "attention", "max"]
 """How the states of an example become its vector; which of them there are depends on the inputs."""
-Schedule: TypeAlias = Literal["linear", "fixed"]
+Schedule: TypeAlias = Literal["linear", "fixed", "cosine"]
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pipeline.foundation.settings import Settings, setting
 
 if TYPE_CHECKING:
     from pipeline.tasks.labelled import Labelled
+    from pipeline.tasks.labelled_rows import LabelColumns, Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,7 @@ class TableData(Settings):
         "in the test stays rather than one in training.",
         panel=DATA,
     )
-    kind: Literal["classes", "value", "words"] = setting(
+    kind: Literal["classes", "value", "words", "speaker"] = setting(
         "classes", help="Whether the labels are classes or numbers.", panel=DATA
     )
 
@@ -97,9 +98,29 @@ class TableData(Settings):
             SpeechkdError: a column or a value is missing or wrong.
         """
         from pipeline.tasks.labelled import Division, read_labelled
-        from pipeline.tasks.labelled_rows import LabelColumns, Source
 
-        columns = LabelColumns(
+        if self.kind == "speaker":
+            raise ValueError("speakers are read by pipeline.tasks.speakers")
+        division = Division(
+            seed=self.split_seed,
+            folds=self.folds,
+            validation=self.fold_validation,
+            drop_duplicates=self.drop_duplicates,
+        )
+        sources = self.sources()
+        return read_labelled(sources, self.columns(), self.kind, division, reserved, only)
+
+    def sources(self) -> "list[Source]":
+        """The files of the table."""
+        from pipeline.tasks.labelled_rows import Source
+
+        return [Source.of(written) for written in self.data]
+
+    def columns(self) -> "LabelColumns":
+        """Which column is what."""
+        from pipeline.tasks.labelled_rows import LabelColumns
+
+        return LabelColumns(
             text=self.text_column,
             label=self.label_column,
             id=self.id_column,
@@ -107,19 +128,9 @@ class TableData(Settings):
             split=self.split_column,
             fold=self.fold_column,
         )
-        division = Division(
-            seed=self.split_seed,
-            folds=self.folds,
-            validation=self.fold_validation,
-            drop_duplicates=self.drop_duplicates,
-        )
-        sources = [Source.of(written) for written in self.data]
-        return read_labelled(sources, columns, self.kind, division, reserved, only)
 
     def split(self) -> dict[str, Any]:
         """How the rows are divided, as results record it."""
-        from pipeline.tasks.labelled_rows import Source
-
         if self.has_folds:
             return {
                 "origin": "folds",
@@ -127,7 +138,7 @@ class TableData(Settings):
                 "of": self.fold_column or self.group_column or "row",
                 "validation": self.fold_validation,
             }
-        if self.split_column or any(Source.of(written).split for written in self.data):
+        if self.split_column or any(source.split for source in self.sources()):
             return {"origin": "given", "seed": None}
         return {"origin": "made", "seed": self.split_seed}
 

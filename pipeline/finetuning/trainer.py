@@ -25,7 +25,7 @@ from pipeline.foundation.errors import SpeechkdError
 from pipeline.models.lengths import to_device
 from pipeline.tasks.task import Question, margins
 from pipeline.tasks.words import best_threshold
-from pipeline.training.optimizer import adamw, linear_schedule
+from pipeline.training.optimizer import SCHEDULES, adamw
 
 CURVE_POINTS_PER_EPOCH = 10
 
@@ -38,7 +38,8 @@ class Outcome:
     """What a finished cell leaves behind.
 
     Attributes:
-        test_scores_nO: the head's outputs for the test examples, in their order; of words with
+        test_scores_nO: the head's outputs for the test examples, in their order; of speakers the
+            vectors that the head reads; of words with
             the threshold taken off, so that a word is called a yes where yes beats no.
         valid_scores_nO: the same for the validation examples; empty if there are none.
         epochs: a record per epoch: mean training loss, validation loss and score.
@@ -176,11 +177,7 @@ class _Trainer:
         self._optimizer = adamw(classifier, recipe.learning_rate, recipe.weight_decay)
         self._schedule = torch.optim.lr_scheduler.LambdaLR(
             self._optimizer,
-            lambda step: (
-                linear_schedule(step, warmup_steps, self._steps)
-                if recipe.schedule == "linear"
-                else min(1.0, (step + 1) / max(1, warmup_steps))
-            ),
+            lambda step: SCHEDULES[recipe.schedule](step, warmup_steps, self._steps),
         )
 
     def run_epoch(self, epoch: int) -> float:
@@ -217,6 +214,7 @@ class _Trainer:
             self._recipe,
             self._advance if split != "train" else lambda _clips, _note: None,
             question.answers(split),
+            vectors=self._kind == "speaker",
         )
 
     def threshold(self, valid_scores_nO: Array) -> float:
@@ -230,12 +228,17 @@ class _Trainer:
         return 0.0 if best is None else best
 
     def validate(self, scores_nO: Array) -> dict[str, float]:
-        """Loss and score of the validation examples, the loss as that of training."""
+        """Loss and score of the validation examples, the loss as that of training.
+
+        Other speakers than those of training have a score alone.
+        """
+        metrics = self._question.score("valid", scores_nO)
+        if self._kind == "speaker":
+            return {"valid_score": headline(metrics)}
         labels = self._question.labels["valid"]
         weights_O = None if self._weights_O is None else self._weights_O.cpu()
         scores, targets = torch.from_numpy(scores_nO), torch.as_tensor(labels)
         loss = loss_of(self._kind, self._recipe.regression_loss, scores, targets, weights_O)
-        metrics = self._question.score("valid", scores_nO)
         return {"valid_loss": float(loss), "valid_score": headline(metrics)}
 
     def _train_on(self, chosen: Array, device: torch.device) -> Tensor:
@@ -245,6 +248,8 @@ class _Trainer:
         with autocast(device, recipe):
             scores_BO = self._classifier(self._inputs, [self._places[i] for i in chosen])
         loss = loss_of(self._kind, recipe.regression_loss, scores_BO, labels_B, self._weights_O)
+        if (penalty := self._classifier.penalty) is not None:
+            loss = loss + penalty
         self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         if recipe.clip_norm:
@@ -266,8 +271,10 @@ class _Trainer:
 
 def headline(metrics: dict[str, Any]) -> float:
     """The one figure that `best-valid` goes by, larger is better: accuracy, or minus the MAE; of
-    words the average precision, if any is a yes.
+    words the average precision, if any is a yes; of speakers minus the equal error rate.
     """
+    if "eer" in metrics:
+        return -float(metrics["eer"])
     if metrics.get("average_precision") is not None:
         return float(metrics["average_precision"])
     return float(metrics["accuracy"] if "accuracy" in metrics else -metrics["mae"])

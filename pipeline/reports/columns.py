@@ -168,7 +168,9 @@ def _plain_columns(cell: Cell) -> tuple[Column, ...]:
             )
             for metric, title in RANKED.items()
         )
-    if cell.kind == "value":
+    if cell.kind == "speaker":
+        rows = [("EER", "eer", ""), ("minDCF", "min_dcf", "")]
+    elif cell.kind == "value":
         rows = [("MAE", "mae", "constant_mae"), ("Pearson r", "pearson", "")]
     else:
         rows = [
@@ -183,7 +185,7 @@ def _plain_columns(cell: Cell) -> tuple[Column, ...]:
             cell.task,
             (metric,),
             DEFINITIONS[metric],
-            percent=metric != "mae",
+            percent=metric not in ("mae", "min_dcf"),
             constant=(constant,) if constant else (),
         )
         for title, metric, constant in rows

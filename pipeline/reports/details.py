@@ -32,7 +32,7 @@ KEYS = {
 
 def classifications(cells: Sequence[Cell]) -> Iterator[tuple[str, str, list[Cell]]]:
     """Everything with an accuracy: its task, its flag if that has several, its cells."""
-    for task in dict.fromkeys(cell.task for cell in cells if cell.kind != "value"):
+    for task in dict.fromkeys(cell.task for cell in cells if cell.kind not in ("value", "speaker")):
         mine = [cell for cell in cells if cell.task == task]
         for flag in mine[0].outputs if mine[0].kind == "flags" else ("",):
             yield task, flag, mine

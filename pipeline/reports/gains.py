@@ -17,6 +17,7 @@ from pipeline.tasks.words import RANKED
 MEASURES = {
     "classes": ("accuracy",),
     "flags": ("accuracy",),
+    "speaker": (),  # a rate of pairs has no share for each clip
     "value": ("mae", "pearson"),
     "words": tuple(RANKED),
 }

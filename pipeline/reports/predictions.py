@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import Damaged, NotThere
 from pipeline.tasks.metrics import score_classes, score_flags, score_values
 from pipeline.tasks.mosei.schemes import score_derived
+from pipeline.tasks.speakers import LISTED, judge
+from pipeline.tasks.verification import PairKind
 from pipeline.tasks.words import score_words
 
 REMEDY = "the `speechkd finetune` that made it makes it again"
@@ -36,7 +38,8 @@ class Predictions:
         ids: the test clips.
         groups: the video of each.
         labels: true labels `[n]`, or `[n, F]` for several flags.
-        predictions: of the same shape.
+        predictions: of the same shape. Of speakers there are none: labels are numbers of speaker
+            and recording `[n, 2]`, and these are vectors `[n, D]`.
         words: more about each answer, where words were asked of.
     """
 
@@ -100,6 +103,8 @@ def read_predictions(path: Path, kind: str, outputs: Sequence[str]) -> Predictio
     Raises:
         SpeechkdError: it is missing, or is no predictions file.
     """
+    if kind == "speaker":
+        return _read_vectors(path)
     suffixes = [f":{name}" for name in outputs] if kind == "flags" else [""]
     more = [*(f"score:{name}" for name in outputs), "prior"] if kind == "words" else []
     texts: tuple[str, ...] = ()
@@ -131,6 +136,29 @@ def read_predictions(path: Path, kind: str, outputs: Sequence[str]) -> Predictio
         no_n, yes_n, prior_n = values_Fn[2 * many :].astype(np.float32).astype(np.float64)
         words = WordAnswers(texts, yes_n - no_n, prior_n)
     return Predictions(ids, groups, labels, predictions, words)
+
+
+def _read_vectors(path: Path) -> Predictions:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = csv.reader(file)
+            names = next(rows)
+            first = names.index("vector:0")
+            place = [names.index(name) for name in ("id", "group", "label", "recording")]
+            own, vectors = [], []
+            for row in rows:
+                own.append([row[i] for i in place])
+                vectors.append(np.array(row[first:], np.float32))
+        labels_n2 = np.array([[int(cell) for cell in row[2:]] for row in own], np.int64)
+        vectors_nD = np.stack(vectors)
+    except FileNotFoundError:
+        raise NotThere(f"{path}: the vectors of a finished cell are missing; {REMEDY}.") from None
+    except (ValueError, IndexError, StopIteration, csv.Error) as error:
+        raise Damaged(
+            f"{path} is no file of vectors ({error!r}); remove it, and {REMEDY}."
+        ) from None
+    ids, groups = (tuple(row[i] for row in own) for i in (0, 1))
+    return Predictions(ids, groups, labels_n2, vectors_nD)
 
 
 def _columns(suffixes: Sequence[str]) -> list[str]:
@@ -183,6 +211,15 @@ def figures_of(cell: Cell, of: Predictions) -> dict[str, Any]:
         values = score_values(labels_n, predictions_n)
         derived = score_derived(labels_n, predictions_n) if "derived" in cell.metrics else {}
         return values | derived
+    if cell.kind == "speaker":
+        if cell.metrics["trials"] == LISTED:  # the list is the user's, and is not kept
+            return dict(cell.metrics)
+        if not np.isfinite(of.predictions).all():
+            raise ValueError("not every vector is finite")
+        if cell.metrics["trials"] not in get_args(PairKind):
+            raise ValueError(f"trials are {cell.metrics['trials']!r}")
+        kind: PairKind = cell.metrics["trials"]
+        return judge(of.labels, of.predictions, kind=kind, listed=None, listed_clips=0)
     classes = 2 if cell.kind == "flags" else len(cell.outputs)
     for numbers in (of.labels, of.predictions):
         if not np.isin(numbers, np.arange(classes)).all():

@@ -39,6 +39,14 @@ DEFINITIONS: dict[str, str] = {
         "share of the texts with a yes whose highest word is one; the constant answer takes any "
         "word"
     ),
+    "eer": (
+        "equal error rate of all pairs of test clips, scored by the cosine of their vectors: the "
+        "rate at which as many pairs of one speaker are rejected as pairs of two are accepted"
+    ),
+    "min_dcf": (
+        "least detection cost over all thresholds, where one pair in a hundred is of one speaker, "
+        "as a share of the cost of no system"
+    ),
     "sigma": "standard deviation over fine-tuning seeds, with n - 1",
 }
 """What each name means, for tables and reports."""

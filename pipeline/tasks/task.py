@@ -13,7 +13,7 @@ from pipeline.foundation.arrays import Array
 from pipeline.tasks.metrics import score_classes, score_flags, score_values
 from pipeline.tasks.words import AskedWords, score_words
 
-Kind: TypeAlias = Literal["classes", "value", "flags", "words"]
+Kind: TypeAlias = Literal["classes", "value", "flags", "words", "speaker"]
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,9 @@ class Task:
     Attributes:
         name: name on the command line and in results.
         kind: `classes` (one of several: softmax), `value` (a number: regression), `flags`
-            (several yes-or-no questions: one sigmoid each) or `words` (yes or no of each word:
-            softmax of two).
+            (several yes-or-no questions: one sigmoid each), `words` (yes or no of each word:
+            softmax of two) or `speaker` (trained as classes, judged by the vectors of clips of
+            other speakers, by `own_metrics` alone).
         outputs: what each output of the head stands for.
         definition: the convention behind the labels, in words; printed in reports.
         own_metrics: further metrics of this task alone, from labels and predictions.
@@ -41,13 +42,16 @@ class Task:
 
         Args:
             labels: classes `[n]`, values `[n]` or flags `[n, F]`, by kind.
-            scores_nO: outputs of the head: logits, or the value itself.
+            scores_nO: outputs of the head: logits, or the value itself; of speakers the vectors
+                `[n, D]` that the head reads.
 
         Raises:
             ValueError: the kind is `words`, of which the question knows the texts.
         """
         if self.kind == "words":
             raise ValueError("ask the question: answers to words are judged text by text")
+        if self.kind == "speaker":
+            return self.own_metrics(labels, scores_nO) if self.own_metrics else {}
         predictions = self.decide(scores_nO)
         if self.kind == "classes":
             metrics = score_classes(labels, predictions, len(self.outputs))

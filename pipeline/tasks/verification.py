@@ -20,7 +20,7 @@ from pipeline.foundation.untrusted import read_text_file
 PairKind: TypeAlias = Literal["all", "other-recording"]
 TARGET_SHARE = 0.01
 """How likely a pair of one speaker is in the detection cost, as in NIST's evaluations."""
-RESAMPLINGS = 200
+RESAMPLINGS = 100
 COVERED = 0.95
 """Share of resamplings that an interval covers."""
 _SAME = {"1": True, "0": False, "target": True, "nontarget": False}

@@ -1,5 +1,7 @@
 """AdamW and the learning-rate schedule, for stage two and fine-tuning alike."""
 
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -38,3 +40,24 @@ def linear_schedule(step: int, warmup_steps: int, total_steps: int) -> float:
     if step < warmup_steps:
         return (step + 1) / warmup_steps
     return max(0.0, (total_steps - step) / max(1, total_steps - warmup_steps))
+
+
+def cosine_schedule(step: int, warmup_steps: int, total_steps: int) -> float:
+    """The same with a decay along half a cosine (Loshchilov and Hutter 2016), without restarts."""
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    done = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def fixed_schedule(step: int, warmup_steps: int, _: int) -> float:
+    """The same without a decay: the rate stays after warm-up."""
+    return min(1.0, (step + 1) / max(1, warmup_steps))
+
+
+SCHEDULES: Mapping[str, Callable[[int, int, int], float]] = {
+    "linear": linear_schedule,
+    "fixed": fixed_schedule,
+    "cosine": cosine_schedule,
+}
+"""How a rate rises and falls, by name: of step, steps of warm-up, and all steps."""

@@ -11,6 +11,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase, RobertaConfig, RobertaForMaskedLM
 
 from pipeline.cache.store import TeacherCache
+from pipeline.corpus.ctal_model import AUDIO, FEATURES, TEXT
 from pipeline.corpus.frame_features import MELS, FrameFeatures, front_end
 from pipeline.corpus.identity import tokenizer_sha256
 from pipeline.corpus.masking import Masking
@@ -36,7 +37,7 @@ from pipeline.training import processes
 from pipeline.training.card import CardWords
 from pipeline.training.log import Words
 
-MODEL, TEXT, AUDIO, FEATURES = "model", "text", "audio", "features.json"
+MODEL = "model"
 TEXT_POSITIONS = 512
 CLIPS_FOR_SCALES = 1000
 """Clips whose deltas give the scale of deltas, for the normalisation by the corpus."""

@@ -1,12 +1,19 @@
 """Schedule and parameter groups, against Hugging Face's."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import get_linear_schedule_with_warmup
 
-from pipeline.training.optimizer import linear_schedule, parameter_groups
+from pipeline.training.optimizer import (
+    SCHEDULES,
+    cosine_schedule,
+    linear_schedule,
+    parameter_groups,
+)
 
 
 @pytest.mark.parametrize(("warmup", "total"), [(0, 10), (3, 10), (1, 2), (9, 10)])
@@ -36,3 +43,13 @@ def test_vectors_are_not_decayed_and_nothing_is_lost():
     assert [tuple(p.shape) for p in decayed["params"]] == [(4, 3)]
     assert sorted(tuple(p.shape) for p in plain["params"]) == [(2,), (4,), (4,), (4,)]
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.01, 0.0)
+
+
+def test_a_cosine_falls_from_the_peak_to_nothing_and_never_rises_again():
+    factors = [cosine_schedule(step, 4, 24) for step in range(24)]
+    assert factors[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert factors[4] == 1.0
+    assert factors[14] == pytest.approx(0.5)
+    assert all(later < earlier for earlier, later in pairwise(factors[4:]))
+    assert cosine_schedule(24, 4, 24) == pytest.approx(0)
+    assert SCHEDULES["cosine"] is cosine_schedule

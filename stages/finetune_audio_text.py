@@ -1,0 +1,249 @@
+"""Fine-tune CTAL models on a table of texts with their audio: classes, values, or speakers."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pipeline.finetuning.settings import DATA, RECIPE, CellSettings, FinetuneSettings
+from pipeline.finetuning.table import TableData
+from pipeline.finetuning.text_form import TextForm
+from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.seeds import parse_seeds
+from pipeline.foundation.settings import like, setting
+from pipeline.tasks.mosei.names import TASK_NAMES
+
+if TYPE_CHECKING:
+    from pipeline.finetuning.audio_text import FusionRecipe
+    from pipeline.finetuning.grid import Grid
+    from pipeline.tasks.task import Question
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioTextSettings(CellSettings, TableData):
+    """Settings of `speechkd finetune audio-text`."""
+
+    cache: str = setting(
+        "",
+        help="The cache of log-mels that has the audio: a path or URL. --streams text needs none.",
+        panel=DATA,
+        idle_without="audio",
+    )
+    id_column: str = like(
+        TableData, "id_column", "key", help="Column of the clips' keys in the cache."
+    )
+    kind: Literal["classes", "value", "speaker"] = setting(
+        "classes",
+        help="Whether the labels are classes, numbers, or speakers, who are verified: trained as "
+        "classes, judged by pairs of clips of other speakers.",
+        panel=DATA,
+    )
+    pairs: Literal["all", "other-recording"] = setting(
+        "all",
+        help="Which pairs of test clips verify speakers; other-recording leaves out those of one "
+        "recording (--group-column), whose room and microphone are the same.",
+        panel=DATA,
+        idle_without="speakers",
+    )
+    trials: Path | None = setting(
+        None,
+        help="A list of pairs of test clips instead: `1 a b` or `a b target` per line.",
+        panel=DATA,
+        idle_without="speakers",
+    )
+    derived: Literal["none", "mult"] = setting(
+        "none",
+        help="mult adds CMU-MOSEI's accuracies and F1 as MulT computes them of values -3 to 3.",
+        panel=DATA,
+        idle_without="values",
+    )
+
+    checkpoint: list[str] = like(
+        CellSettings,
+        "checkpoint",
+        help="A run of pretrain ctal, or its model/; NAME=PATH gives it a name for tables. "
+        "scratch:PATH draws all of its weights anew for each cell (without pre-training). Repeat "
+        "it for several.",
+    )
+    streams: Literal["both", "text", "audio"] = setting(
+        "both",
+        help="Whose states are pooled. audio still looks at the text inside the audio stack.",
+        panel=RECIPE,
+    )
+    fusion: Literal["sum", "concat"] = setting(
+        "sum",
+        help="How both streams are joined: sums of their poolings, or the first token beside the "
+        "pooled audio (Table 4 d).",
+        origin="paper",
+        panel=RECIPE,
+        idle_without="both streams",
+    )
+    fusion_head: Literal["paper", "repository"] = setting(
+        "paper",
+        help="What is pooled: states, or as in the released code tanh of a layer of each side, and "
+        "another one after it.",
+        panel=RECIPE,
+    )
+    orthogonal: float = setting(
+        1.0,
+        help="Weight of the penalty for streams that point the same way; 0 for none.",
+        minimum=0,
+        origin="paper",
+        panel=RECIPE,
+        idle_without="both streams",
+    )
+    freeze: bool = setting(
+        False, help="Train the pooling and the head alone, and leave both stacks.", panel=RECIPE
+    )
+
+    epochs: int = like(CellSettings, "epochs", 20)
+    learning_rate: float = like(CellSettings, "learning_rate", 1e-5)
+    batch_size: int = like(CellSettings, "batch_size", 4)
+    text_form: TextForm = like(FinetuneSettings, "text_form", "no-punctuation", origin="assumed")
+    max_tokens: int = like(FinetuneSettings, "max_tokens")
+    head: Literal["tanh", "linear", "mlp512"] = like(CellSettings, "head", "linear", origin="paper")
+    warmup_fraction: float = like(CellSettings, "warmup_fraction", 0.0)
+    dropout: float = like(CellSettings, "dropout", 0.0)
+    regression_loss: Literal["mse", "l1"] = like(
+        CellSettings, "regression_loss", "l1", origin="paper"
+    )
+    schedule: Literal["linear", "fixed", "cosine"] = setting(
+        "cosine",
+        help="How the rate falls to 0: along half a cosine, in a line, or not at all.",
+        origin="paper",
+        panel=RECIPE,
+    )
+    selection: Literal["last", "best-valid"] = like(CellSettings, "selection", "best-valid")
+
+    def check(self) -> None:
+        """Refuse audio without a cache."""
+        super().check()
+        if self.streams != "text" and not self.cache:
+            raise SpeechkdError(
+                f"--streams {self.streams} reads audio: name the cache that has it with --cache, "
+                "or use --streams text."
+            )
+        if self.teacher_cache:
+            raise SpeechkdError("--teacher-cache is for text encoders; leave it out here.")
+
+    @property
+    def pooling(self) -> Literal["auto"]:
+        """What is pooled is said by streams, fusion and its head."""
+        return "auto"
+
+    def choices(self) -> set[str]:
+        """What is chosen, in the words of `idle_without`."""
+        chosen = {
+            "audio": self.streams != "text",
+            "speakers": self.kind == "speaker",
+            "values": self.kind == "value",
+            "both streams": self.streams == "both",
+        }
+        return {name for name, is_so in chosen.items() if is_so}
+
+    def recipe(self) -> "FusionRecipe":
+        """How each cell is trained, and how both streams are joined."""
+        from pipeline.finetuning.audio_text import FusionRecipe
+
+        return FusionRecipe(
+            **vars(super().recipe()),
+            streams=self.streams,
+            joining=self.fusion,
+            fusion_head=self.fusion_head,
+            orthogonal=self.orthogonal,
+            freeze=self.freeze,
+        )
+
+
+def run(settings: AudioTextSettings) -> None:
+    """Fine-tune models that read a text and its audio, made by pretrain ctal, and score them.
+
+    DATA is a table with a text, a label and the key of a clip per row; --cache has the clips'
+    log-mels. Epochs are selected on what validates, never on the test.
+
+    Example: speechkd finetune audio-text iemocap.csv --cache mels --checkpoint runs/ctal
+    --fold-column session --group-column session --fold-validation next --out results
+    """
+    from pipeline.finetuning.grid import dry_run, finetune
+    from pipeline.foundation.progress import say
+    from pipeline.reports.cells import whole_tests
+    from pipeline.reports.tables import summary
+
+    grid, notes = _grid(settings)
+    name = grid.data["name"]
+    for note in notes:
+        say(f"{name}: {note}")
+    if settings.set_in_vain():
+        say(f"without effect: {', '.join(settings.set_in_vain())}")
+    if settings.selection == "best-valid" and not all(q.counts["valid"] for q in grid.questions):
+        raise SpeechkdError(
+            f"{name}: --selection best-valid needs rows in split valid"
+            + ("; add --fold-validation next." if settings.has_folds else ".")
+        )
+    if settings.dry_run:
+        for cell in dry_run(settings, grid):
+            print(cell)
+    else:
+        cells = finetune(settings, grid)
+        print(summary(whole_tests(settings.out) if settings.has_folds else cells), end="")
+
+
+def _grid(settings: AudioTextSettings) -> tuple["Grid", list[str]]:
+    """What is asked of every model, and what a reader must know of the table."""
+    from pipeline.cache.sequences import SequenceReader, finished
+    from pipeline.cache.store import TeacherCache
+    from pipeline.corpus.frame_features import MELS
+    from pipeline.finetuning.audio_text import AudioTexts
+    from pipeline.finetuning.grid import Grid
+    from pipeline.tasks.duplicates import with_repetitions
+    from pipeline.tasks.speakers import read_speakers
+
+    reader, only = None, None
+    data: dict[str, Any] = {"name": settings.title, "split": settings.split()}
+    if settings.streams != "text":
+        cache = finished(TeacherCache.open(settings.cache, kinds=MELS))
+        reader = SequenceReader(cache, with_words=False)
+        only = set(reader.clips.key)
+        data["cache_sha256"] = cache.digest()
+    questions: list[Question]
+    if settings.kind == "speaker":
+        speakers = read_speakers(
+            settings.sources(),
+            settings.columns(),
+            seed=settings.split_seed,
+            kind=settings.pairs,
+            trials=settings.trials,
+            only=only,
+        )
+        rows, questions, notes = speakers.rows, [speakers.question], list(speakers.notes)
+        data["sha256"] = speakers.sha256
+    else:
+        table = settings.read(TASK_NAMES, only)
+        rows, notes = table.rows, list(table.notes)
+        data["sha256"] = table.sha256
+        questions = with_repetitions(table.questions, [row.text for row in rows])
+        if settings.kind == "value" and settings.derived == "mult":
+            questions = _as_mult(questions)
+    recipe = settings.recipe()
+    examples = AudioTexts([row.text for row in rows], [row.key for row in rows], reader, recipe)
+    grid = Grid(
+        ids=[row.id for row in rows],
+        groups=[row.group for row in rows],
+        load=examples.load,
+        questions=questions,
+        seeds=parse_seeds(settings.seeds),
+        recipe=recipe,
+        data=data,
+    )
+    return grid, notes
+
+
+def _as_mult(questions: "list[Question]") -> "list[Question]":
+    """The same questions with MulT's figures of values beside them."""
+    from dataclasses import replace
+
+    from pipeline.tasks.mosei.schemes import score_derived
+
+    return [replace(q, task=replace(q.task, own_metrics=score_derived)) for q in questions]
+
+
+COMMANDS = {"finetune audio-text": (AudioTextSettings, run)}
