@@ -199,20 +199,21 @@ def _ask(
     if not folder.has(counts):
         say(f"asking {counts.label}")
         folder.add(Judged(counts, "words", "", asking.told_by(asking.counts(), device)))
-    names = kinds.untrained_names(encoders)
+    began = folder.untrained()
+    names = kinds.untrained_names(encoders, began)
     for one in encoders:
         label = one.pretrained.label
         done = folder.has(one.pretrained, one.start)
-        if done and one.start not in names:
+        if done and (not one.start or one.start in began):
             continue
         _, encoder, _ = load_pretrained(one.checkpoint)
         several: list[tuple[Pretrained, PreTrainedModel, Role]] = []
         if not done:
             several.append((one.pretrained, encoder, "encoder"))
-        if name := names.pop(one.start, ""):
-            known, fresh = kinds.untrained(encoder, name, settings.seed)
-            if not folder.has(known, one.start):
-                several.insert(0, (known, fresh, "untrained"))
+        if one.start and one.start not in began:
+            began[one.start] = names[one.start]
+            known, fresh = kinds.untrained(encoder, names[one.start], settings.seed)
+            several.insert(0, (known, fresh, "untrained"))
         for known, model, role in several:
             model.to(device)
             with Meter(f"asking {known.label}", len(asking.texts), "texts") as meter:

@@ -2,14 +2,18 @@
 
 Items of one recording are alike, so whole recordings are drawn (Efron & Tibshirani 1993, chapter
 8; percentile intervals). Since each draw is of the same recordings for all encoders, differences
-are paired. Pre-training seeds are too few to be drawn: where a group has several, what their mean
-may be off by is added to each draw, from Student's t (`pipeline.reports.comparison`).
+are paired. What is told within speaker is counted from the speaker's mean, so that of two
+recordings of a speaker one says what the other is. For such figures whole speakers are drawn, if
+there are enough of them for an interval.
+
+Pre-training seeds are too few to be drawn: where a group has several, what their mean may be off by
+is added to each draw, from Student's t (`pipeline.reports.comparison`).
 
 Shapes: G recordings, R draws, n items.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,9 +24,13 @@ from pipeline.reports.comparison import DRAWS, LEVEL, pretraining_noise
 from pipeline.reports.hearing.measures import Measure, values_of
 from pipeline.reports.partners import Group
 from pipeline.tasks.hearing.judging import Level
-from pipeline.tasks.hearing.results import Hearing
+from pipeline.tasks.hearing.results import Hearing, LevelItems
 
 DRAWS_AT_ONCE = 500
+FEWEST_SPEAKERS = 20
+"""Speakers under which an interval from draws of them would be too narrow, so that recordings are
+drawn."""
+UNKNOWN = "-1"
 
 
 @dataclass(frozen=True)
@@ -67,24 +75,28 @@ class Figures:
     def __init__(self, hearing: Hearing) -> None:
         self._hearing = hearing
         self._columns = {one.encoder.label: one.columns for one in hearing.judged}
-        self._groups = {
-            level: np.unique(np.array(items.recording_n), return_inverse=True)[1].reshape(-1)
-            for level, items in hearing.levels.items()
-        }
+        self._units = {level: _units(items) for level, items in hearing.levels.items()}
         self._samples: dict[tuple[Measure, str], Sample] = {}
 
-    def recordings(self, level: Level) -> int:
-        """How many recordings the items of a level are of."""
-        return int(self._groups[level].max()) + 1
+    def units(self, level: Level, view: str = "raw") -> tuple[int, str]:
+        """How many units are drawn for figures of a view, and what they are."""
+        what, unit_n = self._drawn(level, view)
+        return int(unit_n.max()) + 1, what
+
+    def _drawn(self, level: Level, view: str) -> tuple[str, Array]:
+        recording_n, speaker_n = self._units[level]
+        if view == "within speaker" and speaker_n.max() + 1 >= FEWEST_SPEAKERS:
+            return "speakers", speaker_n
+        return "recordings", recording_n
 
     def sample(self, measure: Measure, label: str) -> Sample:
         """A figure of one encoder."""
         key = (measure, label)
         if key not in self._samples:
-            group_n = self._groups[measure.level]
+            _, unit_n = self._drawn(measure.level, measure.view)
             items = self._hearing.levels[measure.level]
-            values = values_of(measure, items, self._columns[label][measure.level], group_n)
-            draws_RG = draws(self.recordings(measure.level))
+            values = values_of(measure, items, self._columns[label][measure.level], unit_n)
+            draws_RG = draws(int(unit_n.max()) + 1)
             drawn = [
                 values(draws_RG[first : first + DRAWS_AT_ONCE].astype(np.float64))
                 for first in range(0, len(draws_RG), DRAWS_AT_ONCE)
@@ -118,6 +130,21 @@ class Figures:
         return {run: self.sample(measure, label) for run, label in group.runs().items()}
 
 
+def _units(items: LevelItems) -> tuple[Array, Array]:
+    """Numbers from 0 of each item's recording, and of its speaker or else its recording."""
+    recordings = [("recording", name) for name in items.recording_n]
+    speakers = [
+        ("speaker", speaker) if speaker != UNKNOWN else recording
+        for speaker, recording in zip(items.speaker_n, recordings, strict=True)
+    ]
+    return _numbered(recordings), _numbered(speakers)
+
+
+def _numbered(names: Sequence[tuple[str, str]]) -> Array:
+    number_of: dict[tuple[str, str], int] = {}
+    return np.array([number_of.setdefault(name, len(number_of)) for name in names], np.int64)
+
+
 def spread_of_runs(values: Mapping[str, float]) -> tuple[float, int] | None:
     """Standard error of the mean over runs, and degrees of freedom; None for a single run."""
     if len(values) < 2:
@@ -141,12 +168,12 @@ def _interval(
 
 
 @functools.lru_cache(maxsize=4)
-def draws(recordings: int) -> Array:
-    """How often each recording counts in each draw, `[R, G]`."""
-    rng = np.random.default_rng(derive("draws of recordings", recordings))
-    share_G = np.full(recordings, 1 / recordings)
+def draws(units: int) -> Array:
+    """How often each recording (or speaker) counts in each draw, `[R, G]`."""
+    rng = np.random.default_rng(derive("draws", units))
+    share_G = np.full(units, 1 / units)
     counts = [
-        rng.multinomial(recordings, share_G, DRAWS_AT_ONCE).astype(np.uint16)
+        rng.multinomial(units, share_G, DRAWS_AT_ONCE).astype(np.uint16)
         for _ in range(0, DRAWS, DRAWS_AT_ONCE)
     ]
     return np.concatenate(counts)

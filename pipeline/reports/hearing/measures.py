@@ -52,6 +52,11 @@ class Measure:
     better: int = 1
 
     @property
+    def view(self) -> str:
+        """Which group's mean was taken away; empty for a retrieval."""
+        return {"explained": self.of, "r": self.of.partition(":")[2]}.get(self.kind, "")
+
+    @property
     def name(self) -> str:
         """Its name in sentences, without the unit."""
         return self.title.removesuffix(", %").removesuffix(", r × 100")
@@ -80,12 +85,13 @@ def measures_of(hearing: Hearing) -> list[Measure]:
         for name in items.heard:
             what, _, rest = name.partition(":")
             if what == "total":
-                title = f"{level}s: explained variance, {rest}, %"
+                title = f"{level}s: explained variance ({rest}), %"
                 measures.append(Measure(level, "explained", rest, title, 0.0))
         for name in items.heard:
             what, _, rest = name.partition(":")
             if what == "heard":
-                title = f"{level}s: {rest.replace(':', ', ')}, r × 100"
+                target, _, view = rest.partition(":")
+                title = f"{level}s: {target} ({view}), r × 100"
                 measures.append(Measure(level, "r", rest, title, 0.0))
     return measures
 

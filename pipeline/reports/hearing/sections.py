@@ -74,7 +74,8 @@ class HearingReport:
         for one in self.compared:
             several.setdefault((one.group.title, one.what), []).append(one)
         worse = [
-            f"{title} is WORSE than the {WORDS} in {listed(names)}."
+            f"{title} is WORSE than the {WORDS} in {len(names)} of {len(some)} figures: "
+            f"{listed(names)}."
             for (title, what), some in several.items()
             if what == WORDS and (names := _names(some, "worse"))
         ]
@@ -86,12 +87,17 @@ class HearingReport:
         remarks = [*hearing.told]
         for level in hearing.levels:
             remarks += hearing.missing.get(level, [])
-            recordings = self.figures.recordings(level)
+            recordings, _ = self.figures.units(level)
             if recordings < FEW_RECORDINGS:
                 remarks.append(
                     f"WARNING: the {level}s are of {recordings} recordings; intervals from so few "
                     "are too narrow"
                 )
+            count, what = self.figures.units(level, "within speaker")
+            remarks.append(
+                f"{level}s: for intervals {recordings:,} recordings are drawn, and for "
+                f"figures within speaker {count:,} {what}"
+            )
         kinds = dict.fromkeys(measure.kind for measure in self.measures)
         remarks += [f"{kind}: {DEFINITIONS[kind]}" for kind in kinds]
         named = dict.fromkeys(m.of.partition(":")[0] for m in self.measures if m.kind == "r")
@@ -114,13 +120,14 @@ def _summary(compared: Sequence[Compared]) -> str:
     first = compared[0]
     against = first.what if first.what == first.other.name else f"{first.other.name} ({first.what})"
     parts = [
-        f"{verdict} in {len(names)} ({listed(names)})"
+        f"{verdict} in {len(names)}"
+        + ("" if (verdict, first.what) == ("worse", WORDS) else f" ({listed(names)})")
         for verdict in ("better", "worse")
         if (names := _names(compared, verdict))
     ]
     noise = sum(one.verdict == "noise" for one in compared)
     parts += [f"no different in {noise}"] if noise else []
-    return f"{first.group.title} against {against}, {len(compared)} figures: {'; '.join(parts)}."
+    return f"{first.group.title} against {against}: {'; '.join(parts)}."
 
 
 def hearing_sections(reports: Sequence[HearingReport]) -> list[Section]:

@@ -1,7 +1,7 @@
 """The encoders that are asked, one in memory at a time, with each kind of student untrained."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,18 +57,21 @@ def start_of(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> st
     return json_sha256([known, tokenizer_sha256(tokenizer)])
 
 
-def untrained_names(several: Sequence[Known]) -> dict[str, str]:
-    """A label for the untrained student of each start: its size, and more where sizes are equal."""
-    sizes = {
-        one.start: f"{UNTRAINED} ({one.pretrained.parameters / 1e6:.1f} M)"
-        for one in several
-        if one.start
-    }
-    names = list(sizes.values())
-    return {
-        start: name if names.count(name) == 1 else f"{name[:-1]}, {start[:6]})"
-        for start, name in sizes.items()
-    }
+def untrained_names(several: Sequence[Known], known: Mapping[str, str]) -> dict[str, str]:
+    """A label for the untrained student of each start: by its size, or whose student began so.
+
+    Args:
+        several: encoders.
+        known: labels by start that are given already.
+    """
+    names = dict(known)
+    for one in several:
+        if one.start and one.start not in names:
+            name = f"{UNTRAINED} ({one.pretrained.parameters / 1e6:.1f} M)"
+            names[one.start] = (
+                name if name not in names.values() else f"{UNTRAINED} {one.pretrained.label}"
+            )
+    return names
 
 
 def untrained(

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from pipeline.foundation.arrays import Array
+from pipeline.foundation.progress import counted
 from pipeline.foundation.seeds import derive
 from pipeline.tasks.hearing.asking import ROUNDING, Asked, Features, View, ask, tell
 from pipeline.tasks.hearing.retrieval import places
@@ -157,13 +158,14 @@ def examine(
         for view in views:
             one = ask(names, view, value_nE, items.groups(view), items.half_n, items.fold_n)
             if isinstance(one, str):
-                missing.append(f"{' and '.join(names)} of {items.level}s, {view}: {one}")
+                missing.append(f"{' and '.join(names)} of {items.level}s ({view}): {one}")
             else:
                 several.append(one)
                 if one.alone:
                     missing.append(
-                        f"{' and '.join(names)} of {items.level}s, {view}: {one.alone:,} items are "
-                        "left out, because no other in their half is of their group"
+                        f"{' and '.join(names)} of {items.level}s ({view}): "
+                        f"{counted(one.alone, items.level)} left out, because no other one in the "
+                        "half is of that group"
                     )
         return several
 

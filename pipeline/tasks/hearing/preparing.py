@@ -23,7 +23,7 @@ from pipeline.foundation.seeds import derive
 from pipeline.tasks.hearing import counts, prosody
 from pipeline.tasks.hearing.asking import Features
 from pipeline.tasks.hearing.clips import Clip, read_clips
-from pipeline.tasks.hearing.halves import By, Halves, halve, numbers
+from pipeline.tasks.hearing.halves import UNKNOWN, By, Halves, halve, numbers
 from pipeline.tasks.hearing.judging import Examination, Items, Level, examine
 from pipeline.tasks.hearing.states import TokenizedTexts
 from pipeline.tasks.hearing.trainings import Trainings
@@ -246,6 +246,8 @@ def prepare(
     clip_n = np.flatnonzero(~silent_C)
     halves = halve([chosen.clips[place] for place in clip_n.tolist()], by, seed)
     told.append(_told_of(halves, len(clip_n)))
+    if len(set(halves.speaker_C.tolist()) - {UNKNOWN}) == 1:
+        told.append("they are of one speaker alone, so that within speaker is the same as raw")
     words: Words | None = None
     examinations: dict[Level, Examination] = {}
     clip_targets: dict[str, Array] = {}

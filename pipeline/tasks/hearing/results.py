@@ -61,13 +61,16 @@ class LevelItems:
     """The items of one level, as a report reads them.
 
     Attributes:
-        recording_n: name of each item's recording, or what stands for it.
+        recording_n: number of each item's recording, as text.
+        speaker_n: number of its speaker, or of its recording where no speaker is known; -1 where
+            neither is.
         half_n: 0 or 1.
         candidates_n: among how many each is sought; 0 for one that is not.
         heard: the columns of `Examination.heard`.
     """
 
     recording_n: Sequence[str]
+    speaker_n: Sequence[str]
     half_n: Array
     candidates_n: Array
     heard: Mapping[str, Array]
@@ -186,6 +189,15 @@ class HearingFolder:
                 )
         return False
 
+    def untrained(self) -> dict[str, str]:
+        """The labels of the untrained students that are done, by their starts."""
+        records = map(_read_json, sorted((self.path / "encoders").glob("*.json")))
+        return {
+            str(record["start"]): str(record["encoder"]["label"])
+            for record in records
+            if record.get("role") == "untrained"
+        }
+
     def add(self, judged: Judged) -> None:
         """Write what an encoder told, and last the file that says that it is done."""
         folder = self.path / "encoders"
@@ -239,6 +251,7 @@ def _items_table(examination: Examination) -> str:
         columns |= {"number": items.number_n.tolist(), "word": items.text_n}
     columns |= {
         "recording": items.recording_n.tolist(),
+        "speaker": items.speaker_n.tolist(),
         "half": items.half_n.tolist(),
         "candidates": examination.sought_n.tolist(),
     }
@@ -264,7 +277,7 @@ def _csv(columns: Mapping[str, Sequence[Any]]) -> str:
 def _read_items(path: Path) -> LevelItems:
     columns = _read_columns(path)
     try:
-        recordings = columns.pop("recording")
+        recordings, speakers = (columns.pop(n) for n in ("recording", "speaker"))
         half_n, candidates_n = (_numbers(columns.pop(n)) for n in ("half", "candidates"))
         heard = {
             name: _numbers(values)
@@ -275,7 +288,9 @@ def _read_items(path: Path) -> LevelItems:
             raise ValueError("no items, no half or nothing heard")
     except (KeyError, ValueError) as error:
         raise Damaged(_torn(path, error)) from None
-    return LevelItems(recordings, half_n.astype(np.int64), candidates_n.astype(np.int64), heard)
+    return LevelItems(
+        recordings, speakers, half_n.astype(np.int64), candidates_n.astype(np.int64), heard
+    )
 
 
 def _read_judged(path: Path, sizes: Mapping[Level, int]) -> Judged:

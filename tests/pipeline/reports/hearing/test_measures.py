@@ -14,6 +14,7 @@ from pipeline.tasks.hearing.results import Hearing, LevelItems
 def items_of(rng, n, groups, **heard):
     return LevelItems(
         recording_n=[str(group) for group in groups],
+        speaker_n=["-1"] * n,
         half_n=np.arange(n) % 2,
         candidates_n=np.where(rng.random(n) < 0.8, n // 2, 0),
         heard=heard,
@@ -106,13 +107,13 @@ def test_a_prediction_that_is_the_same_for_all_has_no_r_and_one_of_nothing_heard
 def test_what_a_folder_has_becomes_figures_with_their_chance(tmp_path):
     rng = np.random.default_rng(0)
     heard = {"total:raw": rng.random(8), "heard:pitch:within speaker": rng.random(8)}
-    items = LevelItems(["a"] * 8, np.arange(8) % 2, np.full(8, 4), heard)
+    items = LevelItems(["a"] * 8, ["b"] * 8, np.arange(8) % 2, np.full(8, 4), heard)
     hearing = Hearing(tmp_path, {}, [], {"clip": []}, {"clip": items}, [])
     shown = {m.title: (m.chance, m.better) for m in measures_of(hearing)}
     assert shown == {
         "clips: R@1, %": (0.25, 1),
         "clips: R@10, %": (1.0, 1),
         "clips: median rank": (2.5, -1),
-        "clips: explained variance, raw, %": (0.0, 1),
-        "clips: pitch, within speaker, r × 100": (0.0, 1),
+        "clips: explained variance (raw), %": (0.0, 1),
+        "clips: pitch (within speaker), r × 100": (0.0, 1),
     }
