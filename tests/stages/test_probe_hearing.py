@@ -26,8 +26,10 @@ def here(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def few_draws(monkeypatch):
+def few_draws(monkeypatch, request):
     monkeypatch.setattr(bootstrap, "DRAWS", 500)
+    if request.node.name != "test_clips_words_and_prosody_are_told_and_shown":  # drawing takes 2 s
+        monkeypatch.setattr(HearingReport, "picture", lambda _: b"PNG")
     bootstrap.draws.cache_clear()
     yield
     bootstrap.draws.cache_clear()
