@@ -322,10 +322,11 @@ def test_a_shorter_shard_leaves_no_object_in_s3(s3, monkeypatch):
     ("command", "puts"),
     [
         ("extract-teacher", 9),
+        # nothing is there; half created; the first shard done; the second's rows; its samples too
         *(
             pytest.param(command, n, marks=pytest.mark.slow)
             for command in ("extract-teacher", "extract-features")
-            for n in (1, 3, 5, 7, 8, 9, 10, 11, 12)
+            for n in (1, 3, 8, 9, 10)
             if (command, n) != ("extract-teacher", 9)
         ),
     ],
