@@ -77,9 +77,9 @@ FOLDS = 5
 PROBE = "logistic regression (C = 0.01) on standardised states of the last layer, mean over tokens"
 
 
-def make_speech(data: Path, out: Path, teacher: str, hours: float) -> None:
+def make_speech(data: Path, out: Path, teacher: str, hours: float, training: list[str]) -> None:
     """Join lines, cut tars, and let the teacher hear words, and of training also clips."""
-    for name, corpus in {"judged": JUDGED, **TRAINING}.items():
+    for name, corpus in {"judged": JUDGED, **{n: TRAINING[n] for n in training}}.items():
         folder = out / name
         if not (folder / "lines.json").exists():
             lines = lines_of(data, corpus)
@@ -111,12 +111,12 @@ def train(out: Path, arm: str, seed: int) -> Path:
     return run
 
 
-def merge(out: Path) -> None:
+def merge(out: Path, training: list[str]) -> None:
     """One cache of each kind over the training corpora."""
     for kind in ("words", "vector"):
         merged = out / f"training-{kind}"
-        parts = [str(out / name / kind) for name in TRAINING if (out / name / kind).exists()]
-        if not merged.exists():
+        parts = [str(out / name / kind) for name in training if (out / name / kind).exists()]
+        if parts and not merged.exists():
             cache.merge(cache.MergeSettings(caches=parts, out=str(merged)))
 
 
@@ -310,6 +310,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--teacher", default="offline:tiny.en")
+    parser.add_argument("--training", nargs="*", default=list(TRAINING), help="training corpora")
     parser.add_argument("--hours", type=float, default=0.0, help="of each training corpus; 0: all")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many of pre-training")
     parser.add_argument("--arms", nargs="*", default=list(ARMS), help="names of the students")
@@ -320,9 +321,9 @@ def main() -> None:
     transformers_logging.set_verbosity_error()
     warnings.filterwarnings("ignore", message="lbfgs failed to converge")
     if options.what == "speech":
-        make_speech(options.data, options.out, options.teacher, options.hours)
+        make_speech(options.data, options.out, options.teacher, options.hours, options.training)
     elif options.what == "students":
-        merge(options.out)
+        merge(options.out, options.training)
         for seed in SEEDS[: options.seeds]:
             for arm in options.arms:
                 say(f"student {arm}, seed {seed}")

@@ -15,6 +15,7 @@ import soundfile
 from pipeline.cache.sequences import SequenceReader
 from pipeline.cache.store import TeacherCache
 from pipeline.corpus.word_spans import owners
+from pipeline.foundation.atomic import write_json
 from pipeline.foundation.tables import read_rows
 from pipeline.foundation.units import SAMPLE_RATE_HZ
 
@@ -94,6 +95,7 @@ def write_clips(lines: Sequence[Line], out: Path, hours: float = 0.0) -> Path:
     total_s = sum(line.seconds for clip in clips for line in clip)
     share = min(1.0, hours * 3600 / total_s) if hours else 1.0
     taken = [c for i, c in enumerate(clips) if int((i + 1) * share) > int(i * share)]
+    names: dict[str, list[str]] = {}
     silence = np.zeros(round(SILENCE_S * SAMPLE_RATE_HZ), np.float32)
     table = out / "clips.csv"
     with table.open("w", encoding="utf-8", newline="") as file:
@@ -107,13 +109,13 @@ def write_clips(lines: Sequence[Line], out: Path, hours: float = 0.0) -> Path:
                     raise SystemExit(f"{line.audio}: {rate} Hz, wanted is 16 kHz mono.")
                 waves += [wave, silence]
             key = f"{number:05}-{clip[0].id}"
+            names[key] = [line.id for line in clip]
             soundfile.write(out / f"{key}.flac", np.concatenate(waves[:-1]), SAMPLE_RATE_HZ)
             # small letters, so that neither student nor teacher sees which words are CAPITALS
             text = " ".join(" ".join(line.text for line in clip).split()).lower()
             speaker = clip[0].speaker or clip[0].scene
             writer.writerow([f"{key}.flac", key, text, speaker, clip[0].scene or speaker])
-    names = [[line.id for line in clip] for clip in taken]
-    (out / "lines.json").write_text(json.dumps(names))
+    write_json(out / "lines.json", names)
     return table
 
 
@@ -143,8 +145,9 @@ def heard_words(folder: Path, root: Path, corpus: Corpus) -> HeardWords:
     row_of: dict[tuple[str, int], int] = {}
     first = 0
     for place, key in enumerate(clips.key):
-        lines = names[int(key.partition("-")[0])]
-        blanks = [(line, n, word) for line in lines for n, word in enumerate(text_of[line].split())]
+        blanks = [
+            (line, n, word) for line in names[key] for n, word in enumerate(text_of[line].split())
+        ]
         owner = owners(clips.text[place], [word["text"] for word in clips.words[place]])
         begin = 0
         for line, number, word in blanks if owner is not None else ():
