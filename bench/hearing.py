@@ -181,11 +181,21 @@ def encoder_states(run: Path, table: Labelled, *, untrained: bool = False) -> np
     _, encoder, tokenizer = load_pretrained(str(run))
     if untrained:
         torch.manual_seed(0)
-        encoder.apply(encoder._init_weights)
+        encoder.apply(forget)
     recipe = finetune_settings(run.parent, [str(run)]).part(Recipe, precision="float32")
     inputs = WordInputs.of_words(table.words, recipe, encoder, tokenizer)
     answers = [len(text.asked) for text in table.words]
     return vectors(encoder, inputs, range(len(table.words)), answers)
+
+
+def forget(module: torch.nn.Module) -> None:
+    """Give a module the weights that BERT begins with."""
+    if isinstance(module, torch.nn.Linear | torch.nn.Embedding):
+        torch.nn.init.normal_(module.weight, std=0.02)
+        if getattr(module, "bias", None) is not None:
+            torch.nn.init.zeros_(module.bias)
+    elif isinstance(module, torch.nn.LayerNorm):
+        module.reset_parameters()
 
 
 def finetune_settings(out: Path, runs: list[str]) -> finetune_table.TableSettings:
