@@ -18,13 +18,15 @@ from pipeline.corpus.frame_statistics import Frames, open_frames
 from pipeline.corpus.speech import FRESH, is_fresh, open_speech, speech_folder
 from pipeline.corpus.stacking import stack_rows, stacked_lengths
 from pipeline.finetuning.inputs import Loaded, device_of
+from pipeline.finetuning.patch_inputs import PatchEncoder, PatchInputs, open_hearing
 from pipeline.finetuning.settings import Pooling
 from pipeline.foundation.progress import say
 from pipeline.models.encoders import describe, name_and_source, run_record
 from pipeline.models.lengths import Lengths
 from pipeline.models.packing import batches_by_length
-from pipeline.models.speech import SpeechInput, SpeechModule, means
+from pipeline.models.speech import SpeechInput, SpeechModule, attended, means
 from pipeline.models.speech_front import SpeechFront
+from pipeline.models.whisbert.loading import whisbert_folder
 
 FRAME_KINDS: tuple[Kind, ...] = ("whisper-mel", "ctal-mel", "states")
 SCORED_POSITIONS_PER_BATCH = 8192
@@ -64,19 +66,6 @@ class SpeechEncoder(nn.Module):
             raise ValueError(f"this speech encoder has no pooling {pooling}")
         score_N = states_ND @ self.query / self.width**0.5
         return attended(states_ND, score_N, clips.frames)
-
-
-def attended(states_ND: Tensor, score_N: Tensor, frames: Lengths) -> Tensor:
-    """Mean `[B, D]` of each clip's states, weighted by a softmax of their scores in the clip."""
-    clips, clip_N = len(frames.lengths_B), frames.sequence_N
-    wide_N = score_N.float()
-    highest_B = wide_N.new_full((clips,), -torch.inf).scatter_reduce(
-        0, clip_N, wide_N.detach(), "amax"
-    )
-    weight_N = (wide_N - highest_B[clip_N]).exp()
-    sum_B = weight_N.new_zeros(clips).index_add(0, clip_N, weight_N)
-    weighted_ND = states_ND * (weight_N / sum_B[clip_N])[:, None].to(states_ND.dtype)
-    return states_ND.new_zeros(clips, states_ND.shape[1]).index_add(0, clip_N, weighted_ND)
 
 
 @dataclass(frozen=True)
@@ -173,6 +162,8 @@ class AudioClips:
             SpeechkdError: it cannot be loaded, or reads frames of another front end.
         """
         source = name_and_source(checkpoint)[1]
+        if folder := whisbert_folder(source.removeprefix(FRESH)):
+            return self._patches(keys, pooling, checkpoint, folder)
         run = _run(source)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(FRESH_SEED)
@@ -196,6 +187,26 @@ class AudioClips:
             return AudioInputs(frames, front, place_n, chosen)
 
         return Loaded(known, encoder, inputs)
+
+    def _patches(
+        self, keys: Sequence[str], pooling: Pooling, checkpoint: str, folder: Path
+    ) -> Loaded:
+        """The audio encoder of a WhisBERT run, and clips as it reads them."""
+        fresh = is_fresh(name_and_source(checkpoint)[1])
+        path = folder.parent / "run.json"
+        run = run_record(path) if path.is_file() and not fresh else {}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(FRESH_SEED)
+            hearing = open_hearing(folder, self.cache.identity, self.cache.location, fresh=fresh)
+        chosen: Pooling = "cls" if pooling == "auto" else pooling
+        encoder = PatchEncoder(hearing.encoder, chosen)
+        place_of = self.place_of
+        place_n = torch.tensor([place_of[key] for key in keys], dtype=torch.int64)
+        return Loaded(
+            describe(checkpoint, run, hearing.encoder),
+            encoder,
+            lambda: PatchInputs(self.reader, place_n, hearing.per_patch, chosen),
+        )
 
 
 def _run(source: str) -> Mapping[str, Any]:

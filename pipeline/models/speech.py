@@ -250,6 +250,19 @@ def sinusoids(positions: int, width: int) -> Tensor:
     return table_PD[:, :width].float()
 
 
+def attended(states_ND: Tensor, score_N: Tensor, frames: Lengths) -> Tensor:
+    """Mean `[B, D]` of each clip's states, weighted by a softmax of their scores in the clip."""
+    clips, clip_N = len(frames.lengths_B), frames.sequence_N
+    wide_N = score_N.float()
+    highest_B = wide_N.new_full((clips,), -torch.inf).scatter_reduce(
+        0, clip_N, wide_N.detach(), "amax"
+    )
+    weight_N = (wide_N - highest_B[clip_N]).exp()
+    sum_B = weight_N.new_zeros(clips).index_add(0, clip_N, weight_N)
+    weighted_ND = states_ND * (weight_N / sum_B[clip_N])[:, None].to(states_ND.dtype)
+    return states_ND.new_zeros(clips, states_ND.shape[1]).index_add(0, clip_N, weighted_ND)
+
+
 def means(states_ND: Tensor, frames: Lengths) -> Tensor:
     """Mean `[B, D]` of the states of each clip."""
     sum_BD = states_ND.new_zeros(len(frames.lengths_B), states_ND.shape[1])

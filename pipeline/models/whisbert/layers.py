@@ -14,8 +14,8 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoderLayer, si
 from pipeline.models.lengths import Lengths
 from pipeline.models.packing import ATTENTION, packed_attention, without_cudnn_attention
 
-INITIAL_DEVIATION = 0.02
-"""Of all matrices, as in Whisper's and BERT's own classes."""
+VECTOR_DEVIATION = 0.02
+"""Of learned vectors, as of embeddings in Whisper's and BERT's own classes."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,13 @@ class Layers(nn.Module):
 
 
 def initialise(module: nn.Module) -> None:
-    """Draw a linear map's weights as Whisper's and BERT's classes do; biases are 0."""
+    """Draw a linear map's weights with deviation 1 / √(3 · inputs), as torch does; biases are 0.
+
+    At a width of 768 that is 0.021, where Whisper's and BERT's classes have 0.02 at any width. With
+    0.02 what a narrow model hears would drown in its positions.
+    """
     if isinstance(module, nn.Linear):
-        nn.init.normal_(module.weight, std=INITIAL_DEVIATION)
+        nn.init.normal_(module.weight, std=(3 * module.in_features) ** -0.5)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
 
@@ -85,4 +89,4 @@ def positions(lengths: Lengths, width: int) -> Tensor:
 
 def learned_vector(width: int) -> nn.Parameter:
     """A learned vector, drawn as an embedding is."""
-    return nn.Parameter(torch.empty(width).normal_(std=INITIAL_DEVIATION))
+    return nn.Parameter(torch.empty(width).normal_(std=VECTOR_DEVIATION))

@@ -108,7 +108,9 @@ def comparable(settings: WhisbertSettings, parts: Parts) -> dict[str, Any]:
     free = of_losses | settings.operational() | SAID_OTHERWISE
     values = settings.record()
     others = [name for name in settings.losses if name != "mlm"]
-    idle = settings.without_effect() | {"losses", "control", "twin"}
+    said = settings.without_effect() | {"losses", "control", "twin", "weights"}
+    teaching = {name: values[name] for name in sorted(of_losses - said)}
+    teaching |= {f"weight of {name}": weight for name, weight in settings.weight_of().items()}
     return {
         "objective": f"mlm with {' + '.join(others)}" if others else "none",
         "control": settings.control if others else None,
@@ -119,7 +121,7 @@ def comparable(settings: WhisbertSettings, parts: Parts) -> dict[str, Any]:
             "tokenizer": tokenizer_sha256(tokenizer_of(parts.data)),
             **{name: value for name, value in values.items() if name not in free},
         },
-        "teaching": {n: values[n] for n in sorted(of_losses - idle)} if others else None,
+        "teaching": teaching if others else None,
     }
 
 

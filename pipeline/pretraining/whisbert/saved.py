@@ -8,15 +8,14 @@ import torch
 from safetensors.torch import load_model, save_model
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedTokenizerBase
 
-from pipeline.foundation.errors import Damaged, NotThere, first_line
-from pipeline.foundation.untrusted import parse_json, read_text_file
+from pipeline.foundation.errors import Damaged, first_line
 from pipeline.models.loading import check_config, load_tokenizer
 from pipeline.models.student import Student
 from pipeline.models.whisbert.layers import LayerSizes
+from pipeline.models.whisbert.loading import CONFIG, TEXT, WEIGHTS, read_config
 from pipeline.pretraining.whisbert.losses import LOSSES
 from pipeline.pretraining.whisbert.module import Shape, WhisBERT
 
-CONFIG, WEIGHTS, TEXT = "whisbert.json", "model.safetensors", "text"
 FORMAT = 1
 
 
@@ -61,11 +60,9 @@ def load(folder: Path) -> tuple[WhisBERT, PreTrainedTokenizerBase]:
         Damaged: its files do not belong together.
         SpeechkdError: the tokenizer or the text encoder's configuration is refused.
     """
-    if not (folder / CONFIG).is_file():
-        raise NotThere(f"{folder}: there is no {CONFIG} in it; name RUN/whisbert of a run.")
+    content = read_config(folder)
     check_config(folder / TEXT / "config.json")
     try:
-        content = parse_json(read_text_file(folder / CONFIG))
         shape = content["shape"]
         sizes = {side: LayerSizes(**shape[side]) for side in ("audio", "fusion")}
         weights = {

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.finetuning.audio_inputs import AudioClips, SpeechEncoder, attended
+from pipeline.finetuning.audio_inputs import AudioClips, SpeechEncoder
 from pipeline.models.lengths import Lengths
-from pipeline.models.speech import SpeechInput, SpeechShape, build_speech
+from pipeline.models.speech import SpeechInput, SpeechShape, attended, build_speech
 from tests.helpers.caches import make_sequence_cache
 from tests.helpers.speech_runs import save_speech_run
 
