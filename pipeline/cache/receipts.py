@@ -170,6 +170,11 @@ def rows_in(receipt: Mapping[str, Any]) -> int:
     return rows
 
 
+def refused_in(receipt: Mapping[str, Any]) -> list[Refusal]:
+    """The samples of a shard that have no rows, and why."""
+    return [Refusal.from_record(record, "position") for record in receipt["refused"]]
+
+
 def _is_of(record: Mapping[str, Any], kinds: Mapping[str, tuple[type, ...]]) -> bool:
     return all(type(record[name]) in allowed for name, allowed in kinds.items())
 

@@ -25,6 +25,7 @@ from transformers import PreTrainedTokenizerBase
 from pipeline.cache.samples import vectors_sha256
 from pipeline.cache.store import TeacherCache
 from pipeline.corpus.arrays import ArrayStore, ArrayWriter
+from pipeline.corpus.token_table import write_tokens
 from pipeline.corpus.tokenization import (
     BYTE_PAIRS_VERSION,
     WORDPIECE_VERSION,
@@ -95,6 +96,15 @@ class Prepared:
             "words",
             [_identity(tokenizer), max_tokens, WORDS_VERSION],
             lambda writer: write_words(writer, self.cache, encode),
+        )
+
+    def taught_tokens(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> ArrayStore:
+        """The tokens of this cache's rows, as words of one token each; see `write_tokens`."""
+        encode = Encoding(tokenizer, max_tokens)
+        return self.made(
+            "taught-tokens",
+            [_identity(tokenizer), max_tokens, WORDS_VERSION],
+            lambda writer: write_tokens(writer, self.cache, encode),
         )
 
     def made(

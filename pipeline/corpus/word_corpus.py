@@ -56,8 +56,10 @@ def read_words(
 ) -> WordCorpus:
     """Find the words of a corpus's clips; their vectors are read later, batch by batch.
 
+    Of a cache of kind `text` each token is a word of its own.
+
     Args:
-        cache: a finished cache of words.
+        cache: a finished cache of words, or of tokens.
         corpus: the clips.
         texts: the cache that the corpus was read from; may be the same.
         tokenizer: the corpus's.
@@ -73,7 +75,8 @@ def read_words(
         SpeechkdError: the caches hardly meet or differ in a text, or no word can be taught.
     """
     ready = Prepared(cache, prepared)
-    store = ready.words(tokenizer, max_tokens)
+    by_token = cache.identity.kind == "text"
+    store = (ready.taught_tokens if by_token else ready.words)(tokenizer, max_tokens)
     counts = WordCounts(**{f.name: store.facts[f.name] for f in fields(WordCounts)})
     if not counts.taught:
         raise SpeechkdError(

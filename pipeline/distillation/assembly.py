@@ -38,6 +38,7 @@ from pipeline.training.run_folder import RunFolder
 
 VECTORS_ALONE: tuple[Kind, ...] = (VECTOR,)
 WORDS_ALONE: tuple[Kind, ...] = ("words",)
+TOKENS_ALONE: tuple[Kind, ...] = ("text",)
 WARMUP_AT_MOST = 0.5
 WARMUP_INSTEAD = 0.1
 """A warm-up over half of a run never trains at full rate: a tenth of the run takes its place."""
@@ -144,15 +145,22 @@ def open_cache(settings: DistillSettings) -> TeacherCache:
     if "clip" in levels:
         return TeacherCache.open(settings.cache, kinds=VECTORS_ALONE)
     if levels == ["word"] and not settings.words:
-        return TeacherCache.open(settings.cache, kinds=WORDS_ALONE)
+        return TeacherCache.open(settings.cache, kinds=kinds_of_words(settings))
     return TeacherCache.open(settings.cache, kinds=KINDS)
+
+
+def kinds_of_words(settings: DistillSettings) -> tuple[Kind, ...]:
+    """Of which kind a cache must be whose rows teach words, or tokens."""
+    return TOKENS_ALONE if settings.level == "token" else WORDS_ALONE
 
 
 def words_digest(settings: DistillSettings) -> dict[str, str]:
     """The digest of the cache of words, as a run's identity names it; nothing without --words."""
     if not settings.words or not settings.needs_words():
         return {}
-    return {"words_sha256": TeacherCache.open(settings.words, kinds=WORDS_ALONE).digest()}
+    return {
+        "words_sha256": TeacherCache.open(settings.words, kinds=kinds_of_words(settings)).digest()
+    }
 
 
 def make_tokenizer(settings: DistillSettings, cache: TeacherCache) -> PreTrainedTokenizerBase:
@@ -210,7 +218,9 @@ def make_words(
     """
     words = cache
     if settings.words:
-        words = TeacherCache.open(settings.words, kinds=WORDS_ALONE)
+        words = TeacherCache.open(settings.words, kinds=kinds_of_words(settings))
+    elif settings.level == "token":
+        words = TeacherCache.open(settings.cache, kinds=TOKENS_ALONE)
     elif cache.identity.kind != "words":
         raise SpeechkdError(
             f"--level {settings.level} needs word vectors, and {cache.location} is a cache of "

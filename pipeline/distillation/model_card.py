@@ -82,7 +82,12 @@ def _distilled(record: Mapping[str, Any]) -> str:
     data = record["data"]
     teacher = code(data.get("words", data)["teacher"].get("teacher", "unknown"))
     level = record["settings"].get("level", "clip")
-    each = {"clip": "", "word": ", word by word,", "clip+word": ", clip by clip and word by word,"}
+    each = {
+        "clip": "",
+        "word": ", word by word,",
+        "clip+word": ", clip by clip and word by word,",
+        "token": ", token by token,",
+    }
     sentence = (
         f"It was pulled towards the vectors of the speech encoder {teacher}{each[level]} by "
         f"{titles}."

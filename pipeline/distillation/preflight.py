@@ -54,11 +54,18 @@ def announce(parts: Parts) -> None:
         remedy=LESS_MEMORY,
     )
     if parts.words:
-        say(
-            f"words of {parts.words.cache.location}: {parts.words.counts.told()}; a word's "
-            f"{settings.word_tokens} token{'s' * (settings.word_tokens == 'mean')} learn"
-            f"{'s' * (settings.word_tokens == 'first')} its vector"
-        )
+        if settings.level == "token":
+            counts = parts.words.counts
+            say(
+                f"tokens of {parts.words.cache.location}: {counts.taught:,} of {counts.words:,}, "
+                f"{counts.types:,} different ones, each learns its vector"
+            )
+        else:
+            say(
+                f"words of {parts.words.cache.location}: {parts.words.counts.told()}; a word's "
+                f"{settings.word_tokens} token{'s' * (settings.word_tokens == 'mean')} learn"
+                f"{'s' * (settings.word_tokens == 'first')} its vector"
+            )
     for taken in parts.told:
         say(taken)
     for name, objective in distillation.named_objectives():

@@ -27,18 +27,19 @@ class DistillSettings(TrainingSettings):
         "a planted signal at the paper's own γ and τ (docs/objectives.md).",
         panel=KD,
     )
-    level: Literal["clip", "word", "clip+word"] = setting(
+    level: Literal["clip", "word", "clip+word", "token"] = setting(
         "clip",
         help="What a vector of the teacher teaches: the text of its clip, or the tokens of its "
         "word. word needs a cache of words (speechkd extract-teacher --keep words), which is CACHE "
-        "itself or --words; clip+word needs both kinds.",
+        "itself or --words; clip+word needs both kinds. token needs a cache of token vectors "
+        "(speechkd extract-heard, extract-text) and its tokenizer: each vector teaches its token.",
         panel=KD,
         idle_without="an objective",
     )
     words: str | None = setting(
         None,
-        help="The cache of words, if it is not CACHE. Its clips are joined to those of CACHE by "
-        "key.",
+        help="The cache of words, or of tokens, if it is not CACHE. Its clips are joined to those "
+        "of CACHE by key.",
         panel=KD,
         operational=True,
         idle_without="words",
@@ -56,7 +57,7 @@ class DistillSettings(TrainingSettings):
         help="Weight γ of each objective at the level of words, if it is another one than at the "
         "level of clips.",
         panel=KD,
-        idle_without="the level of words",
+        idle_without="words or tokens",
     )
     word_tokens: Literal["first", "mean"] = setting(
         "first",
@@ -69,7 +70,7 @@ class DistillSettings(TrainingSettings):
         help="Let other places of the same word be negatives in crd. Without it a text is never "
         "asked to tell a word from itself.",
         panel=KD,
-        idle_without="the level of words",
+        idle_without="words or tokens",
     )
     temperature: float | None = setting(
         None,
@@ -285,6 +286,11 @@ class DistillSettings(TrainingSettings):
                 "knows no words. Name a cache of words with --words; `speechkd extract-teacher "
                 "--keep words` makes one."
             )
+        if self.level == "token" and self.teacher_side == "within-word" and self.objectives():
+            raise SpeechkdError(
+                "--teacher-side within-word takes away what words spelled alike have in common, "
+                "and --level token knows no words. Use --teacher-side standardize."
+            )
         if self.word_gamma and len(self.word_gamma) != len(self.objectives()):
             raise SpeechkdError(
                 f"--word-gamma has {counted(len(self.word_gamma), 'value')}, but --kd names "
@@ -315,7 +321,7 @@ class DistillSettings(TrainingSettings):
     def levels(self) -> list[Level]:
         """The levels at which objectives compare; none without an objective."""
         levels: dict[str, list[Level]] = {
-            "clip": ["clip"], "word": ["word"], "clip+word": ["clip", "word"]
+            "clip": ["clip"], "word": ["word"], "clip+word": ["clip", "word"], "token": ["word"]
         }  # fmt: skip
         return levels[self.level] if self.objectives() else []
 
@@ -348,7 +354,8 @@ class DistillSettings(TrainingSettings):
             "an objective": bool(objectives),
             "a temperature": bool(objectives & {"crd", "infonce"}),
             "words": self.needs_words(),
-            "the level of words": "word" in self.levels(),
+            "the level of words": "word" in self.levels() and self.level != "token",
+            "words or tokens": "word" in self.levels(),
             "the level of clips": "clip" in self.levels(),
             "special tokens": "clip" in self.levels() and self.kd_tokens != "cls",
             "a fresh student": not self.init,

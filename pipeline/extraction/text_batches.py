@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.cache.identity import KINDS
+from pipeline.cache.receipts import refused_in
 from pipeline.cache.store import TeacherCache
 from pipeline.extraction.batches import ShardEnd, Work
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.units import Seconds
 from pipeline.foundation.workers import ahead
-from pipeline.shards.refusals import Refusal
 
 TOLD = ("key", "text", "duration_s", "speaker", "recording")
 SHARDS_AHEAD = 4  # in object storage reading them is mostly waiting
@@ -64,7 +64,7 @@ class Transcripts:
         samples_of = ahead(cache.shard_samples, indices, SHARDS_AHEAD)
         for index, samples in zip(indices, samples_of, strict=True):
             receipt = receipts[index]
-            refused = [Refusal.from_record(record, "position") for record in receipt["refused"]]
+            refused = refused_in(receipt)
             without = {refusal.position for refusal in refused}
             positions = [p for p in range(receipt["samples"]) if p not in without]
             told = [
