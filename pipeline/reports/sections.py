@@ -19,6 +19,7 @@ from pipeline.reports.gains import Gains, gains_of
 from pipeline.reports.lettering import key, shown
 from pipeline.reports.page import Section
 from pipeline.reports.projections import projections
+from pipeline.reports.retrieval import retrieval
 from pipeline.reports.tables import encoders_of, ordered, row_name, split_origin, tables
 from pipeline.tasks.mosei.names import SENTIMENT_CLASSES
 from pipeline.tasks.mosei.schemes import DEFINITIONS as CONVENTIONS
@@ -40,6 +41,7 @@ def sections(results: ResultSet) -> list[Section]:
         *_conventions(cells),
         *details(cells),
         *by_fold(results.folds),
+        *retrieval(encoders_of(cells).values()),
         *_planes(results),
         *_losses([*cells, *results.folds], looks),
         _setting(results),
