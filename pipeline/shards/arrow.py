@@ -23,6 +23,11 @@ from pipeline.shards.recordings import AUDIO_SUFFIXES
 
 REMOTE_BUFFER_BYTES = 8 * 2**20  # fetched at once, per column
 LOCAL_BUFFER_BYTES = 2**20
+ROWS_PER_PAGE = 1024
+"""Rows that Arrow's writer puts into a page before it looks at the page's size."""
+COPIES_OF_PAGE = 2
+"""Of a page that is a dictionary, as the first one of a group mostly is, Arrow holds the page and a
+copy of its values. Nothing smaller than a page can be unpacked."""
 _NUMBERED = re.compile(r"[-_]?\d+(?:-of-\d+)?(?:-[0-9a-f]{16})?$")
 
 
@@ -126,6 +131,8 @@ class Shape:
     rows: int
     audio_bytes: int
     """Size of the largest column, unpacked: about that of all audio."""
+    held_bytes: int = 0
+    """How much of that column a reader must hold at once."""
 
 
 def shape_of(file: ArrowFile) -> Shape:
@@ -219,12 +226,16 @@ class _Reader:
 
     def _shape_of_parquet(self, opened: Any) -> Shape:
         metadata = opened.metadata
-        sizes = [0] * metadata.num_columns
-        for group in range(metadata.num_row_groups):
+        sizes, held = [0] * metadata.num_columns, 0
+        for number in range(metadata.num_row_groups):
+            group = metadata.row_group(number)
             for column in range(metadata.num_columns):
-                sizes[column] += metadata.row_group(group).column(column).total_uncompressed_size
+                size = group.column(column).total_uncompressed_size
+                sizes[column] += size
+                share = min(1.0, ROWS_PER_PAGE / max(group.num_rows, 1))
+                held = max(held, round(size * share))
         columns = {field.name: self._kind(field.type) for field in opened.schema_arrow}
-        return Shape(columns, metadata.num_rows, max(sizes, default=0))
+        return Shape(columns, metadata.num_rows, max(sizes, default=0), COPIES_OF_PAGE * held)
 
     def _rows_of_parquet(
         self, columns: list[str], skip: int, at_once: int
@@ -259,11 +270,14 @@ class _Reader:
 
     def _shape_of_arrow(self) -> Shape:
         schema, batches = self._batches()
-        rows = largest = 0
+        rows = largest = held = 0
         for batch in batches:
             rows += batch.num_rows
-            largest += max((column.nbytes for column in batch.columns), default=0)
-        return Shape({field.name: self._kind(field.type) for field in schema}, rows, largest)
+            size = max((column.nbytes for column in batch.columns), default=0)
+            largest += size
+            held = max(held, size if self._is_remote else 0)  # else it stays on the disk
+        columns = {field.name: self._kind(field.type) for field in schema}
+        return Shape(columns, rows, largest, held)
 
     def _rows_of_arrow(
         self, columns: list[str], skip: int

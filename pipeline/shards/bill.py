@@ -48,6 +48,12 @@ class Bill:
             f"would read {read / 1e9:,.2f} GB of audio in {counted(len(parts), 'file')}"
             + (" over the network, and keep none of it" if remote else "; no copy of it is made"),
         ]
+        held = max((part.held_bytes for part in parts), default=0)
+        if held > TOLD_FROM_BYTES:
+            lines.append(
+                f"each process that reads a file holds up to about {held / 1e6:,.0f} MB of it at "
+                "once; fewer --workers need less"
+            )
         repeated = sum(len(part.repeated) for part in parts)
         if repeated:
             lines.append(
@@ -66,6 +72,7 @@ class Bill:
         return lines
 
 
+TOLD_FROM_BYTES = 500_000_000
 TRIED_PARTS = 8
 TRIED_CLIPS = 8  # per part
 

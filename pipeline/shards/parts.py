@@ -34,6 +34,8 @@ class Part:
     file: ArrowFile
     rows: int
     audio_bytes: int
+    held_bytes: int
+    """How much of its audio a reader must hold at once."""
     digest: str
     """SHA-256 of the texts and names of all rows."""
     repeated: tuple[int, ...] = ()

@@ -37,13 +37,18 @@ class _Surveyed:
 
     rows: int
     audio_bytes: int
+    held_bytes: int
     digest: str
     keys: NDArray[np.uint64]
     """Hash of each row's key."""
 
+    def told(self) -> tuple[int, int, int, str]:
+        """Rows, bytes of audio, bytes held at once, and digest."""
+        return self.rows, self.audio_bytes, self.held_bytes, self.digest
+
     def content(self) -> bytes:
         """As it is kept: a line of JSON, then the hashes, eight bytes each."""
-        header = [FORMAT, self.rows, self.audio_bytes, self.digest]
+        header = [FORMAT, *self.told()]
         return json.dumps(header).encode() + b"\n" + self.keys.astype("<u8").tobytes()
 
     @classmethod
@@ -54,11 +59,11 @@ class _Surveyed:
             ValueError: it is torn, or of another format.
         """
         header, _, hashes = content.partition(b"\n")
-        form, rows, audio_bytes, digest = parse_json(header)
+        form, rows, audio_bytes, held_bytes, digest = parse_json(header)
         keys = np.frombuffer(hashes, "<u8").astype(np.uint64)
         if form != FORMAT or rows != len(keys) or not isinstance(digest, str):
             raise ValueError("it is not a survey of this format")
-        return cls(rows, int(audio_bytes), digest, keys)
+        return cls(rows, int(audio_bytes), int(held_bytes), digest, keys)
 
 
 def survey(
@@ -97,7 +102,7 @@ def survey(
     ordered = [found[number] for number in range(len(files))]
     repeated = _repeated([surveyed.keys for surveyed in ordered])
     parts = [
-        Part(number, file, surveyed.rows, surveyed.audio_bytes, surveyed.digest)
+        Part(number, file, *surveyed.told())
         for number, (file, surveyed) in enumerate(zip(files, ordered, strict=True))
     ]
     return [
@@ -157,7 +162,8 @@ def _survey_of(file: ArrowFile, plan: Plan) -> _Surveyed:
             "and "
             f"{len(keys):,} are there."
         )
-    return _Surveyed(shape.rows, shape.audio_bytes, digest.hexdigest(), np.array(keys, np.uint64))
+    hashes = np.array(keys, np.uint64)
+    return _Surveyed(shape.rows, shape.audio_bytes, shape.held_bytes, digest.hexdigest(), hashes)
 
 
 def _repeated(hashes: Sequence[NDArray[np.uint64]]) -> dict[int, tuple[int, ...]]:

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
@@ -119,3 +120,19 @@ def test_which_sources_hold_their_audio_in_tables(tmp_path):
     assert not is_in_parts(str(tmp_path / "c" / "table.csv"))
     assert is_in_parts("hf://datasets/owner/name")
     assert is_in_parts(str(tmp_path / "a" / "x" / "train.parquet"))
+
+
+@pytest.mark.parametrize("group", [8, 64])
+def test_what_a_reader_holds_at_once_is_what_arrow_takes(tmp_path, group):
+    from pyarrow import parquet
+
+    rng = np.random.default_rng(0)
+    table = [{"audio": {"bytes": rng.bytes(50_000), "path": ""}} for _ in range(64)]
+    path = write_parquet(tmp_path / "t.parquet", table, group)
+    (file,) = find_files(str(path))
+    before, peak = pa.total_allocated_bytes(), 0
+    with parquet.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as opened:
+        for _ in opened.iter_batches(1, use_threads=False):
+            peak = max(peak, pa.total_allocated_bytes() - before)
+    assert shape_of(file).held_bytes == pytest.approx(2 * group * 50_000, rel=0.02)
+    assert shape_of(file).held_bytes == pytest.approx(peak, rel=0.5)

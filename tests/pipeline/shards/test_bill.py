@@ -1,5 +1,7 @@
 """The bill of a corpus in parts is near what it costs, and a full disk is told before."""
 
+from dataclasses import replace
+
 import pytest
 
 from pipeline.foundation.errors import SpeechkdError
@@ -50,3 +52,10 @@ def test_three_refusals_are_named_per_reason(tmp_path):
     (line,) = [text for text in estimate.lines([], tmp_path) if "would refuse" in text]
     assert "5 for undecodable audio" in line
     assert [f"talk_{i // 4}_{i:03d}" in line for i in range(5)] == [True] * 3 + [False] * 2
+
+
+def test_a_file_that_needs_much_memory_is_told(parts, tmp_path, monkeypatch):
+    estimate = bill(*parts, lambda _: None)
+    assert not any("holds up to" in line for line in estimate.lines(parts[0], tmp_path))
+    large = [replace(part, held_bytes=700_000_000 + part.number) for part in parts[0]]
+    assert any("up to about 700 MB of it" in line for line in estimate.lines(large, tmp_path))
