@@ -248,7 +248,9 @@ def ours(setup: Setup, kd: str, negatives: int = 0, level: str = "clip") -> Spee
         less_memory="Lower --batch-size.",
     )
     optimizer, progress = make_optimizer(module, schedule), Progress()
-    unsaved = SimpleNamespace(due=lambda *_: False, save=lambda *_: None, latest=lambda: None)
+    unsaved = SimpleNamespace(
+        due=lambda *_: False, save=lambda *_: None, latest=lambda: None, is_best=lambda _: False
+    )
 
     def go(steps: int) -> None:
         limited = SimpleNamespace(**{**vars(schedule), "max_steps": steps, "last_step": steps})

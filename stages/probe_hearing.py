@@ -118,7 +118,8 @@ def run(settings: HearingSettings) -> None:
     from pipeline.models.encoders import check_labels
     from pipeline.reports.formats import to_terminal
     from pipeline.reports.hearing.sections import HearingReport
-    from pipeline.tasks.hearing.encoders import UNTRAINED, WORDS, look_at
+    from pipeline.tasks.hearing.encoders import look_at
+    from pipeline.tasks.hearing.names import UNTRAINED, WORDS
     from pipeline.tasks.hearing.preparing import Caches
     from pipeline.tasks.hearing.results import HearingFolder
 

@@ -23,7 +23,7 @@ from pipeline.foundation.seeds import derive
 from pipeline.reports.comparison import DRAWS, LEVEL, pretraining_noise
 from pipeline.reports.hearing.measures import Measure, values_of
 from pipeline.reports.partners import Group
-from pipeline.tasks.hearing.judging import Level
+from pipeline.tasks.hearing.names import Level
 from pipeline.tasks.hearing.results import Hearing, LevelItems
 
 DRAWS_AT_ONCE = 500

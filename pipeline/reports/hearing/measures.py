@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from pipeline.foundation.arrays import Array
-from pipeline.tasks.hearing.judging import Level
+from pipeline.tasks.hearing.names import Level
 from pipeline.tasks.hearing.results import Hearing, LevelItems
 
 Kind = Literal["recall", "rank", "explained", "r"]

@@ -11,7 +11,7 @@ from pipeline.reports.hearing.measures import DEFINITIONS, Measure, measures_of
 from pipeline.reports.hearing.picture import chosen, draw
 from pipeline.reports.hearing.tables import differences, table
 from pipeline.reports.page import Section
-from pipeline.tasks.hearing.encoders import WORDS
+from pipeline.tasks.hearing.names import WORDS
 from pipeline.tasks.hearing.prosody import DEFINITIONS as TARGETS
 from pipeline.tasks.hearing.results import Hearing, read_hearing
 

@@ -12,9 +12,8 @@ from pipeline.foundation.hashing import json_sha256
 from pipeline.models.encoders import load_pretrained, untrained_like, weights_sha256
 from pipeline.models.packing import most_tokens
 from pipeline.models.pretrained import Pretrained
+from pipeline.tasks.hearing.names import UNTRAINED, WORDS
 
-WORDS = "word counts"
-UNTRAINED = "untrained"
 VOLATILE = ("transformers_version", "_name_or_path", "dtype", "torch_dtype", "architectures")
 """Entries of a configuration that say nothing of the model."""
 

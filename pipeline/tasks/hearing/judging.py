@@ -5,7 +5,6 @@ Shapes: n items, m items of a view, E width of the teacher, T named targets.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,9 +13,9 @@ from pipeline.foundation.arrays import Array
 from pipeline.foundation.progress import counted
 from pipeline.foundation.seeds import derive
 from pipeline.tasks.hearing.asking import ROUNDING, Asked, Features, View, ask, tell
+from pipeline.tasks.hearing.names import Level
 from pipeline.tasks.hearing.retrieval import places
 
-Level = Literal["clip", "word"]
 VECTOR = "vector"
 
 

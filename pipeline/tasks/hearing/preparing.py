@@ -24,7 +24,8 @@ from pipeline.tasks.hearing import counts, prosody
 from pipeline.tasks.hearing.asking import Features
 from pipeline.tasks.hearing.clips import Clip, read_clips
 from pipeline.tasks.hearing.halves import UNKNOWN, By, Halves, halve, numbers
-from pipeline.tasks.hearing.judging import Examination, Items, Level, examine
+from pipeline.tasks.hearing.judging import Examination, Items, examine
+from pipeline.tasks.hearing.names import Level
 from pipeline.tasks.hearing.states import TokenizedTexts
 from pipeline.tasks.hearing.trainings import Trainings
 from pipeline.tasks.hearing.unheard import What, unheard

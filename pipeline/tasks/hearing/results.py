@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -23,7 +23,10 @@ from pipeline.foundation.atomic import remove_leftovers, write_json, write_text
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 from pipeline.foundation.untrusted import file_part, parse_json, read_text_file
 from pipeline.models.pretrained import Pretrained
-from pipeline.tasks.hearing.judging import Examination, Level
+from pipeline.tasks.hearing.names import Level
+
+if TYPE_CHECKING:
+    from pipeline.tasks.hearing.judging import Examination
 
 FORMAT = 1
 HEARING = "hearing.json"
@@ -116,7 +119,7 @@ class HearingFolder:
         path: Path,
         asked: Mapping[str, Any],
         told: Sequence[str],
-        examinations: Mapping[Level, Examination],
+        examinations: "Mapping[Level, Examination]",
         provenance: Mapping[str, Any],
     ) -> None:
         self.path, self._levels = path, tuple(examinations)
@@ -244,7 +247,7 @@ def read_hearing(folder: Path) -> Hearing:
     return Hearing(folder, record["asked"], record["told"], missing, levels, judged)
 
 
-def _items_table(examination: Examination) -> str:
+def _items_table(examination: "Examination") -> str:
     items = examination.items
     columns: dict[str, Sequence[Any]] = {"key": items.key_n}
     if items.level == "word":

@@ -1,5 +1,8 @@
 """The figures of a hearing against scikit-learn, scipy and brute force, as they are and drawn."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -117,3 +120,10 @@ def test_what_a_folder_has_becomes_figures_with_their_chance(tmp_path):
         "clips: explained variance (raw), %": (0.0, 1),
         "clips: pitch (within speaker), r × 100": (0.0, 1),
     }
+
+
+def test_a_report_of_a_hearing_needs_no_torch():
+    """It would make every report seconds slower."""
+    code = "import sys, pipeline.reports.hearing.sections; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
