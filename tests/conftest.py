@@ -15,8 +15,21 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
 LONGEST_FIRST = (
     "tests/planted/test_it_distils.py",
     "tests/stages/test_slurm.py",
+    "tests/rehearsal/test_half_hour.py",
+    "tests/planted/test_words.py",
+    "tests/stages/test_distill.py",
+    "tests/rehearsal/test_rehearsal.py",
+    "tests/faults/test_machine.py",
+    "tests/stages/test_extract_scale.py",
+    "tests/robustness/test_bombs.py",
+    "tests/fuzz/test_fuzz.py",
+    "tests/pipeline/foundation/test_storage.py",
+    "tests/stages/test_extract_sequences.py",
+    "tests/stages/test_extract_teacher.py",
+    "tests/faults/test_object_storage.py",
+    "tests/pipeline/models/test_compiled.py",
 )
-"""Files of tests that take long, the longest first."""
+"""Files of tests that take half a minute or more, the longest first."""
 
 
 def pytest_make_parametrize_id(val: Any) -> str | None:

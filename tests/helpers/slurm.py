@@ -155,7 +155,7 @@ class Cluster:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=300,
         )
 
     def states(self) -> dict[str, str]:
@@ -218,7 +218,7 @@ class Cluster:
 
 
 def wait_for(
-    condition: Callable[[], Any], what: str, seconds: float = 30, every: float = 0.1
+    condition: Callable[[], Any], what: str, seconds: float = 120, every: float = 0.1
 ) -> Any:
     """Wait until `condition` holds and return what it gave."""
     until = time.monotonic() + seconds

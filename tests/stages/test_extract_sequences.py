@@ -122,14 +122,14 @@ def test_killed_at_any_sync_it_ends_the_same(of, tmp_path, uninterrupted, crash_
 
 
 @pytest.mark.slow
-def test_killed_at_twenty_random_instants_it_ends_the_same(of, tmp_path, uninterrupted):
+def test_killed_at_ten_random_instants_it_ends_the_same(of, tmp_path, uninterrupted):
     for name in ("warm-up", "timed"):
         start = time.monotonic()
         in_process(of(tmp_path / name), 0, OBJECT_BYTES).join()
         usual_seconds = time.monotonic() - start
     assert content(tmp_path / "timed") == uninterrupted
     rng, killed = random.Random(0), 0
-    for trial in range(20):
+    for trial in range(40):
         process = in_process(of(tmp_path / f"{trial}"), 0, OBJECT_BYTES)
         time.sleep(rng.uniform(0, usual_seconds))
         process.kill()
@@ -137,7 +137,9 @@ def test_killed_at_twenty_random_instants_it_ends_the_same(of, tmp_path, uninter
         killed += process.exitcode == -signal.SIGKILL
         run_stage(of(tmp_path / f"{trial}"))
         assert content(tmp_path / f"{trial}") == uninterrupted
-    assert killed >= 10
+        if killed == 10:
+            break
+    assert killed == 10
 
 
 @pytest.mark.slow

@@ -557,7 +557,7 @@ def submit(cluster, place, *words):
     return {stage: job for stage, _, job in lines}
 
 
-def ended(cluster, job, seconds=150.0):
+def ended(cluster, job, seconds=400.0):
     def gone():
         return not [name for name in cluster.states() if name.split("_")[0] == job]
 
@@ -621,7 +621,7 @@ def alone(cluster, place):
     }  # fmt: skip
 
     def ended_well(name):
-        _, told = running[name].communicate(timeout=120)
+        _, told = running[name].communicate(timeout=400)
         assert running[name].returncode == 0, told
         return place / "alone" / name
 
@@ -664,7 +664,7 @@ def processes_of(cluster, *words):
 
 def stop_in_training(cluster, out):
     """Wait until a student is in training and hold its processes there; which they are."""
-    wait_for(lambda: trained_steps(out) >= 5, "training to start", 60, every=0.02)
+    wait_for(lambda: trained_steps(out) >= 5, "training to start", every=0.02)
     stopped = processes_of(cluster, "distill", str(out))
     assert stopped
     assert all(map(hold, stopped))
@@ -728,7 +728,8 @@ class TestOnSlurm:
 
         done = cluster.run("slurm", "status", "one", cwd=place)
         assert done.returncode == 1
-        assert f"extract-teacher array task {task}: failed: slurmstepd" in done.stderr
+        # by chance the shell is killed first, and cannot say any more that its command was
+        assert re.search(rf"extract-teacher array task {task}: (failed|ended).*slurms", done.stderr)
         (receipts / ".000000.json.dead.partial").write_text("{")  # of an array task that was killed
         script = place / "one" / "slurm" / "extract_teacher.sbatch"
         again = cluster.slurm("sbatch", "--parsable", f"--array={task}", str(script)).strip()
