@@ -3,13 +3,14 @@
 import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.missing import is_missing
 from pipeline.foundation.tables import read_rows
+from pipeline.shards.recordings import key_of_path
 from pipeline.tasks.labels import class_name
 from pipeline.tasks.splits import SPLIT_NAMES, SPLITS
 
@@ -98,7 +99,8 @@ def read_labelled_rows(
         columns: which column is what.
         kind: labels that are classes are named by `class_name`.
         notes: counts what is left out, and why.
-        only: keys of the rows that can be used; None for all.
+        only: keys of the rows that can be used; None for all. An id that is a path is taken for the
+            key that `speechkd shard` gives a recording of that path.
 
     Raises:
         SpeechkdError: a column is missing, or a row has no id or no known split.
@@ -106,6 +108,8 @@ def read_labelled_rows(
     rows = [row for some in _named(sources) for row in _read(*some, columns, kind, notes)]
     if only is None:
         return rows
+    # clips are keyed by their paths without suffix where a table of recordings has no ids
+    rows = [r if r.key in only else replace(r, key=key_of_path(r.key)) for r in rows]
     without = [row.key for row in rows if row.key not in only]
     if without:
         notes[f"rows without a clip in the cache, such as {without[0]!r}, left out"] = len(without)
