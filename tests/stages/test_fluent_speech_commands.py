@@ -20,10 +20,6 @@ from tests.helpers.speech_runs import save_speech_run
 INTENTS = [
     ("activate", "lights", "kitchen"), ("bring", "juice", "none"), ("decrease", "heat", "none"),
 ]  # fmt: skip
-    ("activate", "lights", "kitchen"),
-    ("bring", "juice", "none"),
-    ("decrease", "heat", "none"),
-]
 COUNTS = {"train": 9, "valid": 6, "test": 6}
 
 

@@ -121,6 +121,10 @@ def test_alignment_brings_speech_nearer_to_text(frames, text, speech, tmp_path, 
     assert told["comparable"]["objective"] == f"splat-{align}"
     assert told["comparable"]["control"] == "real"
     assert (told["token_weights"] is None) == (align == "seq")
+    assert set(told["geometry"]) == {
+        f"{side}, {form}" for side in ("speech", "text") for form in ("raw", "centred")
+    }
+    assert "cosines of held-out clips" in (given.out / "README.md").read_text()
     assert not same_weights(given.out, tmp_path.parent / speech)
 
 

@@ -1,9 +1,9 @@
 """Step 4 of SPLAT: a speech module is aligned to the cached states of a frozen text encoder."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,11 @@ from pipeline.cache.store import TeacherCache
 from pipeline.corpus.frame_statistics import open_frames
 from pipeline.corpus.row_batches import RowBatch
 from pipeline.corpus.row_corpus import RowCorpus
-from pipeline.corpus.rows import Sequences
+from pipeline.corpus.rows import Rows, Sequences
 from pipeline.corpus.speech import BASE, FRESH, open_speech, speech_folder
 from pipeline.foundation.hashing import json_sha256
 from pipeline.models.encoders import weights_sha256
-from pipeline.models.speech import load_speech
+from pipeline.models.speech import load_speech, means
 from pipeline.models.speech_front import SpeechFront
 from pipeline.pretraining.data import joined
 from pipeline.pretraining.method import Data, Method, Parts
@@ -26,6 +26,7 @@ from pipeline.pretraining.splat import card, costs
 from pipeline.pretraining.splat.alignment import TEXT, Alignment, AlignReading
 from pipeline.pretraining.splat.export import save_speech
 from pipeline.pretraining.splat.filling import Filling
+from pipeline.pretraining.splat.geometry import geometry
 from pipeline.pretraining.splat.masked_audio import FRAME_KINDS, frames_part
 from pipeline.pretraining.splat.masking import FrameMasking
 from pipeline.pretraining.splat.reading import FRAMES, SpeechReading
@@ -40,6 +41,8 @@ from pipeline.pretraining.splat.texts import (
 from pipeline.pretraining.splat.words import LESS_MEMORY, WORDS
 from pipeline.training.card import CardWords
 
+JUDGED_CLIPS = 2000
+"""Held-out clips whose vectors are compared with each other; K² cosines are computed."""
 TEXT_KINDS: tuple[Kind, ...] = ("text",)
 T = TypeVar("T")
 
@@ -205,6 +208,31 @@ class Splat(Method[SplatSettings]):
         )
         speech = card.speech_record(_speech(parts), _made(self.front))
         return {"speech": speech, "token_weights": tokens}
+
+    @torch.no_grad()
+    def outcome(self, parts: Parts) -> dict[str, Any]:
+        """How alike vectors of held-out clips are, in speech and in text (the paper's Table 4)."""
+        module, corpus = _speech(parts).eval(), parts.data.corpus
+        clip_K = corpus.held_out[:JUDGED_CLIPS]
+        if len(clip_K) < 2:
+            return {}
+        make = self.maker(parts.data)
+        batches = replace(parts.batches, processes=1, process=0)
+        pieces = torch.split(clip_K, parts.batches.clips_per_batch)
+        speech, text = [], []
+        for place, clip_B in enumerate(pieces):
+            made = make(batches.make(clip_B, "judged", 0, place)).to(parts.device)
+            speech.append(module(made.speech.clips).vector_BD.float().cpu())
+            text.append(self._texts(parts.data, clip_B))
+        texts = [corpus.texts[clip] for clip in clip_K.tolist()]
+        return {"geometry": geometry(torch.cat(speech), torch.cat(text), texts)}
+
+    def _texts(self, data: Data, clip_B: torch.Tensor) -> torch.Tensor:
+        """The vectors of clips' texts as cached; of a control those that it gave them."""
+        rows = cast(Rows, data.corpus.parts[TEXT].of(clip_B))
+        if self.settings.text_vector == "mean" or self.settings.align != "seq":
+            return means(rows.values_NW, rows)
+        return rows.values_NW[rows.starts_B]
 
     def save(self, parts: Parts) -> Mapping[str, Callable[[Path], None]]:
         """The speech module without its head."""

@@ -86,8 +86,18 @@ def _card(
             *further,
         ),
         training=(
+            *_geometry(record),
             f"normalised per {front['normalise']}, {front['stack']} frames per position, what "
             f"stands for a clip: {front['read']}",
         ),
         unit="frames",
     )
+
+
+def _geometry(record: Mapping[str, Any]) -> list[str]:
+    """How alike vectors of held-out clips are, beside those of their texts."""
+    return [
+        f"cosines of held-out clips of different texts, {side}: mean "
+        f"{figures['average_other_text']:.3f}, nearest {figures['closest_other_text']:.3f}"
+        for side, figures in record.get("geometry", {}).items()
+    ]
