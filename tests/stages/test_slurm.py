@@ -743,7 +743,8 @@ class TestOnSlurm:
     ):
         arrays = ["--run", "rows", *SMALL, "--array-tasks", "2"]
         frames = [*MELS, "rows/mels", "--devices", "cpu"]
-        texts = ["rows/mels", "--teacher", "bert", "--devices", "cpu", "--out", "rows/texts"]
+        teacher = ["--teacher", "bert", "--max-tokens", "32", "--devices", "cpu"]
+        texts = ["rows/mels", *teacher, "--out", "rows/texts"]
         first = submit(cluster, place, "extract-features", *arrays, "--", *frames)
         (job,) = first.values()
         assert not (place / "rows" / "mels").exists()  # the record of the run knows its shards
