@@ -14,6 +14,7 @@ out.
 
 import argparse
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -37,7 +38,14 @@ from pipeline.extraction.teacher import Teacher, load_teacher
 from pipeline.extraction.weights import teacher_folder
 from pipeline.foundation import progress
 from pipeline.foundation.provenance import git_commit, hardware
-from pipeline.foundation.units import CLIP_ENCODER_FRAMES, CLIP_SAMPLES, SAMPLE_RATE_HZ
+from pipeline.foundation.units import (
+    CLIP_ENCODER_FRAMES,
+    CLIP_SAMPLES,
+    CLIP_SECONDS,
+    HOP_LENGTH,
+    N_FFT,
+    SAMPLE_RATE_HZ,
+)
 from pipeline.shards.manifest import Manifest, Shard, file_sha256, read_manifest, write_manifest
 from stages.extract_features import FeatureSettings
 from stages.extract_features import run as run_features
@@ -153,6 +161,25 @@ class Bench:
         for batch in self.batches:
             self.teacher.log_mel(batch.waves_BS.to(self.device))
         self.synchronize()
+
+    def log_mel_by_hugging_face(self) -> None:
+        """The log-mel of the clips' own 15 s by `WhisperFeatureExtractor`, from decoded waves."""
+        extractor = transformers.WhisperFeatureExtractor(chunk_length=CLIP_SECONDS)
+        for batch in self.batches:
+            waves = list(batch.waves_BS.numpy())
+            extractor(waves, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt")
+
+    def transforms(self) -> None:
+        """The Fourier transforms of the log-mel alone: what no log-mel can do without."""
+        for batch in self.batches:
+            torch.fft.rfft(batch.waves_BS.to(self.device).unfold(1, N_FFT, HOP_LENGTH))
+        self.synchronize()
+
+    def digests(self) -> None:
+        """Digests of all rows of log-mel, once written and once read back."""
+        rows = bytes(CLIP_SECONDS * SAMPLE_RATE_HZ // HOP_LENGTH * 80 * 2)
+        for _ in range(2 * self.clips):
+            hashlib.sha256(rows).digest()
 
     def usual_script(self) -> None:
         """Soundfile, WhisperFeatureExtractor, WhisperModel.encoder, batches of 8."""
@@ -331,6 +358,9 @@ def main() -> None:
             "extract-features ctal-mel": lambda: bench.features("ctal-mel"),
             "extract-features prosody": lambda: bench.features("prosody"),
             "log-mel alone": bench.log_mel,
+            "log-mel by Hugging Face": bench.log_mel_by_hugging_face,
+            "Fourier transforms of the log-mel": bench.transforms,
+            "digests of the log-mel": bench.digests,
         }
         if device.type == "cpu" and options.teacher == "offline:tiny.en":
             with contextlib.suppress(ImportError):
