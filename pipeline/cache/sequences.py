@@ -205,22 +205,24 @@ def finished(cache: TeacherCache) -> TeacherCache:
 
 
 def _clips(cache: TeacherCache, *, with_words: bool) -> Clips:
-    records = []
+    # column by column from the first: the records of all clips at once would take as much again
+    wanted = ["row", "rows", "duration_s", "key", "text", "speaker", "recording"]
+    wanted += ["low", "step"] if cache.identity.dtype == "uint8" else []
+    wanted += ["words"] if with_words and cache.identity.kind == "words" else []
+    told: dict[str, list[Any]] = {name: [] for name in wanted}
     for shard in cache.receipts():
         for record in cache.shard_samples(shard):
-            if not with_words:
-                record.pop("words", None)
-            records.append(record)
-    is_uint8 = cache.identity.dtype == "uint8"
+            for name, values in told.items():
+                values.append(record[name])
     return Clips(
-        row=np.array([r["row"] for r in records], np.int64),
-        rows=np.array([r["rows"] for r in records], np.int64),
-        duration_s=np.array([r["duration_s"] for r in records], np.float32),
-        key=[r["key"] for r in records],
-        text=[r["text"] for r in records],
-        speaker=[r["speaker"] for r in records],
-        recording=[r["recording"] for r in records],
-        low=np.array([r["low"] for r in records if is_uint8], np.float32),
-        step=np.array([r["step"] for r in records if is_uint8], np.float32),
-        words=[r["words"] for r in records if "words" in r],
+        row=np.array(told["row"], np.int64),
+        rows=np.array(told["rows"], np.int64),
+        duration_s=np.array(told["duration_s"], np.float32),
+        key=told["key"],
+        text=told["text"],
+        speaker=told["speaker"],
+        recording=told["recording"],
+        low=np.array(told.get("low", []), np.float32),
+        step=np.array(told.get("step", []), np.float32),
+        words=told.get("words", []),
     )
