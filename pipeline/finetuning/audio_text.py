@@ -22,6 +22,7 @@ from pipeline.finetuning.fusion import Fusion, FusionHead, Joining, Streams
 from pipeline.finetuning.inputs import Loaded, TextInputs, device_of, mean_states
 from pipeline.finetuning.settings import Pooling, Recipe
 from pipeline.foundation.errors import NotThere
+from pipeline.foundation.progress import say
 from pipeline.models.encoders import describe, name_and_source, run_record
 from pipeline.models.lengths import Lengths
 from pipeline.models.packing import batches_by_length, encode_packed, pack
@@ -201,8 +202,8 @@ class AudioTextInputs:
 
     @property
     def truncated(self) -> int:
-        """How many examples lost the end of their text or of their audio."""
-        return self.texts.truncated + (self.audio.cut if self.audio else 0)
+        """How many examples lost the end of their text; of audio it is said when it is loaded."""
+        return self.texts.truncated
 
     @property
     def unknown(self) -> Unknown | None:
@@ -297,4 +298,10 @@ class AudioTexts:
             return AudioTextInputs(inputs, None)
         place_of = {key: place for place, key in enumerate(self.reader.clips.key)}
         clips = [place_of[key] for key in self.keys]
-        return AudioTextInputs(inputs, Audio(self.reader, clips, model.features))
+        audio = Audio(self.reader, clips, model.features)
+        if audio.cut:
+            say(
+                f"WARNING: {audio.cut:,} of {len(clips):,} clips are longer than any the model "
+                f"was trained on and are cut to {model.features.longest:,} frames"
+            )
+        return AudioTextInputs(inputs, audio)

@@ -221,6 +221,17 @@ def test_what_cannot_be_asked_is_refused(settings, changes, message):
         run(settings(**changes))
 
 
+def test_clips_longer_than_those_of_training_are_cut_and_counted(settings, work, tmp_path, capsys):
+    short = tmp_path / "short"
+    shutil.copytree(work / "ctal" / "model", short)
+    file = short / "features.json"
+    record = json.loads(file.read_text())
+    file.write_text(json.dumps({**record, "longest": 20}))
+    run(settings(checkpoint=[str(short)], epochs=1, selection="last"))
+    told = capsys.readouterr().err
+    assert "clips are longer than any the model was trained on and are cut to 20 frames" in told
+
+
 def test_a_model_whose_parts_do_not_fit_is_refused(settings, work, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(work / "ctal" / "model", broken)

@@ -1,0 +1,122 @@
+"""A step of CTAL, packed, beside the same model in Hugging Face's classes on padded batches.
+
+Both compute the same losses of the same batch, forward and backward, without dropout; the sides
+take turns, so that other load on the machine falls on both.
+
+    .venv/bin/python bench/pretrain_ctal.py --width 768 --layers 3 --stack 4 --clips 8
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from transformers import BertConfig, BertModel, RobertaConfig, RobertaForMaskedLM
+
+from pipeline.models.lengths import Lengths
+from pipeline.models.packing import pack
+from pipeline.models.student import Student
+from pipeline.models.text_referred import AudioConfig, AudioStack
+from pipeline.pretraining.ctal.costs import audio_flops, text_flops
+
+FRAMES, TOKENS = (300, 1200), (10, 40)
+"""Of the shortest and the longest clip; lengths between them are equally likely."""
+COLUMNS, VOCABULARY, CHOSEN = 160, 30_000, 0.15
+
+
+def parse() -> argparse.Namespace:
+    """Sizes from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name, value in (("width", 768), ("layers", 3), ("stack", 4), ("clips", 8), ("steps", 3)):
+        parser.add_argument(f"--{name}", type=int, default=value)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Print seconds per step of both sides, their ratio, and operations per second."""
+    sizes = parse()
+    torch.manual_seed(0)
+    heads = max(1, sizes.width // 64)
+    positions = FRAMES[1] // sizes.stack
+    config = AudioConfig(
+        columns=COLUMNS * sizes.stack, width=sizes.width, text_width=sizes.width,
+        layers=sizes.layers, heads=heads, inner_width=4 * sizes.width, positions=positions,
+        dropout=0.0,
+    )  # fmt: skip
+    shape = {
+        "hidden_size": sizes.width, "num_hidden_layers": sizes.layers,
+        "num_attention_heads": heads, "intermediate_size": 4 * sizes.width,
+        "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
+    }  # fmt: skip
+    model, plain_text = (
+        RobertaForMaskedLM(RobertaConfig(vocab_size=VOCABULARY, pad_token_id=1, **shape))
+        for _ in range(2)
+    )
+    student, audio = Student(model), AudioStack(config)
+    plain = BertModel(
+        BertConfig(vocab_size=1, is_decoder=True, add_cross_attention=True, **shape),
+        add_pooling_layer=False,
+    ).encoder
+    head = nn.Linear(sizes.width, COLUMNS * sizes.stack)
+    counts = torch.linspace(*FRAMES, sizes.clips).long() // sizes.stack
+    tokens = torch.linspace(*TOKENS, sizes.clips).long()
+    lengths, ids = Lengths.of(counts), torch.randint(5, VOCABULARY, (int(tokens.sum()),))
+    packed = pack(ids, tokens)
+    values = torch.randn(int(counts.sum()), config.columns)
+    chosen = torch.rand(len(values)) < CHOSEN
+    asked = torch.rand(len(ids)) < CHOSEN
+    target = torch.randn(int(chosen.sum()), config.columns)
+
+    def ours() -> Tensor:
+        states = student(packed)
+        mlm = student.masked_lm_loss(states, ids, asked.nonzero()[:, 0])
+        heard = audio(values, lengths, states, packed)
+        return mlm + (head(heard[chosen]) - target).abs().sum()
+
+    grid, valid = lengths.grid_BL, lengths.valid_BL
+    text_grid, text_valid = packed.grid_BL, packed.valid_BL
+    of_audio, of_text = (
+        torch.zeros(v.shape)
+        .masked_fill(~v, torch.finfo().min)[:, None, None, :]
+        .expand(-1, 1, grid.shape[1], -1)
+        for v in (valid, text_valid)
+    )
+
+    def theirs() -> Tensor:
+        out = plain_text.roberta(
+            input_ids=ids[text_grid].masked_fill(~text_valid, 1), attention_mask=text_valid.long()
+        ).last_hidden_state
+        logits = plain_text.lm_head(out)[text_valid][asked]
+        mlm = nn.functional.cross_entropy(logits, ids[asked], reduction="sum")
+        offsets = torch.arange(grid.shape[1]).expand_as(grid)
+        heard = plain(
+            audio.embeddings(values[grid], offsets), attention_mask=of_audio,
+            encoder_hidden_states=out, encoder_attention_mask=of_text, use_cache=False,
+        ).last_hidden_state  # fmt: skip
+        return mlm + (head(heard[valid][chosen]) - target).abs().sum()
+
+    sides: dict[str, Callable[[], Tensor]] = {"packed": ours, "padded": theirs}
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(sizes.steps + 1):
+        for name, step in sides.items():
+            started = time.perf_counter()
+            torch.autograd.backward(step())
+            if turn:  # the first one warms up
+                seconds[name].append(time.perf_counter() - started)
+    flops = 3 * sum(
+        audio_flops(config, f, t) + text_flops(student, t)
+        for f, t in zip(counts.tolist(), tokens.tolist(), strict=True)
+    )
+    packed_s, padded_s = (statistics.median(seconds[name]) for name in sides)
+    print(
+        f"{sizes.layers} layers, {sizes.width} wide, stack {sizes.stack}, {sizes.clips} clips of "
+        f"{FRAMES[0]} to {FRAMES[1]} frames, {torch.get_num_threads()} threads: packed "
+        f"{packed_s:.2f} s, padded by Hugging Face {padded_s:.2f} s, {padded_s / packed_s:.2f} "
+        f"times as fast; {flops / packed_s / 1e9:.1f} GFLOP/s"
+    )
+
+
+if __name__ == "__main__":
+    main()
