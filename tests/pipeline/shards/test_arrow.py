@@ -136,3 +136,15 @@ def test_what_a_reader_holds_at_once_is_what_arrow_takes(tmp_path, group):
             peak = max(peak, pa.total_allocated_bytes() - before)
     assert shape_of(file).held_bytes == pytest.approx(2 * group * 50_000, rel=0.02)
     assert shape_of(file).held_bytes == pytest.approx(peak, rel=0.5)
+
+
+def test_a_file_that_arrows_library_dies_of_is_damage(tmp_path):
+    path = write_parquet(tmp_path / "a.parquet", rows(3))
+    # of the last column, the counts by repetition level are those by definition level
+    before, good, after = path.read_bytes().rpartition(b"\x19\x06\x19\x26\x00\x06")
+    if not good:
+        pytest.skip("this version of pyarrow writes no counts of levels")
+    path.write_bytes(before + b"\x19\x26\x00\x06\x19\x06" + after)
+    (file,) = find_files(str(path))
+    with pytest.raises(Damaged, match=r"a\.parquet cannot be read"):
+        shape_of(file)
