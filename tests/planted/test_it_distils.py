@@ -50,6 +50,7 @@ def corpus(tmp_path_factory):
             cache=str(folder / "cache"),
             teacher="offline:tiny.en",
             pooling="length",
+            context="15s",
         )
     )
     return folder
