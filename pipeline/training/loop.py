@@ -219,19 +219,20 @@ def _agreed(
 def validate(
     workload: Workload, log: TrainingLog, progress: Progress, epoch: int, autocast: Any
 ) -> None:
-    """Mean losses over the held-out batches, logged and kept in `progress`."""
-    sums: dict[str, float] = {}
-    batches = 0
+    """Mean losses over the held-out batches, logged and kept in `progress`.
+
+    A loss that some batches do not have is the mean over those that have it.
+    """
+    values_of: dict[str, list[float]] = {}
     workload.module.eval()
     for batch in workload.held_out():
         with autocast:
             losses = workload.losses(batch, True)
         for name, value in processes.means(losses).items():
-            sums[name] = sums.get(name, 0.0) + value
-        batches += 1
+            values_of.setdefault(name, []).append(value)
     workload.module.train()
-    if batches:
-        means = {name: value / batches for name, value in sums.items()}
+    if values_of:
+        means = {name: sum(values) / len(values) for name, values in values_of.items()}
         progress.validation.append({"epoch": epoch + 1, "step": progress.step, **means})
         log.validation(progress, epoch, means)
 
