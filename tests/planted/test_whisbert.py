@@ -15,10 +15,10 @@ JOINED = {"losses": ["mlm", "mmm"], "mam_share": 0.1}
 @pytest.mark.slow
 def test_what_only_the_audio_tells_is_recovered_from_it(tmp_path):
     cache = make_cache(tmp_path / "mel")
-    own = held_out(cache, tmp_path / "real", **JOINED, epochs=9.0)
-    other = held_out(cache, tmp_path / "other", **JOINED, control="shuffled", epochs=3.0)
+    own = held_out(cache, tmp_path / "real", **JOINED, epochs=11.0)
+    other = held_out(cache, tmp_path / "other", **JOINED, control="shuffled", epochs=7.0)
     assert own["loss/mmm_text"] < RECOVERED
-    assert own["accuracy/mmm_text"] > 0.7
+    assert own["accuracy/mmm_text"] > 0.6
     assert own["loss/mlm"] > NOTHING
     assert other["loss/mmm_text"] > NOTHING
     assert math.log(len(WORDS)) > NOTHING

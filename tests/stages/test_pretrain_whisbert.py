@@ -1,6 +1,9 @@
 """`speechkd pretrain whisbert` as a user meets it, on made-up caches."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -328,3 +331,37 @@ def test_pretraining_of_vectors_is_refused(tmp_path):
     make_cache(tmp_path / "v", [8])
     with pytest.raises(SpeechkdError, match="whisper-mel"):
         run(settings_of(tmp_path / "v", tmp_path / "x"))
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(cache, tmp_path):
+    """With losses that need the other process's clips; unmatched pairs are drawn per process."""
+    losses = ["mlm", "mam", "mmc", "mmm"]
+    run(settings_of(cache, tmp_path / "one", losses=losses, epochs=1.0))
+    options = {
+        "--out": tmp_path / "two", "--losses": ",".join(losses), "--student": "bert-tiny",
+        "--width": 16, "--heads": 2, "--audio-layers": 1, "--fusion-layers": 1,
+        "--vocab-size": 200, "--max-tokens": 32, "--batch-size": 8, "--epochs": 1,
+        "--held-out": 0.2, "--log-every": 1, "--measure-every": 1, "--checkpoint-minutes": 0,
+        "--learning-rate": 1e-3, "--device": "cpu",
+    }  # fmt: skip
+    launcher = [  # by number, since a bare machine may not know the name localhost
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
+        "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1",
+    ]  # fmt: skip
+    command = ["-m", "stages.cli", "pretrain", "whisbert", str(cache)]
+    words = [str(part) for pair in options.items() for part in pair]
+    done = subprocess.run(
+        [*launcher, *command, *words], env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    one, two = (
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    )
+    for wanted, got in zip(one, two, strict=True):
+        for name in (name for name in wanted if "loss" in name or name.startswith("top1")):
+            assert got[name] == pytest.approx(wanted[name], rel=2e-4, abs=1e-5), name
+    for name, value in weights(tmp_path / "one").items():
+        torch.testing.assert_close(weights(tmp_path / "two")[name], value, rtol=0, atol=2e-4)
