@@ -26,6 +26,10 @@ def method_record(method: Method[Any], parts: Parts, digests: Mapping[str, str])
     corpus, schedule = parts.data.corpus, parts.schedule
     first = next(iter(parts.data.caches.values()))
     compared = method.comparable(parts)
+    for name in ("setup", "teaching"):
+        for key, value in (compared[name] or {}).items():
+            if not isinstance(value, str | int | float | None):  # results could not be read back
+                raise TypeError(f"{method.name}: {name}[{key!r}] is {value!r}, no plain value")
     setup = {
         "texts": texts_sha256(first),
         "clips per batch": parts.batches.clips_per_batch,

@@ -1,6 +1,7 @@
 """`speechkd pretrain ctal` as a user meets it: runs, stops, goes on, and what it leaves behind."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -126,6 +127,23 @@ def test_a_text_encoder_can_be_gone_on_from(settings, tmp_path):
     )
     assert all(torch.equal(value, other[name]) for name, value in one.items())
     assert load_audio(second.out / "model" / "audio").config.width == 16
+
+
+def test_a_text_encoder_is_recorded_by_its_weights_wherever_it_lies_and_whenever(
+    settings, tmp_path
+):
+    first = settings(out=tmp_path / "first", epochs=1.0)
+    run(first)
+    moved = tmp_path / "moved"
+    shutil.copytree(first.out / "model" / "text", moved)
+    texts = []
+    for name, folder in (("whole", first.out / "model" / "text"), ("parted", moved)):
+        if name == "parted":
+            run(settings(out=tmp_path / name, text=str(folder), layers=1, max_steps=2))
+        run(settings(out=tmp_path / name, text=str(folder), layers=1))
+        record = json.loads((tmp_path / name / "run.json").read_text())
+        texts.append(record["comparable"]["setup"]["text"])
+    assert texts[0] == texts[1] != "fresh"
 
 
 def test_clips_longer_than_there_are_positions_for_are_cut_and_counted(settings, capsys):

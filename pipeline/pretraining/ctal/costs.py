@@ -7,9 +7,9 @@ from pipeline.models.student import Student
 from pipeline.models.text_referred import AudioConfig
 
 VALUES_PER_STATE = 40
-"""Numbers of 4 bytes that a step of float32 holds per position, layer and unit of width, as
-`tests/pipeline/pretraining/ctal/test_costs.py` measures: self-attention, cross-attention, and a
-feed-forward part four times as wide."""
+"""Numbers of 4 bytes that a step of float32 holds per position, layer and unit of width: an
+estimate from what self-attention, cross-attention and a feed-forward part four times as wide keep
+for the backward pass."""
 
 
 def audio_flops(config: AudioConfig, positions: float, tokens: float) -> float:

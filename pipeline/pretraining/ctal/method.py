@@ -71,9 +71,11 @@ class CtalMethod(Method[CtalSettings]):
 
     def identity(self) -> dict[str, Any]:
         """The weights that the text encoder begins with, if it is not fresh."""
-        return (
-            {"text_sha256": weights_sha256(self._begun_from[0].encoder)} if self._begun_from else {}
-        )
+        return {"text_sha256": self._text_sha256} if self._text_sha256 else {}
+
+    @cached_property
+    def _text_sha256(self) -> str | None:  # asked for before training changes the weights
+        return weights_sha256(self._begun_from[0].encoder) if self._begun_from else None
 
     def tokenizer(self, caches: Mapping[str, TeacherCache]) -> PreTrainedTokenizerBase:
         """That of --text, or a new one of byte pairs."""
@@ -242,7 +244,7 @@ class CtalMethod(Method[CtalSettings]):
             "tokenizer": tokenizer_sha256(_present(parts.data.tokenizer)),
             "layers": settings.layers,
             "width": module.text.width,
-            "text": settings.text or "fresh",
+            "text": self._text_sha256 or "fresh",
         }
         return {
             "objective": self.name,
