@@ -66,6 +66,11 @@ def explanation(error: BaseException) -> str | None:
             f"out of memory{reason}. Give the job more memory, or lower --batch-size or "
             f"--workers. {KEPT}"
         )
+    if isinstance(error, OSError) and text.startswith("AF_UNIX path too long"):
+        return (
+            "the folder for temporary files has too long a name for the sockets by which processes "
+            f"speak with each other (about 80 letters). Set TMPDIR to a shorter one. {KEPT}"
+        )
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return (

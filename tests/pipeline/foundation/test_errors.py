@@ -1,5 +1,7 @@
 """What a user is told about an error, and which errors mean that memory ran out."""
 
+import socket
+
 import pytest
 import torch
 
@@ -74,6 +76,12 @@ def test_what_torch_raises_without_memory_is_known():
     error = too_much_on_the_cpu()
     assert is_out_of_memory(error)
     assert "--batch-size" in explanation(error)
+
+
+def test_a_folder_for_temporary_files_with_too_long_a_name_is_told(tmp_path):
+    with socket.socket(socket.AF_UNIX) as one, pytest.raises(OSError) as raised:
+        one.bind(str(tmp_path / ("long" * 40)))
+    assert "Set TMPDIR to a shorter one" in (explanation(raised.value) or "")
 
 
 def test_a_defect_is_not_explained_away():
