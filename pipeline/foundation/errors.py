@@ -1,5 +1,7 @@
 """What a user reads when something fails: what was got, where, and what to do next."""
 
+import errno
+
 KEPT = "What is finished is kept; the same command carries on."
 
 # Errors of these packages are those of a network or of what is behind it.
@@ -44,8 +46,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, of a device or of the machine.
 
     torch has a class for a GPU's memory. On a CPU, and for threads and libraries, a plain
-    RuntimeError or ImportError comes, which only its words tell apart.
+    RuntimeError or ImportError comes, which only its words tell apart. A file cannot be opened or
+    listed without memory either: that is an OSError with a number of its own.
     """
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
     return isinstance(error, MemoryError) or (
         isinstance(error, (RuntimeError, ImportError))
         and any(words in str(error).lower() for words in NO_MEMORY)

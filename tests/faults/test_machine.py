@@ -44,7 +44,9 @@ def test_too_little_memory(warm, shop, tmp_path, name):
         said = running.said.partition("out of memory")[0]
         assert running.status in (0, 1, -signal.SIGABRT), running.said
         assert "Traceback" not in said, running.said
-        assert running.status != 1 or "out of memory" in running.said
+        # with a megabyte left Python itself may lose standard error, and names the MemoryError
+        named = "out of memory" in running.said or "MemoryError" in running.said
+        assert running.status != 1 or named, running.said
         assert not ends_right(warm, shop, stage, out), more
     assert statuses != {0}
 

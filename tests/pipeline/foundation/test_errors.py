@@ -1,5 +1,6 @@
 """What a user is told about an error, and which errors mean that memory ran out."""
 
+import errno
 import socket
 
 import pytest
@@ -76,6 +77,13 @@ def test_what_torch_raises_without_memory_is_known():
     error = too_much_on_the_cpu()
     assert is_out_of_memory(error)
     assert "--batch-size" in explanation(error)
+
+
+def test_a_file_that_no_memory_is_left_to_open_is_out_of_memory():
+    no_memory = OSError(errno.ENOMEM, "Cannot allocate memory", "a/folder")
+    assert (explanation(no_memory) or "").startswith("out of memory")
+    assert is_out_of_memory(no_memory)
+    assert not is_out_of_memory(OSError(errno.ENOSPC, "No space left on device", "a/folder"))
 
 
 def test_a_folder_for_temporary_files_with_too_long_a_name_is_told(tmp_path):
