@@ -87,7 +87,7 @@ def test_a_file_that_no_memory_is_left_to_open_is_out_of_memory():
 
 
 def test_a_folder_for_temporary_files_with_too_long_a_name_is_told(tmp_path):
-    with socket.socket(socket.AF_UNIX) as one, pytest.raises(OSError) as raised:
+    with socket.socket(socket.AF_UNIX) as one, pytest.raises(OSError, match="too long") as raised:
         one.bind(str(tmp_path / ("long" * 40)))
     assert "Set TMPDIR to a shorter one" in (explanation(raised.value) or "")
 
