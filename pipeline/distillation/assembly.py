@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from pipeline.cache.identity import KINDS, VECTOR, Kind
+from pipeline.cache.identity import VECTOR, Kind
 from pipeline.cache.store import TeacherCache
 from pipeline.corpus.ahead import Ahead
 from pipeline.corpus.batch import TokenBatch
@@ -16,11 +16,10 @@ from pipeline.corpus.masking import Masking
 from pipeline.corpus.prepared import Prepared
 from pipeline.corpus.taking import take_from_clips, take_words_from_clips
 from pipeline.corpus.word_corpus import WordCorpus, read_words
-from pipeline.distillation.costs import flops_per_token
 from pipeline.distillation.module import WORD_PREFIX, Distillation, View
 from pipeline.distillation.objectives import OBJECTIVES, Context, Objective, Options
 from pipeline.distillation.settings import DistillSettings
-from pipeline.distillation.words import LESS_MEMORY, WORDS
+from pipeline.distillation.words import LESS_MEMORY
 from pipeline.foundation.devices import training_precision
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.gpus import capability_of
@@ -30,11 +29,7 @@ from pipeline.models.encoders import weights_sha256
 from pipeline.models.loading import load_tokenizer
 from pipeline.models.student import Student, build_student, check_kind, load_student
 from pipeline.training import processes
-from pipeline.training.checkpoint import Progress
-from pipeline.training.log import TrainingLog
 from pipeline.training.loop import Schedule, Workload, make_optimizer
-from pipeline.training.peaks import peak_flops
-from pipeline.training.run_folder import RunFolder
 
 VECTORS_ALONE: tuple[Kind, ...] = (VECTOR,)
 WORDS_ALONE: tuple[Kind, ...] = ("words",)
@@ -135,32 +130,9 @@ def assemble(
     )
 
 
-def open_cache(settings: DistillSettings) -> TeacherCache:
-    """The cache that is named, if it is of a kind that the levels asked for can be taught from.
-
-    Raises:
-        SpeechkdError: it is not; the message names the command that makes one.
-    """
-    levels = settings.levels()
-    if "clip" in levels:
-        return TeacherCache.open(settings.cache, kinds=VECTORS_ALONE)
-    if levels == ["word"] and not settings.words:
-        return TeacherCache.open(settings.cache, kinds=kinds_of_words(settings))
-    return TeacherCache.open(settings.cache, kinds=KINDS)
-
-
 def kinds_of_words(settings: DistillSettings) -> tuple[Kind, ...]:
     """Of which kind a cache must be whose rows teach words, or tokens."""
     return TOKENS_ALONE if settings.level == "token" else WORDS_ALONE
-
-
-def words_digest(settings: DistillSettings) -> dict[str, str]:
-    """The digest of the cache of words, as a run's identity names it; nothing without --words."""
-    if not settings.words or not settings.needs_words():
-        return {}
-    return {
-        "words_sha256": TeacherCache.open(settings.words, kinds=kinds_of_words(settings)).digest()
-    }
 
 
 def make_tokenizer(settings: DistillSettings, cache: TeacherCache) -> PreTrainedTokenizerBase:
@@ -418,23 +390,4 @@ def make_workload(
         tokens=lambda batch: batch.tokens,
         less_memory=LESS_MEMORY,
         waited=ahead.waited if ahead else None,
-    )
-
-
-def make_log(parts: Parts, folder: RunFolder, progress: Progress) -> TrainingLog:
-    """The run's log; only the first process writes one."""
-    mean_tokens = float(parts.corpus.lengths_C.double().mean())
-    peak = peak_flops(parts.device)
-    return TrainingLog(
-        folder.path if processes.rank() == 0 else None,
-        progress,
-        words=WORDS,
-        quiet_steps=parts.schedule.warmup_steps,
-        flops_per_token=flops_per_token(
-            parts.distillation.student,
-            mean_tokens,
-            parts.settings.mask_share,
-            parts.distillation.passes,
-        ),
-        peak_flops=peak * processes.count() if peak else None,
     )

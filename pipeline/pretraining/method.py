@@ -68,6 +68,10 @@ class Parts:
     workload: Workload
     ahead: Ahead[Any]
 
+    def close(self) -> None:
+        """End the thread that makes batches."""
+        self.ahead.close()
+
 
 class Method(ABC, Generic[SomeSettings]):
     """A method of pre-training.

@@ -1,6 +1,7 @@
 """A run of pre-training from its first check to its model, the same for every method."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from pipeline.corpus.ahead import Ahead
 from pipeline.corpus.draws import DRAWS
 from pipeline.corpus.row_batches import RowBatches
 from pipeline.corpus.row_corpus import RowCorpus
-from pipeline.foundation.devices import device_named, training_precision
+from pipeline.foundation.devices import training_precision
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.progress import say
 from pipeline.pretraining.method import Data, Method, Parts
@@ -20,11 +21,9 @@ from pipeline.pretraining.record import hand_over, method_record
 from pipeline.pretraining.settings import PretrainSettings
 from pipeline.training import processes
 from pipeline.training.checkpoint import Checkpoints, Progress
-from pipeline.training.log import TrainingLog
-from pipeline.training.loop import STOPPED, Ending, Schedule, Workload, make_optimizer, train
-from pipeline.training.peaks import peak_flops
-from pipeline.training.record import starting_record
+from pipeline.training.loop import Ending, Schedule, Workload, make_optimizer
 from pipeline.training.run_folder import RunFolder
+from pipeline.training.running import Run, carry_out
 
 CLIPS_PER_PROCESS = 2
 
@@ -39,70 +38,71 @@ def pretrain(method: Method[Any]) -> None:
         SystemExit: a signal stopped the run, after a checkpoint.
         SpeechkdError: it cannot be done as asked.
     """
-    settings: PretrainSettings = method.settings
-    device = device_named(settings.device)
-    *others, model = method.folders
-    with (
-        processes.joined(device),
-        RunFolder(settings.out, model, *others) as folder,
-        processes.deterministic(settings.deterministic),
-    ):
-        outcome = _pretrain(method, folder, device)
-    if outcome in STOPPED:
-        raise SystemExit(STOPPED[outcome])
+    carry_out(PretrainingRun(method))
 
 
-def _pretrain(method: Method[Any], folder: RunFolder, device: torch.device) -> Ending | None:
-    settings: PretrainSettings = method.settings
-    caches = method.caches()
-    digests = {f"{name}_sha256": cache.digest() for name, cache in caches.items()}
-    identity = {
-        "method": method.name,
-        **settings.identity(),
-        **digests,
-        **method.identity(),
-        "draws": DRAWS,
-    }
-    anew = settings.resume == "never"
-    versions = {"draws": "the same seed gave it other clips, masks, negatives or dropout"}
-    before = folder.prepare(identity, settings.resume, settings.operational(), versions)
-    if any(processes.any_of([folder.is_finished(before)], device)):
-        say(f"{settings.out}: this run is finished: nothing to do")
-        return None
+class PretrainingRun(Run[Parts]):
+    """A run of `speechkd pretrain`, whatever the method.
 
-    parts = assemble(method, caches, device, None if anew else folder.kept_tokenizer())
-    announce(method, parts)
-    if settings.dry_run:
-        parts.ahead.close()
-        return None
+    Args:
+        method: made from the command's settings.
+    """
 
-    checkpoints = Checkpoints(folder.checkpoints, settings.keep, method.best_by)
-    progress = Progress()
-    if not anew:
-        progress = checkpoints.resume(parts.module, parts.optimizer)
-    record = starting_record(
-        settings, identity, before, parts.schedule, method_record(method, parts, digests)
-    )
-    folder.claim(anew=anew)
-    folder.write_record(record)
-    if parts.data.tokenizer is not None:
-        folder.keep_tokenizer(parts.data.tokenizer)
-    checkpoints.drop_old()
-    processes.wait()
+    def __init__(self, method: Method[Any]) -> None:
+        self.method = method
+        self.settings: PretrainSettings = method.settings
+        self.folders, self.words, self.best_by = method.folders, method.words, method.best_by
 
-    log = make_log(method, parts, folder, progress)
-    outcome = train(
-        parts.workload, parts.schedule, checkpoints, log, progress, parts.optimizer, device
-    )
-    log.close()
-    parts.ahead.close()
-    if outcome in STOPPED:
-        say(f"stopped at step {progress.step:,}; the same command carries on")
-        return outcome
-    hand_over(method, parts, folder, record, checkpoints, progress, outcome)
-    if processes.rank() == 0:
-        print(f"{folder.model}  {progress.summary()}")
-    return outcome
+    @cached_property
+    def _caches(self) -> dict[str, TeacherCache]:
+        return self.method.caches()
+
+    @cached_property
+    def _digests(self) -> dict[str, str]:
+        return {f"{name}_sha256": cache.digest() for name, cache in self._caches.items()}
+
+    def identity(self) -> dict[str, Any]:
+        """The method, the caches by their content, and how draws are made."""
+        return {
+            "method": self.method.name,
+            **self._digests,
+            **self.method.identity(),
+            "draws": DRAWS,
+        }
+
+    def assemble(
+        self, device: torch.device, kept_tokenizer: PreTrainedTokenizerBase | None
+    ) -> Parts:
+        """Make the module and its batches."""
+        return assemble(self.method, self._caches, device, kept_tokenizer)
+
+    def announce(self, parts: Parts) -> None:
+        """Say what is about to happen, and check that there is room for it."""
+        announce(self.method, parts)
+
+    def record(self, parts: Parts) -> dict[str, Any]:
+        """The method, the model and the data."""
+        return method_record(self.method, parts, self._digests)
+
+    def tokenizer(self, parts: Parts) -> PreTrainedTokenizerBase | None:
+        """That of the texts, if the method reads any."""
+        return parts.data.tokenizer
+
+    def flops(self, parts: Parts) -> float:
+        """Floating-point operations per counted place, forward and backward."""
+        return self.method.flops(parts)
+
+    def hand_over(
+        self,
+        parts: Parts,
+        folder: RunFolder,
+        record: Mapping[str, Any],
+        checkpoints: Checkpoints,
+        progress: Progress,
+        outcome: Ending,
+    ) -> None:
+        """Write the models, their card and curve."""
+        hand_over(self.method, parts, folder, record, checkpoints, progress, outcome)
 
 
 def assemble(
@@ -189,19 +189,4 @@ def make_schedule(
         total_steps=total,
         warmup_steps=round(settings.warmup_fraction * total),
         precision=training_precision(settings.precision, device),
-    )
-
-
-def make_log(
-    method: Method[Any], parts: Parts, folder: RunFolder, progress: Progress
-) -> TrainingLog:
-    """The run's log; only the first process writes one."""
-    peak = peak_flops(parts.device)
-    return TrainingLog(
-        folder.path if processes.rank() == 0 else None,
-        progress,
-        words=method.words,
-        quiet_steps=parts.schedule.warmup_steps,
-        flops_per_token=method.flops(parts),
-        peak_flops=peak * processes.count() if peak else None,
     )
