@@ -4,19 +4,17 @@ Shapes: B clips of a batch, N tokens, K chosen tokens or extra negatives, W word
 width of the teacher.
 """
 
-from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from pipeline.corpus.word_vectors import OwnWords, Sentences
-from pipeline.models.lengths import to_device
+from pipeline.models.lengths import Movable
 from pipeline.models.packing import Packed
 
 
 @dataclass(frozen=True)
-class WholeBatch:
+class WholeBatch(Movable):
     """The clips of one batch, the same in every process that takes a share of it.
 
     It holds the words of the batch in the same way: what is said of clips here is said of them.
@@ -46,10 +44,6 @@ class WholeBatch:
     type_B: Tensor | None = None
     negative_type_K: Tensor | None = None
 
-    def to(self, device: torch.device) -> "WholeBatch":
-        """The same clips on a device."""
-        return _on(device, self)
-
     def rivals_BB(self) -> Tensor:
         """Whether clip b' may be a negative of clip b: not the same clip, nor its recording."""
         rival_BB = _rivals(self.row_B, self.recording_B, self.row_B, self.recording_B)
@@ -74,7 +68,7 @@ def _rivals(row_B: Tensor, recording_B: Tensor, row_K: Tensor, recording_K: Tens
 
 
 @dataclass(frozen=True)
-class WordBatch:
+class WordBatch(Movable):
     """The words of one batch that are taught.
 
     Attributes:
@@ -89,13 +83,9 @@ class WordBatch:
     sentences: Sentences
     total: int
 
-    def to(self, device: torch.device) -> "WordBatch":
-        """The same words on a device."""
-        return _on(device, self)
-
 
 @dataclass(frozen=True)
-class TokenBatch:
+class TokenBatch(Movable):
     """A process's share of one batch: its tokens, and the clips of the whole batch.
 
     Attributes:
@@ -127,20 +117,3 @@ class TokenBatch:
     tokens: int
     whole: WholeBatch
     words: WordBatch | None = None
-
-    def to(self, device: torch.device) -> "TokenBatch":
-        """The same batch on a device."""
-        return self if self.clip_B.device == device else _on(device, self)
-
-
-AnyBatch = TypeVar("AnyBatch", WholeBatch, WordBatch, TokenBatch)
-Movable = Packed | WholeBatch | WordBatch | OwnWords | Sentences
-
-
-def _on(device: torch.device, batch: AnyBatch) -> AnyBatch:
-    tensors: dict[str, Any] = {
-        f.name: to_device(value, device) if isinstance(value, Tensor) else value.to(device)
-        for f in fields(batch)
-        if isinstance(value := getattr(batch, f.name), Tensor | Movable)
-    }
-    return replace(batch, **tensors)

@@ -5,9 +5,9 @@ be taught, W words of a batch, w those of this process's share, K extra negative
 share's words, E width of the teacher.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from pipeline.cache.statistics import Statistics
 from pipeline.corpus.draws import below, random_bits, random_order
 from pipeline.corpus.vectors import normal
 from pipeline.foundation.seeds import derive
-from pipeline.models.lengths import to_device
+from pipeline.models.lengths import Movable
 
 WordControl = Literal["real", "shuffled", "shuffled-words", "random"]
 
@@ -201,7 +201,7 @@ def read_rows(reader: SequenceReader, row_W: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class OwnWords:
+class OwnWords(Movable):
     """The words of a process's share of a batch, by their tokens.
 
     Attributes:
@@ -224,16 +224,9 @@ class OwnWords:
         token_T, owner_T = numbers_in(first_w, count_w)
         return cls(word_w, first_w, token_T, owner_T, count_w)
 
-    def to(self, device: torch.device) -> "OwnWords":
-        """The same words on a device."""
-        tensors: dict[str, Any] = {
-            f.name: to_device(getattr(self, f.name), device) for f in fields(self)
-        }
-        return replace(self, **tensors)
-
 
 @dataclass(frozen=True)
-class Sentences:
+class Sentences(Movable):
     """Where the words of a whole batch stand: which clip each is of, and where in it.
 
     Attributes:
@@ -257,9 +250,3 @@ class Sentences:
         place_W = torch.arange(len(clip_W)) - before_B[clip_W]
         longest = int(count_B.max()) if len(count_B) else 0
         return cls(number_B[clip_W], place_W, int(spoken_B.sum()), longest)
-
-    def to(self, device: torch.device) -> "Sentences":
-        """The same on a device."""
-        return replace(
-            self, clip_W=to_device(self.clip_W, device), place_W=to_device(self.place_W, device)
-        )

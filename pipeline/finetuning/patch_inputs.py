@@ -15,10 +15,10 @@ from pipeline.cache.identity import Identity
 from pipeline.cache.sequences import SequenceReader
 from pipeline.finetuning.inputs import device_of
 from pipeline.finetuning.settings import Pooling
+from pipeline.models.lengths import Movable
 from pipeline.models.packing import batches_by_length
 from pipeline.models.speech import attended, means
 from pipeline.models.whisbert.loading import Hearing, load_hearing
-from pipeline.models.whisbert.moving import moved
 from pipeline.models.whisbert.patches import PatchFrames, lay_out, patches_of
 from pipeline.models.whisbert.speech_encoder import SpeechEncoder, WithFirst
 
@@ -26,7 +26,7 @@ SCORED_PATCHES_PER_BATCH = 4096
 
 
 @dataclass(frozen=True)
-class PatchClips:
+class PatchClips(Movable):
     """Clips as the audio encoder reads them.
 
     Attributes:
@@ -36,10 +36,6 @@ class PatchClips:
 
     frames: PatchFrames
     places: WithFirst
-
-    def to(self, device: torch.device) -> "PatchClips":
-        """The same on a device."""
-        return moved(self, device)
 
 
 class PatchEncoder(nn.Module):

@@ -6,9 +6,9 @@ Tokens of texts, frames of recordings and vectors of words are all such sequence
 Shapes: B sequences, N places in all, G places of padded grids, L places of the longest sequence.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -29,7 +29,27 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Lengths:
+class Movable:
+    """What a batch is made of: frozen data classes of tensors and of one another."""
+
+    def to(self, device: torch.device) -> Self:
+        """The same with every tensor on a device; itself if all are there."""
+        changes: dict[str, Any] = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, Tensor):
+                moved: object = to_device(value, device)
+            elif isinstance(value, Movable):
+                moved = value.to(device)
+            else:
+                continue
+            if moved is not value:
+                changes[f.name] = moved
+        return replace(self, **changes) if changes else self
+
+
+@dataclass(frozen=True)
+class Lengths(Movable):
     """Sequences that lie end to end without padding, whatever they hold.
 
     Attributes:
@@ -102,12 +122,6 @@ class Lengths:
     def bands_of_one_length(self) -> "Bands":
         """The sequences in groups of equal length, whose grids have no padding."""
         return _bands(self, 1)
-
-    def to(self, device: torch.device) -> Self:
-        """The same sequences on a device."""
-        return type(self)(
-            **{f.name: to_device(getattr(self, f.name), device) for f in fields(self)}
-        )
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from transformers import AutoModel, BertConfig, BertModel, PreTrainedModel
 
 from pipeline.foundation.errors import Damaged
 from pipeline.models.dropout import hash_dropout
-from pipeline.models.lengths import Lengths, to_device
+from pipeline.models.lengths import Lengths, Movable
 from pipeline.models.loading import load_model, quiet
 from pipeline.models.packing import encode_first_values, encode_values, use_packed_attention
 from pipeline.models.speech_front import (
@@ -58,7 +58,7 @@ class SpeechShape:
 
 
 @dataclass(frozen=True)
-class SpeechInput:
+class SpeechInput(Movable):
     """Stacked, normalised rows of some clips, and where the encoder has them.
 
     Attributes:
@@ -86,15 +86,6 @@ class SpeechInput:
     def with_values(self, values_NK: Tensor) -> "SpeechInput":
         """The same clips with other rows in the same places, such as masked ones."""
         return replace(self, values_NK=values_NK)
-
-    def to(self, device: torch.device) -> "SpeechInput":
-        """The same clips on a device."""
-        return SpeechInput(
-            self.frames.to(device),
-            self.placed.to(device),
-            to_device(self.place_N, device),
-            to_device(self.values_NK, device),
-        )
 
 
 @dataclass(frozen=True)

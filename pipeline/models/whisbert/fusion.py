@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.lengths import Lengths
+from pipeline.models.lengths import Lengths, Movable
 from pipeline.models.whisbert.layers import (
     Layers,
     LayerSizes,
@@ -19,11 +19,10 @@ from pipeline.models.whisbert.layers import (
     learned_vector,
     positions,
 )
-from pipeline.models.whisbert.moving import moved
 
 
 @dataclass(frozen=True)
-class Pairing:
+class Pairing(Movable):
     """Which text each clip's audio is joined with, and where their states stand.
 
     A pair's places: 0 the multimodal CLS, 1 the audio's CLS, then its patches, then the text's
@@ -72,10 +71,6 @@ class Pairing:
         takes_A, place_A = _placed(audio, audio_B, first_B)
         takes_N, place_N = _placed(text, text_B, first_B + audio.lengths_B[audio_B])
         return cls(lengths, place_A, place_N, takes_A, takes_N)
-
-    def to(self, device: torch.device) -> "Pairing":
-        """The same pairs on a device."""
-        return moved(self, device)
 
 
 def _placed(lengths: Lengths, clip_B: Tensor, first_B: Tensor) -> tuple[Tensor | None, Tensor]:

@@ -12,15 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.models.lengths import Lengths
-from pipeline.models.whisbert.moving import moved
+from pipeline.models.lengths import Lengths, Movable
 
 LOOKS_BEYOND = 8
 """Frames that the stem looks beyond a clip: the half of its first convolution."""
 
 
 @dataclass(frozen=True)
-class PatchFrames:
+class PatchFrames(Movable):
     """Frames of several clips in one long row, and where their patches come out.
 
     Attributes:
@@ -34,10 +33,6 @@ class PatchFrames:
     inside_L: Tensor
     place_P: Tensor
     patches: Lengths
-
-    def to(self, device: torch.device) -> "PatchFrames":
-        """The same frames on a device."""
-        return moved(self, device)
 
 
 def patches_of(frames_B: Tensor, per_patch: int) -> Tensor:

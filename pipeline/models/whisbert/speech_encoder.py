@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.models.lengths import Lengths
+from pipeline.models.lengths import Lengths, Movable
 from pipeline.models.whisbert.layers import Layers, LayerSizes, learned_vector, positions
 from pipeline.models.whisbert.patches import PatchFrames
 
@@ -62,7 +62,7 @@ class ConvStem(nn.Module):
 
 
 @dataclass(frozen=True)
-class WithFirst:
+class WithFirst(Movable):
     """Sequences that each get one place more, before their first one.
 
     Attributes:
@@ -84,10 +84,6 @@ class WithFirst:
         return torch.arange(len(self.inner.sequence_N), device=self.inner.sequence_N.device) + (
             self.inner.sequence_N + 1
         )
-
-    def to(self, device: torch.device) -> "WithFirst":
-        """The same on a device."""
-        return WithFirst(self.inner.to(device), self.outer.to(device))
 
 
 class SpeechEncoder(nn.Module):

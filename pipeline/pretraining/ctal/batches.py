@@ -7,7 +7,7 @@ Shapes: B clips of this process, N tokens, K chosen tokens, F frames end to end,
 read, M mel channels.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -20,7 +20,7 @@ from pipeline.corpus.masking import Masking
 from pipeline.corpus.row_batches import RowBatch
 from pipeline.corpus.row_corpus import TOKENS, RowCorpus
 from pipeline.foundation.seeds import derive
-from pipeline.models.lengths import Lengths, to_device
+from pipeline.models.lengths import Lengths, Movable
 from pipeline.models.packing import Packed
 from pipeline.pretraining.ctal.masking import FrameMasking, HiddenFrames, visible_neighbours
 
@@ -33,7 +33,7 @@ LINES = ("zero", "interpolation", "held")
 
 
 @dataclass(frozen=True)
-class CtalBatch:
+class CtalBatch(Movable):
     """A process's share of one batch.
 
     Attributes:
@@ -78,17 +78,6 @@ class CtalBatch:
     frames: int
     clips: int
     processes: int
-
-    def to(self, device: torch.device) -> "CtalBatch":
-        """The same batch on a device."""
-        if self.masked_N.device == device:
-            return self
-        moved: dict[str, Any] = {
-            f.name: value.to(device) if isinstance(value, Lengths) else to_device(value, device)
-            for f in fields(self)
-            if isinstance(value := getattr(self, f.name), Lengths | Tensor)
-        }
-        return replace(self, **moved)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pipeline.corpus.row_batches import RowBatch
 from pipeline.corpus.rows import Sequences, TextRows
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.models.lengths import Lengths, to_device
+from pipeline.models.lengths import Lengths, Movable
 from pipeline.models.speech import SpeechModule
 from pipeline.pretraining.splat.filling import Filling
 from pipeline.pretraining.splat.reading import SpeechBatch, SpeechReading
@@ -27,7 +27,7 @@ TEXT = "text"
 
 
 @dataclass(frozen=True)
-class Tokens:
+class Tokens(Movable):
     """The tokens of some texts, end to end.
 
     Attributes:
@@ -41,15 +41,6 @@ class Tokens:
     weight_M: Tensor
     text_M: Tensor
     counts: list[int]
-
-    def to(self, device: torch.device) -> "Tokens":
-        """The same on a device."""
-        return Tokens(
-            to_device(self.states_ME, device),
-            to_device(self.weight_M, device),
-            to_device(self.text_M, device),
-            self.counts,
-        )
 
     def some(self, places: list[int]) -> "Tokens":
         """The tokens of the texts at some places, in that order."""
@@ -65,7 +56,7 @@ class Tokens:
 
 
 @dataclass(frozen=True)
-class AlignBatch:
+class AlignBatch(Movable):
     """Frames of a batch, and the texts that they are to be near to.
 
     Attributes:
@@ -93,17 +84,6 @@ class AlignBatch:
     def frames(self) -> int:
         """Frames of the whole batch."""
         return self.speech.frames
-
-    def to(self, device: torch.device) -> "AlignBatch":
-        """The same batch on a device."""
-        return replace(
-            self,
-            speech=self.speech.to(device),
-            vector_bE=None if self.vector_bE is None else to_device(self.vector_bE, device),
-            tokens=self.tokens.to(device) if self.tokens else None,
-            same_bB=to_device(self.same_bB, device),
-            counts_b=to_device(self.counts_b, device),
-        )
 
 
 @dataclass(frozen=True)

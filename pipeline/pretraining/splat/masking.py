@@ -15,13 +15,13 @@ from torch import Tensor
 from pipeline.corpus.draws import PLACES, below, random_bits
 from pipeline.corpus.row_batches import RowBatch
 from pipeline.foundation.splitmix import shifted
-from pipeline.models.lengths import Lengths
+from pipeline.models.lengths import Lengths, Movable
 
 FRACTION_BITS = 53
 
 
 @dataclass(frozen=True)
-class Hidden:
+class Hidden(Movable):
     """What is hidden of some clips.
 
     Attributes:

@@ -3,7 +3,7 @@
 Shapes: N frames of all clips end to end, M positions, B clips, C channels, K = stack × C.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from pipeline.corpus.row_batches import RowBatch
 from pipeline.corpus.rows import Sequences
 from pipeline.corpus.stacking import stack_rows, stacked_lengths
 from pipeline.foundation.seeds import derive
-from pipeline.models.lengths import Lengths, to_device
+from pipeline.models.lengths import Lengths, Movable
 from pipeline.models.speech import SpeechInput
 from pipeline.models.speech_front import SpeechFront
 from pipeline.pretraining.splat.masking import FrameMasking, Hidden
@@ -24,7 +24,7 @@ FRAMES = "frames"
 
 
 @dataclass(frozen=True)
-class Masked:
+class Masked(Movable):
     """Frames with something hidden of them, and what they were.
 
     Attributes:
@@ -39,21 +39,9 @@ class Masked:
     hidden: Hidden
     rows: Lengths
 
-    def to(self, device: torch.device) -> "Masked":
-        """The same on a device."""
-        hidden = Hidden(
-            to_device(self.hidden.frame_N, device), to_device(self.hidden.channel_BC, device)
-        )
-        return Masked(
-            to_device(self.shown_MK, device),
-            to_device(self.target_NC, device),
-            hidden,
-            self.rows.to(device),
-        )
-
 
 @dataclass(frozen=True)
-class SpeechBatch:
+class SpeechBatch(Movable):
     """What a speech module is given of one batch.
 
     Attributes:
@@ -73,16 +61,6 @@ class SpeechBatch:
     clips_in_all: int
     processes: int
     masked: Masked | None
-
-    def to(self, device: torch.device) -> "SpeechBatch":
-        """The same batch on a device."""
-        return replace(
-            self,
-            clips=self.clips.to(device),
-            number_B=to_device(self.number_B, device),
-            key=to_device(self.key, device),
-            masked=self.masked.to(device) if self.masked else None,
-        )
 
 
 @dataclass(frozen=True)

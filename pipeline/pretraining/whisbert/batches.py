@@ -18,9 +18,9 @@ from pipeline.corpus.masking import Masking
 from pipeline.corpus.row_batches import RowBatch
 from pipeline.corpus.row_corpus import TOKENS, RowCorpus, Tokens, numbered
 from pipeline.foundation.seeds import derive
+from pipeline.models.lengths import Movable
 from pipeline.models.packing import Packed
 from pipeline.models.whisbert.fusion import Pairing
-from pipeline.models.whisbert.moving import moved
 from pipeline.models.whisbert.patches import PatchFrames, lay_out
 from pipeline.models.whisbert.speech_encoder import WithFirst
 from pipeline.pretraining.whisbert.hiding import Candidates, Hidden, hide
@@ -31,7 +31,7 @@ FRAMES = "frames"
 
 
 @dataclass(frozen=True)
-class Text:
+class Text(Movable):
     """The texts of this process's clips.
 
     Attributes:
@@ -50,13 +50,9 @@ class Text:
     number_N: Tensor
     dropout_key: Tensor
 
-    def to(self, device: torch.device) -> "Text":
-        """The same on a device."""
-        return moved(self, device)
-
 
 @dataclass(frozen=True)
-class Audio:
+class Audio(Movable):
     """The audio of this process's clips.
 
     Attributes:
@@ -69,13 +65,9 @@ class Audio:
     places: WithFirst
     hidden: Hidden
 
-    def to(self, device: torch.device) -> "Audio":
-        """The same on a device."""
-        return moved(self, device)
-
 
 @dataclass(frozen=True)
-class PairBatch:
+class PairBatch(Movable):
     """A process's share of one batch.
 
     Attributes:
@@ -98,10 +90,6 @@ class PairBatch:
     tokens: int
     processes: int
     process: int
-
-    def to(self, device: torch.device) -> "PairBatch":
-        """The same on a device."""
-        return moved(self, device)
 
 
 @dataclass(frozen=True)

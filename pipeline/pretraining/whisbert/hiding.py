@@ -14,8 +14,7 @@ from torch import Tensor
 
 from pipeline.corpus.draws import PLACES, random_bits
 from pipeline.foundation.splitmix import shifted
-from pipeline.models.lengths import Lengths
-from pipeline.models.whisbert.moving import moved
+from pipeline.models.lengths import Lengths, Movable
 
 Name = tuple[int | str, ...]
 Candidates = Literal["masked", "all"]
@@ -63,7 +62,7 @@ def hidden_patches(patches: Lengths, clip_B: Tensor, share: float, span: int, na
 
 
 @dataclass(frozen=True)
-class Hidden:
+class Hidden(Movable):
     """Hidden patches and what each is told from.
 
     Attributes:
@@ -85,10 +84,6 @@ class Hidden:
     candidate_C: Tensor
     own_K: Tensor
     other_KJ: Tensor
-
-    def to(self, device: torch.device) -> "Hidden":
-        """The same on a device."""
-        return moved(self, device)
 
 
 def hide(
