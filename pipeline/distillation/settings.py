@@ -8,6 +8,7 @@ from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.progress import counted
 from pipeline.foundation.settings import like, setting
 from pipeline.training.settings import RUNNING, TRAINING, TrainingSettings
+from pipeline.training.text_settings import TextSettings
 
 Level = Literal["clip", "word"]
 KD = "Distillation"
@@ -178,39 +179,16 @@ class DistillSettings(TrainingSettings):
         "trained on the cache's texts.",
         panel=STUDENT,
     )
-    vocab_size: int = setting(
-        30522,
-        help="Largest number of pieces of a new WordPiece.",
-        minimum=100,
-        origin="assumed",
-        panel=STUDENT,
-        idle_without="a new tokenizer",
-    )
-    lowercase: bool = setting(
-        True,
-        help="Drop case in a new WordPiece. Accents, vowel signs and dakuten stay.",
-        origin="assumed",
-        panel=STUDENT,
-        idle_without="a new tokenizer",
-    )
-    dropout: float = setting(
-        0.1,
+    vocab_size: int = like(TextSettings, "vocab_size", panel=STUDENT)
+    lowercase: bool = like(TextSettings, "lowercase", panel=STUDENT)
+    dropout: float = like(
+        TextSettings,
+        "dropout",
         help="Dropout of a fresh student's hidden states; its attention drops nothing.",
-        minimum=0,
-        maximum=0.9,
-        origin="assumed",
         panel=STUDENT,
         idle_without="a preset",
     )
-    max_tokens: int = setting(
-        128,
-        help="Longest text; longer texts are cut and counted.",
-        unit="tokens",
-        minimum=4,
-        maximum=512,
-        origin="paper",
-        panel=STUDENT,
-    )
+    max_tokens: int = like(TextSettings, "max_tokens", origin="paper", panel=STUDENT)
 
     epochs: float = like(TrainingSettings, "epochs", 40.0, origin="paper")
     batch: int = like(TrainingSettings, "batch", 256, formerly="--batch", origin="paper")
@@ -225,14 +203,7 @@ class DistillSettings(TrainingSettings):
         panel=TRAINING,
     )
     weight_decay: float = like(TrainingSettings, "weight_decay", 0.01, origin="paper")
-    mask_share: float = setting(
-        0.15,
-        help="Share of tokens to predict: 80 % of them masked, 10 % replaced, 10 % kept.",
-        minimum=0.01,
-        maximum=0.9,
-        origin="paper",
-        panel=TRAINING,
-    )
+    mask_share: float = like(TextSettings, "mask_share", origin="paper", panel=TRAINING)
     precision: Literal["auto", "bf16", "float32"] = like(
         TrainingSettings,
         "precision",

@@ -74,7 +74,7 @@ def setting(
 
 
 def like(kind: type["Settings"], name: str, default: Any = MISSING, **changes: Any) -> Any:
-    """Declare a field again that a class above has, with another default, origin or help.
+    """Declare a field again that another class has, with another default, origin or help.
 
     Args:
         kind: the class that declares it.
@@ -82,11 +82,11 @@ def like(kind: type["Settings"], name: str, default: Any = MISSING, **changes: A
         default: the new default; the old one if it is left out.
         changes: arguments of `setting` that are new.
     """
-    above = next(f for f in fields(kind) if f.name == name)
-    same = {key: value for key, value in above.metadata.items() if key != "required"}
+    other = next(f for f in fields(kind) if f.name == name)
+    same = {key: value for key, value in other.metadata.items() if key != "required"}
     if default is MISSING:  # required if it was
-        factory: Any = above.default_factory
-        default = above.default if factory is MISSING else factory()
+        factory: Any = other.default_factory
+        default = other.default if factory is MISSING else factory()
     return setting(default, **{**same, **changes})
 
 

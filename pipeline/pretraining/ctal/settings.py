@@ -7,6 +7,7 @@ from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.settings import like, setting
 from pipeline.pretraining.settings import PretrainSettings
 from pipeline.training.settings import TRAINING
+from pipeline.training.text_settings import TextSettings
 
 MODEL, FRAMES, LOSSES = "Model", "Frames", "Losses"
 
@@ -63,15 +64,7 @@ class CtalSettings(PretrainSettings):
         panel=MODEL,
         idle_without="a fresh text stack",
     )
-    max_tokens: int = setting(
-        128,
-        help="Longest text; longer texts are cut and counted.",
-        unit="tokens",
-        minimum=4,
-        maximum=510,
-        origin="assumed",
-        panel=MODEL,
-    )
+    max_tokens: int = like(TextSettings, "max_tokens", maximum=510, panel=MODEL)
     dropout: float = setting(
         0.1,
         help="Dropout of the states of fresh stacks, as in the released code; attention drops "
@@ -163,14 +156,7 @@ class CtalSettings(PretrainSettings):
         panel=FRAMES,
     )
 
-    mask_share: float = setting(
-        0.15,
-        help="Share of tokens to predict: 80 % of them masked, 10 % replaced, 10 % kept.",
-        minimum=0.01,
-        maximum=0.9,
-        origin="paper",
-        panel=LOSSES,
-    )
+    mask_share: float = like(TextSettings, "mask_share", origin="paper", panel=LOSSES)
     mlm_weight: float = setting(
         1.0,
         help="Weight of the loss of masked tokens; 0 trains without it (Table 4 b).",

@@ -8,6 +8,7 @@ from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.settings import like, setting
 from pipeline.pretraining.settings import PretrainSettings
 from pipeline.pretraining.whisbert.losses import HEAR, HIDE, JOIN, Loss
+from pipeline.training.text_settings import TextSettings
 
 LOSS = "Losses"
 HIDING = "Hidden audio"
@@ -177,46 +178,21 @@ class WhisbertSettings(PretrainSettings):
         "cache's texts (the paper's).",
         panel=TEXT,
     )
-    vocab_size: int = setting(
-        30522,
-        help="Largest number of pieces of a new WordPiece.",
-        minimum=100,
-        origin="assumed",
-        panel=TEXT,
-        idle_without="a new tokenizer",
-    )
-    lowercase: bool = setting(
-        True,
-        help="Drop case in a new WordPiece. Accents, vowel signs and dakuten stay.",
-        origin="assumed",
-        panel=TEXT,
-        idle_without="a new tokenizer",
-    )
-    dropout: float = setting(
-        0.1,
+    vocab_size: int = like(TextSettings, "vocab_size", panel=TEXT)
+    lowercase: bool = like(TextSettings, "lowercase", panel=TEXT)
+    dropout: float = like(
+        TextSettings,
+        "dropout",
         help="Dropout of the text encoder's hidden states; nothing else drops anything.",
-        minimum=0,
-        maximum=0.9,
-        origin="assumed",
         panel=TEXT,
         idle_without="a preset",
     )
-    max_tokens: int = setting(
-        128,
-        help="Longest text; longer texts are cut and counted.",
-        unit="tokens",
-        minimum=4,
-        maximum=512,
-        origin="assumed",
-        panel=TEXT,
-    )
-    mask_share: float = setting(
-        0.15,
+    max_tokens: int = like(TextSettings, "max_tokens", panel=TEXT)
+    mask_share: float = like(
+        TextSettings,
+        "mask_share",
         help="Share of tokens to predict: 80 % of them masked, 10 % replaced, 10 % kept. Fused "
         "states predict the same ones.",
-        minimum=0.01,
-        maximum=0.9,
-        origin="assumed",
         panel=TEXT,
     )
 
