@@ -37,9 +37,10 @@ from pipeline.corpus.word_table import WORDS_VERSION, write_words
 from pipeline.foundation.atomic import made_once
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 from pipeline.foundation.hashing import json_sha256
-from pipeline.foundation.progress import Meter
+from pipeline.foundation.progress import Meter, say
 from pipeline.foundation.storage import user_cache
 from pipeline.foundation.workers import ahead
+from pipeline.models.loading import load_tokenizer
 from pipeline.models.unknown import UnknownCounter
 
 READ_AHEAD = 4
@@ -79,14 +80,10 @@ class Prepared:
         the tokenizer does not know of the texts, `pipeline.models.unknown`).
         """
         encode = Encoding(tokenizer, max_tokens)
-        made_of = [self.digest, _identity(tokenizer), max_tokens, TOKENS_VERSION]
-        name = json_sha256(made_of)[:32]
-        return ArrayStore(
-            made_once(
-                self.folder / f"tokens-{name}",
-                lambda aside: self._write_tokens(ArrayWriter(aside), encode),
-                "tokens of this cache",
-            )
+        return self.made(
+            "tokens",
+            [_identity(tokenizer), max_tokens, TOKENS_VERSION],
+            lambda writer: self._write_tokens(writer, encode),
         )
 
     def words(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> ArrayStore:
@@ -138,45 +135,43 @@ class Prepared:
 
     def wordpiece(self, vocabulary_size: int, *, lowercase: bool, max_tokens: int) -> Path:
         """A folder with a WordPiece tokenizer trained on the cache's texts."""
-        made_of = [
-            *(self.digest, vocabulary_size, lowercase, max_tokens),
-            *(WORDPIECE_VERSION, tokenizers.__version__),
-        ]
-
-        def fill(aside: Path) -> None:
-            # read twice, because the texts of ten million clips take gigabytes of memory
-            tokenizer = train_wordpiece(
-                lambda: (text for texts in self._texts() for text in texts),
-                vocabulary_size,
-                lowercase=lowercase,
-                max_tokens=max_tokens,
-            )
-            tokenizer.save_pretrained(aside)
-
-        return made_once(
-            self.folder / f"wordpiece-{json_sha256(made_of)[:32]}", fill, "WordPiece of this cache"
+        made_of = [vocabulary_size, lowercase, max_tokens, WORDPIECE_VERSION]
+        return self._tokenizer(
+            "wordpiece",
+            "WordPiece of this cache",
+            made_of,
+            lambda texts: train_wordpiece(
+                texts, vocabulary_size, lowercase=lowercase, max_tokens=max_tokens
+            ),
         )
 
     def byte_pairs(self, vocabulary_size: int, *, lowercase: bool, max_tokens: int) -> Path:
         """A folder with a byte-level BPE tokenizer trained on the cache's texts."""
-        made_of = [
-            *(self.digest, vocabulary_size, lowercase, max_tokens),
-            *(BYTE_PAIRS_VERSION, tokenizers.__version__),
-        ]
-
-        def fill(aside: Path) -> None:
-            tokenizer = train_byte_pairs(
-                lambda: (text for texts in self._texts() for text in texts),
-                vocabulary_size,
-                lowercase=lowercase,
-                max_tokens=max_tokens,
-            )
-            tokenizer.save_pretrained(aside)
-
-        return made_once(
-            self.folder / f"byte-pairs-{json_sha256(made_of)[:32]}",
-            fill,
+        made_of = [vocabulary_size, lowercase, max_tokens, BYTE_PAIRS_VERSION]
+        return self._tokenizer(
+            "byte-pairs",
             "byte pairs of this cache",
+            made_of,
+            lambda texts: train_byte_pairs(
+                texts, vocabulary_size, lowercase=lowercase, max_tokens=max_tokens
+            ),
+        )
+
+    def _tokenizer(
+        self,
+        name: str,
+        what: str,
+        made_of: list[Any],
+        train: Callable[[Callable[[], Iterator[str]]], PreTrainedTokenizerBase],
+    ) -> Path:
+        def texts() -> Iterator[str]:  # read again each time: ten million texts take gigabytes
+            return (text for some in self._texts() for text in some)
+
+        digest = json_sha256([self.digest, *made_of, tokenizers.__version__])[:32]
+        return made_once(
+            self.folder / f"{name}-{digest}",
+            lambda aside: train(texts).save_pretrained(aside),
+            what,
         )
 
     def _texts(self) -> Iterator[list[str]]:
@@ -258,6 +253,20 @@ def _usual_folder(cache: TeacherCache) -> Path:
         if os.access(beside if beside.is_dir() else beside.parent, os.W_OK):
             return beside
     return user_cache() / "prepared"
+
+
+def new_wordpiece(
+    prepared: Prepared, vocabulary_size: int, *, lowercase: bool, max_tokens: int
+) -> PreTrainedTokenizerBase:
+    """A WordPiece of a cache's texts, and a word to the user if it is smaller than asked for."""
+    folder = prepared.wordpiece(vocabulary_size, lowercase=lowercase, max_tokens=max_tokens)
+    tokenizer = load_tokenizer(str(folder))
+    if len(tokenizer) < vocabulary_size:
+        say(
+            f"WordPiece finds {len(tokenizer):,} pieces in these texts, not {vocabulary_size:,}: "
+            "the vocabulary is that small"
+        )
+    return tokenizer
 
 
 def _identity(tokenizer: PreTrainedTokenizerBase) -> list[Any]:

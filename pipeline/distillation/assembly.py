@@ -13,7 +13,7 @@ from pipeline.corpus.batch import TokenBatch
 from pipeline.corpus.batches import Batches
 from pipeline.corpus.corpus import Corpus, read_corpus
 from pipeline.corpus.masking import Masking
-from pipeline.corpus.prepared import Prepared
+from pipeline.corpus.prepared import Prepared, new_wordpiece
 from pipeline.corpus.taking import take_from_clips, take_words_from_clips
 from pipeline.corpus.word_corpus import WordCorpus, read_words
 from pipeline.distillation.module import WORD_PREFIX, Distillation, View
@@ -143,16 +143,12 @@ def make_tokenizer(settings: DistillSettings, cache: TeacherCache) -> PreTrained
     if named:
         return load_tokenizer(named)
     with processes.first_on_this_machine():
-        folder = Prepared(cache, settings.prepared).wordpiece(
-            settings.vocab_size, lowercase=settings.lowercase, max_tokens=settings.max_tokens
+        return new_wordpiece(
+            Prepared(cache, settings.prepared),
+            settings.vocab_size,
+            lowercase=settings.lowercase,
+            max_tokens=settings.max_tokens,
         )
-    tokenizer = load_tokenizer(str(folder))
-    if len(tokenizer) < settings.vocab_size:
-        say(
-            f"WordPiece finds {len(tokenizer):,} pieces in these texts, not "
-            f"{settings.vocab_size:,}: the vocabulary is that small"
-        )
-    return tokenizer
 
 
 def make_corpus(

@@ -12,10 +12,7 @@ from pipeline.distillation.settings import DistillSettings
 from pipeline.distillation.words import LESS_MEMORY
 from pipeline.foundation.progress import counted, say
 from pipeline.models.unknown import Unknown
-from pipeline.training.preflight import check_disk, say_memory
-
-ORDER_BYTES = 48
-"""Per clip, while one epoch's order makes room for the next."""
+from pipeline.training.preflight import ORDER_BYTES, check_disk, say_choices, say_memory
 
 
 def announce(parts: Parts) -> None:
@@ -86,10 +83,7 @@ def announce(parts: Parts) -> None:
         say(f"CONTROL: the teacher's vectors are {settings.control}")
         if settings.control == "shuffled-words" and "clip" in settings.levels():
             say("the vectors of clips are their own under this control, those of words are not")
-    assumed = ", ".join(f"{name} {value}" for name, value in settings.assumed().items())
-    say(f"not stated in the paper, assumed: {assumed}")
-    if settings.set_in_vain():
-        say(f"without effect in this run: {', '.join(settings.set_in_vain())}")
+    say_choices(settings)
     check_disk(settings.out, settings.keep, distillation)
 
 

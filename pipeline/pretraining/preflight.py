@@ -4,10 +4,8 @@ from typing import Any
 
 from pipeline.foundation.progress import say
 from pipeline.pretraining.method import Method, Parts
-from pipeline.training.preflight import check_disk, say_memory
+from pipeline.training.preflight import ORDER_BYTES, check_disk, say_choices, say_memory
 
-ORDER_BYTES = 48
-"""Per clip, while one epoch's order makes room for the next."""
 FEW_SPEAKERS = 10
 """With fewer speakers than this the held-out ones say little about others."""
 
@@ -43,10 +41,7 @@ def announce(method: Method[Any], parts: Parts) -> None:
         say(doubt)
     for note in method.notes(parts):
         say(note)
-    assumed = ", ".join(f"{name} {value}" for name, value in settings.assumed().items())
-    say(f"not stated in the paper, assumed: {assumed}")
-    if settings.set_in_vain():
-        say(f"without effect in this run: {', '.join(settings.set_in_vain())}")
+    say_choices(settings)
     check_disk(settings.out, settings.keep, parts.module)
 
 

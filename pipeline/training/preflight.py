@@ -9,7 +9,10 @@ from torch import nn
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.memory import available_bytes, resident_bytes
 from pipeline.foundation.progress import say
+from pipeline.foundation.settings import Settings
 
+ORDER_BYTES = 48
+"""Per clip, while one epoch's order makes room for the next."""
 LIBRARY_BYTES = 300_000_000
 """Largest size that logs, the picture and the libraries' own scratch space reach in a run."""
 
@@ -49,6 +52,14 @@ def say_memory(
         say(f"{plan}; this process holds {now / 1e9:.2f} GB now and at most {whole:.2f} GB later")
     if needed > free:
         say(f"WARNING: that may be more than there is, {free / 1e9:.2f} GB are free. {remedy}")
+
+
+def say_choices(settings: Settings) -> None:
+    """Say which defaults no paper states, and what was set and changes nothing in this run."""
+    assumed = ", ".join(f"{name} {value}" for name, value in settings.assumed().items())
+    say(f"not stated in the paper, assumed: {assumed}")
+    if settings.set_in_vain():
+        say(f"without effect in this run: {', '.join(settings.set_in_vain())}")
 
 
 def check_disk(out: Path, checkpoints: int, module: nn.Module) -> None:

@@ -12,11 +12,10 @@ from pipeline.cache.identity import Kind
 from pipeline.cache.store import TeacherCache
 from pipeline.corpus.draws import DRAWS
 from pipeline.corpus.masking import Masking
-from pipeline.corpus.prepared import Prepared
+from pipeline.corpus.prepared import Prepared, new_wordpiece
 from pipeline.corpus.row_batches import RowBatch
 from pipeline.corpus.row_corpus import TOKENS, RowCorpus
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.foundation.progress import say
 from pipeline.models.loading import load_tokenizer
 from pipeline.models.student import build_student, check_kind
 from pipeline.models.whisbert.layers import LayerSizes
@@ -86,16 +85,12 @@ class Whisbert(Method[WhisbertSettings]):
         if settings.tokenizer:
             return load_tokenizer(settings.tokenizer)
         with processes.first_on_this_machine():
-            folder = Prepared(caches[FRAMES], settings.prepared).wordpiece(
-                settings.vocab_size, lowercase=settings.lowercase, max_tokens=settings.max_tokens
+            return new_wordpiece(
+                Prepared(caches[FRAMES], settings.prepared),
+                settings.vocab_size,
+                lowercase=settings.lowercase,
+                max_tokens=settings.max_tokens,
             )
-        tokenizer = load_tokenizer(str(folder))
-        if len(tokenizer) < settings.vocab_size:
-            say(
-                f"WordPiece finds {len(tokenizer):,} pieces in these texts, not "
-                f"{settings.vocab_size:,}: the vocabulary is that small"
-            )
-        return tokenizer
 
     def corpus(
         self, caches: Mapping[str, TeacherCache], tokenizer: PreTrainedTokenizerBase | None
