@@ -105,10 +105,9 @@ def run(settings: AudioSettings) -> None:
     Example: speechkd finetune audio labels.csv --cache mels --label-column intent
     --checkpoint Speech=runs/speech --checkpoint Seq=runs/seq --out results
     """
-    from pipeline.finetuning.grid import Grid, dry_run, finetune
+    from pipeline.finetuning.grid import Grid
     from pipeline.foundation.progress import say
-    from pipeline.reports.cells import whole_tests
-    from pipeline.reports.tables import summary
+    from pipeline.reports.running import finetune_and_show
     from pipeline.tasks.duplicates import with_repetitions
 
     table, clips = settings.ask()
@@ -140,12 +139,7 @@ def run(settings: AudioSettings) -> None:
             "cache_sha256": clips.cache.digest(),
         },
     )
-    if settings.dry_run:
-        for name in dry_run(settings, grid):
-            print(name)
-    else:
-        cells = finetune(settings, grid)
-        print(summary(whole_tests(settings.out) if settings.has_folds else cells), end="")
+    finetune_and_show(settings, grid, has_folds=settings.has_folds)
 
 
 COMMANDS = {"finetune audio": (AudioSettings, run)}

@@ -163,10 +163,8 @@ def run(settings: AudioTextSettings) -> None:
     Example: speechkd finetune audio-text iemocap.csv --cache mels --checkpoint runs/ctal
     --fold-column session --group-column session --fold-validation next --out results
     """
-    from pipeline.finetuning.grid import dry_run, finetune
     from pipeline.foundation.progress import say
-    from pipeline.reports.cells import whole_tests
-    from pipeline.reports.tables import summary
+    from pipeline.reports.running import finetune_and_show
 
     grid, notes = _grid(settings)
     name = grid.data["name"]
@@ -179,12 +177,7 @@ def run(settings: AudioTextSettings) -> None:
             f"{name}: --selection best-valid needs rows in split valid"
             + ("; add --fold-validation next." if settings.has_folds else ".")
         )
-    if settings.dry_run:
-        for cell in dry_run(settings, grid):
-            print(cell)
-    else:
-        cells = finetune(settings, grid)
-        print(summary(whole_tests(settings.out) if settings.has_folds else cells), end="")
+    finetune_and_show(settings, grid, has_folds=settings.has_folds)
 
 
 def _grid(settings: AudioTextSettings) -> tuple["Grid", list[str]]:

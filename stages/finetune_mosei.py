@@ -118,10 +118,10 @@ def run(settings: MoseiSettings) -> None:
     Example: speechkd finetune mosei --data label.csv --checkpoint runs/none
     --checkpoint runs/crd --task sentiment7,sentiment --seeds 0-4 --out results
     """
-    from pipeline.finetuning.grid import Grid, dry_run, finetune
+    from pipeline.finetuning.grid import Grid
     from pipeline.finetuning.inputs import TextInputs, load_text
     from pipeline.foundation.progress import say
-    from pipeline.reports.tables import summary
+    from pipeline.reports.running import finetune_and_show
 
     corpus, questions = settings.ask(settings.read())
     for what, count in corpus.notes.items():
@@ -138,11 +138,7 @@ def run(settings: MoseiSettings) -> None:
         recipe=recipe,
         data={"name": "mosei", "sha256": corpus.sha256, "split": split},
     )
-    if settings.dry_run:
-        for name in dry_run(settings, grid):
-            print(name)
-    else:
-        print(summary(finetune(settings, grid)), end="")
+    finetune_and_show(settings, grid)
 
 
 COMMANDS = {"finetune mosei": (MoseiSettings, run)}

@@ -44,12 +44,11 @@ def run(settings: TableSettings) -> None:
     Example: speechkd finetune table sarcasm_data.json --text-column utterance --label-column
     sarcasm --id-column id --group-column speaker --checkpoint runs/crd --out results
     """
-    from pipeline.finetuning.grid import Grid, dry_run, finetune
+    from pipeline.finetuning.grid import Grid
     from pipeline.finetuning.inputs import TextInputs, load_text
     from pipeline.finetuning.word_inputs import WordInputs
     from pipeline.foundation.progress import say
-    from pipeline.reports.cells import whole_tests
-    from pipeline.reports.tables import summary
+    from pipeline.reports.running import finetune_and_show
     from pipeline.tasks.duplicates import with_repetitions
 
     table, name = settings.read(TASK_NAMES), settings.title
@@ -81,12 +80,7 @@ def run(settings: TableSettings) -> None:
             **({"kind": "words"} if settings.kind == "words" else {}),
         },
     )
-    if settings.dry_run:
-        for name in dry_run(settings, grid):
-            print(name)
-    else:
-        cells = finetune(settings, grid)
-        print(summary(whole_tests(settings.out) if settings.has_folds else cells), end="")
+    finetune_and_show(settings, grid, has_folds=settings.has_folds)
 
 
 COMMANDS = {"finetune table": (TableSettings, run)}
