@@ -308,7 +308,7 @@ def load_audio(folder: Path) -> AudioStack:
         load_model(stack, str(folder / "model.safetensors"))
     except FileNotFoundError as error:
         raise NotThere(f"{folder} holds no audio stack: {first_line(error)}.") from None
-    except Damaged:
+    except (Damaged, MemoryError):
         raise
     except Exception as error:  # a forged file may fail in any way
         raise Damaged(f"{folder} is no audio stack ({first_line(error)}). {remedy}") from error
