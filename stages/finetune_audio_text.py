@@ -1,6 +1,7 @@
-"""Fine-tune CTAL models on a table of texts with their audio: classes, values, or speakers."""
+"""Fine-tune models of texts with their audio on a table: classes, values, or speakers."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +15,7 @@ from pipeline.tasks.mosei.names import TASK_NAMES
 
 if TYPE_CHECKING:
     from pipeline.finetuning.audio_text import FusionRecipe
+    from pipeline.finetuning.fusion import Joining
     from pipeline.finetuning.grid import Grid
     from pipeline.tasks.task import Question
 
@@ -24,7 +26,8 @@ class AudioTextSettings(CellSettings, TableData):
 
     cache: str = setting(
         "",
-        help="The cache of log-mels that has the audio: a path or URL. --streams text needs none.",
+        help="The cache of frames that has the audio, of the front end that the models learnt "
+        "from: a path or URL. --streams text needs none.",
         panel=DATA,
         idle_without="audio",
     )
@@ -60,19 +63,21 @@ class AudioTextSettings(CellSettings, TableData):
     checkpoint: list[str] = like(
         CellSettings,
         "checkpoint",
-        help="A run of pretrain ctal, or its model/; NAME=PATH gives it a name for tables. "
-        "scratch:PATH draws all of its weights anew for each cell (without pre-training). Repeat "
-        "it for several.",
+        help="A run of pretrain ctal, or its model/, or a run of pretrain whisbert; NAME=PATH "
+        "gives it a name for tables. scratch:PATH draws all of its weights anew for each cell "
+        "(without pre-training). Repeat it for several.",
     )
     streams: Literal["both", "text", "audio"] = setting(
         "both",
-        help="Whose states are pooled. audio still looks at the text inside the audio stack.",
+        help="What is read. Of CTAL, whose states are pooled: audio still looks at the text inside "
+        "the audio stack. Of WhisBERT, which encoders: text and audio read nothing else.",
         panel=RECIPE,
     )
-    fusion: Literal["sum", "concat"] = setting(
-        "sum",
-        help="How both streams are joined: sums of their poolings, or the first token beside the "
-        "pooled audio (Table 4 d).",
+    fusion: Literal["auto", "sum", "concat", "cls"] = setting(
+        "auto",
+        help="How both streams are joined. Of CTAL: sums of their poolings, or the first token "
+        "beside the pooled audio (concat, Table 4 d). Of WhisBERT: the fusion encoder's CLS (cls), "
+        "or the text's CLS beside the audio's (concat). auto is each paper's: sum and cls.",
         origin="paper",
         panel=RECIPE,
         idle_without="both streams",
@@ -80,19 +85,19 @@ class AudioTextSettings(CellSettings, TableData):
     fusion_head: Literal["paper", "repository"] = setting(
         "paper",
         help="What is pooled: states, or as in the released code tanh of a layer of each side, and "
-        "another one after it.",
+        "another one after it. CTAL's alone.",
         panel=RECIPE,
     )
     orthogonal: float = setting(
         1.0,
-        help="Weight of the penalty for streams that point the same way; 0 for none.",
+        help="Weight of CTAL's penalty for streams that point the same way; 0 for none.",
         minimum=0,
         origin="paper",
         panel=RECIPE,
-        idle_without="both streams",
+        idle_without="both streams of CTAL",
     )
     freeze: bool = setting(
-        False, help="Train the pooling and the head alone, and leave both stacks.", panel=RECIPE
+        False, help="Train the pooling and the head alone, and leave all encoders.", panel=RECIPE
     )
 
     epochs: int = like(CellSettings, "epochs", 20)
@@ -137,8 +142,16 @@ class AudioTextSettings(CellSettings, TableData):
             "speakers": self.kind == "speaker",
             "values": self.kind == "value",
             "both streams": self.streams == "both",
+            "both streams of CTAL": self.streams == "both" and not self.of_whisbert,
         }
         return {name for name, is_so in chosen.items() if is_so}
+
+    @property
+    def of_whisbert(self) -> bool:
+        """Whether any checkpoint is a run of pretrain whisbert."""
+        from pipeline.finetuning.pair_inputs import is_whisbert
+
+        return any(is_whisbert(checkpoint) for checkpoint in self.checkpoint)
 
     def recipe(self) -> "FusionRecipe":
         """How each cell is trained, and how both streams are joined."""
@@ -147,18 +160,26 @@ class AudioTextSettings(CellSettings, TableData):
         return FusionRecipe(
             **vars(super().recipe()),
             streams=self.streams,
-            joining=self.fusion,
+            joining=self.joining,
             fusion_head=self.fusion_head,
-            orthogonal=self.orthogonal,
+            orthogonal=0.0 if self.of_whisbert else self.orthogonal,
             freeze=self.freeze,
         )
 
+    @property
+    def joining(self) -> "Joining":
+        """How both streams are joined, `auto` decided by what the checkpoints are."""
+        if self.fusion == "auto":
+            return "cls" if self.of_whisbert else "sum"
+        return self.fusion
+
 
 def run(settings: AudioTextSettings) -> None:
-    """Fine-tune models that read a text and its audio, made by pretrain ctal, and score them.
+    """Fine-tune models that read a text and its audio, and score them.
 
-    DATA is a table with a text, a label and the key of a clip per row; --cache has the clips'
-    log-mels. Epochs are selected on what validates, never on the test.
+    They are made by pretrain ctal or pretrain whisbert. DATA is a table with a text, a label and
+    the key of a clip per row; --cache has the clips' frames. Epochs are selected on what validates,
+    never on the test.
 
     Example: speechkd finetune audio-text iemocap.csv --cache mels --checkpoint runs/ctal
     --fold-column session --group-column session --fold-validation next --out results
@@ -185,15 +206,18 @@ def _grid(settings: AudioTextSettings) -> tuple["Grid", list[str]]:
     from pipeline.cache.sequences import SequenceReader, finished
     from pipeline.cache.store import TeacherCache
     from pipeline.corpus.frame_features import MELS
+    from pipeline.finetuning.audio_inputs import FRAME_KINDS
     from pipeline.finetuning.audio_text import AudioTexts
     from pipeline.finetuning.grid import Grid
+    from pipeline.finetuning.pair_inputs import load_audio_text
     from pipeline.tasks.duplicates import with_repetitions
     from pipeline.tasks.speakers import read_speakers
 
     reader, only = None, None
     data: dict[str, Any] = {"name": settings.title, "split": settings.split()}
     if settings.streams != "text":
-        cache = finished(TeacherCache.open(settings.cache, kinds=MELS))
+        kinds = FRAME_KINDS if settings.of_whisbert else MELS
+        cache = finished(TeacherCache.open(settings.cache, kinds=kinds))
         reader = SequenceReader(cache, with_words=False)
         only = set(reader.clips.key)
         data["cache_sha256"] = cache.digest()
@@ -221,7 +245,7 @@ def _grid(settings: AudioTextSettings) -> tuple["Grid", list[str]]:
     grid = Grid(
         ids=[row.id for row in rows],
         groups=[row.group for row in rows],
-        load=examples.load,
+        load=partial(load_audio_text, examples),
         questions=questions,
         seeds=parse_seeds(settings.seeds),
         recipe=recipe,

@@ -21,7 +21,7 @@ from pipeline.corpus.frame_features import FrameFeatures
 from pipeline.finetuning.fusion import Fusion, FusionHead, Joining, Streams
 from pipeline.finetuning.inputs import Loaded, TextInputs, device_of, mean_states
 from pipeline.finetuning.settings import Pooling, Recipe
-from pipeline.foundation.errors import NotThere
+from pipeline.foundation.errors import NotThere, SpeechkdError
 from pipeline.foundation.progress import say
 from pipeline.models.encoders import describe, name_and_source, run_record
 from pipeline.models.lengths import Lengths
@@ -264,6 +264,11 @@ class AudioTexts:
         """
         source = name_and_source(argument)[1]
         fresh, recipe = source.startswith(SCRATCH), self.recipe
+        if recipe.joining == "cls":
+            raise SpeechkdError(
+                f"--fusion cls is WhisBERT's, and {argument} is no run of `speechkd pretrain "
+                "whisbert`; use --fusion sum or concat."
+            )
         folder = Path(source.removeprefix(SCRATCH))
         run: Mapping[str, Any] = {}
         if (folder / "run.json").is_file():

@@ -17,7 +17,7 @@ from torch.nn import functional
 from pipeline.models.lengths import Lengths
 
 Streams: TypeAlias = Literal["both", "text", "audio"]
-Joining: TypeAlias = Literal["sum", "concat"]
+Joining: TypeAlias = Literal["sum", "concat", "cls"]
 FusionHead: TypeAlias = Literal["paper", "repository"]
 LEAST_LENGTH = 1e-8
 
@@ -35,7 +35,8 @@ class Fusion(nn.Module):
     Args:
         width: D.
         streams: whose states are pooled.
-        joining: how both are joined; `concat` is what the paper's Table 4 (d) has instead.
+        joining: how both are joined; `concat` is what the paper's Table 4 (d) has instead. `cls` is
+            WhisBERT's alone.
         head: `paper` pools states. `repository`, as the released code, pools tanh of a linear layer
             of each side, leaves the first token out of the maxima of text, and passes the vector
             through another such layer.

@@ -95,12 +95,16 @@ class PatchInputs:
 
     def size(self, places: Sequence[int]) -> int:
         """Patches of some clips."""
-        return int(patches_of(self._rows(places), self.per_patch).sum())
+        return sum(self.lengths(places))
+
+    def lengths(self, places: Sequence[int]) -> list[int]:
+        """Patches of each of some clips."""
+        lengths: list[int] = patches_of(self._rows(places), self.per_patch).tolist()
+        return lengths
 
     def batches(self, places: Sequence[int]) -> Iterator[list[int]]:
         """Group clips of like length, at most `SCORED_PATCHES_PER_BATCH` patches per batch."""
-        lengths = patches_of(self._rows(places), self.per_patch).tolist()
-        return batches_by_length(lengths, SCORED_PATCHES_PER_BATCH)
+        return batches_by_length(self.lengths(places), SCORED_PATCHES_PER_BATCH)
 
     def clips(self, places: Sequence[int]) -> PatchClips:
         """Some clips as the encoder reads them, on the host."""

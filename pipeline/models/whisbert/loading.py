@@ -1,21 +1,25 @@
-"""The audio encoder of a WhisBERT run, loaded from its folder `whisbert/`."""
+"""The audio and the fusion encoder of a WhisBERT run, each loaded alone from `whisbert/`."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import safe_open
+from torch import Tensor, nn
 
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError, first_line
 from pipeline.foundation.untrusted import parse_json, read_text_file
 from pipeline.models.loading import check_config
+from pipeline.models.whisbert.fusion import Fusion
 from pipeline.models.whisbert.layers import LayerSizes
 from pipeline.models.whisbert.speech_encoder import SpeechEncoder
 
 FOLDER, CONFIG, WEIGHTS, TEXT = "whisbert", "whisbert.json", "model.safetensors", "text"
-SPEECH = "speech."
-"""Begins the names of the audio encoder's weights."""
+SPEECH, FUSION = "speech.", "fusion."
+"""Begin the names of the audio encoder's weights and of the fusion encoder's."""
+Part = TypeVar("Part", bound=nn.Module)
 
 
 def whisbert_folder(source: str) -> Path | None:
@@ -91,28 +95,76 @@ def load_hearing(folder: Path, *, fresh: bool = False) -> Hearing:
         SpeechkdError: the configuration claims numbers that no model has.
     """
     content = read_config(folder)
-    shape = content["shape"]
+    without = "audio encoder: its run had --losses mlm alone. Name a run with mam, mmc, mmm or atm."
+
+    def make() -> SpeechEncoder:
+        shape = content["shape"]
+        sizes = LayerSizes(**shape["audio"])
+        return SpeechEncoder(
+            shape["frame_width"], sizes, shape["per_patch"], normed=shape["normed"]
+        )
+
+    encoder = _loaded(folder, SPEECH, make, without, fresh=fresh)
+    return Hearing(encoder, content["reads"], int(content["shape"]["per_patch"]))
+
+
+def load_fusion(folder: Path, text_width: int, *, fresh: bool = False) -> Fusion:
+    """Load the encoder that joins audio and text, alone.
+
+    Args:
+        folder: `RUN/whisbert`.
+        text_width: of the states of the run's text encoder.
+        fresh: draw its weights from torch's generator, at the same sizes.
+
+    Raises:
+        NotThere: the run has no such encoder, or there is no such folder.
+        Damaged: weights and configuration do not fit.
+        SpeechkdError: the configuration claims numbers that no model has.
+    """
+    content = read_config(folder)
+    without = (
+        "fusion encoder: its run had neither mmm nor atm among its --losses. Name one that had."
+    )
+
+    def make() -> Fusion:
+        shape = content["shape"]
+        sizes = LayerSizes(**shape["fusion"])
+        return Fusion(int(shape["audio"]["width"]), text_width, sizes)
+
+    return _loaded(folder, FUSION, make, without, fresh=fresh)
+
+
+def _loaded(
+    folder: Path, names: str, make: Callable[[], Part], without: str, *, fresh: bool
+) -> Part:
+    """A part of a model with the weights whose names begin so, or with fresh ones.
+
+    Raises:
+        NotThere: the file has none of them.
+        Damaged: they are of other sizes than the part.
+    """
     try:
-        with safe_open(folder / WEIGHTS, framework="pt") as file:
-            names = [name for name in sorted(file.keys()) if name.startswith(SPEECH)]
-            tensors = {n.removeprefix(SPEECH): file.get_tensor(n) for n in names}
+        tensors = _tensors(folder, names)
         if not tensors:
-            raise NotThere(
-                f"{folder} holds no audio encoder: its run had --losses mlm alone. Name a run with "
-                "mam, mmc, mmm or atm."
-            )
-        arguments = (shape["frame_width"], LayerSizes(**shape["audio"]), shape["per_patch"])
+            raise NotThere(f"{folder} holds no {without}")
         with torch.device("meta"):
-            encoder = SpeechEncoder(*arguments, normed=shape["normed"])
-        wanted = {name: value.shape for name, value in encoder.state_dict().items()}
+            part = make()
+        wanted = {name: value.shape for name, value in part.state_dict().items()}
         if wanted != {name: value.shape for name, value in tensors.items()}:
             raise ValueError("weights are of other sizes than the configuration says")
         if fresh:
-            encoder = SpeechEncoder(*arguments, normed=shape["normed"])
+            part = make()
         else:
-            encoder.load_state_dict(tensors, assign=True)
+            part.load_state_dict(tensors, assign=True)
     except (MemoryError, SpeechkdError):
         raise
     except Exception as error:  # damaged files may fail in any way
         raise Damaged(f"{folder} cannot be loaded: {first_line(error)}") from error
-    return Hearing(encoder.requires_grad_(True), content["reads"], int(shape["per_patch"]))
+    return part.requires_grad_(True)
+
+
+def _tensors(folder: Path, names: str) -> Mapping[str, Tensor]:
+    """The weights whose names begin so, without that beginning."""
+    with safe_open(folder / WEIGHTS, framework="pt") as file:
+        mine = [name for name in sorted(file.keys()) if name.startswith(names)]
+        return {name.removeprefix(names): file.get_tensor(name) for name in mine}
