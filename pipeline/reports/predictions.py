@@ -219,7 +219,7 @@ def figures_of(cell: Cell, of: Predictions) -> dict[str, Any]:
         if cell.metrics["trials"] not in get_args(PairKind):
             raise ValueError(f"trials are {cell.metrics['trials']!r}")
         kind: PairKind = cell.metrics["trials"]
-        return judge(of.labels, of.predictions, kind=kind, listed=None, listed_clips=0)
+        return judge(of.labels, of.predictions, kind=kind, listed=None)
     classes = 2 if cell.kind == "flags" else len(cell.outputs)
     for numbers in (of.labels, of.predictions):
         if not np.isin(numbers, np.arange(classes)).all():

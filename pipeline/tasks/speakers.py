@@ -25,6 +25,20 @@ LISTED = "list"
 
 
 @dataclass(frozen=True)
+class Listed:
+    """Pairs of a list.
+
+    Attributes:
+        trials: the pairs, of clips of the test.
+        labels_n2: number of speaker and of recording of each clip of the test, which tell it from
+            the clips that validate: no speaker is in both.
+    """
+
+    trials: Trials
+    labels_n2: Array
+
+
+@dataclass(frozen=True)
 class Speakers:
     """Clips with their speakers, in splits that share no speaker.
 
@@ -127,7 +141,7 @@ def _question(
         labels[split] = np.array(of, np.int64).reshape(-1, 2)
         if len(of) and not (split == "test" and trials):
             pairs(*_columns(labels[split]), kind)  # refused here, before anything is trained
-    listed = read_trials(trials, [rows[i].id for i in places["test"]]) if trials else None
+    listed = _listed(trials, [rows[i] for i in places["test"]], labels["test"]) if trials else None
     asked = "those of a list" if trials else {"all": "all", "other-recording": "those of different "
             "recordings"}[kind]  # fmt: skip
     task = Task(
@@ -136,13 +150,37 @@ def _question(
         tuple(known),
         f"{name}: verification of speakers who are not trained on, by the cosine of the vectors of "
         f"two clips; pairs: {asked}",
-        partial(judge, kind=kind, listed=listed, listed_clips=len(places["test"])),
+        partial(judge, kind=kind, listed=listed),
     )
     return Question(task, places, labels, [rows[i].label for i in places["test"]])
 
 
+def _listed(path: Path, clips: Sequence[LabelledText], labels_n2: Array) -> Listed:
+    """The pairs of a list, whose answers must be those of the table."""
+    keys = [clip.key or clip.id for clip in clips]
+    twice = [key for key, n in Counter(keys).items() if n > 1]
+    if twice:
+        raise SpeechkdError(
+            f"{path} cannot tell clips of the test apart: {twice[0]!r} stands in several files of "
+            "the table. Name the one that is tested alone."
+        )
+    trials = read_trials(path, keys)
+    speaker_n = labels_n2[:, 0]
+    wrong_n = trials.same_n != (speaker_n[trials.one_n] == speaker_n[trials.other_n])
+    if wrong_n.any():
+        at = int(np.argmax(wrong_n))
+        one, other = (clips[int(place[at])] for place in (trials.one_n, trials.other_n))
+        claim = "one speaker" if trials.same_n[at] else "two speakers"
+        raise SpeechkdError(
+            f"{path}: {int(wrong_n.sum()):,} of {len(wrong_n):,} pairs contradict the table, the "
+            f"first is {one.key!r} with {other.key!r}: {claim} in the list, {one.label!r} and "
+            f"{other.label!r} in the table. Correct one of the two."
+        )
+    return Listed(trials, labels_n2)
+
+
 def judge(
-    labels_n2: Array, vectors_nD: Array, *, kind: PairKind, listed: Trials | None, listed_clips: int
+    labels_n2: Array, vectors_nD: Array, *, kind: PairKind, listed: Listed | None
 ) -> dict[str, Any]:
     """Metrics of vectors, as `pipeline.tasks.verification.verify` gives them, and `trials`.
 
@@ -151,11 +189,10 @@ def judge(
         vectors_nD: the clips' vectors.
         kind: which pairs are asked.
         listed: the pairs of a list, for the test.
-        listed_clips: how many clips that test has.
     """
     speakers, recordings = _columns(labels_n2)
-    if listed is not None and len(labels_n2) == listed_clips:
-        return {**verify(vectors_nD, speakers, listed), "trials": LISTED}
+    if listed is not None and np.array_equal(labels_n2, listed.labels_n2):
+        return {**verify(vectors_nD, speakers, listed.trials), "trials": LISTED}
     return {**verify(vectors_nD, speakers, pairs(speakers, recordings, kind)), "trials": kind}
 
 

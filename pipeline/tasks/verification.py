@@ -23,6 +23,8 @@ TARGET_SHARE = 0.01
 RESAMPLINGS = 100
 COVERED = 0.95
 """Share of resamplings that an interval covers."""
+MOST_PAIRS = 30_000_000
+"""All pairs of 7,746 clips: some 3 GB while they are scored."""
 _SAME = {"1": True, "0": False, "target": True, "nontarget": False}
 
 
@@ -51,8 +53,14 @@ def pairs(speakers: Sequence[str], recordings: Sequence[str], kind: PairKind = "
             same, too.
 
     Raises:
-        SpeechkdError: no pair is of one speaker, or none of two.
+        SpeechkdError: no pair is of one speaker, or none of two; or there are more than
+            `MOST_PAIRS`.
     """
+    if (count := len(speakers) * (len(speakers) - 1) // 2) > MOST_PAIRS:
+        raise SpeechkdError(
+            f"{len(speakers):,} clips to test make {count:,} pairs, and at most {MOST_PAIRS:,} fit "
+            "into memory. Name fewer clips for the test, or a list of pairs with --trials."
+        )
     one_n, other_n = np.triu_indices(len(speakers), 1)
     speaker_c = np.unique(np.asarray(speakers, object).astype(str), return_inverse=True)[1]
     same_n = speaker_c[one_n] == speaker_c[other_n]
@@ -73,8 +81,8 @@ def read_trials(path: Path, keys: Sequence[str]) -> Trials:
         keys: of the clips at hand. A list may name files, with a suffix that keys do not have.
 
     Raises:
-        SpeechkdError: a line has another form or names a clip that is not there, or no pair is of
-            one speaker, or none of two.
+        SpeechkdError: a line has another form, names a clip that is not there or one clip twice,
+            or no pair is of one speaker, or none of two.
     """
     place_of = {key: place for place, key in enumerate(keys)}
     rows: list[tuple[int, int, bool]] = []
@@ -96,6 +104,11 @@ def read_trials(path: Path, keys: Sequence[str]) -> Trials:
         for name, place in zip(names, places, strict=True):
             if place is None:
                 unknown.setdefault(name, number)
+        if places[0] is not None and places[0] == places[1]:
+            raise SpeechkdError(
+                f"{path}, line {number}: {line[:80]!r} is a pair of one clip with itself, which "
+                "tells nothing of a speaker. Take the line out."
+            )
         if places[0] is not None and places[1] is not None:
             rows.append((places[0], places[1], _SAME[label]))
     if unknown:

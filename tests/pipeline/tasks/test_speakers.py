@@ -51,7 +51,7 @@ def test_those_who_are_trained_on_are_classes_and_others_are_pairs(table):
     expected = verify(vectors, question.raw, pairs(question.raw, question.raw))
     assert {**expected, "trials": "all"} == metrics
     across = judge(
-        question.labels["test"], vectors, kind="other-recording", listed=None, listed_clips=0
+        question.labels["test"], vectors, kind="other-recording", listed=None
     )
     assert across["pairs"] == metrics["pairs"] - 2
 
@@ -103,3 +103,31 @@ def test_the_digest_is_of_what_is_asked(table, tmp_path):
     trials = tmp_path / "trials.txt"
     trials.write_text("1 4-0 4-1\n0 4-0 5-0\n")
     assert read(table(rows()), trials=trials).sha256 != one
+
+
+def test_a_list_asks_the_test_alone_even_if_as_many_clips_validate(table, tmp_path):
+    trials = tmp_path / "trials.txt"
+    trials.write_text("1 4-0 4-1\n0 4-0 5-0\n")
+    question = read(table(rows()), trials=trials).question
+    vectors = np.random.default_rng(0).normal(size=(6, 4))
+    assert len(question.labels["valid"]) == len(question.labels["test"]) == 6
+    told = {s: question.task.score(question.labels[s], vectors) for s in ("valid", "test")}
+    assert (told["test"]["trials"], told["test"]["pairs"]) == ("list", 2)
+    assert (told["valid"]["trials"], told["valid"]["pairs"]) == ("all", 15)
+
+
+def test_a_list_that_contradicts_the_table_is_refused(table, tmp_path):
+    trials = tmp_path / "trials.txt"
+    trials.write_text("1 4-0 4-1\n0 4-0 5-0\n1 4-1 5-1\n")
+    with pytest.raises(SpeechkdError, match="1 of 3 pairs contradict.*'w4' and 'w5' in the table"):
+        read(table(rows()), trials=trials)
+
+
+def test_a_list_names_clips_by_their_keys_in_a_table_of_several_files(table, tmp_path):
+    trials = tmp_path / "trials.txt"
+    trials.write_text("1 4-0 4-1\n0 4-0 5-0\n")
+    (first,) = table(rows()[:12])
+    one = tmp_path / "one.csv"
+    first.path.rename(one)
+    (other,) = table(rows()[12:])
+    assert read([Source(one), other], trials=trials).question.counts["test"] == 6

@@ -122,6 +122,11 @@ def test_speakers_that_make_no_pairs_are_refused(speakers, message):
         pairs(speakers, speakers)
 
 
+def test_more_pairs_than_fit_into_memory_are_refused_before_they_are_made():
+    with pytest.raises(SpeechkdError, match="100,000 clips to test make 4,999,950,000 pairs"):
+        pairs(["a"] * 100_000, [])
+
+
 def test_one_recording_per_speaker_has_no_pairs_across_recordings():
     with pytest.raises(SpeechkdError, match="speakers with two recordings"):
         pairs(["a", "a", "b"], ["1", "1", "2"], "other-recording")
@@ -154,6 +159,7 @@ def test_lists_of_trials_are_read_in_both_forms(tmp_path, text):
         ),
         ("1 a b\n", "no pair of two speakers"),
         ("", "no pair of one speaker among 0"),
+        ("1 a b\n0 b b.wav\n", "line 2: '0 b b.wav' is a pair of one clip with itself"),
     ],
 )
 def test_lists_of_something_else_are_refused(tmp_path, text, message):
