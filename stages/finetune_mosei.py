@@ -5,9 +5,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pipeline.finetuning.settings import DATA, GRID, FinetuneSettings
+from pipeline.finetuning.settings import DATA, GRID, CellSettings, FinetuneSettings
 from pipeline.foundation.seeds import parse_seeds
-from pipeline.foundation.settings import setting
+from pipeline.foundation.settings import like, setting
 from pipeline.tasks.mosei.names import SCALE_HELP, SENTIMENT_CLASSES, TaskName, parse_scale
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ class MoseiSettings(FinetuneSettings):
         "most; one in the test stays rather than one in training.",
         panel=DATA,
     )
+
+    selection: Literal["last", "best-valid"] = like(CellSettings, "selection")
 
     def check(self) -> None:
         """Refuse a scale that is none."""

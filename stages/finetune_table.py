@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from pipeline.finetuning.settings import FinetuneSettings
+from pipeline.finetuning.settings import CellSettings, FinetuneSettings
 from pipeline.finetuning.table import TableData
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.seeds import parse_seeds
@@ -16,6 +16,7 @@ from pipeline.tasks.mosei.names import TASK_NAMES
 class TableSettings(FinetuneSettings, TableData):
     """Settings of `speechkd finetune table`."""
 
+    selection: Literal["last", "best-valid"] = like(CellSettings, "selection")
     kind: Literal["classes", "value", "words"] = like(
         TableData,
         "kind",

@@ -29,24 +29,26 @@ class IemocapSettings(Settings):
 def run(settings: IemocapSettings) -> None:
     """Turn IEMOCAP into one table with a row per turn, and say what was left out.
 
-    The columns are key, path, text, label (angry, happy, neutral, sad), session, speaker,
-    recording, act (improvised or scripted), valence, activation, dominance. speechkd shard and
-    speechkd finetune audio-text both read it.
+    The columns are key, path, text, label (angry, neutral, sad, and "happy or excited", or under
+    --excited drop "happy", under only "excited"), session, speaker, recording, act (improvised or
+    scripted), valence, activation, dominance. speechkd shard and speechkd finetune audio-text both
+    read it.
 
     Example: speechkd iemocap convert IEMOCAP_full_release --out iemocap.csv
     """
     from collections import Counter
 
-    from pipeline.tasks.iemocap import LABELS, read_iemocap, write_turns
+    from pipeline.tasks.iemocap import labels_of, read_iemocap, write_turns
 
     turns, notes = read_iemocap(settings.root, settings.excited)
     write_turns(turns, settings.out)
     print(f"{settings.out}: {len(turns):,} turns; excited turns: {settings.excited}")
+    names = labels_of(settings.excited)
     for session in sorted({turn.session for turn in turns}):
         mine = [turn for turn in turns if turn.session == session]
         counts = Counter(turn.label for turn in mine)
         improvised = sum(turn.act == "improvised" for turn in mine)
-        labels = ", ".join(f"{label} {counts[label]:,}" for label in LABELS.values())
+        labels = ", ".join(f"{label} {counts[label]:,}" for label in names)
         print(f"  session {session}: {len(mine):,}, {improvised:,} of them improvised; {labels}")
     for what, count in sorted(notes.items()):
         print(f"  {what}: {count:,}")

@@ -86,10 +86,11 @@ class PlannedCell:
         digest, task = checkpoint.weights_sha256, question.task.name
         return cell_name(checkpoint.label, digest, task, self.seed, question.fold)
 
-    def clips(self, epochs: int) -> int:
+    def clips(self, recipe: Recipe) -> int:
         """Number of clips that go through the encoder for this cell."""
         counts = self.question.counts
-        return epochs * (counts["train"] + counts["valid"]) + counts["test"]
+        tests = recipe.epochs if recipe.selection == "best-test" else 0
+        return recipe.epochs * (counts["train"] + counts["valid"]) + (1 + tests) * counts["test"]
 
 
 def plan_cells(grid: Grid, checkpoints: Sequence[str]) -> list[PlannedCell]:
@@ -136,7 +137,7 @@ def run_cells(
     if len(unfinished) < len(todo):
         done = len(todo) - len(unfinished)
         say(f"{done} of {counted(len(todo), 'cell')} are finished already, {len(unfinished)} left")
-    total = sum(cell.clips(grid.recipe.epochs) for cell in unfinished)
+    total = sum(cell.clips(grid.recipe) for cell in unfinished)
     with Meter("fine-tuning", total, "clips") as meter:
         for argument, group in itertools.groupby(unfinished, key=lambda cell: cell.argument):
             loaded = grid.load(argument)
@@ -146,7 +147,7 @@ def run_cells(
             project_encoder(results, grid.ids, grid.questions, checkpoint, encoder, inputs)
             for cell in group:
                 if results.finished(cell.name):  # meanwhile, by another command
-                    meter.advance(cell.clips(grid.recipe.epochs), cell.name)
+                    meter.advance(cell.clips(grid.recipe), cell.name)
                     continue
 
                 def advance(clips: int, note: str, name: str = cell.name) -> None:
@@ -299,7 +300,7 @@ def _prepare(
 ) -> tuple[list[PlannedCell], list[PlannedCell], tuple[list[str], list[str], Array, float] | None]:
     """The whole grid, this process's share of it, and the teacher's projection if it is wanted."""
     whole = plan_cells(grid, settings.checkpoint)
-    sizes = [cell.clips(grid.recipe.epochs) for cell in whole]
+    sizes = [cell.clips(grid.recipe) for cell in whole]
     todo = [whole[i] for i in share(sizes, array_task(settings.array_task))]
     for question in grid.questions:
         counts = ", ".join(f"{split} {n:,}" for split, n in question.counts.items())

@@ -14,6 +14,8 @@ GRID, RECIPE, MACHINE, DATA = "The grid", "The recipe", "The machine", "The data
 
 Pooling: TypeAlias = Literal["auto", "cls", "mean", "attention", "max"]
 """How the states of an example become its vector; which of them there are depends on the inputs."""
+Selection: TypeAlias = Literal["last", "best-valid", "best-test"]
+"""Which epoch's weights are tested; `best-test` repeats a published mistake, and says so."""
 Schedule: TypeAlias = Literal["linear", "fixed", "cosine"]
 
 
@@ -30,7 +32,7 @@ class Recipe:
     clip_norm: float
     pooling: Pooling
     head: Literal["tanh", "linear", "mlp512"]
-    selection: Literal["last", "best-valid"]
+    selection: Selection
     regression_loss: Literal["mse", "l1"]
     precision: Literal["float32", "bf16"]
     class_weights: Literal["none", "balanced"]
@@ -135,7 +137,7 @@ class CellSettings(Settings):
         "training labels (for yes-or-no questions of one head, no over yes).",
         panel=RECIPE,
     )
-    selection: Literal["last", "best-valid"] = setting(
+    selection: Selection = setting(
         "last",
         help="Weights to test: the last, or those of the epoch best on the validation split.",
         origin="assumed",

@@ -140,6 +140,25 @@ def mosei_columns() -> dict[str, tuple[str, tuple[Column, ...]]]:
     }
 
 
+def _as_mult(task: str) -> tuple[Column, ...]:
+    """What papers since MulT give of CMU-MOSEI's sentiment beside MAE and r."""
+    acc2 = ("derived", "mult/sentiment2")
+    return (
+        _accuracy("Acc2", task, CONVENTIONS["mult/sentiment2"], acc2),
+        Column("F1", task, (*acc2, "weighted_f1"), "of Acc2, " + DEFINITIONS["weighted_f1"]),
+        Column("F1 as MulT", task, (*acc2, "weighted_f1_as_mult"), CONVENTIONS["mult/f1"]),
+        *(
+            _accuracy(
+                f"Acc{n}",
+                task,
+                CONVENTIONS[f"mult/sentiment{n}"],
+                ("derived", f"mult/sentiment{n}"),
+            )
+            for n in (5, 7)
+        ),
+    )
+
+
 def other_columns(cells: Sequence[Cell]) -> dict[str, tuple[str, tuple[Column, ...]]]:
     """A table for each task that is not CMU-MOSEI's: key → title and columns."""
     return {
@@ -168,10 +187,12 @@ def _plain_columns(cell: Cell) -> tuple[Column, ...]:
             )
             for metric, title in RANKED.items()
         )
+    more: tuple[Column, ...] = ()
     if cell.kind == "speaker":
         rows = [("EER", "eer", ""), ("minDCF", "min_dcf", "")]
     elif cell.kind == "value":
         rows = [("MAE", "mae", "constant_mae"), ("Pearson r", "pearson", "")]
+        more = _as_mult(cell.task) if "derived" in cell.metrics else ()
     else:
         rows = [
             ("accuracy", "accuracy", "majority_rate"),
@@ -179,7 +200,7 @@ def _plain_columns(cell: Cell) -> tuple[Column, ...]:
             ("weighted F1", "weighted_f1", ""),
             ("macro F1", "macro_f1", ""),
         ]
-    return tuple(
+    return more + tuple(
         Column(
             title,
             cell.task,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pipeline.finetuning.cells import Cell
 from pipeline.reports.columns import Column, Stat, other_columns
 from pipeline.reports.page import Section
-from pipeline.reports.tables import encoders_of, row_name
+from pipeline.reports.tables import SELECTED_ON_TEST, encoders_of, row_name
 
 MOST_ACROSS = 12
 """Folds that stand side by side; of more of them the best and the worst are shown."""
@@ -37,7 +37,10 @@ def by_fold(cells: Sequence[Cell]) -> list[Section]:
             "figures are often such means.",
         )
         grid = tuple(map(tuple, rows))
-        sections.append(Section(f"{task}: fold by fold", text, grid, folded=len(rows) > 7))
+        on_test = any(cell.recipe.get("selection") == "best-test" for cell in mine)
+        title = f"{task}: fold by fold" + (" [SELECTED ON THE TEST]" if on_test else "")
+        notes = (f"WARNING: {SELECTED_ON_TEST}.",) if on_test else ()
+        sections.append(Section(title, text, grid, notes, folded=len(rows) > 7))
     return sections
 
 

@@ -29,6 +29,11 @@ WHOLE_TRAIN, WHOLE_TEST = 12_000, 3_500
 """The fewest clips in CMU-MOSEI's own split, in any of its known versions, once clips of sentiment
 0 are left out."""
 
+SELECTED_ON_TEST = (
+    "epochs are selected on the test itself (--selection best-test), as the released code of CTAL "
+    "does: its figures are too good, by about a point"
+)
+
 FigureRow = tuple[str, tuple[Stat | None, ...]]
 """A name, and the figure of each column."""
 
@@ -124,6 +129,9 @@ def _table(
             )
     if origin := split_origin(cells[0]):
         notes.append(f"The split was {origin}.")
+    if any(cell.recipe.get("selection") == "best-test" for cell in cells):
+        title = f"{title} [SELECTED ON THE TEST]"
+        notes.insert(0, f"WARNING: {SELECTED_ON_TEST}.")
     return Table(key, title, columns, tuple(rows), tuple(notes), len(seeds), figures)
 
 

@@ -18,10 +18,12 @@ from pipeline.foundation.errors import NotThere, SpeechkdError
 from pipeline.foundation.untrusted import read_text_file
 
 Excited: TypeAlias = Literal["merge", "drop", "only"]
-LABELS = {"ang": "angry", "hap": "happy", "neu": "neutral", "sad": "sad"}
-"""The four emotions that most papers judge, by their codes."""
-EXCITED = "exc"
-CODES = (*LABELS, EXCITED, "fru", "fea", "sur", "dis", "oth", "xxx")
+LABELS = {"ang": "angry", "neu": "neutral", "sad": "sad"}
+"""Three of the four emotions that most papers judge, by their codes."""
+HAPPY, EXCITED = "hap", "exc"
+FOURTH = {"merge": "happy or excited", "drop": "happy", "only": "excited"}
+"""What the fourth is called, so that every table says what became of excited turns."""
+CODES = (*LABELS, HAPPY, EXCITED, "fru", "fea", "sur", "dis", "oth", "xxx")
 COLUMNS = (
     *("key", "path", "text", "label", "session", "speaker", "recording", "act"),
     *("valence", "activation", "dominance"),
@@ -57,8 +59,8 @@ def read_iemocap(root: Path, excited: Excited = "merge") -> tuple[list[Turn], Co
 
     Args:
         root: `IEMOCAP_full_release`, or the folder that holds it.
-        excited: what becomes of turns labelled excited: they count as happy (`merge`), are left
-            out (`drop`), or stand alone for happy (`only`).
+        excited: what becomes of turns labelled excited: they are of one class with happy ones
+            (`merge`), are left out (`drop`), or happy ones are (`only`).
 
     Returns:
         The turns in the order of sessions and names, and what was left out, counted.
@@ -158,10 +160,14 @@ def _labelled(
         )
 
 
+def labels_of(excited: Excited) -> list[str]:
+    """The four labels, in the order of their names."""
+    return sorted([*LABELS.values(), FOURTH[excited]])
+
+
 def _label(code: str, excited: Excited) -> str:
     """The label of a code; empty if such turns are left out."""
-    if code == EXCITED:
-        return LABELS["hap"] if excited != "drop" else ""
-    if code == "hap" and excited == "only":
-        return ""
+    left_out = {"merge": "", "drop": EXCITED, "only": HAPPY}[excited]
+    if code in (HAPPY, EXCITED):
+        return FOURTH[excited] if code != left_out else ""
     return LABELS.get(code, "")

@@ -12,11 +12,13 @@ import numpy as np
 from pipeline.foundation.arrays import Array
 
 DEFINITIONS: dict[str, str] = {
-    "accuracy": "share of test clips whose class is predicted right",
+    "accuracy": "share of test clips whose class is predicted right (WA in papers on emotion)",
     "majority_rate": (
         "share of the most frequent class among the test labels: what the best constant answer gets"
     ),
-    "balanced_accuracy": "mean of the recalls of the classes that occur in the labels",
+    "balanced_accuracy": (
+        "mean of the recalls of the classes that occur in the labels (UA in papers on emotion)"
+    ),
     "weighted_f1": "F1 of each class, averaged with the class's share of the labels as weight",
     "macro_f1": "mean of the F1 of the classes that occur in the labels or the predictions",
     "recall": "share of each class's clips that were given that class",

@@ -100,12 +100,37 @@ def test_folds_are_never_selected_on_their_test(settings):
     assert all(cell["splits"]["train"] == 36 for cell in found)
 
 
-def test_values_have_mults_figures_beside_them(settings):
+def test_epochs_selected_on_the_test_are_warned_of_in_every_table(settings, tmp_path, capsys):
+    made = settings(
+        fold_column="session", group_column="session", selection="best-test", epochs=3,
+        learning_rate=1e-2,
+    )  # fmt: skip
+    run(made)
+    told = capsys.readouterr()
+    assert "WARNING: table.csv: epochs are selected on the test itself" in told.err
+    assert "SELECTED ON THE TEST" in " ".join(told.out.split())
+    for cell in cells(made.out):
+        metrics = cell["metrics"]
+        chosen = 0.9 * metrics["accuracy"] + 0.1 * metrics["balanced_accuracy"]
+        scores = [epoch["test_score"] for epoch in cell["epochs"]]
+        assert max(scores) == pytest.approx(chosen)
+        assert scores.index(max(scores)) == cell["chosen_epoch"] - 1
+    report(ReportSettings(results=[made.out], out=tmp_path / "report"))
+    page = (tmp_path / "report" / "report.md").read_text()
+    assert page.count("WARNING: epochs are selected on the test itself") == 2
+    assert page.count("SELECTED ON THE TEST") == 2
+
+
+def test_values_have_mults_figures_beside_them(settings, tmp_path):
     made = settings(label_column="score", kind="value", derived="mult")
     run(made)
     (cell,) = cells(made.out)
     assert "mult/sentiment2" in cell["metrics"]["derived"]
     assert cell["recipe"]["regression_loss"] == "l1"
+    report(ReportSettings(results=[made.out], out=tmp_path / "report"))
+    page = (tmp_path / "report" / "report.md").read_text()
+    assert "| model | Acc2 | F1 | F1 as MulT | Acc5 | Acc7 | MAE | Pearson r |" in page
+    assert "MulT gives its arguments in the other order" in page
 
 
 @pytest.mark.parametrize("pairs", ["all", "other-recording"])
@@ -209,6 +234,7 @@ def test_rows_without_a_clip_in_the_cache_are_left_out_and_counted(settings, tmp
         ({"label_column": "who", "kind": "speaker", "fold_column": "session"}, "has no folds"),
         ({"label_column": "who", "kind": "speaker", "pairs": "other-recording"}, "--group-column"),
         ({"fold_column": "take", "fold_validation": "next"}, "folds need 3"),
+        ({"label_column": "score", "kind": "value", "selection": "best-test"}, "best-test repeats"),
         ({"checkpoint": ["nowhere"]}, "there is no folder nowhere"),
         (
             {"label_column": "who", "kind": "speaker", "split_column": "take"},

@@ -26,6 +26,10 @@ DEFINITIONS: dict[str, str] = {
     "mult/sentiment2": "clips with label y = 0 are left out of the test; > 0 against <= 0",
     "mult/sentiment2-with-neutral": "> 0 against <= 0: neutral counts as not positive",
     "mult/sentiment2-nonnegative": "< 0 against >= 0: neutral counts as not negative",
+    "mult/f1": (
+        "F1 of both classes of Acc2, averaged with the class's share of the predictions as weight: "
+        "MulT gives its arguments in the other order"
+    ),
     "emotion": "the emotion is present where its label is > 0",
 }
 """What each convention means, for tables and reports."""
@@ -56,7 +60,7 @@ def score_derived(labels_n: Array, predictions_n: Array) -> dict[str, Any]:
 
     Returns:
         Under `derived` a `score_classes` result for each `scheme/task` of `derived_classes` that
-        has at least one clip.
+        has at least one clip; that of `mult/sentiment2` has `weighted_f1_as_mult` as well.
     """
     labels_n = np.asarray(labels_n, np.float64)
     predictions_n = np.asarray(predictions_n, np.float64)
@@ -65,6 +69,11 @@ def score_derived(labels_n: Array, predictions_n: Array) -> dict[str, Any]:
         for name, (labels, predictions, classes) in derived_classes(labels_n, predictions_n).items()
         if len(labels)
     }
+    if "mult/sentiment2" in derived:
+        labels, predictions, _ = derived_classes(labels_n, predictions_n)["mult/sentiment2"]
+        # MulT calls f1_score(predictions, labels): the classes are weighted by what was predicted
+        swapped = score_classes(predictions, labels, 2)["weighted_f1"]
+        derived["mult/sentiment2"]["weighted_f1_as_mult"] = swapped
     return {"derived": derived}
 
 

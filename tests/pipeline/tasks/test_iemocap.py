@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from pipeline.foundation.errors import NotThere, SpeechkdError
-from pipeline.tasks.iemocap import COLUMNS, read_iemocap, write_turns
+from pipeline.tasks.iemocap import COLUMNS, labels_of, read_iemocap, write_turns
 from tests.helpers.iemocap import make_iemocap
 
 
@@ -15,15 +15,17 @@ def release(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("excited", "happy", "left_out"), [("merge", 4, 0), ("drop", 2, 20), ("only", 2, 20)]
+    ("excited", "fourth", "happy", "left_out"),
+    [("merge", "happy or excited", 4, 0), ("drop", "happy", 2, 20), ("only", "excited", 2, 20)],
 )
-def test_each_session_has_its_turns(release, excited, happy, left_out):
+def test_each_session_has_its_turns(release, excited, fourth, happy, left_out):
     turns, notes = read_iemocap(release, excited)
+    assert sorted({turn.label for turn in turns}) == labels_of(excited)
     for session in "12345":
         mine = [turn.label for turn in turns if turn.session == session]
         # two actors in two dialogues; a sad turn of one of them has no words
         assert mine.count("angry") == mine.count("neutral") == 4
-        assert mine.count("happy") == 2 * happy
+        assert mine.count(fourth) == 2 * happy
         assert mine.count("sad") == 2
     assert notes["turns without a text, left out"] == 10
     assert notes["turns labelled fru, left out"] == notes["turns labelled xxx, left out"] == 20
@@ -34,7 +36,7 @@ def test_each_session_has_its_turns(release, excited, happy, left_out):
 def test_a_turn_is_what_the_files_say_of_it(release):
     turns, _ = read_iemocap(release.parent)
     turn = next(turn for turn in turns if turn.key == "Ses03F_script01_1_M002")
-    assert (turn.label, turn.text) == ("happy", "exc said.")
+    assert (turn.label, turn.text) == ("happy or excited", "exc said.")
     assert (turn.session, turn.speaker, turn.act) == ("3", "3M", "scripted")
     assert turn.recording == "Ses03F_script01_1"
     assert (turn.valence, turn.activation, turn.dominance) == (2.5, 3.0, 3.5)

@@ -50,9 +50,7 @@ def test_those_who_are_trained_on_are_classes_and_others_are_pairs(table):
     metrics = question.task.score(question.labels["test"], vectors)
     expected = verify(vectors, question.raw, pairs(question.raw, question.raw))
     assert {**expected, "trials": "all"} == metrics
-    across = judge(
-        question.labels["test"], vectors, kind="other-recording", listed=None
-    )
+    across = judge(question.labels["test"], vectors, kind="other-recording", listed=None)
     assert across["pairs"] == metrics["pairs"] - 2
 
 
@@ -119,7 +117,7 @@ def test_a_list_asks_the_test_alone_even_if_as_many_clips_validate(table, tmp_pa
 def test_a_list_that_contradicts_the_table_is_refused(table, tmp_path):
     trials = tmp_path / "trials.txt"
     trials.write_text("1 4-0 4-1\n0 4-0 5-0\n1 4-1 5-1\n")
-    with pytest.raises(SpeechkdError, match="1 of 3 pairs contradict.*'w4' and 'w5' in the table"):
+    with pytest.raises(SpeechkdError, match=r"1 of 3 pairs contradict.*'w4' and 'w5' in the table"):
         read(table(rows()), trials=trials)
 
 

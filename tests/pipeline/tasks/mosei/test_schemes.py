@@ -5,6 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from sklearn.metrics import accuracy_score, f1_score
 
 from pipeline.tasks.mosei.questions import TASKS
 from pipeline.tasks.mosei.schemes import derived_classes, rounded, sign_ceil
@@ -50,6 +51,26 @@ def test_perfect_predictions_are_perfect_under_every_convention():
     for name, derived in scored["derived"].items():
         assert derived["accuracy"] == derived["balanced_accuracy"] == 1, name
         assert derived["weighted_f1"] == 1, name
+
+
+def test_acc2_and_f1_are_what_mults_own_lines_give():
+    """Its eval_metrics.py: `f1_score((preds > 0), (truth > 0))`, so that predictions weight."""
+    source = np.random.default_rng(0)
+    truth = (source.integers(-9, 10, 400) / 3).astype(np.float32)
+    preds = (truth + source.normal(0.7, 1.5, 400)).astype(np.float32)
+    polar = truth != 0
+    scored = SENTIMENT.score(truth, preds[:, None])["derived"]["mult/sentiment2"]
+    assert scored["accuracy"] == pytest.approx(accuracy_score(truth[polar] > 0, preds[polar] > 0))
+    f1, other_way = (
+        f1_score(*pair, average="weighted")
+        for pair in (
+            (preds[polar] > 0, truth[polar] > 0),
+            (truth[polar] > 0, preds[polar] > 0),
+        )
+    )
+    assert scored["weighted_f1_as_mult"] == pytest.approx(f1)
+    assert scored["weighted_f1"] == pytest.approx(other_way)
+    assert abs(f1 - other_way) > 1e-3
 
 
 def test_a_constant_answer_gets_its_class_share_and_no_more():
