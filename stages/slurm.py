@@ -9,10 +9,12 @@ from pipeline.cluster.settings import (
     AllSettings,
     ArraySettings,
     GridSettings,
+    RunGridSettings,
     ShareSettings,
     StatusSettings,
 )
 from pipeline.foundation.errors import SpeechkdError
+from stages.slurm_pretrain import pretrain_step
 from stages.slurm_steps import (
     check_cache,
     distill_step,
@@ -84,6 +86,55 @@ def distill(settings: GridSettings) -> None:
     if not settings.after:
         check_cache(cache)
     _submit(settings, [step])
+
+
+def pretrain_masked_audio(settings: RunGridSettings) -> None:
+    """Submit masked audio as a job array: each array task trains one speech module.
+
+    A run's folder is RUN/masked-audio/seedN, or VALUES-seedN if --vary gives values. After -- come
+    the other words of `speechkd pretrain masked-audio`. With several GPUs or nodes an array task
+    starts torchrun. The same command at any later time does what is left.
+
+    Example: speechkd slurm pretrain-masked-audio --run RUN --seeds 0-2 -- RUN/mels
+    """
+    _submit(settings, [pretrain_step("masked-audio", settings)])
+
+
+def pretrain_splat(settings: RunGridSettings) -> None:
+    """Submit alignments to a text encoder as a job array: each array task trains one module.
+
+    A run's folder is RUN/splat/VALUES-seedN, such as seq-relabelled-seed0. After -- come the other
+    words of `speechkd pretrain splat`; {seed} in them is the run's own seed. With --after JOB the
+    caches and the module to begin with need not be there yet.
+
+    Example: speechkd slurm pretrain-splat --run RUN --seeds 0-2 --vary align=seq,tok
+    --vary control=real,relabelled -- RUN/mels --text RUN/texts --init RUN/masked-audio/seed{seed}
+    """
+    _submit(settings, [pretrain_step("splat", settings)])
+
+
+def pretrain_ctal(settings: RunGridSettings) -> None:
+    """Submit CTAL as a job array: each array task trains one model.
+
+    A run's folder is RUN/ctal/seedN, or VALUES-seedN if --vary gives values. After -- come the
+    other words of `speechkd pretrain ctal`. The same command at any later time does what is left.
+
+    Example: speechkd slurm pretrain-ctal --run RUN --seeds 0-2 -- RUN/mels --layers 3
+    """
+    _submit(settings, [pretrain_step("ctal", settings)])
+
+
+def pretrain_whisbert(settings: RunGridSettings) -> None:
+    """Submit WhisBERT as a job array: each array task trains one model.
+
+    A run's folder is RUN/whisbert/VALUES-seedN. Losses are a list, joined by + in --vary. After --
+    come the other words of `speechkd pretrain whisbert`. The same command at any later time does
+    what is left.
+
+    Example: speechkd slurm pretrain-whisbert --run RUN --vary losses=mlm,mlm+mam+mmc+mmm+atm
+    -- RUN/mels
+    """
+    _submit(settings, [pretrain_step("whisbert", settings)])
 
 
 def finetune(settings: ShareSettings) -> None:
@@ -204,6 +255,10 @@ COMMANDS = {
     "slurm extract-teacher": (ShareSettings, extract_teacher),
     "slurm extract-features": (ShareSettings, extract_features),
     "slurm extract-text": (ShareSettings, extract_text),
+    "slurm pretrain-masked-audio": (RunGridSettings, pretrain_masked_audio),
+    "slurm pretrain-splat": (RunGridSettings, pretrain_splat),
+    "slurm pretrain-ctal": (RunGridSettings, pretrain_ctal),
+    "slurm pretrain-whisbert": (RunGridSettings, pretrain_whisbert),
     "slurm distill": (GridSettings, distill),
     "slurm finetune": (ShareSettings, finetune),
     "slurm all": (AllSettings, everything),

@@ -111,7 +111,7 @@ def distill_step(settings: GridSettings, words: Sequence[str]) -> "tuple[Step, s
         cache = parse("distill", DistillSettings, [*words, *own]).cache
     job = Job(
         "distill",
-        _body("distill.sbatch"),
+        template_body("distill.sbatch"),
         words,
         len(students),
         settings.at_once,
@@ -153,7 +153,7 @@ def finetune_step(settings: ShareSettings, words: Sequence[str]) -> "Step":
     array_tasks = _array_tasks(settings, cells)
     job = Job(
         "finetune",
-        _body("finetune.sbatch"),
+        template_body("finetune.sbatch"),
         words,
         array_tasks,
         settings.at_once,
@@ -169,7 +169,7 @@ def report_step(settings: ArraySettings, cache: str, results: str, report: str) 
     from pipeline.cluster.slurm import Job
     from pipeline.cluster.submission import Step
 
-    job = Job("report", _body("report.sbatch"), [cache, results, report])
+    job = Job("report", template_body("report.sbatch"), [cache, results, report])
     return Step(job, ReportGoal(report), settings.resources(gpus=0))
 
 
@@ -181,7 +181,7 @@ def check_cache(location: str) -> None:
     """
     from pipeline.cache.store import TeacherCache
 
-    _check_finished(TeacherCache.open(location, kinds=("vector", "words")))
+    check_finished(TeacherCache.open(location, kinds=("vector", "words")))
 
 
 def student_name(student: str) -> str:
@@ -215,7 +215,7 @@ def _shares_of_shards(
     array_tasks = _array_tasks(settings, goal.total)
     job = Job(
         goal.stage,
-        _body(f"{goal.stage.replace('-', '_')}.sbatch"),
+        template_body(f"{goal.stage.replace('-', '_')}.sbatch"),
         words,
         array_tasks,
         settings.at_once,
@@ -247,11 +247,16 @@ def _shards_with_texts(settings: ShareSettings, location: str) -> int:
             raise
         return total
     if not settings.after:
-        _check_finished(cache)
+        check_finished(cache)
     return len(cache.manifest)
 
 
-def _check_finished(cache: "TeacherCache") -> None:
+def check_finished(cache: "TeacherCache") -> None:
+    """Refuse a cache that is not finished.
+
+    Raises:
+        SpeechkdError: some of its shards are not done.
+    """
     unfinished = cache.unfinished()
     if unfinished:
         raise SpeechkdError(
@@ -282,6 +287,6 @@ def _array_tasks(settings: ShareSettings, work: int) -> int:
     return min(settings.array_tasks or TASKS_PER_PLACE * settings.at_once, work)
 
 
-def _body(template: str) -> str:
-    """The part of a template that is the same for every run."""
+def template_body(template: str) -> str:
+    """The part of a template that is the same for every run, such as that of `distill.sbatch`."""
     return RULE + (TEMPLATES / template).read_text(encoding="utf-8").partition(RULE)[2]

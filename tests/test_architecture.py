@@ -54,7 +54,7 @@ ALLOWED = {
 }
 """The rooms, and the rooms that each of them imports."""
 
-MADE_OF_STAGES = ("demo", "slurm", "slurm_steps")
+MADE_OF_STAGES = ("demo", "slurm", "slurm_pretrain", "slurm_steps")
 MODULES = sorted([*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("stages/**/*.py")])
 
 

@@ -111,7 +111,11 @@ def handed_on(words: list[str]) -> list[list[str]]:
     first, *groups = (list(part) for part in split(words, "--"))
     if first[:1] != ["slurm"] or not groups:
         return []
-    return groups if first[1] == "all" else [[first[1], *group] for group in groups]
+    if first[1] == "all":
+        return groups
+    method = first[1].removeprefix("pretrain-")
+    command = [first[1]] if method == first[1] else ["pretrain", method]
+    return [[*command, *group] for group in groups]
 
 
 def split(words: list[str], mark: str) -> list[list[str]]:

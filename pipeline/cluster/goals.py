@@ -6,6 +6,7 @@ the `total` of units. `lasting` says whether a unit that an earlier job finished
 """
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,34 +78,33 @@ class TextGoal(ExtractionGoal):
     stage: ClassVar[str] = "extract-text"
 
 
-@dataclass(frozen=True)
-class DistillationGoal:
-    """Stage two: students, whose run records count.
+class TrainingGoal(ABC):
+    """Stage two: runs, whose records count."""
 
-    Attributes:
-        students: absolute paths of the run folders.
-    """
-
-    stage: ClassVar[str] = "distill"
-    unit: ClassVar[str] = "students"
+    stage: ClassVar[str]
+    unit: ClassVar[str] = "runs"
     rate_unit: ClassVar[str] = "steps"
     lasting: ClassVar[bool] = True
-    students: Sequence[str]
+    model: ClassVar[str]
+    """Name of the folder that a run writes last, with its model."""
+
+    @abstractmethod
+    def folders(self) -> Sequence[str]:
+        """Absolute paths of the run folders."""
 
     @property
     def total(self) -> int:
-        """Students in all."""
-        return len(self.students)
+        """Runs in all."""
+        return len(self.folders())
 
     def progress(self) -> GoalProgress:
-        """Finished students; a student not begun counts as many steps as the mean of the others."""
+        """Finished runs; a run not begun counts as many steps as the mean of the others."""
         times, steps_left, steps_per_second, totals, unknown = [], 0, 0.0, [], 0
-        for student in self.students:
-            folder = Path(student)
+        for folder in map(Path, self.folders()):
             path = folder / "run.json"
             record = _json(path)
             total = record.get("plan", {}).get("total_steps", 0)
-            if record.get("status") in ("finished", "stopped") and (folder / "student").is_dir():
+            if record.get("status") in ("finished", "stopped") and (folder / self.model).is_dir():
                 times.append(path.stat().st_mtime)
             elif total:
                 step, pace = _pace(folder / "metrics.jsonl")
@@ -115,6 +115,64 @@ class DistillationGoal:
             totals += [total] if total else []
         mean_steps = sum(totals) / len(totals) if totals else 0.0
         return GoalProgress(times, steps_left + unknown * mean_steps, steps_per_second)
+
+
+@dataclass(frozen=True)
+class DistillationGoal(TrainingGoal):
+    """Students.
+
+    Attributes:
+        students: absolute paths of the run folders.
+    """
+
+    stage: ClassVar[str] = "distill"
+    unit: ClassVar[str] = "students"
+    model: ClassVar[str] = "student"
+    students: Sequence[str]
+
+    def folders(self) -> Sequence[str]:
+        """Absolute paths of the run folders."""
+        return self.students
+
+
+@dataclass(frozen=True)
+class MaskedAudioGoal(TrainingGoal):
+    """Speech modules that learn from frames alone; the other methods differ in names.
+
+    Attributes:
+        runs: absolute paths of the run folders.
+    """
+
+    stage: ClassVar[str] = "pretrain-masked-audio"
+    model: ClassVar[str] = "speech"
+    runs: Sequence[str]
+
+    def folders(self) -> Sequence[str]:
+        """Absolute paths of the run folders."""
+        return self.runs
+
+
+@dataclass(frozen=True)
+class SplatGoal(MaskedAudioGoal):
+    """Speech modules that are aligned to a text encoder."""
+
+    stage: ClassVar[str] = "pretrain-splat"
+
+
+@dataclass(frozen=True)
+class CtalGoal(MaskedAudioGoal):
+    """Encoders of text, and of audio that looks at it."""
+
+    stage: ClassVar[str] = "pretrain-ctal"
+    model: ClassVar[str] = "model"
+
+
+@dataclass(frozen=True)
+class WhisbertGoal(MaskedAudioGoal):
+    """Encoders of text, audio and both."""
+
+    stage: ClassVar[str] = "pretrain-whisbert"
+    model: ClassVar[str] = "student"
 
 
 @dataclass(frozen=True)
@@ -174,11 +232,12 @@ class ReportGoal:
         return GoalProgress([path.stat().st_mtime] if path.is_file() else [])
 
 
-Goal: TypeAlias = ExtractionGoal | DistillationGoal | FinetuningGoal | ReportGoal
+Goal: TypeAlias = ExtractionGoal | TrainingGoal | FinetuningGoal | ReportGoal
 GOALS: dict[str, type[Goal]] = {
     goal.stage: goal
     for goal in (
         *(ExtractionGoal, FeaturesGoal, TextGoal),
+        *(MaskedAudioGoal, SplatGoal, CtalGoal, WhisbertGoal),
         *(DistillationGoal, FinetuningGoal, ReportGoal),
     )
 }

@@ -1,5 +1,8 @@
 """The settings of `speechkd slurm`: what an array task asks for, what an array consists of."""
 
+import itertools
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +12,7 @@ from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.seeds import parse_seeds
 from pipeline.foundation.settings import Settings, setting
 
-TASK, GRID, PLACE = "One array task", "The students", "Where it runs"
+TASK, GRID, RUNS, PLACE = "One array task", "The students", "The runs", "Where it runs"
 TASKS_PER_PLACE = 4
 """Array tasks that an array has by default for each that runs at once: a place that is free early
 takes the next one, and loading a model still costs little beside a task's work."""
@@ -74,7 +77,17 @@ class ShareSettings(ArraySettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GridSettings(ArraySettings):
+class TrainingArraySettings(ArraySettings):
+    """An array whose tasks train one model each."""
+
+    nodes: int = setting(1, help="Nodes of an array task.", minimum=1, panel=TASK)
+    processes: int = setting(
+        0, help="Processes of an array task on each node; 0: one per GPU.", minimum=0, panel=TASK
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridSettings(TrainingArraySettings):
     """An array with one task per student."""
 
     kd: list[str] = setting(
@@ -88,10 +101,6 @@ class GridSettings(ArraySettings):
     )
     control: list[Literal["real", "shuffled", "random"]] = setting(
         ["real"], help="Teacher vectors; has no effect on none.", panel=GRID
-    )
-    nodes: int = setting(1, help="Nodes of a student.", minimum=1, panel=TASK)
-    processes: int = setting(
-        0, help="Processes of a student on each node; 0: one per GPU.", minimum=0, panel=TASK
     )
 
     def students(self) -> list[str]:
@@ -110,6 +119,78 @@ class GridSettings(ArraySettings):
                 for seed in parse_seeds(self.student_seeds):
                     students[f"{kd}/{'real' if kd == 'none' else control}/{seed}"] = None
         return list(students)
+
+
+@dataclass(frozen=True)
+class PretrainingRun:
+    """One run of a grid.
+
+    Attributes:
+        name: of its folder.
+        seed: of it.
+        values: what it is given for each flag that varies.
+    """
+
+    name: str
+    seed: int
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunGridSettings(TrainingArraySettings):
+    """An array with one task per run of pre-training."""
+
+    seeds: str = setting(
+        "0",
+        help="Seeds of the runs: a range, a list with commas, or both. {seed} in a word after -- "
+        "stands for each run's own.",
+        panel=RUNS,
+    )
+    vary: list[str] = setting(
+        [],
+        help="An option of the command and its values, such as align=seq,tok; one run for each. "
+        "Repeat it for another option: every value meets every other. A value that is a list is "
+        "joined by +, as in losses=mlm,mlm+mam.",
+        panel=RUNS,
+    )
+
+    def check(self) -> None:
+        """Refuse what names no option or no value."""
+        flags = self.flags()
+        for text in self.vary:
+            name, _, values = text.partition("=")
+            if not re.fullmatch(r"[a-z][a-z0-9-]*", name) or not all(values.split(",")):
+                raise SpeechkdError(
+                    f"--vary is {text!r}; write an option and its values, such as align=seq,tok."
+                )
+        if twice := [flag for flag in flags if flags.count(flag) > 1]:
+            raise SpeechkdError(f"--vary names {twice[0]} twice; give all of its values at once.")
+
+    def flags(self) -> list[str]:
+        """The options that vary."""
+        return [f"--{text.partition('=')[0]}" for text in self.vary]
+
+    def runs(self, lists: Collection[str] = ()) -> list[PretrainingRun]:
+        """Every run, by values and then by seed.
+
+        Args:
+            lists: options whose values are lists, joined by commas.
+
+        Raises:
+            SpeechkdError: two runs would have one folder.
+        """
+        choices = [list(dict.fromkeys(t.partition("=")[2].split(","))) for t in self.vary]
+        runs: dict[str, PretrainingRun] = {}
+        for values in itertools.product(*choices):
+            given = zip(self.flags(), values, strict=True)
+            exact = tuple(v.replace("+", ",") if flag in lists else v for flag, v in given)
+            for seed in parse_seeds(self.seeds):
+                words = (re.sub(r"[^\w.+:-]", "_", value) for value in values)
+                name = "-".join([*words, f"seed{seed}"])
+                if name in runs:
+                    raise SpeechkdError(f"--vary: two runs would have the folder {name}.")
+                runs[name] = PretrainingRun(name, seed, exact)
+        return list(runs.values())
 
 
 @dataclass(frozen=True, kw_only=True)

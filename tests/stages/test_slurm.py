@@ -8,7 +8,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -23,10 +22,12 @@ from pipeline.cluster.goals import FeaturesGoal
 from pipeline.cluster.slurm import Submission
 from pipeline.extraction.settings import FeatureSettings, TextSettings
 from pipeline.foundation.errors import SpeechkdError
-from stages import extract_features, extract_text, slurm
+from pipeline.pretraining.splat.settings import SplatSettings
+from stages import extract_features, extract_text, pretrain_splat, slurm
 from stages.options import parse
-from tests.helpers.caches import make_cache
+from tests.helpers.caches import make_cache, make_sequence_cache
 from tests.helpers.encoders import save_encoder
+from tests.helpers.job_scripts import make_stubs, options, printed, start, told
 from tests.helpers.mosei import write_mmsa
 from tests.helpers.slurm import SEARCH, CannotRunError, Cluster, knows_itself, wait_for, why_not
 from tests.helpers.tars import write_corpus
@@ -40,10 +41,6 @@ MELS = ["shards/manifest.jsonl", "--features", "whisper-mel", "--cache"]
 HOSTILE = ["a b", "$(touch pwned)", "`x`", "'", '"; exit 3', "line\nbreak", "*", "--", "é"]
 
 
-def options(words, **changes):
-    return {"words": words, "run": Path("run"), **changes}
-
-
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -53,59 +50,13 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def stubs(tmp_path):
-    """A `speechkd` that tells its words, and a `scontrol` that is told."""
-    folder = tmp_path / "stubs"
-    folder.mkdir()
-    (folder / "speechkd").write_text(
-        f"#!{sys.executable}\n"
-        "import json, os, pathlib, signal, sys, time\n"
-        "told = pathlib.Path('told.jsonl')\n"
-        "def stop(number, frame):\n"
-        "    told.open('a').write(json.dumps(number) + '\\n'); sys.exit(143)\n"
-        "signal.signal(signal.SIGUSR2, stop); signal.signal(signal.SIGTERM, stop)\n"
-        "told.open('a').write(json.dumps(sys.argv[1:]) + '\\n')\n"
-        "time.sleep(float(os.environ.get('LASTS', 0)))\n"
-        "sys.exit(int(os.environ.get('ENDS', 0)))\n"
-    )
-    (folder / "scontrol").write_text(
-        "#!/bin/sh\n"
-        '[ "$1" = requeue ] && echo "$*" >> requeued && exit ${REQUEUE:-0}\n'
-        'echo "JobId=9 $*"; cat preempted 2>/dev/null || echo PreemptTime=None\n'
-    )
-    for file in folder.iterdir():
-        file.chmod(0o755)
-    return folder
-
-
-def start(text, stubs, folder, **environment):
-    """Run a job script as Slurm would, with the stubs in place of what it calls."""
-    text = re.sub(r"(?m)^PATH=.*$", f'PATH={stubs}:"$PATH"', text)
-    (folder / "job.sh").write_text(text)
-    return subprocess.Popen(
-        ["bash", "job.sh"],
-        cwd=folder,
-        env={
-            "PATH": os.environ["PATH"], "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2",
-            "SLURM_JOB_ID": "9", "SLURM_JOB_NUM_NODES": "1", "SLURM_ARRAY_TASK_COUNT": "4",
-            **environment,
-        },
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-
-
-def told(folder):
-    return [json.loads(line) for line in (folder / "told.jsonl").read_text().splitlines()]
-
-
-def printed(capsys):
-    """The scripts that a dry run printed, by file name."""
-    parts = re.split(r"(?m)^==> (.*)\n", capsys.readouterr().out)[1:]
-    return {Path(path).name: text for path, text in zip(parts[::2], parts[1::2], strict=True)}
+    return make_stubs(tmp_path / "stubs")
 
 
 def test_templates_are_sound():
     assert [path.stem for path in TEMPLATES] == [
-        *("distill", "extract_features", "extract_teacher", "extract_text", "finetune", "report")
+        *("distill", "extract_features", "extract_teacher", "extract_text", "finetune"),
+        *("pretrain", "report"),
     ]
     endings = set()
     for path in TEMPLATES:
@@ -121,7 +72,7 @@ def test_templates_pass_shellcheck():
 
 
 @pytest.mark.parametrize("command", [*EXTRACTIONS, "finetune"])
-def test_a_template_runs_as_it_is(tmp_path, stubs, command):
+def test_a_template_of_shares_runs_as_it_is(tmp_path, stubs, command):
     path = next(path for path in TEMPLATES if path.stem == command.replace("-", "_"))
     job = start(path.read_text(), stubs, tmp_path)
     assert job.wait(20) == 0
@@ -765,6 +716,46 @@ class TestOnSlurm:
         for name in ("mels", "texts"):
             assert files(place / "rows" / name) == files(place / name)
 
+    def test_alignments_wait_for_the_masked_audio_that_each_begins_with(
+        self, cluster, place, monkeypatch
+    ):
+        shape = {"mels": ("whisper-mel", 8, 30), "states": ("text", 5, 9)}
+        for name, (kind, width, rows) in shape.items():
+            teacher = {"teacher": "bert", "teacher_sha256": "0" * 64, "layer": 2}
+            make_sequence_cache(
+                place / name, [20, 20], kind, width=width, most_rows=rows,
+                **(teacher if kind == "text" else {}),
+            )  # fmt: skip
+        few = ["--device", "cpu", "--epochs", "2", "--batch-size", "8", "--held-out", "0.2"]
+        small = ["--layers", "1", "--width", "16", "--heads", "2", "--stack", "3"]
+        array = ["--run", "speech", *SMALL]
+        first = submit(
+            cluster, place, "pretrain-masked-audio", *array, "--seeds", "4", "--", "mels", *small,
+            *few,
+        )  # fmt: skip
+        words = ["mels", "--text", "states", *few, "--init", "speech/masked-audio/seed{seed}"]
+        second = submit(
+            cluster, place, "pretrain-splat", *array, "--seeds", "4", "--vary", "align=seq,tok",
+            "--after", first["pretrain-masked-audio"], "--", *words,
+        )  # fmt: skip
+        ended(cluster, second["pretrain-splat"])
+        done = cluster.run("slurm", "status", "speech", cwd=place)
+        assert done.returncode == 0, done.stderr
+        assert re.search(r"pretrain-masked-audio +\d+ +1 of 1 runs", done.stdout)
+        assert re.search(r"pretrain-splat +\d+ +2 of 2 runs", done.stdout)
+        monkeypatch.chdir(place)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # as on the cluster
+        words[-1] = "speech/masked-audio/seed4"
+        alone = ["--align", "tok", "--seed", "4", "--out", "alone-tok"]
+        pretrain_splat.splat(parse("pretrain splat", SplatSettings, [*words, *alone]))
+        torch.set_num_threads(threads)
+        one, other = (
+            load_file(place / run / "speech" / "encoder" / "model.safetensors")
+            for run in ("alone-tok", "speech/splat/tok-seed4")
+        )
+        assert all(value.equal(other[name]) for name, value in one.items())
+
     def test_preempted_array_tasks_lose_nothing(self, cluster, place, alone):
         """One is queued again by Slurm; the other is cancelled and submitted again."""
         student = ["distill", "--run", "preempted", *SMALL, "--partition", "requeued", "--kd",
@@ -832,8 +823,8 @@ class TestOnSlurm:
         ended(cluster, jobs["report"])
         done = cluster.run("slurm", "status", "chain", cwd=place)
         assert done.returncode == 0, done.stderr
-        for told in ("24 of 24 shards", "2 of 2 students", "2 of 2 cells", "1 of 1 report"):
-            assert told in done.stdout
+        for line in ("24 of 24 shards", "2 of 2 students", "2 of 2 cells", "1 of 1 report"):
+            assert line in done.stdout
         report = (place / "chain" / "report" / "report.md").read_text()
         assert "crd-real-seed0" in report
 

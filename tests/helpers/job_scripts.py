@@ -1,0 +1,62 @@
+"""Job scripts as `speechkd slurm` writes them, run without Slurm and without speechkd."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+
+def options(words, **changes):
+    return {"words": words, "run": Path("run"), **changes}
+
+
+def make_stubs(folder):
+    """A `speechkd` that tells its words, and a `scontrol` that is told."""
+    folder.mkdir()
+    (folder / "speechkd").write_text(
+        f"#!{sys.executable}\n"
+        "import json, os, pathlib, signal, sys, time\n"
+        "told = pathlib.Path('told.jsonl')\n"
+        "def stop(number, frame):\n"
+        "    told.open('a').write(json.dumps(number) + '\\n'); sys.exit(143)\n"
+        "signal.signal(signal.SIGUSR2, stop); signal.signal(signal.SIGTERM, stop)\n"
+        "told.open('a').write(json.dumps(sys.argv[1:]) + '\\n')\n"
+        "time.sleep(float(os.environ.get('LASTS', 0)))\n"
+        "sys.exit(int(os.environ.get('ENDS', 0)))\n"
+    )
+    (folder / "scontrol").write_text(
+        "#!/bin/sh\n"
+        '[ "$1" = requeue ] && echo "$*" >> requeued && exit ${REQUEUE:-0}\n'
+        'echo "JobId=9 $*"; cat preempted 2>/dev/null || echo PreemptTime=None\n'
+    )
+    for file in folder.iterdir():
+        file.chmod(0o755)
+    return folder
+
+
+def start(text, stubs, folder, **environment):
+    """Run a job script as Slurm would, with the stubs in place of what it calls."""
+    text = re.sub(r"(?m)^PATH=.*$", f'PATH={stubs}:"$PATH"', text)
+    (folder / "job.sh").write_text(text)
+    return subprocess.Popen(
+        ["bash", "job.sh"],
+        cwd=folder,
+        env={
+            "PATH": os.environ["PATH"], "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2",
+            "SLURM_JOB_ID": "9", "SLURM_JOB_NUM_NODES": "1", "SLURM_ARRAY_TASK_COUNT": "4",
+            **environment,
+        },
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def told(folder):
+    return [json.loads(line) for line in (folder / "told.jsonl").read_text().splitlines()]
+
+
+def printed(capsys):
+    """The scripts that a dry run printed, by file name."""
+    parts = re.split(r"(?m)^==> (.*)\n", capsys.readouterr().out)[1:]
+    return {Path(path).name: text for path, text in zip(parts[::2], parts[1::2], strict=True)}
