@@ -37,11 +37,13 @@ from numpy.typing import NDArray
 from pipeline.cache import layout
 from pipeline.cache.identity import FORMATS, KINDS, MAKERS, VECTOR, Identity, Kind, of_record
 from pipeline.cache.receipts import Receipts, rows_in
+from pipeline.cache.remedies import makers, what_is_there
 from pipeline.cache.samples import parse_samples
 from pipeline.cache.statistics import ShardStatistics, Statistics, merge
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 from pipeline.foundation.folder import Folder
 from pipeline.foundation.hashing import json_sha256
+from pipeline.foundation.progress import alternatives
 from pipeline.shards.manifest import Manifest, difference, parse_manifest
 
 
@@ -100,8 +102,8 @@ class TeacherCache:
         cache = cls.open(location, kinds=KINDS)
         if cache.identity.kind != identity.kind:
             raise SpeechkdError(
-                f"{cache.location} is a cache of {cache.identity.kind}, and this would make one of "
-                f"{identity.kind}. Name another folder."
+                f"{cache.location} is a cache of kind {cache.identity.kind}, and this would make "
+                f"one of kind {identity.kind}. Name another folder."
             )
         differing = cache.identity.differences(identity.of_manifest(manifest))
         if list(differing) == ["manifest_sha256"]:
@@ -133,11 +135,9 @@ class TeacherCache:
             SpeechkdError: it has another format, or is of another kind.
         """
         folder = Folder(location)
-        remedy = f"Make one with `{' or '.join(MAKERS[kind] for kind in kinds)}`."
-        if len(kinds) == len(KINDS):
-            remedy = f"Make one with `{MAKERS[VECTOR]}` or `speechkd extract-features`."
+        remedy = makers(kinds)
         if not layout.is_cache(folder):
-            raise NotThere(f"{folder.location}: there is no teacher cache here. {remedy}")
+            raise NotThere(f"{folder.location}: {what_is_there(folder)}. {remedy}")
         try:
             group = layout.open_group(folder)
             record: Any = dict(group.attrs)["speechkd"]
@@ -150,8 +150,8 @@ class TeacherCache:
             identity = of_record(record["identity"])
             if identity.kind not in kinds:
                 raise SpeechkdError(
-                    f"{folder.location} is a cache of {identity.kind}, and this needs one of "
-                    f"{' or '.join(kinds)}. {remedy}"
+                    f"{folder.location} is a cache of kind {identity.kind}, and this needs one of "
+                    f"kind {alternatives(list(kinds))}. {remedy}"
                 )
             text = (folder.read("manifest.jsonl") or b"").decode()
             manifest = parse_manifest(text, str(record["manifest_location"]))

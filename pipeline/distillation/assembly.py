@@ -192,8 +192,8 @@ def make_words(
     elif cache.identity.kind != "words":
         raise SpeechkdError(
             f"--level {settings.level} needs word vectors, and {cache.location} is a cache of "
-            f"{cache.identity.kind}. Name a cache of words with --words; `speechkd extract-teacher "
-            "--keep words` makes one from the same manifest."
+            f"kind {cache.identity.kind}. Name a cache of words with --words; `speechkd "
+            "extract-teacher --keep words` makes one from the same manifest."
         )
     side = settings.teacher_side
     with processes.first_on_this_machine():

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -157,6 +157,12 @@ def counted(count: int, one: str, several: str = "") -> str:
         several: its plural, if that is not made by an s.
     """
     return f"{count:,} {one if count == 1 else several or one + 's'}"
+
+
+def alternatives(names: Sequence[str]) -> str:
+    """Names as a choice in words: `a`, `a or b`, `a, b or c`."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def duration(seconds: float) -> str:

@@ -96,7 +96,7 @@ def test_a_cache_of_another_kind_is_refused(corpus, tmp_path):
 
     extract(corpus, tmp_path / "c")
     vectors = ExtractSettings(manifest=str(corpus), cache=str(tmp_path / "c"), encoder="dummy")
-    with pytest.raises(SpeechkdError, match="is a cache of whisper-mel, and this would make"):
+    with pytest.raises(SpeechkdError, match="is a cache of kind whisper-mel, and this would make"):
         extract_teacher.run(vectors)
     with pytest.raises(SpeechkdError, match=r"needs one of vector\. .*`speechkd extract-teacher`"):
         TeacherCache.open(tmp_path / "c")

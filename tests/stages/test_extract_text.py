@@ -248,10 +248,10 @@ def test_an_unfinished_source_is_refused_and_its_command_is_named(teacher, tmp_p
 
 
 def test_no_cache_and_a_cache_of_another_kind_in_its_place_are_refused(source, teacher, tmp_path):
-    with pytest.raises(SpeechkdError, match="there is no teacher cache here"):
+    with pytest.raises(SpeechkdError, match="there is no cache here"):
         extract(tmp_path / "none", tmp_path / "t", teacher)
     with pytest.raises(
-        SpeechkdError, match="is a cache of vector, and this would make one of text"
+        SpeechkdError, match="is a cache of kind vector, and this would make one of kind text"
     ):
         extract(source, source, teacher)
 

@@ -108,11 +108,14 @@ def test_a_report_has_its_findings_table_and_picture(here, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"cache": "prosody"}, "is a cache of prosody, and this needs one of vector or words"),
+        (
+            {"cache": "prosody"},
+            "of kind prosody, and this needs one of kind vector or words",
+        ),
         ({"words": "vectors"}, "extract-teacher --keep words"),
         ({"prosody": "words"}, "extract-features --features prosody"),
         ({"cache": "words", "words": "words"}, "is a cache of words, and so is --words"),
-        ({"cache": "nowhere"}, "there is no teacher cache here"),
+        ({"cache": "nowhere"}, "there is no cache here, and nothing else"),
         ({"checkpoint": []}, "--checkpoint is empty"),
         ({"checkpoint": ["word counts=a"]}, "both called word counts"),
         ({"unheard": "speaker"}, "names no speaker, or no training does"),

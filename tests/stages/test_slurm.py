@@ -127,7 +127,7 @@ def test_texts_wait_for_the_job_of_the_run_that_makes_their_cache(here, capsys):
     slurm.extract_text(slurm.ShareSettings(**options(words, dry_run=True, after=["41"])))
     assert "#SBATCH --array=0-6%8\n" in printed(capsys)["extract_text.sbatch"]
     for after in ([], ["42"]):
-        with pytest.raises(SpeechkdError, match="no teacher cache here"):
+        with pytest.raises(SpeechkdError, match="there is no cache here"):
             slurm.extract_text(slurm.ShareSettings(**options(words, after=after)))
 
 
