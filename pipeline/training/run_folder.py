@@ -16,6 +16,8 @@ from pipeline.models.loading import load_tokenizer
 from pipeline.training.processes import on_main
 
 Resume = Literal["auto", "never", "always"]
+DISTILL = "distill"
+"""The method of a run whose record names none."""
 
 
 class RunFolder:
@@ -84,8 +86,8 @@ class RunFolder:
                 another value means. A record without one has 1. A finished run may differ.
 
         Raises:
-            SpeechkdError: it holds something else, or nothing to go on from, or another process
-                is at work there.
+            SpeechkdError: it holds something else, such as a run of another method, or nothing to
+                go on from, or another process is at work there.
         """
         if self.path.exists() and not self.path.is_dir():
             raise SpeechkdError(f"--out {self.path} is a file; name a folder.")
@@ -104,9 +106,15 @@ class RunFolder:
                     f"--resume always: there is no run in {self.path}. Leave it at auto to start."
                 )
             return None
+        there, now = record["identity"], json.loads(json.dumps(identity))
+        begun_by, goes_on = (str(one.get("method", DISTILL)) for one in (there, now))
+        if begun_by != goes_on:  # what it handed on has other names, and would stay beside
+            raise SpeechkdError(
+                f"{self.path} holds a run of {begun_by}, and this is one of {goes_on}. Name "
+                "another --out."
+            )
         if resume == "never":
             return None
-        there, now = record["identity"], json.loads(json.dumps(identity))
         for name, meaning in (versions or {}).items():
             begun_with = there.get(name, 1)
             if begun_with != now[name] and record["status"] != "finished":
