@@ -162,13 +162,19 @@ class Identity:
         }
         return record | {name: self.settings[name] for name in LATER if name in self.settings}
 
+    def flat_record(self) -> dict[str, Any]:
+        """What the cache is, its settings (the teacher among them) under names of one level."""
+        record = self.record()
+        record.pop("settings", None)
+        return {"kind": self.kind, **record, **self.settings}
+
     def differences(self, other: "Identity") -> dict[str, tuple[Any, Any]]:
         """Fields and settings that differ, by name, with this identity's value and the other's.
 
         A model is what its weights are: where two digests are equal (`teacher_sha256`), the names
         (`teacher`) may differ, as those of copies of a folder do.
         """
-        mine, theirs = _flat(self), _flat(other)
+        mine, theirs = self.flat_record(), other.flat_record()
         differing = {
             name: (mine.get(name), theirs.get(name))
             for name in {**mine, **theirs}
@@ -282,9 +288,3 @@ def sequence_identity(
 def _check(name: str, value: Any, *wanted: type) -> None:
     if type(value) not in wanted or (isinstance(value, str) and has_control(value)):
         raise ValueError(f"{name} is {value!r}")
-
-
-def _flat(identity: Identity) -> dict[str, Any]:
-    record = identity.record()
-    settings = record.pop("settings", {})  # told one by one, not as a whole
-    return {"kind": identity.kind, **record, **settings}

@@ -5,7 +5,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.cache.store import TeacherCache
 from pipeline.corpus.word_corpus import WordCorpus
 from pipeline.distillation.assembly import Parts
 from pipeline.distillation.comparable import comparable
@@ -42,7 +41,7 @@ def method_record(parts: Parts, cache_sha256: str) -> dict[str, Any]:
         "data": {
             "cache": cache.location,
             "cache_sha256": cache_sha256,
-            "teacher": _identity(cache),
+            "teacher": cache.identity.flat_record(),
             "clips": len(corpus),
             "train_clips": len(corpus.train),
             "held_out_clips": len(corpus.held_out),
@@ -55,17 +54,12 @@ def method_record(parts: Parts, cache_sha256: str) -> dict[str, Any]:
     }
 
 
-def _identity(cache: TeacherCache) -> dict[str, Any]:
-    """What a cache is, its teacher among it, under names of one level."""
-    return {**cache.identity.record(), "kind": cache.identity.kind, **cache.identity.settings}
-
-
 def _words(words: WordCorpus) -> dict[str, Any]:
     cache = words.cache
     return {
         "cache": cache.location,
         "cache_sha256": words.prepared.digest,
-        "teacher": _identity(cache),
+        "teacher": cache.identity.flat_record(),
         **asdict(words.counts),
     }
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.cache.store import TeacherCache
 from pipeline.cache.texts import texts_sha256
 from pipeline.foundation import atomic
 from pipeline.foundation.progress import say
@@ -46,7 +45,7 @@ def method_record(method: Method[Any], parts: Parts, digests: Mapping[str, str])
                 name: {
                     "location": cache.location,
                     "sha256": digests[f"{name}_sha256"],
-                    **_identity(cache),
+                    **cache.identity.flat_record(),
                 }
                 for name, cache in parts.data.caches.items()
             },
@@ -57,13 +56,6 @@ def method_record(method: Method[Any], parts: Parts, digests: Mapping[str, str])
         },
         **method.record(parts),
     }
-
-
-def _identity(cache: TeacherCache) -> dict[str, Any]:
-    """What a cache is, its settings among it, under names of one level."""
-    record = cache.identity.record()
-    settings = record.pop("settings", {})
-    return {**record, "kind": cache.identity.kind, **settings}
 
 
 @on_main

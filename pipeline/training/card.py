@@ -95,7 +95,7 @@ def code(text: str) -> str:
 
 def _hardware(hardware: Mapping[str, Any]) -> str:
     return ", ".join(hardware["accelerators"]) or (
-        f"{hardware['machine']}, {hardware['torch_threads']} threads"
+        f"{hardware['machine']}, {counted(hardware['torch_threads'], 'thread')}"
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.foundation.progress import counted
 from pipeline.training.card import CardWords, code
 
 
@@ -19,7 +20,7 @@ def card_words(record: Mapping[str, Any]) -> CardWords:
         else ""
     )
     return CardWords(
-        title=f"CTAL, {settings['layers']} layers per stack, {parameters:,} parameters"
+        title=f"CTAL, {counted(settings['layers'], 'layer')} per stack, {parameters:,} parameters"
         + (", a control" if is_control else ""),
         summary="A text encoder and an encoder of audio frames that looks at the text, made by "
         "`speechkd pretrain ctal` from masked tokens and masked frames (Li et al. 2021, "

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.foundation.progress import counted
 from pipeline.models.speech import SpeechModule
 from pipeline.models.speech_front import SpeechFront
 from pipeline.training.card import CardWords, code
@@ -72,8 +73,8 @@ def _card(
     speech, data = record["speech"], record["data"]
     frames, front = data["caches"]["frames"], speech["front"]
     return CardWords(
-        title=f"Speech encoder, {speech['layers']} layers, {speech['parameters']:,} parameters, "
-        f"{taught}",
+        title=f"Speech encoder, {counted(speech['layers'], 'layer')}, "
+        f"{speech['parameters']:,} parameters, {taught}",
         summary=summary,
         pipeline_tag="feature-extraction",
         tags=("speechkd", "speech", "splat"),
