@@ -12,7 +12,6 @@ import importlib
 import io
 import itertools
 import json
-import multiprocessing
 import os
 import pickle
 import resource
@@ -657,7 +656,7 @@ def _alone(bomb: Bomb) -> Cost:
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, hard))
         if bomb.reads_apart:
-            guarded_call("pyarrow", _load_pyarrow)
+            guarded_call("pyarrow", exec, "from pyarrow import parquet")
         for process in _processes():
             Path(f"/proc/{process}/clear_refs").write_text("5")  # the peak begins anew
         before, started = _peak_megabytes(), _cpu_seconds()
@@ -668,15 +667,11 @@ def _alone(bomb: Bomb) -> Cost:
         return Cost(outcome, _cpu_seconds() - started, _peak_megabytes() - before)
 
 
-def _load_pyarrow() -> None:
-    from pyarrow import parquet
-
-    assert parquet
-
-
 def _processes() -> list[int]:
     """This process, and those that read for it."""
-    return [os.getpid(), *(child.pid or 0 for child in multiprocessing.active_children())]
+    from pipeline.foundation import guarded
+
+    return [os.getpid(), *(waiting.process.pid for waiting in guarded._idle)]
 
 
 def _peak_megabytes() -> float:

@@ -1,10 +1,11 @@
 """Compressed texts come back as they were written; torn ones and bombs are told."""
 
 import gzip
+import os
 
 import pytest
 
-from pipeline.foundation import compressed
+from pipeline.foundation import compressed, guarded
 from pipeline.foundation.compressed import opened_plain, plain_suffix
 from pipeline.foundation.errors import Damaged, SpeechkdError
 
@@ -55,3 +56,22 @@ def test_a_bomb_stops_at_its_bound(tmp_path, monkeypatch, suffix):
     path = folded(tmp_path / f"a.{suffix}")
     with pytest.raises(SpeechkdError, match="unfolds to over"):
         content(path)
+
+
+def test_a_zst_on_which_arrow_dies_is_told_by_name(tmp_path, monkeypatch):
+    (tmp_path / "pyarrow.py").write_text(
+        "import os\ndef CompressedInputStream(file, kind):\n    os.abort()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(guarded, "_idle", [])  # a new process, which sees the path of now
+    (tmp_path / "a.csv.zst").write_bytes(b"x")
+    with pytest.raises(Damaged, match=r"a\.csv\.zst cannot be read.* died of SIGABRT"):
+        content(tmp_path / "a.csv.zst")
+
+
+def test_a_small_zst_read_in_part_leaves_its_process_for_the_next(tmp_path):
+    path = folded(tmp_path / "a.tsv.zst")
+    process = guarded.guarded_call("x", os.getpid)
+    with opened_plain(path) as file:
+        file.readline()
+    assert guarded.guarded_call("x", os.getpid) == process

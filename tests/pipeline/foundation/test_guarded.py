@@ -113,6 +113,22 @@ def test_a_worker_is_not_guarded_again():
     assert list(in_order(in_worker, range(2), 2, died=no_death)) == [True, True]
 
 
+def test_it_starts_without_the_main_module(tmp_path):
+    script = tmp_path / "main.py"
+    script.write_text(
+        "import os\n"
+        "from pipeline.foundation.guarded import guarded_call\n"
+        "print('main')\n"
+        "if __name__ == '__main__':\n"
+        "    assert guarded_call('x', os.getpid) != os.getpid()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, env=environment, check=True
+    )
+    assert (run.stdout, run.stderr) == ("main\n", "")
+
+
 def test_it_ends_with_a_parent_that_is_killed(tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(
