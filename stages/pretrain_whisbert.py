@@ -1,6 +1,11 @@
 """Cached frames and their texts → text, audio and fusion encoders, trained by five losses."""
 
+from typing import TYPE_CHECKING
+
 from pipeline.pretraining.whisbert.settings import WhisbertSettings
+
+if TYPE_CHECKING:
+    from pipeline.pretraining.whisbert.start import AudioStart
 
 
 def run(settings: WhisbertSettings) -> None:
@@ -19,7 +24,26 @@ def run(settings: WhisbertSettings) -> None:
     from pipeline.pretraining.running import pretrain
     from pipeline.pretraining.whisbert.method import Whisbert
 
-    pretrain(Whisbert(settings))
+    begins = settings.init_audio and "audio" in settings.choices()
+    pretrain(Whisbert(settings, _start(settings) if begins else None))
+
+
+def _start(settings: WhisbertSettings) -> "AudioStart":
+    """What the audio encoder begins with."""
+    from pipeline.extraction.weights import read_encoder, teacher_folder, tensors_sha256
+    from pipeline.models.whisbert.layers import LayerSizes
+    from pipeline.models.whisbert.loading import whisbert_folder
+    from pipeline.pretraining.whisbert.start import AudioStart
+
+    name = settings.init_audio
+    if run_folder := whisbert_folder(name):
+        return AudioStart.of_run(name, run_folder)
+    shape, tensors = read_encoder(teacher_folder(name))
+    sizes = LayerSizes(
+        shape.encoder_layers, shape.d_model, shape.encoder_attention_heads, shape.encoder_ffn_dim
+    )
+    digest = tensors_sha256(tensors)
+    return AudioStart.of_whisper(name, sizes, tensors, digest, settings.audio_layers)
 
 
 COMMANDS = {"pretrain whisbert": (WhisbertSettings, run)}

@@ -16,7 +16,12 @@ needs_tiny_en = pytest.mark.skipif(
 
 
 def save_random_whisper(
-    folder: Path, seed: int = 0, layers: int = 2, heads: int = 3, vocab_size: int = 64
+    folder: Path,
+    seed: int = 0,
+    layers: int = 2,
+    heads: int = 3,
+    vocab_size: int = 64,
+    feed_forward: int = 96,
 ) -> transformers.WhisperModel:
     """Save a random, narrow Whisper as Hugging Face does, and return it."""
     torch.manual_seed(seed)
@@ -24,7 +29,7 @@ def save_random_whisper(
         d_model=16 * heads,
         encoder_layers=layers,
         encoder_attention_heads=heads,
-        encoder_ffn_dim=96,
+        encoder_ffn_dim=feed_forward,
         decoder_layers=1,
         decoder_attention_heads=heads,
         decoder_ffn_dim=48,

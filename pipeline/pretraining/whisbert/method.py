@@ -37,7 +37,8 @@ from pipeline.pretraining.whisbert.record import (
     tokenizer_of,
 )
 from pipeline.pretraining.whisbert.settings import WhisbertSettings
-from pipeline.pretraining.whisbert.twin import check_twin
+from pipeline.pretraining.whisbert.start import AudioStart
+from pipeline.pretraining.whisbert.twin import INIT_AUDIO, check_twin
 from pipeline.training import processes
 from pipeline.training.card import CardWords
 
@@ -48,13 +49,22 @@ FEED_FORWARD = 4
 
 
 class Whisbert(Method[WhisbertSettings]):
-    """Text, audio and fusion encoders trained together; with mlm alone the text encoder."""
+    """Text, audio and fusion encoders trained together; with mlm alone the text encoder.
+
+    Args:
+        settings: as the user gave them.
+        start: what the audio encoder begins with; None for fresh weights.
+    """
 
     name = "whisbert"
     folders = ("whisbert", "student")
     counted = TOKENS
     words = WORDS
     less_memory = LESS_MEMORY
+
+    def __init__(self, settings: WhisbertSettings, start: AudioStart | None = None) -> None:
+        super().__init__(settings)
+        self.start = start if self.hears else None
 
     @property
     def hears(self) -> bool:
@@ -71,13 +81,15 @@ class Whisbert(Method[WhisbertSettings]):
         check_kind(settings.student)
         cache = TeacherCache.open(settings.cache, kinds=(KIND_OF[settings.features],))
         per_patch(cache)
+        if self.start is not None:
+            self.start.check(self.shape(cache).audio, _reads(cache), cache.location)
         return {FRAMES: cache}
 
     def identity(self) -> dict[str, Any]:
-        """Nothing beside settings and cache; here the twin is checked."""
+        """What the audio encoder begins with; here the twin is checked."""
         if self.settings.twin is not None:
             check_twin(self.settings, self._identity_of(self.caches()))
-        return {}
+        return {} if self.start is None else {INIT_AUDIO: self.start.sha256}
 
     def tokenizer(self, caches: Mapping[str, TeacherCache]) -> PreTrainedTokenizerBase:
         """The tokenizer that is named, or a WordPiece trained on the cache's texts."""
@@ -116,7 +128,10 @@ class Whisbert(Method[WhisbertSettings]):
             settings.student, tokenizer, settings.max_tokens, dropout=settings.dropout
         )
         student.check_fits(tokenizer, settings.max_tokens)
-        return WhisBERT(student, settings.weight_of(), self.shape(data.caches[FRAMES]))
+        model = WhisBERT(student, settings.weight_of(), self.shape(data.caches[FRAMES]))
+        if self.start is not None and model.speech is not None:
+            self.start.fill(model.speech)
+        return model
 
     def shape(self, cache: TeacherCache) -> Shape:
         """What is built beside the text encoder."""
@@ -193,11 +208,18 @@ class Whisbert(Method[WhisbertSettings]):
 
     def notes(self, parts: Parts) -> Iterable[str]:
         """What texts and recordings lack, what a step costs, which control it is."""
-        return notes(self.settings, parts, self.clip(parts))
+        yield from notes(self.settings, parts, self.clip(parts))
+        if self.start is not None:
+            yield f"the audio encoder begins with {self.start.told}, {self.start.name}" + (
+                ""
+                if self.start.hearing is not None
+                else ". It learnt from transcribed speech, which is not BabyLM; stem and CLS are "
+                "fresh"
+            )
 
     def comparable(self, parts: Parts) -> dict[str, Any]:
         """The twin is the text encoder without audio; the others are compared with it."""
-        return comparable(self.settings, parts)
+        return comparable(self.settings, parts, None if self.start is None else self.start.sha256)
 
     def record(self, parts: Parts) -> dict[str, Any]:
         """The model, its cost, its twin, and what lengths alone give."""
@@ -215,8 +237,7 @@ class Whisbert(Method[WhisbertSettings]):
     def save(self, parts: Parts) -> Mapping[str, Callable[[Path], None]]:
         """The whole model, and its text encoder as an ordinary Hugging Face folder."""
         model, tokenizer = model_of(parts), tokenizer_of(parts.data)
-        identity = parts.data.caches[FRAMES].identity
-        reads = {"kind": identity.kind, "width": identity.width, **identity.settings}
+        reads = _reads(parts.data.caches[FRAMES])
 
         def student(into: Path) -> None:
             model.student.save(into)
@@ -238,6 +259,12 @@ class Whisbert(Method[WhisbertSettings]):
             "frames_sha256": caches[FRAMES].digest(),
             "draws": DRAWS,
         }
+
+
+def _reads(cache: TeacherCache) -> dict[str, Any]:
+    """What an audio encoder reads of a cache."""
+    identity = cache.identity
+    return {"kind": identity.kind, "width": identity.width, **identity.settings}
 
 
 def per_patch(cache: TeacherCache) -> int:

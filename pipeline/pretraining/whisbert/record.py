@@ -100,17 +100,25 @@ def _doubts(settings: WhisbertSettings, parts: Parts) -> Iterator[str]:
         )
 
 
-def comparable(settings: WhisbertSettings, parts: Parts) -> dict[str, Any]:
-    """How its text encoder stands to others; the twin is the one without a teacher."""
+def comparable(settings: WhisbertSettings, parts: Parts, start: str | None) -> dict[str, Any]:
+    """How its text encoder stands to others; the twin is the one without a teacher.
+
+    Args:
+        settings: of the run.
+        parts: what it is made of.
+        start: digest of what the audio encoder begins with; None for fresh weights.
+    """
     model = model_of(parts).student.model
     config = {n: v for n, v in model.config.to_dict().items() if n not in VOLATILE}
     of_losses = settings.of_losses()
     free = of_losses | settings.operational() | SAID_OTHERWISE
     values = settings.record()
     others = [name for name in settings.losses if name != "mlm"]
-    said = settings.without_effect() | {"losses", "control", "twin", "weights"}
+    said = settings.without_effect() | {"losses", "control", "twin", "weights", "init_audio"}
     teaching = {name: values[name] for name in sorted(of_losses - said)}
     teaching |= {f"weight of {name}": weight for name, weight in settings.weight_of().items()}
+    if start is not None:
+        teaching["audio begins with"] = start
     return {
         "objective": f"mlm with {' + '.join(others)}" if others else "none",
         "control": settings.control if others else None,

@@ -120,6 +120,16 @@ class WhisbertSettings(PretrainSettings):
         panel=AUDIO,
         idle_without="audio",
     )
+    init_audio: str = setting(
+        "",
+        help="What the audio encoder begins with: a run of pretrain whisbert (its whole audio "
+        "encoder), or a Whisper (offline:base, a folder or a hub id), of which it takes the first "
+        "--audio-layers layers. Whisper learnt from transcribed speech, which BabyLM's rules "
+        "forbid. The default is fresh weights.",
+        origin="paper",
+        panel=AUDIO,
+        idle_without="audio",
+    )
     width: int = setting(
         768,
         help="Width of the audio and fusion encoders.",

@@ -11,6 +11,8 @@ from pipeline.pretraining.whisbert.losses import Loss
 from pipeline.pretraining.whisbert.settings import WhisbertSettings
 
 SETTINGS_OF_LOSSES = "losses"
+INIT_AUDIO = "init_audio_sha256"
+"""What a run's identity calls the digest of what its audio encoder began with."""
 
 
 def read_twin(folder: Path) -> dict[str, Any]:
@@ -51,7 +53,7 @@ def check_twin(settings: WhisbertSettings, identity: Mapping[str, Any]) -> dict[
     if settings.twin is None:
         raise ValueError("no twin is named")
     other = read_twin(settings.twin)["identity"]
-    free = settings.of_losses() | settings.operational()
+    free = settings.of_losses() | settings.operational() | {INIT_AUDIO}
     differing = [
         f"{name}: here {identity.get(name)!r}, there {other.get(name)!r}"
         for name in sorted({*identity, *other} - free)
