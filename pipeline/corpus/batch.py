@@ -6,6 +6,7 @@ width of the teacher.
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from pipeline.corpus.word_vectors import OwnWords, Sentences
@@ -47,7 +48,9 @@ class WholeBatch(Movable):
     def rivals_BB(self) -> Tensor:
         """Whether clip b' may be a negative of clip b: not the same clip, nor its recording."""
         rival_BB = _rivals(self.row_B, self.recording_B, self.row_B, self.recording_B)
-        return rival_BB if self.type_B is None else rival_BB & (self.type_B[:, None] != self.type_B)
+        if self.type_B is None:
+            return rival_BB
+        return rival_BB.logical_and_(self.type_B[:, None] != self.type_B)
 
     def rivals_BK(self) -> Tensor:
         """Whether extra negative k may be a negative of clip b."""
@@ -58,13 +61,15 @@ class WholeBatch(Movable):
         )
         if self.type_B is None or self.negative_type_K is None:
             return rival_BK
-        return rival_BK & (self.type_B[:, None] != self.negative_type_K)
+        return rival_BK.logical_and_(self.type_B[:, None] != self.negative_type_K)
 
 
 def _rivals(row_B: Tensor, recording_B: Tensor, row_K: Tensor, recording_K: Tensor) -> Tensor:
-    same_clip = row_B[:, None] == row_K
-    same_recording = (recording_B[:, None] == recording_K) & (recording_B >= 0)[:, None]
-    return ~(same_clip | same_recording)
+    rival_BK = row_B[:, None] != row_K
+    # two unknown recordings are not one
+    known_B = torch.where(recording_B < 0, -1, recording_B)
+    known_K = torch.where(recording_K < 0, -2, recording_K)
+    return rival_BK.logical_and_(known_B[:, None] != known_K)
 
 
 @dataclass(frozen=True)

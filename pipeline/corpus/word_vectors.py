@@ -197,7 +197,7 @@ def read_rows(reader: SequenceReader, row_W: Tensor) -> Tensor:
         stored_RE = torch.from_numpy(
             values_of(stored_RE.numpy(), clips.low[clip_R, None], clips.step[clip_R, None])
         )
-    return stored_RE.float()[torch.from_numpy(place_W)]
+    return stored_RE.index_select(0, torch.from_numpy(place_W)).float()
 
 
 @dataclass(frozen=True)

@@ -112,17 +112,16 @@ class Distillation(nn.Module):
         raw = mlm.new_zeros(())
         for name, objective in self.named_objectives():
             pairs = pairs_of[objective.level]
-            student_NE = objective.student(pairs.states_ND)
             if not len(pairs.whole.row_B):  # no word of this batch is taught
-                losses[f"loss/{name}"] = _nothing(objective, student_NE)
+                losses[f"loss/{name}"] = _nothing(objective, objective.student(pairs.states_ND))
                 weighted = weighted + losses[f"loss/{name}"]
                 continue
-            kd = objective.compare(student_NE, pairs)
+            kd = objective(pairs)
             losses[f"loss/{name}"] = kd
             raw = raw + kd
             weighted = weighted + self.gammas[name] * kd
-            if measure and student_NE.shape[1] == pairs.whole.teacher_BE.shape[1]:
-                losses |= nearness(name, objective, student_NE, pairs)
+            if measure:
+                losses |= nearness(name, objective, pairs)
         losses |= {"loss": mlm + weighted, "loss/kd": raw, "loss/kd_weighted": weighted}
         if measure and torch.is_grad_enabled():
             losses |= gradient_norms(mlm, hidden_ND, weighted, kd_ND)
@@ -221,15 +220,18 @@ def _nothing(objective: Objective, student_NE: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def nearness(
-    name: str, objective: Objective, student_NE: Tensor, pairs: KDBatch
-) -> dict[str, Tensor]:
+def nearness(name: str, objective: Objective, pairs: KDBatch) -> dict[str, Tensor]:
     """Cosine of student and teacher, of the batch's mean and teacher, and the student's spread.
+
+    Nothing if their vectors differ in width, which only objectives that never compare them allow.
 
     A student that has learnt nothing about single clips does no better than the mean vector. One
     that has collapsed gives every clip the same direction, which is a spread of 0. The spread is a
     share of the teacher's own.
     """
+    student_NE = objective.student(pairs.states_ND)
+    if student_NE.shape[1] != pairs.whole.teacher_BE.shape[1]:
+        return {}
     teacher_BE = functional.normalize(
         at_least_float32(objective.teacher(pairs.whole.teacher_BE)), dim=-1
     )

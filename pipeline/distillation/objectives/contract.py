@@ -71,7 +71,11 @@ class KDBatch:
         With several processes each returns its part, scaled so that the processes' average (which
         is what distributed training takes) is the mean over the whole batch.
         """
-        return (value_N * self.weight_N).sum() * self.whole.processes / self.total
+        return self.mean_of((value_N * self.weight_N).sum())
+
+    def mean_of(self, weighted_sum: Tensor) -> Tensor:
+        """The same mean, from the sum over this process's vectors of value times weight."""
+        return weighted_sum * self.whole.processes / self.total
 
     def clip_means(self, value_ND: Tensor) -> Tensor:
         """Mean `[B, D]` of the vectors of each clip, for all clips of the whole batch."""

@@ -1,6 +1,7 @@
 """CRD: contrastive representation distillation, computed as logits."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,9 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.distillation.objectives.contract import Context, KDBatch, Objective
+from pipeline.distillation.objectives.narrow import narrow
 
 CHUNK = 2048
 """Extra negatives compared at a time: bounds memory at N × CHUNK logits."""
+EXCLUDED = 1e30
+"""What is taken off the logit of a pair that does not count: of e^-EXCLUDED nothing is left."""
 ESTIMATED_FROM = 512
 """Words of a batch among which the mean of e^u is estimated: a quarter of a million pairs."""
 
@@ -38,7 +42,8 @@ class CRD(Objective):
 
     A batch has some thirty times as many words as clips. So at the level of words the pairs of a
     batch are computed chunk by chunk, as those of the extra negatives are, and E is estimated from
-    pairs among `ESTIMATED_FROM` words, evenly spread.
+    pairs among `ESTIMATED_FROM` words, evenly spread. Where the student is much narrower than the
+    teacher, their products are made in its width.
     """
 
     title = "contrastive representation distillation"
@@ -63,97 +68,147 @@ class CRD(Objective):
             ]
         return []
 
+    def forward(self, batch: KDBatch) -> Tensor:
+        """The loss of a batch; words of a narrow student meet the teacher's in its own width."""
+        few = None
+        if self.level == "word" and not self.options.crd_symmetric:
+            few = narrow(self.projection, batch.states_ND)
+        if few is None:
+            return super().forward(batch)
+        with torch.autocast(few.unit_NR.device.type, enabled=False):
+            teacher_BE = functional.normalize(self.teacher(batch.whole.teacher_BE), dim=-1)
+            return self._of_words(few.unit_NR / self.temperature, teacher_BE, batch, few.meet)
+
     def loss(self, student_NE: Tensor, teacher_BE: Tensor, batch: KDBatch) -> Tensor:
         """Mean over tokens, plus the mean over clips if symmetric."""
         student_NE = functional.normalize(student_NE, dim=-1) / self.temperature
         teacher_BE = functional.normalize(teacher_BE, dim=-1)
-        rival_BB = batch.whole.rivals_BB()
         if self.level == "word":
-            total = self._of_words(student_NE, teacher_BE, rival_BB, batch)
-            if self.options.crd_symmetric:
-                total = total + self._teacher_picks(student_NE, teacher_BE, rival_BB, batch)
-            return total
+            total = self._of_words(student_NE, teacher_BE, batch, lambda teacher_KE: teacher_KE)
+        else:
+            total = self._of_clips(student_NE, teacher_BE, batch)
+        if self.options.crd_symmetric:
+            total = total + self._teacher_picks(student_NE, teacher_BE, batch)
+        return total
+
+    def _of_clips(self, student_NE: Tensor, teacher_BE: Tensor, batch: KDBatch) -> Tensor:
+        """The mean over tokens."""
+        rival_BB = batch.whole.rivals_BB()
         logit_NB = student_NE @ teacher_BE.T
         rival_NB = rival_BB[batch.clip_N]
-        count_B = rival_BB.sum(1)
+        count_B = rival_BB.sum(1, dtype=torch.int32)
         extra_KE, rival_BK = None, None
         if batch.whole.negative_KE is not None:
             extra_KE = functional.normalize(self.teacher(batch.whole.negative_KE), dim=-1)
             rival_BK = batch.whole.rivals_BK()
             count_B = count_B + rival_BK.sum(1)
         weight_N = batch.weight_N.to(logit_NB.dtype)
-        bias_N = self._bias(
-            0, logit_NB, rival_NB & (weight_N > 0)[:, None], count_B, batch, shared=False
-        )[batch.clip_N]
-        loss_N = _pairs(logit_NB + bias_N[:, None], batch.clip_N, rival_NB)
-        if extra_KE is not None and rival_BK is not None:
-            loss_N = loss_N + negative_sum(student_NE, bias_N, extra_KE, rival_BK, batch.clip_N)
-        total = batch.token_mean(loss_N)
-        if self.options.crd_symmetric:
-            total = total + self._teacher_picks(student_NE, teacher_BE, rival_BB, batch)
-        return total
+
+        def chance() -> tuple[Tensor, Tensor]:
+            return logit_NB, rival_NB & (weight_N > 0)[:, None]
+
+        bias_N = self._bias(0, chance, count_B, batch, shared=False)[batch.clip_N]
+        total = batch.token_mean(_pairs(logit_NB + bias_N[:, None], batch.clip_N, rival_NB))
+        if extra_KE is None or rival_BK is None:
+            return total
+        sums = negative_sum(student_NE, bias_N, extra_KE, rival_BK, batch.clip_N, weight_N)
+        return total + batch.mean_of(sums)
 
     def _of_words(
-        self, student_NE: Tensor, teacher_BE: Tensor, rival_BB: Tensor, batch: KDBatch
+        self,
+        student_NR: Tensor,
+        teacher_BE: Tensor,
+        batch: KDBatch,
+        meet: Callable[[Tensor], Tensor],
     ) -> Tensor:
-        """The mean over words, in bounded memory: no logits of all pairs exist at once."""
+        """The mean over words, in bounded memory: no logits of all pairs exist at once.
+
+        Args:
+            student_NR: unit vectors over τ, or what stands for them.
+            teacher_BE: unit vectors of all words of the batch.
+            batch: the words.
+            meet: from teacher vectors to what `student_NR` is multiplied with.
+        """
         word_N = batch.clip_N
-        negatives, rivals = [teacher_BE], [rival_BB]
-        count_B = rival_BB.sum(1)
+        weight_N = batch.weight_N.to(student_NR.dtype)
+        rival_BB = batch.whole.rivals_BB()
+        negatives, rivals = [meet(teacher_BE)], [rival_BB]
+        count_B = rival_BB.sum(1, dtype=torch.int32)
         if batch.whole.negative_KE is not None:
-            negatives.append(functional.normalize(self.teacher(batch.whole.negative_KE), dim=-1))
+            extra_KE = functional.normalize(self.teacher(batch.whole.negative_KE), dim=-1)
+            negatives.append(meet(extra_KE))
             rivals.append(batch.whole.rivals_BK())
             count_B = count_B + rivals[1].sum(1)
-        # every so many words, whoever has them, so that processes estimate as one does
-        every = -(-len(teacher_BE) // ESTIMATED_FROM)
-        counts_N = (batch.weight_N > 0) & (word_N % every == 0)
-        rival_few = rival_BB[:, ::every][word_N] & counts_N[:, None]
-        logit_few = student_NE.detach() @ teacher_BE[::every].T
-        bias_N = self._bias(0, logit_few, rival_few, count_B, batch, shared=False)[word_N]
-        own_N = (student_NE * teacher_BE[word_N]).sum(-1) + bias_N
-        loss_N = functional.softplus(-own_N)
-        for teacher_KE, rival_BK in zip(negatives, rivals, strict=True):
-            loss_N = loss_N + negative_sum(student_NE, bias_N, teacher_KE, rival_BK, word_N)
-        return batch.token_mean(loss_N)
 
-    def _teacher_picks(
-        self, student_NE: Tensor, teacher_BE: Tensor, rival_BB: Tensor, batch: KDBatch
-    ) -> Tensor:
+        def chance() -> tuple[Tensor, Tensor]:
+            # every so many words, whoever has them, so that processes estimate as one does
+            every = -(-len(teacher_BE) // ESTIMATED_FROM)
+            counts_N = (batch.weight_N > 0) & (word_N % every == 0)
+            rival_few = rival_BB[:, ::every][word_N] & counts_N[:, None]
+            return student_NR.detach() @ negatives[0][::every].detach().T, rival_few
+
+        bias_N = self._bias(0, chance, count_B, batch, shared=False)[word_N]
+        own_N = (student_NR * negatives[0].index_select(0, word_N)).sum(-1) + bias_N
+        total = batch.token_mean(functional.softplus(-own_N))
+        for teacher_KR, rival_BK in zip(negatives, rivals, strict=True):
+            sums = negative_sum(student_NR, bias_N, teacher_KR, rival_BK, word_N, weight_N)
+            total = total + batch.mean_of(sums)
+        return total
+
+    def _teacher_picks(self, student_NE: Tensor, teacher_BE: Tensor, batch: KDBatch) -> Tensor:
+        rival_BB = batch.whole.rivals_BB()
         mean_BE = functional.normalize(batch.clip_means(student_NE), dim=-1) / self.temperature
         logit_BB = teacher_BE @ mean_BE.T
-        bias_B = self._bias(1, logit_BB, rival_BB, rival_BB.sum(1), batch, shared=True)
+        bias_B = self._bias(1, lambda: (logit_BB, rival_BB), rival_BB.sum(1), batch, shared=True)
         own_B = torch.arange(len(teacher_BE), device=teacher_BE.device)
         return _pairs(logit_BB + bias_B[:, None], own_B, rival_BB).mean()
 
     def _bias(
         self,
         direction: int,
-        logit_XB: Tensor,
-        rival_XB: Tensor,
+        chance: Callable[[], tuple[Tensor, Tensor]],
         count_B: Tensor,
         batch: KDBatch,
         *,
         shared: bool,
     ) -> Tensor:
-        """The bias of each clip's pairs; `shared` means that all processes have the same logits."""
-        log_count_B = count_B.clamp(min=1).to(logit_XB.dtype).log()
+        """The bias of each clip's pairs.
+
+        Args:
+            direction: whose choice it is, 0 of the student and 1 of the teacher.
+            chance: gives logits of pairs, and which of them are those of rivals.
+            count_B: how many rivals each clip has.
+            batch: the clips.
+            shared: whether all processes have the same logits.
+        """
+        log_count_B = count_B.clamp(min=1).to(self.log_mean.dtype).log()
         if self.options.crd_bias == "paper":
             return math.log(batch.whole.corpus_clips) - log_count_B
         if self.options.crd_bias == "learned":
             return self.learned[direction] - log_count_B
         with torch.no_grad():
-            highest = 1 / self.temperature  # of any cos/τ: makes the sum safe
-            rivals_XB = torch.where(rival_XB, logit_XB - highest, -torch.inf)
-            sums = torch.stack([rivals_XB.double().exp().sum(), rival_XB.double().sum()])
-            if not shared:
-                sums = batch.sum_over_processes(sums)
-            estimate = (sums[0] / sums[1].clamp(min=1)).log() + highest
             earlier = self.log_mean[direction]
-            value = torch.where(earlier.isnan(), estimate.to(earlier.dtype), earlier)
+            # not asked of a GPU, which would have to finish its work before it answered
+            if earlier.is_cpu and earlier.isfinite():
+                return -log_count_B - earlier
+            estimate = self._estimate(chance, batch, shared=shared).to(earlier.dtype)
+            value = torch.where(earlier.isnan(), estimate, earlier)
             if self.training:
                 self.log_mean[direction] = torch.where(value.isfinite(), value, math.nan)
             value = torch.nan_to_num(value, nan=0.0, posinf=0.0, neginf=0.0)
         return -log_count_B - value
+
+    def _estimate(
+        self, chance: Callable[[], tuple[Tensor, Tensor]], batch: KDBatch, *, shared: bool
+    ) -> Tensor:
+        """The logarithm of the mean of e^u over the pairs of rivals; see `_bias`."""
+        logit_XB, rival_XB = chance()
+        highest = 1 / self.temperature  # of any cos/τ: makes the sum safe
+        rivals_XB = torch.where(rival_XB, logit_XB - highest, -torch.inf)
+        sums = torch.stack([rivals_XB.double().exp().sum(), rival_XB.double().sum()])
+        if not shared:
+            sums = batch.sum_over_processes(sums)
+        return (sums[0] / sums[1].clamp(min=1)).log() + highest
 
 
 def _pairs(logit_XB: Tensor, own_X: Tensor, rival_XB: Tensor) -> Tensor:
@@ -163,51 +218,76 @@ def _pairs(logit_XB: Tensor, own_X: Tensor, rival_XB: Tensor) -> Tensor:
     return functional.softplus(-positive_X) + negative_X
 
 
+def _only(rival_NK: Tensor, bias_N: Tensor) -> Tensor:
+    """The bias where a negative is a rival, and elsewhere so little that nothing is left of it.
+
+    Arithmetic in place, because on a CPU it is several times as fast as choosing by a mask.
+    """
+    kept_NK = rival_NK.view(torch.uint8).to(bias_N.dtype)
+    return kept_NK.sub_(1).mul_(EXCLUDED).add_(bias_N[:, None])
+
+
 def negative_sum(
-    student_NE: Tensor, bias_N: Tensor, teacher_KE: Tensor, rival_BK: Tensor, clip_N: Tensor
+    student_NR: Tensor,
+    bias_N: Tensor,
+    teacher_KR: Tensor,
+    rival_BK: Tensor,
+    clip_N: Tensor,
+    weight_N: Tensor,
 ) -> Tensor:
-    """`Σ_k softplus(sᵀt_k + bias)` over the valid negatives of each token, in bounded memory.
+    """`Σ_n w_n Σ_k softplus(sᵀt_k + bias)` over the valid negatives of each token.
 
     Value and gradient are computed together, one chunk of negatives at a time, so the N × K logits
-    never exist as a whole and are computed only once. The teacher's side takes no gradient.
+    never exist as a whole and are computed only once.
 
     Args:
-        student_NE: student vectors, already divided by τ.
+        student_NR: student vectors, already divided by τ.
         bias_N: bias of each token's pairs.
-        teacher_KE: the extra negatives.
+        teacher_KR: the negatives; takes a gradient if it asks for one.
         rival_BK: which of them count for which clip.
         clip_N: the clip of each token.
+        weight_N: w, the weight of each token.
     """
-    sums_N: Tensor = _NegativeSum.apply(student_NE, bias_N, teacher_KE, rival_BK, clip_N)  # type: ignore[no-untyped-call]
-    return sums_N
+    total: Tensor = _NegativeSum.apply(  # type: ignore[no-untyped-call]
+        student_NR, bias_N, teacher_KR, rival_BK, clip_N, weight_N
+    )
+    return total
 
 
 class _NegativeSum(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        student_NE: Tensor,
+        student_NR: Tensor,
         bias_N: Tensor,
-        teacher_KE: Tensor,
+        teacher_KR: Tensor,
         rival_BK: Tensor,
         clip_N: Tensor,
+        weight_N: Tensor,
     ) -> Tensor:
+        _, of_bias, of_teacher, *_ = ctx.needs_input_grad
         sum_N = torch.zeros_like(bias_N)
-        slope_N = torch.zeros_like(bias_N)
-        slope_NE = torch.zeros_like(student_NE)
-        for first in range(0, len(teacher_KE), CHUNK):
-            chunk_KE = teacher_KE[first : first + CHUNK]
-            logit_NK = torch.addmm(bias_N[:, None], student_NE, chunk_KE.T)
-            logit_NK.masked_fill_(~rival_BK[:, first : first + CHUNK][clip_N], -torch.inf)
+        slope_N = torch.zeros_like(bias_N) if of_bias else None
+        slope_NR = torch.zeros_like(student_NR)
+        slope_KR = torch.empty_like(teacher_KR) if of_teacher else None
+        weighted_NR = student_NR * weight_N[:, None] if of_teacher else student_NR
+        for first in range(0, len(teacher_KR), CHUNK):
+            chunk = slice(first, first + CHUNK)
+            logit_NK = _only(rival_BK[:, chunk][clip_N], bias_N)
+            logit_NK.addmm_(student_NR, teacher_KR[chunk].T)
             sum_N += functional.softplus(logit_NK).sum(1)
             logit_NK.sigmoid_()
-            slope_N += logit_NK.sum(1)
-            slope_NE.addmm_(logit_NK, chunk_KE)
-        ctx.save_for_backward(slope_NE, slope_N)
-        return sum_N
+            slope_NR.addmm_(logit_NK, teacher_KR[chunk])
+            if slope_N is not None:
+                slope_N += logit_NK.sum(1)
+            if slope_KR is not None:
+                slope_KR[chunk] = (weighted_NR.T @ logit_NK).T
+        slope_NR *= weight_N[:, None]
+        ctx.save_for_backward(slope_NR, None if slope_N is None else slope_N * weight_N, slope_KR)
+        return sum_N @ weight_N
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, upstream_N: Tensor) -> tuple[Tensor | None, ...]:
-        slope_NE, slope_N = ctx.saved_tensors
-        return upstream_N[:, None] * slope_NE, upstream_N * slope_N, None, None, None
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        slopes = [None if slope is None else upstream * slope for slope in ctx.saved_tensors]
+        return (*slopes, None, None, None)

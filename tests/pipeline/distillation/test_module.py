@@ -173,11 +173,11 @@ def test_measured_cosine_and_its_baseline(corpus_and_tokenizer):
     pairs = module.pairs(teacher_BE[batch.clip_N], batch)
     from pipeline.distillation.module import nearness
 
-    got = nearness("cosine", objective, pairs.states_ND, pairs)
+    got = nearness("cosine", objective, pairs)
     assert float(got["cosine/cosine"]) == pytest.approx(1, abs=1e-5)
     assert float(got["cosine/cosine_mean_vector"]) < 0.6
     collapsed = replace(pairs, states_ND=torch.ones_like(pairs.states_ND))
-    flat = nearness("cosine", objective, collapsed.states_ND, collapsed)
+    flat = nearness("cosine", objective, collapsed)
     assert float(flat["spread/cosine"]) == pytest.approx(0, abs=1e-5)
     assert float(got["spread/cosine"]) == pytest.approx(1, abs=1e-5)
     torch.testing.assert_close(got["cosine/cosine_mean_vector"], flat["cosine/cosine_mean_vector"])

@@ -117,30 +117,40 @@ def test_symmetric_adds_the_teachers_choice_among_clip_means():
     assert float(both - one_way) == pytest.approx(wanted, rel=1e-10)
 
 
+@pytest.mark.parametrize("of_teacher", [False, True])
 @pytest.mark.parametrize("count", [1, 5, CHUNK + 3])
-def test_sum_over_extra_negatives_and_its_gradient(count):
+def test_sum_over_negatives_and_its_gradients(count, of_teacher):
     generator = torch.Generator().manual_seed(0)
-    student_NE = torch.randn(9, 4, generator=generator, dtype=torch.float64, requires_grad=True)
+    student_NR = torch.randn(9, 4, generator=generator, dtype=torch.float64, requires_grad=True)
     bias_N = torch.randn(9, generator=generator, dtype=torch.float64, requires_grad=True)
-    teacher_KE = torch.randn(count, 4, generator=generator, dtype=torch.float64)
+    teacher_KR = torch.randn(count, 4, generator=generator, dtype=torch.float64)
+    teacher_KR.requires_grad_(of_teacher)
     rival_BK = torch.rand(3, count, generator=generator) < 0.7
     clip_N = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2])
     weight_N = torch.rand(9, generator=generator, dtype=torch.float64)
 
     def plain():
-        logit_NK = student_NE @ teacher_KE.T + bias_N[:, None]
-        return (functional.softplus(logit_NK) * rival_BK[clip_N]).sum(1)
+        logit_NK = student_NR @ teacher_KR.T + bias_N[:, None]
+        return (functional.softplus(logit_NK) * rival_BK[clip_N]).sum(1) @ weight_N
 
     def ours():
-        return negative_sum(student_NE, bias_N, teacher_KE, rival_BK, clip_N)
+        return negative_sum(student_NR, bias_N, teacher_KR, rival_BK, clip_N, weight_N)
 
     torch.testing.assert_close(ours(), plain(), rtol=1e-12, atol=1e-12)
+    asked = [student_NR, bias_N, *([teacher_KR] if of_teacher else [])]
     for ours_gradient, plain_gradient in zip(
-        torch.autograd.grad((ours() * weight_N).sum(), [student_NE, bias_N]),
-        torch.autograd.grad((plain() * weight_N).sum(), [student_NE, bias_N]),
-        strict=True,
+        torch.autograd.grad(3 * ours(), asked), torch.autograd.grad(3 * plain(), asked), strict=True
     ):
         torch.testing.assert_close(ours_gradient, plain_gradient, rtol=1e-10, atol=1e-12)
+
+
+def test_what_is_calibrated_is_not_estimated_again(monkeypatch):
+    """Pairs of the first batch alone decide, so those of later ones need not be computed."""
+    for batch, level in ((make_batch(), "clip"), (make_word_batch(), "word")):
+        objective = make_objective("crd", level=level, crd_symmetric=True, temperature=0.3)
+        first = objective(batch)
+        monkeypatch.setattr(objective, "_estimate", lambda *_, **__: pytest.fail("estimated"))
+        torch.testing.assert_close(objective(batch), first, rtol=0, atol=0)
 
 
 def test_a_batch_of_one_clip_has_no_negatives_and_stays_finite():
