@@ -38,6 +38,7 @@ from stages import (
     report,
     shard,
     slurm,
+    switchboard_convert,
 )
 from stages.options import register
 
@@ -58,6 +59,7 @@ GROUPS = {
     "mosei": "Prepare CMU-MOSEI.",
     "pretrain": "Train encoders of speech, or of speech and text, from caches of rows.",
     "probe": "Score encoders as they are, without training.",
+    "switchboard": "Prepare Switchboard's dialogue acts.",
     "slurm": "Hand the stages to Slurm as job arrays, and watch them.",
 }
 STAGES = (
@@ -81,6 +83,7 @@ STAGES = (
         doctor,
     ),
     *(cache, iemocap_convert, mosei_convert, probe_blimp, probe_hearing, slurm),
+    switchboard_convert,
 )
 
 groups = {name: typer.Typer(help=text, no_args_is_help=True) for name, text in GROUPS.items()}

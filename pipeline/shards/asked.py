@@ -17,11 +17,15 @@ JOIN, TIER, SPLIT, CHANNEL = "--join", "--tier", "--split", "--channel"
 AUDIO_FOLDER, FOLLOW_LINKS = "--audio-folder", "--follow-links"
 RECORDING_PATTERN, ARRAY_TASK = "--recording-pattern", "--array-task"
 COLUMNS = tuple(f"--{name}-column" for name in RecordingColumns.__dataclass_fields__)
+CHANNEL_COLUMN = "--channel-column"
 IN_PARTS = (".parquet", ".arrow")
 """Suffixes of tables that hold audio."""
 
 TAKES: Mapping[str, tuple[str, ...]] = {
-    "parquet": (*COLUMNS, SPLIT, RECORDING_PATTERN, ARRAY_TASK),
+    "parquet": (
+        *(column for column in COLUMNS if column != CHANNEL_COLUMN),
+        *(SPLIT, RECORDING_PATTERN, ARRAY_TASK),
+    ),
     "table": (*COLUMNS, AUDIO_FOLDER),
     "commonvoice": (*COLUMNS, AUDIO_FOLDER),
     "audiofolder": (*COLUMNS, SPLIT),

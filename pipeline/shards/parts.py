@@ -20,7 +20,7 @@ from pipeline.shards.refusals import Reason, Refusal, RefusedError
 from pipeline.shards.tar import MAX_MEMBER_BYTES
 from pipeline.shards.writing import Sample, description
 
-NOT_CUT = ("start", "end", "duration")
+NOT_CUT = ("start", "end", "duration", "channel")
 """Fields whose columns count only if they are named: embedded audio is mostly cut already, and
 such columns tell where it once lay."""
 ID_COLUMNS = ("segment_id", "audio_id")

@@ -35,6 +35,8 @@ class RecordingColumns:
     start: str = ""
     end: str = ""
     duration: str = ""
+    channel: str = ""
+    """Of the channel of each row; it is never guessed."""
 
 
 def choose_columns(table: Path, columns: RecordingColumns) -> dict[str, str]:
@@ -71,6 +73,8 @@ def choose_columns(table: Path, columns: RecordingColumns) -> dict[str, str]:
                 f"{table}: no column for the {name} (looked for {looked}); its columns "
                 f"are {listed}. Name one with --{name}-column."
             )
+    if columns.channel and columns.channel != NONE:
+        chosen["channel"] = columns.channel
     times = choose_times(
         str(table), present, {role: named[role] for role in ROLES}, set(chosen.values())
     )
@@ -148,6 +152,10 @@ def _entry(row: Row, chosen: dict[str, str], folder: Path, where: str) -> Entry 
         )
     except ValueError as error:
         return Refusal(Reason.OUTSIDE, str(error), key or stem, where=where)
+    try:
+        channel = channel_of(cell.get("channel", ""))
+    except ValueError as error:
+        return Refusal(Reason.MALFORMED_ROW, str(error), key or stem, where=where)
     if length_s is not None and end_s is None:
         end_s = (start_s or 0.0) + length_s
     if not key and (start_s is not None or end_s is not None):
@@ -162,4 +170,24 @@ def _entry(row: Row, chosen: dict[str, str], folder: Path, where: str) -> Entry 
         where=where,
         start_s=start_s,
         end_s=end_s,
+        channel=channel,
     )
+
+
+def channel_of(cell: str) -> int | None:
+    """The channel that a cell means, from 0; None for the mean of all.
+
+    Args:
+        cell: a number from 1 on, or a letter from A on; empty for none.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    cell = cell.strip()
+    if not cell:
+        return None
+    if cell.isdecimal() and len(cell) < 5 and int(cell) > 0:
+        return int(cell) - 1
+    if len(cell) == 1 and cell.isascii() and cell.isalpha():
+        return ord(cell.upper()) - ord("A")
+    raise ValueError(f"the channel {cell[:20]!r} is neither a number from 1 on nor a letter")

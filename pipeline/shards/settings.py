@@ -100,3 +100,9 @@ class ShardSettings(Settings):
     duration_column: str = setting(
         "", help="Column of a segment's length, if starts have no ends.", panel=COLUMNS
     )
+    channel_column: str = setting(
+        "",
+        help="Column of the one channel to take of each row: 1, 2, … or A, B, …; where it is empty "
+        "--channel counts. It is never guessed.",
+        panel=COLUMNS,
+    )

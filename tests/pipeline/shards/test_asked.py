@@ -20,9 +20,11 @@ GRID = '"ooTextFile"\n"TextGrid"\n0 9\n<exists>\n2\n' + "".join(
     f'"IntervalTier"\n"{name}"\n0 9\n1\n0 9 "{text}"\n' for name, text in (("a", "hi"), ("b", "ho"))
 )
 CUES = "1\n00:00:00,000 --> 00:00:01,000\nhi\n\n2\n00:00:01,100 --> 00:00:02,000\nyou\n"
-HEADER = "path,text,path2,text2,k,s,r,a,b,d"
-ROW = "x.wav,hi,y.wav,you,key,anna,talk,0.5,1,0.25"
-COLUMN_VALUES = dict(zip(COLUMNS, ("path2", "text2", "k", "s", "r", "a", "b", "d"), strict=True))
+HEADER = "path,text,path2,text2,k,s,r,a,b,d,c"
+ROW = "x.wav,hi,y.wav,you,key,anna,talk,0.5,1,0.25,2"
+COLUMN_VALUES = dict(
+    zip(COLUMNS, ("path2", "text2", "k", "s", "r", "a", "b", "d", "c"), strict=True)
+)
 
 
 def table(path, header=HEADER, row=ROW):

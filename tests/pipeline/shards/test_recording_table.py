@@ -40,6 +40,22 @@ def test_a_column_that_is_missing_is_named_with_those_there_are(tmp_path):
         entries(path, RecordingColumns(text="nope"))
 
 
+def test_a_channel_is_taken_only_from_the_column_that_is_named(tmp_path):
+    path = table(tmp_path, "path,text,channel\na.wav,x,1\nb.wav,y,B\nc.wav,z,\n")
+    assert [entry.channel for entry in entries(path)] == [None, None, None]
+    assert [entry.channel for entry in entries(path, RecordingColumns(channel="channel"))] == [
+        *(0, 1, None),
+    ]
+
+
+@pytest.mark.parametrize("cell", ["0", "-1", "AB", "é", "1.5", "123456"])
+def test_a_channel_that_is_none_is_a_refusal(tmp_path, cell):
+    path = table(tmp_path, f"path,text,side\na.wav,x,{cell}\n")
+    (refusal,) = entries(path, RecordingColumns(channel="side"))
+    assert isinstance(refusal, Refusal)
+    assert "neither a number from 1 on nor a letter" in refusal.detail
+
+
 def test_segments_have_keys_of_their_own(tmp_path):
     path = table(tmp_path, "path,text,start,end\na.b.wav,x,1,2.5\na.b.wav,y,2.5,\na.b.wav,z,,\n")
     one, two, whole = entries(path)

@@ -1,0 +1,1 @@
+"""Switchboard's dialogue acts as people have them, as rows with times and channels."""
