@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pipeline.cache.store import TeacherCache
     from pipeline.cluster.goals import ExtractionGoal
     from pipeline.cluster.submission import Step
+    from pipeline.tasks.task import Question
 
 TEMPLATES = Path(__file__).parent
 RULE = "# ---- from here on the same for every run ----\n"  # in each template, before its body
@@ -271,6 +272,7 @@ def _asked(settings: CellSettings) -> list[tuple[str, str]]:
     Raises:
         SpeechkdError: the data cannot be read, or does not have the labels.
     """
+    questions: Sequence[Question]
     match settings:
         case MoseiSettings():
             _, questions = settings.ask(settings.read())

@@ -121,6 +121,39 @@ def test_rows_without_a_clip_and_clips_without_a_row_are_counted(clips, speech, 
     assert "clips without a label that can be used, left out: 1" in told
 
 
+def test_tasks_of_mosei_are_asked_of_audio(clips, speech, tmp_path, capsys):
+    """Its own labels and splits; labels without audio and audio without labels are counted."""
+    keys = clips.reader.clips.key
+    lines = ["video_id,clip_id,text,sentiment,split"]
+    lines += [
+        f"video{place // 4},{place},text {place},{place % 7 - 3},{split}"
+        for place in range(len(keys))
+        for split in [["train", "train", "valid", "test"][place // 4 % 4]]
+    ]
+    (tmp_path / "mosei.csv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(SpeechkdError, match=r"such as 'video0\[0\]'; those .* 'clip-0-0'"):
+        run(settings(str(tmp_path / "mosei.csv"), clips, speech, tmp_path / "out", split_column="",
+                     task=["sentiment7"]))  # fmt: skip
+    place_of = {f"video{place // 4}[{place}]": place for place in range(len(keys) - 2)}
+    place_of["video99[0]"] = len(keys) - 1
+    given = settings(
+        str(tmp_path / "mosei.csv"), clips, speech, tmp_path / "out", split_column="",
+        task=["sentiment7", "sentiment2", "sentiment"], seeds="0", epochs=1,
+    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AudioClips, "place_of", property(lambda _: place_of))
+        run(given)
+    told = capsys.readouterr().err
+    assert "labelled clips that the cache does not have, left out: 2" in told
+    assert "clips without a label that can be used, left out: 1" in told
+    assert "74.7 % is called 7-class, but its baseline of 75.9 is a figure of two classes" in told
+    cells = {cell["task"]: cell for cell in results(given.out)}
+    assert {*cells} == {"sentiment7", "sentiment2", "sentiment"}
+    assert cells["sentiment7"]["splits"] == {"train": 22, "valid": 8, "test": 8}
+    assert cells["sentiment7"]["data"]["name"] == "mosei-audio"
+    assert cells["sentiment7"]["outputs"] == ["-3", "-2", "-1", "0", "+1", "+2", "+3"]
+
+
 def test_a_table_of_other_clips_is_an_error_that_says_so(clips, speech, tmp_path):
     (tmp_path / "labels.csv").write_text("id,label,split\na,x,train\nb,y,test\n")
     table = str(tmp_path / "labels.csv")
@@ -161,6 +194,8 @@ def test_longer_clips_than_the_encoder_has_positions_for_are_refused(speech, tmp
     [
         ({"drop_duplicates": True}, "name their --text-column"),
         ({"id_column": ""}, "--id-column is empty"),
+        ({"task": ["sentiment7"]}, "--split-column is for tables"),
+        ({"task": ["sentiment7"], "split_column": "", "data": ["a", "b"]}, "name that alone"),
     ],
 )
 def test_settings_that_cannot_be_met_are_refused(clips, speech, tmp_path, changes, wanted):

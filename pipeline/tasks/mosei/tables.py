@@ -5,7 +5,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from pipeline.foundation.missing import is_missing
 from pipeline.foundation.tables import pyarrow_for, read_rows, read_text
 from pipeline.foundation.untrusted import parse_json
 from pipeline.tasks.mosei.clips import EMOTIONS, UNKNOWN, MoseiClip, MoseiClips, tidy
+from pipeline.tasks.mosei.recordings import Heard
 from pipeline.tasks.splits import SPLIT_NAMES, SPLITS
 
 NAMES: dict[str, tuple[str, ...]] = {
@@ -69,8 +70,14 @@ def read_table(path: Path, scale: tuple[float, float] | None = None) -> MoseiCli
     return tidy(clips, str(path), scale=scale)
 
 
-def write_table(corpus: MoseiClips, path: Path) -> None:
+def write_table(corpus: MoseiClips, path: Path, heard: Sequence[Heard] = ()) -> None:
     """Write the tidy table as CSV, TSV, JSON lines or Parquet, depending on the suffix.
+
+    Args:
+        corpus: the clips.
+        path: of the table.
+        heard: where each clip is heard, which gives the columns `key` and `path`. A clip that is
+            the whole of its recording has no times then.
 
     Raises:
         SpeechkdError: the suffix is none of these.
@@ -79,6 +86,12 @@ def write_table(corpus: MoseiClips, path: Path) -> None:
     if kind not in SUFFIXES:
         raise SpeechkdError(f"{path}: a table is written as one of {', '.join(SUFFIXES)}.")
     rows = [_row(clip) for clip in corpus.clips]
+    names = [*NAMES]
+    if heard:
+        names = ["key", "path", *NAMES]
+        for clip, place, row in zip(corpus.clips, heard, rows, strict=True):
+            row |= {"key": clip.id, "path": place.path}
+            row |= {"start_s": None, "end_s": None} if place.whole else {}
     if kind == ".jsonl":
         write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
     elif kind == ".parquet":
@@ -87,7 +100,7 @@ def write_table(corpus: MoseiClips, path: Path) -> None:
             parquet.write_table(arrow.Table.from_pylist(rows), temporary)
     else:
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, list(NAMES), delimiter="\t" if kind == ".tsv" else ",")
+        writer = csv.DictWriter(text, names, delimiter="\t" if kind == ".tsv" else ",")
         writer.writeheader()
         writer.writerows(rows)
         write_text(path, text.getvalue())
