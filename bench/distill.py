@@ -96,6 +96,7 @@ def make_corpus(clips: int, teacher_width: int, device: torch.device) -> Corpus:
         truncated=0,
         dropped=[],
         unknown=Unknown(int(lengths.sum()), 0, clips, 0),
+        spoken=clips,
     )
 
 

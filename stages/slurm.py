@@ -83,7 +83,7 @@ def distill(settings: GridSettings) -> None:
     Example: speechkd slurm distill --run RUN --kd none,crd --student-seeds 0-2 -- RUN/cache
     """
     step, cache = distill_step(settings, settings.words)
-    if not settings.after:
+    if cache and not settings.after:  # of texts alone there is none
         check_cache(cache)
     _submit(settings, [step])
 

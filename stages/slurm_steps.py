@@ -101,7 +101,8 @@ def distill_step(settings: GridSettings, words: Sequence[str]) -> "tuple[Step, s
     refuse(words, "--out", "each student has its own, in RUN/students")
     if len({student.partition("/")[0] for student in settings.students()}) > 1:
         refuse(words, "--gamma", "students differ in it; write it behind the objective, as crd:10")
-    folder, students, cache = settings.run.absolute() / "students", settings.students(), ""
+    folder, students = settings.run.absolute() / "students", settings.students()
+    cache: str | None = None
     for student in students:
         kd, control, seed = student.split("/")
         out = str(folder / student_name(student))
@@ -124,7 +125,7 @@ def distill_step(settings: GridSettings, words: Sequence[str]) -> "tuple[Step, s
     )
     goal = DistillationGoal(tuple(str(folder / student_name(student)) for student in students))
     step = Step(job, goal, settings.resources(nodes=settings.nodes))
-    return step, absolute(cache)
+    return step, absolute(cache) if cache else ""
 
 
 def finetune_step(settings: ShareSettings, words: Sequence[str]) -> "Step":

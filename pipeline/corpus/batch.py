@@ -90,6 +90,47 @@ class WordBatch(Movable):
 
 
 @dataclass(frozen=True)
+class SpokenBatch(Movable):
+    """Which clips of one batch have speech, where not all of them do.
+
+    Attributes:
+        token_T: places of their tokens among those of this process's share.
+        own_b: which clips of this process's share they are, by their place in it.
+        number_B: for each clip of the whole batch its place among those with speech; -1 for none.
+        clips: how many there are in the whole batch.
+        tokens: how many tokens they have over all processes.
+    """
+
+    token_T: Tensor
+    own_b: Tensor
+    number_B: Tensor
+    clips: int
+    tokens: int
+
+    @classmethod
+    def of(
+        cls, spoken_B: Tensor, lengths_B: Tensor, packed: Packed, process: int, processes: int
+    ) -> "SpokenBatch":
+        """Those of a batch.
+
+        Args:
+            spoken_B: which clips of the whole batch have speech.
+            lengths_B: tokens of each of them.
+            packed: the sequences of this process's share.
+            process: its number.
+            processes: how many share the batch.
+        """
+        own_b = spoken_B[process::processes]
+        return cls(
+            token_T=own_b[packed.sequence_N].nonzero()[:, 0],
+            own_b=own_b.nonzero()[:, 0],
+            number_B=torch.where(spoken_B, spoken_B.cumsum(0) - 1, -1),
+            clips=int(spoken_B.sum()),
+            tokens=int(lengths_B[spoken_B].sum()),
+        )
+
+
+@dataclass(frozen=True)
 class TokenBatch(Movable):
     """A process's share of one batch: its tokens, and the clips of the whole batch.
 
@@ -105,8 +146,9 @@ class TokenBatch(Movable):
         clip_B: the whole batch's clips in the corpus.
         lengths_B: tokens of each of these clips.
         tokens: their sum.
-        whole: their teacher vectors, and what else objectives compare.
+        whole: the teacher vectors of those with speech, and what else objectives compare.
         words: the words that are taught; None if none shall be.
+        spoken: which clips have speech; None if all have.
     """
 
     packed: Packed
@@ -122,3 +164,4 @@ class TokenBatch(Movable):
     tokens: int
     whole: WholeBatch
     words: WordBatch | None = None
+    spoken: SpokenBatch | None = None

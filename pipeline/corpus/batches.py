@@ -16,7 +16,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from pipeline.corpus.batch import TokenBatch, WholeBatch, WordBatch
+from pipeline.corpus.batch import SpokenBatch, TokenBatch, WholeBatch, WordBatch
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.draws import PLACES, below, random_bits
 from pipeline.corpus.masking import Masking
@@ -147,6 +147,10 @@ class Batches:
             whole=self._whole(clip_B, stream, epoch, step),
         )
         batch = batch if self.processes == 1 else self._share(batch)
+        if not self.corpus.all_spoken:
+            spoken_B = clip_B < self.corpus.spoken
+            share = (batch.packed, self.process, self.processes)
+            batch = replace(batch, spoken=SpokenBatch.of(spoken_B, batch.lengths_B, *share))
         if self.words is not None:
             words = self._words(self.words, batch, stream, epoch, step)
             batch = replace(batch, words=words)
@@ -201,7 +205,9 @@ class Batches:
         return (self.words.counts(train) if self.words else torch.zeros_like(train)).cumsum(0)
 
     def _whole(self, clip_B: Tensor, stream: str, epoch: int, step: int) -> WholeBatch:
-        corpus, train = self.corpus, self.corpus.train
+        corpus, train = self.corpus, self.corpus.spoken_train
+        if not corpus.all_spoken:
+            clip_B = clip_B[clip_B < corpus.spoken]
         whole = WholeBatch(
             teacher_BE=corpus.vectors.of(clip_B),
             row_B=corpus.row_C[clip_B],
@@ -209,7 +215,7 @@ class Batches:
             corpus_clips=len(train),
             processes=self.processes,
         )
-        if not self.extra_negatives:
+        if not self.extra_negatives or not len(clip_B):
             return whole
         bits_K = random_bits(
             torch.arange(self.extra_negatives), self.seed, f"negatives {stream}", epoch, step

@@ -1,5 +1,7 @@
 """Teacher cache + tokenizer → every clip's tokens and vector, in memory or mapped.
 
+A corpus may have texts that nobody spoke, from tables: clips without a vector, behind the others.
+
 Vectors may lie on the device. Tokens never do: batches are made by the host (`batches`), and the
 tokens of one are few.
 
@@ -8,6 +10,7 @@ teacher.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -17,7 +20,8 @@ from transformers import PreTrainedTokenizerBase
 from pipeline.cache.statistics import Statistics
 from pipeline.cache.store import TeacherCache
 from pipeline.corpus.arrays import ArrayStore
-from pipeline.corpus.prepared import Prepared
+from pipeline.corpus.prepared import Prepared, prepared_texts
+from pipeline.corpus.sources import TextTables
 from pipeline.corpus.vectors import Control, Vectors, apply_control, without_vectors
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.memory import Room
@@ -47,6 +51,8 @@ class Corpus:
         truncated: how many texts were cut to the greatest length allowed.
         dropped: keys of clips whose text has no token.
         unknown: what the tokenizer does not know of the texts.
+        spoken: how many clips have speech. They come first; the others are texts of tables, which
+            have a place and a row that no clip of the cache has, and no vector.
     """
 
     ids_N: Tensor
@@ -62,9 +68,25 @@ class Corpus:
     truncated: int
     dropped: list[str]
     unknown: Unknown
+    spoken: int
 
     def __len__(self) -> int:
         return len(self.row_C)
+
+    @property
+    def all_spoken(self) -> bool:
+        """Whether no clip is a text of a table."""
+        return self.spoken == len(self)
+
+    @cached_property
+    def spoken_train(self) -> Tensor:
+        """Clips to train on that have speech."""
+        return self.train if self.all_spoken else self.train[self.train < self.spoken]
+
+    @cached_property
+    def spoken_held_out(self) -> Tensor:
+        """Clips held out that have speech."""
+        return self.held_out if self.all_spoken else self.held_out[self.held_out < self.spoken]
 
     def tokens_of(self, clip_B: Tensor) -> Packed:
         """Tokens of some clips, packed in the order of `clip_B`."""
@@ -77,9 +99,10 @@ class Corpus:
 
 
 def read_corpus(
-    cache: TeacherCache,
+    cache: TeacherCache | None,
     tokenizer: PreTrainedTokenizerBase,
     *,
+    tables: TextTables | None = None,
     max_tokens: int,
     held_out_share: float,
     seed: int,
@@ -97,8 +120,9 @@ def read_corpus(
     wherever they are.
 
     Args:
-        cache: the cache to read texts and vectors from.
+        cache: the cache to read texts and vectors from; None for the texts of tables alone.
         tokenizer: turns texts into ids.
+        tables: texts without speech.
         max_tokens: tokens of the longest sequence.
         held_out_share: share of clips to hold out, by whole recordings.
         seed: decides which recordings are held out, and the controls.
@@ -112,12 +136,13 @@ def read_corpus(
     Raises:
         SpeechkdError: the cache is unfinished or damaged, or holds too few clips.
     """
-    ready = Prepared(cache, prepared)
-    token_store = ready.tokens(tokenizer, max_tokens)
+    texts = prepared_texts(cache, tables, prepared)
+    token_store = texts.tokens(tokenizer, max_tokens)
     clips = token_store.rows("lengths")
     if clips < 2:
         raise SpeechkdError(
-            f"{cache.location} holds {counted(clips, 'clip')} with text; at least 2 are needed."
+            f"{texts.source.location} holds {counted(clips, 'clip')} with text; at least 2 are "
+            "needed."
         )
     loader = _Loader(room or Room.measured(device))
     tokens = loader.load(
@@ -125,8 +150,11 @@ def read_corpus(
     )
     ids_N = tokens["ids"]
     ids_N = ids_N.view(torch.int16) if ids_N.dtype == torch.uint16 else ids_N
-    if with_vectors:
-        vector_store = ready.vectors()
+    # a cache's clips come first, at the places of its vectors
+    spoken = int((tokens["places"] < cache.written).sum()) if cache and tables else clips
+    spoken = spoken if cache else 0
+    if cache and with_vectors:
+        vector_store = Prepared(cache, prepared).vectors()
         mean_E, std_E = (vector_store.load(name, CPU).numpy() for name in ("mean", "std"))
         statistics = Statistics(vector_store.rows("vectors"), mean_E, std_E)
         if control == "random":
@@ -134,12 +162,12 @@ def read_corpus(
             loader.places.append("vectors made up as they are used")
         else:
             stored_SE = loader.load("vectors", vector_store, ("vectors",), device)["vectors"]
-        own = Vectors(stored_SE, tokens["places"], statistics, device)
+        own = Vectors(stored_SE, tokens["places"][:spoken], statistics, device)
         vectors = apply_control(own, control, seed)
     else:
         vectors = without_vectors(tokens["places"], device)
         loader.places.append("no vectors")
-    train, held_out = split_by_recording(token_store.map("recordings"), held_out_share, seed)
+    train, held_out = split_parts(token_store.map("recordings"), spoken, held_out_share, seed)
     return Corpus(
         ids_N=ids_N,
         starts_C=tokens["starts"],
@@ -154,6 +182,7 @@ def read_corpus(
         truncated=token_store.facts["truncated"],
         dropped=token_store.facts["dropped"],
         unknown=Unknown.of_record(token_store.facts["unknown"]),
+        spoken=spoken,
     )
 
 
@@ -218,3 +247,32 @@ def split_by_recording(
     chosen[order[:count]] = True
     out_C = chosen[member_C]
     return torch.where(~out_C)[0], torch.where(out_C)[0]
+
+
+def split_parts(
+    recording_C: Tensor, spoken: int, held_out_share: float, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Split clips with speech and texts without, each by the same share.
+
+    So clips with speech are split as if there were no texts, and runs with and without texts hold
+    out the same clips. A text of a recording that clips are of goes where these go.
+
+    Args:
+        recording_C: of all clips, those with speech first; negative if unknown.
+        spoken: how many clips have speech.
+        held_out_share: share to hold out of either part.
+        seed: decides which recordings are held out.
+    """
+    if spoken in (0, len(recording_C)):
+        return split_by_recording(recording_C, held_out_share, seed)
+    train, held_out = split_by_recording(recording_C[:spoken], held_out_share, seed)
+    of_text_T = recording_C[spoken:]
+    known_T = of_text_T >= 0
+    with_train_T = known_T & torch.isin(of_text_T, recording_C[train])
+    with_held_out_T = known_T & torch.isin(of_text_T, recording_C[held_out])
+    free = (~with_train_T & ~with_held_out_T).nonzero()[:, 0]
+    out_T = with_held_out_T
+    if len(free):
+        out_T[free[split_by_recording(of_text_T[free], held_out_share, seed)[1]]] = True
+    texts_T = spoken + torch.arange(len(of_text_T))
+    return torch.cat([train, texts_T[~out_T]]), torch.cat([held_out, texts_T[out_T]])

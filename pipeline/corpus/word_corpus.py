@@ -94,7 +94,7 @@ def read_words(
     words = WordVectors(
         table=_table(store),
         reader=reader,
-        place_C=place_P[corpus.place_C],
+        place_C=_places(place_P, corpus),
         statistics=cache.statistics(),
         made_of=store.folder.name,
         control=control,
@@ -116,6 +116,13 @@ def _table(store: ArrayStore) -> WordTable:
     count_P, first_V, tokens_V, row_V, type_V, seconds_V = (store.map(name) for name in names)
     start_P = count_P.cumsum(0) - count_P
     return WordTable(start_P, count_P, first_V, tokens_V, row_V, type_V, seconds_V)
+
+
+def _places(place_P: Tensor, corpus: Corpus) -> Tensor:
+    """For each clip of the corpus its place in the cache of words; -1 for texts without speech."""
+    place_C = torch.full((len(corpus),), -1, dtype=torch.int64)
+    place_C[: corpus.spoken] = place_P[corpus.place_C[: corpus.spoken]]
+    return place_C
 
 
 def _joined(texts: TeacherCache, reader: SequenceReader, location: str) -> tuple[Tensor, str]:

@@ -13,7 +13,9 @@ from pipeline.corpus.batch import TokenBatch
 from pipeline.corpus.batches import Batches
 from pipeline.corpus.corpus import Corpus, read_corpus
 from pipeline.corpus.masking import Masking
-from pipeline.corpus.prepared import Prepared, new_wordpiece
+from pipeline.corpus.prepared import Prepared, prepared_texts
+from pipeline.corpus.prepared_texts import new_wordpiece
+from pipeline.corpus.sources import TextTables
 from pipeline.corpus.taking import take_from_clips, take_words_from_clips
 from pipeline.corpus.word_corpus import WordCorpus, read_words
 from pipeline.distillation.module import WORD_PREFIX, Distillation, View
@@ -45,7 +47,8 @@ class Parts:
 
     Attributes:
         settings: as the user gave them.
-        cache: the teacher's vectors and the texts.
+        cache: the teacher's vectors and the texts of speech; None for texts alone.
+        tables: texts without speech; None for none.
         device: where training is.
         tokenizer: the student's.
         corpus: the cache as tokens and vectors.
@@ -60,7 +63,8 @@ class Parts:
     """
 
     settings: DistillSettings
-    cache: TeacherCache
+    cache: TeacherCache | None
+    tables: TextTables | None
     device: torch.device
     tokenizer: PreTrainedTokenizerBase
     corpus: Corpus
@@ -82,26 +86,34 @@ class Parts:
 
 def assemble(
     settings: DistillSettings,
-    cache: TeacherCache,
+    cache: TeacherCache | None,
     device: torch.device,
     kept_tokenizer: PreTrainedTokenizerBase | None = None,
+    tables: TextTables | None = None,
 ) -> Parts:
     """Make the parts of a run, at its beginning or of a later sitting.
 
     Args:
         settings: as the user gave them.
-        cache: a finished teacher cache.
+        cache: a finished teacher cache; None for texts alone, with no objective.
         device: where to train.
         kept_tokenizer: the tokenizer of an earlier sitting.
+        tables: texts without speech.
 
     Raises:
         SpeechkdError: some part cannot be made as asked.
     """
     compiles = shall_compile(settings, device)  # refused before the tokens are made, not after
-    tokenizer = make_tokenizer(settings, cache) if kept_tokenizer is None else kept_tokenizer
-    corpus = make_corpus(settings, cache, tokenizer, device)
-    words = make_words(settings, cache, corpus, tokenizer) if settings.needs_words() else None
-    corpus, told = take_away(settings, cache, corpus, words)
+    tokenizer = kept_tokenizer
+    if tokenizer is None:
+        tokenizer = make_tokenizer(settings, cache, tables)
+    corpus = make_corpus(settings, cache, tables, tokenizer, device)
+    words: WordCorpus | None = None
+    told: list[str] = []
+    if cache:
+        if settings.needs_words():
+            words = make_words(settings, cache, corpus, tokenizer)
+        corpus, told = take_away(settings, cache, corpus, words)
     torch.manual_seed(settings.seed)  # of the weights: the student's, then the projections'
     student = make_student(settings, tokenizer)
     start = weights_sha256(student.encoder) if settings.init else "fresh"
@@ -115,6 +127,7 @@ def assemble(
     return Parts(
         settings=settings,
         cache=cache,
+        tables=tables,
         device=device,
         tokenizer=tokenizer,
         corpus=corpus,
@@ -135,8 +148,10 @@ def kinds_of_words(settings: DistillSettings) -> tuple[Kind, ...]:
     return TOKENS_ALONE if settings.level == "token" else WORDS_ALONE
 
 
-def make_tokenizer(settings: DistillSettings, cache: TeacherCache) -> PreTrainedTokenizerBase:
-    """The tokenizer that is named, or a WordPiece trained on the cache's texts."""
+def make_tokenizer(
+    settings: DistillSettings, cache: TeacherCache | None, tables: TextTables | None
+) -> PreTrainedTokenizerBase:
+    """The tokenizer that is named, or a WordPiece trained on all texts."""
     if not settings.init:
         check_kind(settings.student)
     named = settings.tokenizer or settings.init
@@ -144,7 +159,7 @@ def make_tokenizer(settings: DistillSettings, cache: TeacherCache) -> PreTrained
         return load_tokenizer(named)
     with processes.first_on_this_machine():
         return new_wordpiece(
-            Prepared(cache, settings.prepared),
+            prepared_texts(cache, tables, settings.prepared),
             settings.vocab_size,
             lowercase=settings.lowercase,
             max_tokens=settings.max_tokens,
@@ -153,15 +168,17 @@ def make_tokenizer(settings: DistillSettings, cache: TeacherCache) -> PreTrained
 
 def make_corpus(
     settings: DistillSettings,
-    cache: TeacherCache,
+    cache: TeacherCache | None,
+    tables: TextTables | None,
     tokenizer: PreTrainedTokenizerBase,
     device: torch.device,
 ) -> Corpus:
-    """The cache's texts as tokens, and its vectors if an objective needs them."""
+    """All texts as tokens, and the cache's vectors if an objective needs them."""
     with processes.first_on_this_machine():
         return read_corpus(
             cache,
             tokenizer,
+            tables=tables,
             max_tokens=settings.max_tokens,
             held_out_share=settings.held_out,
             seed=settings.seed,
@@ -188,7 +205,7 @@ def make_words(
     if settings.words:
         words = TeacherCache.open(settings.words, kinds=kinds_of_words(settings))
     elif settings.level == "token":
-        words = TeacherCache.open(settings.cache, kinds=TOKENS_ALONE)
+        words = TeacherCache.open(cache.location, kinds=TOKENS_ALONE)
     elif cache.identity.kind != "words":
         raise SpeechkdError(
             f"--level {settings.level} needs word vectors, and {cache.location} is a cache of "

@@ -3,6 +3,7 @@
 from dataclasses import fields
 from typing import Any
 
+from pipeline.cache.store import TeacherCache
 from pipeline.corpus.identity import texts_sha256, tokenizer_sha256
 from pipeline.distillation.assembly import Parts
 from pipeline.distillation.settings import KD, STUDENT
@@ -22,12 +23,12 @@ VOLATILE = {"transformers_version", "_name_or_path", "dtype", "torch_dtype", "ar
 """Entries of a model's configuration that say nothing of the model."""
 
 
-def comparable(parts: Parts, cache_sha256: str) -> dict[str, Any]:
+def comparable(parts: Parts, cache_sha256: str | None) -> dict[str, Any]:
     """How a run stands to others, as `pipeline.models.pretrained.Pretrained` takes it.
 
     Args:
         parts: what the run is made of.
-        cache_sha256: digest of its cache.
+        cache_sha256: digest of its cache; None for texts alone.
 
     Returns:
         `objective` and `control`; `setup`, which a student shares with the one without a teacher
@@ -42,7 +43,7 @@ def comparable(parts: Parts, cache_sha256: str) -> dict[str, Any]:
         "objective": objective,
         "control": settings.control if taught else None,
         "setup": _setup(parts),
-        "teaching": _teaching(parts, cache_sha256) if taught else None,
+        "teaching": _teaching(parts, parts.cache, cache_sha256) if taught and parts.cache else None,
     }
 
 
@@ -64,7 +65,7 @@ def _setup(parts: Parts) -> dict[str, Any]:
     }
 
 
-def _teaching(parts: Parts, cache_sha256: str) -> dict[str, Any]:
+def _teaching(parts: Parts, cache: TeacherCache, cache_sha256: str | None) -> dict[str, Any]:
     teaching = _of_panels(parts, KD)
     for name, objective in parts.distillation.named_objectives():
         teaching[f"γ of {name}"] = parts.distillation.gammas[name]
@@ -72,7 +73,7 @@ def _teaching(parts: Parts, cache_sha256: str) -> dict[str, Any]:
         teaching[f"τ of {name}"] = objective.temperature
     if parts.words:
         teaching["cache of words"] = parts.words.prepared.digest
-    return {**teaching, "teacher": parts.cache.identity.text("teacher"), "cache": cache_sha256}
+    return {**teaching, "teacher": cache.identity.text("teacher"), "cache": cache_sha256}
 
 
 def _of_panels(parts: Parts, *panels: str) -> dict[str, Any]:

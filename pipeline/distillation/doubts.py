@@ -46,7 +46,7 @@ def doubts(corpus: Corpus, objectives: Sequence[str], held_out_share: float) -> 
 
 def rival_share(corpus: Corpus) -> float:
     """Share of the pairs of training clips that are not of one recording: 0 to 1."""
-    recording_C = corpus.recording_C[corpus.train]
+    recording_C = corpus.recording_C[corpus.spoken_train]
     clips = len(recording_C)
     if clips < 2:
         return 0.0

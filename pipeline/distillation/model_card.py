@@ -28,9 +28,9 @@ def model_card(record: Mapping[str, Any]) -> str:
             f"recording; {counted(data['tokens'], 'token')} in all, "
             f"{counted(data['truncated'], 'text')} cut to "
             f"{settings['max_tokens']} tokens, {len(data['dropped'])} without text left out",
-            _heard(data["teacher"]),
-            f"cache digest `{data['cache_sha256'][:16]}…`",
+            *_cache(data),
             *_words(data),
+            *_texts(data),
         ),
         training=[
             f"{name}: weight γ {gamma:g}, teacher side {record['teacher_sides'][name]}"
@@ -38,6 +38,25 @@ def model_card(record: Mapping[str, Any]) -> str:
         ],
     )
     return card(record, words)
+
+
+def _cache(data: Mapping[str, Any]) -> list[str]:
+    if "cache_sha256" not in data:
+        return []
+    return [_heard(data["teacher"]), f"cache digest `{data['cache_sha256'][:16]}…`"]
+
+
+def _texts(data: Mapping[str, Any]) -> list[str]:
+    """Of clips that are texts without speech; a cache's own texts have speech."""
+    if "texts" not in data:
+        return []
+    texts = data["texts"]
+    alone = "" if "cache_sha256" in data else ", which are all there are"
+    return [
+        f"{counted(texts['texts'], 'text')} without speech among them{alone}, "
+        f"{counted(texts['tokens'], 'token')}, digest `{texts['tables_sha256'][:16]}…`; "
+        f"{texts['repeated']['held_out']:,} of the texts held out stand in training, too"
+    ]
 
 
 def _heard(cache: Mapping[str, Any]) -> str:

@@ -5,14 +5,14 @@ the student, E width of the teacher.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.corpus.batch import TokenBatch
+from pipeline.corpus.batch import SpokenBatch, TokenBatch
 from pipeline.distillation.objectives import KDBatch, Objective
 from pipeline.distillation.objectives.contract import Level, at_least_float32
 from pipeline.models.compiled import BatchShape, compile_forward
@@ -140,9 +140,16 @@ class Distillation(nn.Module):
         if level == "word":
             return _words(hidden_ND, batch, self.view.word_tokens)
         if self.view.tokens == "cls":
-            return _first_tokens(hidden_ND, batch)
+            return _spoken(_first_tokens(hidden_ND, batch), batch)
         tokens = _all_tokens(hidden_ND, batch, special=self.view.special)
-        return _means(tokens, batch) if self.view.tokens == "mean" else tokens
+        if self.view.tokens == "mean":
+            return _spoken(_means(tokens, batch), batch)
+        if batch.spoken is None:
+            return tokens
+        every = self.view.special
+        return _of_spoken(
+            tokens, batch, batch.spoken.token_T, batch.spoken.tokens if every else None
+        )
 
 
 def _all_tokens(hidden_ND: Tensor, batch: TokenBatch, *, special: bool) -> KDBatch:
@@ -185,6 +192,32 @@ def _one_per_clip(states_BD: Tensor, batch: TokenBatch) -> KDBatch:
         total=torch.full((), float(len(batch.clip_B)), device=clip_B.device),
         whole=batch.whole,
         sum_over_processes=processes.differentiable_sum,
+    )
+
+
+def _spoken(pairs: KDBatch, batch: TokenBatch) -> KDBatch:
+    """Of one vector per clip, those of clips with speech."""
+    if batch.spoken is None:
+        return pairs
+    return _of_spoken(pairs, batch, batch.spoken.own_b, batch.spoken.clips)
+
+
+def _of_spoken(pairs: KDBatch, batch: TokenBatch, place_T: Tensor, total: int | None) -> KDBatch:
+    """The student vectors at some places, all of clips with speech.
+
+    Their sum of weights over all processes is `total`, or is added up if that is None.
+    """
+    spoken = cast(SpokenBatch, batch.spoken)
+    weight_T = pairs.weight_N[place_T]
+    return replace(
+        pairs,
+        states_ND=pairs.states_ND.index_select(0, place_T),
+        clip_N=spoken.number_B[pairs.clip_N[place_T]],
+        place_N=pairs.place_N[place_T],
+        weight_N=weight_T,
+        total=processes.differentiable_sum(weight_T.sum())
+        if total is None
+        else torch.full((), float(total), device=weight_T.device),
     )
 
 

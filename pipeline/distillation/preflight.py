@@ -2,6 +2,7 @@
 
 import math
 
+from pipeline.cache.store import TeacherCache
 from pipeline.corpus.batches import Batches
 from pipeline.distillation.assembly import Parts
 from pipeline.distillation.costs import step_bytes
@@ -9,6 +10,7 @@ from pipeline.distillation.doubts import doubts, only_speaker
 from pipeline.distillation.module import WORD_PREFIX
 from pipeline.distillation.objectives.crd import CHUNK as NEGATIVES_AT_ONCE
 from pipeline.distillation.settings import DistillSettings
+from pipeline.distillation.unspoken import told_of_texts
 from pipeline.distillation.words import LESS_MEMORY
 from pipeline.foundation.progress import counted, say
 from pipeline.models.unknown import Unknown
@@ -22,11 +24,9 @@ def announce(parts: Parts) -> None:
         SpeechkdError: the disk has too little room.
     """
     settings, corpus, distillation = parts.settings, parts.corpus, parts.distillation
-    teacher, student, schedule = parts.cache.identity, distillation.student, parts.schedule
-    pooling = f", pooling {teacher.text('pooling')}" if teacher.text("pooling") else ""
-    named = teacher.text("teacher") or f"none (a cache of {teacher.kind})"
+    student, schedule = distillation.student, parts.schedule
     say(
-        f"teacher {named}, width {teacher.width}{pooling}; "
+        f"{_teacher(parts.cache)}; "
         f"{counted(len(corpus), 'clip')} ({len(corpus.train):,} to train on, "
         f"{len(corpus.held_out):,} held "
         f"out), {counted(int(corpus.lengths_C.sum()), 'token')}, "
@@ -42,6 +42,9 @@ def announce(parts: Parts) -> None:
         f"{schedule.precision}"
     )
     _tell_unknown(settings, corpus.unknown)
+    if parts.tables:
+        for line in told_of_texts(parts):
+            say(line)
     say_memory(
         distillation,
         corpus.where,
@@ -74,7 +77,7 @@ def announce(parts: Parts) -> None:
             say(notice)
     for doubt in doubts(corpus, settings.objectives(), settings.held_out):
         say(doubt)
-    if settings.objectives() and (speaker := only_speaker(parts.cache)):
+    if settings.objectives() and parts.cache and (speaker := only_speaker(parts.cache)):
         say(
             f"WARNING: all clips are of one speaker ({speaker}), so what is learnt of tone may be "
             "that of this one voice"
@@ -85,6 +88,16 @@ def announce(parts: Parts) -> None:
             say("the vectors of clips are their own under this control, those of words are not")
     say_choices(settings)
     check_disk(settings.out, settings.keep, distillation)
+
+
+def _teacher(cache: TeacherCache | None) -> str:
+    """The teacher, in words."""
+    if cache is None:
+        return "no teacher and no speech, texts alone"
+    teacher = cache.identity
+    pooling = f", pooling {teacher.text('pooling')}" if teacher.text("pooling") else ""
+    named = teacher.text("teacher") or f"none (a cache of {teacher.kind})"
+    return f"teacher {named}, width {teacher.width}{pooling}"
 
 
 def _tell_unknown(settings: DistillSettings, unknown: Unknown) -> None:

@@ -9,6 +9,7 @@ from pipeline.corpus.word_corpus import WordCorpus
 from pipeline.distillation.assembly import Parts
 from pipeline.distillation.comparable import comparable
 from pipeline.distillation.model_card import model_card
+from pipeline.distillation.unspoken import texts_record
 from pipeline.foundation import atomic
 from pipeline.training.card import write_loss_curve
 from pipeline.training.checkpoint import Progress
@@ -19,13 +20,15 @@ from pipeline.training.run_folder import RunFolder
 SUMS = ("loss/kd", "loss/kd_weighted")
 
 
-def method_record(parts: Parts, cache_sha256: str) -> dict[str, Any]:
+def method_record(parts: Parts, digests: Mapping[str, str]) -> dict[str, Any]:
     """What `run.json` says of the objectives, the student and the data.
 
     Args:
         parts: what the run is made of.
-        cache_sha256: digest of the cache, which takes a while to compute.
+        digests: `cache_sha256` and `tables_sha256`, whichever there are, which take a while to
+            compute.
     """
+    cache_sha256 = digests.get("cache_sha256")
     distillation, corpus, cache = parts.distillation, parts.corpus, parts.cache
     student = distillation.student
     return {
@@ -39,9 +42,15 @@ def method_record(parts: Parts, cache_sha256: str) -> dict[str, Any]:
             "vocabulary": len(parts.tokenizer),
         },
         "data": {
-            "cache": cache.location,
-            "cache_sha256": cache_sha256,
-            "teacher": cache.identity.flat_record(),
+            **(
+                {
+                    "cache": cache.location,
+                    "cache_sha256": cache_sha256,
+                    "teacher": cache.identity.flat_record(),
+                }
+                if cache
+                else {}
+            ),
             "clips": len(corpus),
             "train_clips": len(corpus.train),
             "held_out_clips": len(corpus.held_out),
@@ -50,6 +59,7 @@ def method_record(parts: Parts, cache_sha256: str) -> dict[str, Any]:
             "dropped": corpus.dropped,
             "unknown_tokens": corpus.unknown.record(),
             **({"words": _words(parts.words)} if parts.words else {}),
+            **({"texts": texts_record(parts, digests["tables_sha256"])} if parts.tables else {}),
         },
     }
 

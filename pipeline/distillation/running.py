@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from pipeline.cache.identity import KINDS, VECTOR, Kind
 from pipeline.cache.store import TeacherCache
 from pipeline.corpus.draws import DRAWS
+from pipeline.corpus.sources import TextTables
 from pipeline.distillation.assembly import Parts, assemble, kinds_of_words
 from pipeline.distillation.costs import flops_per_token
 from pipeline.distillation.preflight import announce
@@ -38,26 +39,35 @@ class DistillationRun(Run[Parts]):
         self.settings: DistillSettings = settings
 
     @cached_property
-    def _cache(self) -> TeacherCache:
+    def _cache(self) -> TeacherCache | None:
         return open_cache(self.settings)
 
     @cached_property
-    def _cache_sha256(self) -> str:  # takes a while to compute
-        return self._cache.digest()
+    def _tables(self) -> TextTables | None:
+        settings = self.settings
+        if not settings.texts:
+            return None
+        return TextTables(tuple(settings.texts), settings.text_column, settings.recording_column)
+
+    @cached_property
+    def _digests(self) -> dict[str, str]:  # takes a while to compute
+        """Of the cache and of the tables, whichever there are."""
+        digests = {}
+        if self._cache:
+            digests["cache_sha256"] = self._cache.digest()
+        if self._tables:
+            digests["tables_sha256"] = self._tables.digest()
+        return digests
 
     def identity(self) -> dict[str, Any]:
-        """The caches by their content, and how draws are made."""
-        return {
-            "cache_sha256": self._cache_sha256,
-            **words_digest(self.settings),
-            "draws": DRAWS,
-        }
+        """The caches and the texts by their content, and how draws are made."""
+        return {**self._digests, **words_digest(self.settings), "draws": DRAWS}
 
     def assemble(
         self, device: torch.device, kept_tokenizer: PreTrainedTokenizerBase | None
     ) -> Parts:
         """Make the student, its objectives and its batches."""
-        return assemble(self.settings, self._cache, device, kept_tokenizer)
+        return assemble(self.settings, self._cache, device, kept_tokenizer, self._tables)
 
     def announce(self, parts: Parts) -> None:
         """Say what is about to happen, and check that there is room for it."""
@@ -65,7 +75,7 @@ class DistillationRun(Run[Parts]):
 
     def record(self, parts: Parts) -> dict[str, Any]:
         """The objectives, the student and the data."""
-        return method_record(parts, self._cache_sha256)
+        return method_record(parts, self._digests)
 
     def tokenizer(self, parts: Parts) -> PreTrainedTokenizerBase:
         """The student's."""
@@ -94,13 +104,17 @@ class DistillationRun(Run[Parts]):
         hand_over(parts, folder, record, progress, outcome)
 
 
-def open_cache(settings: DistillSettings) -> TeacherCache:
+def open_cache(settings: DistillSettings) -> TeacherCache | None:
     """The cache that is named, if it is of a kind that the levels asked for can be taught from.
+
+    Without an objective any kind will do, because only texts are read. None if none is named.
 
     Raises:
         SpeechkdError: it is not; the message names the command that makes one.
     """
     levels = settings.levels()
+    if not settings.cache:
+        return None
     if "clip" in levels:
         return TeacherCache.open(settings.cache, kinds=VECTORS_ALONE)
     if levels == ["word"] and not settings.words:

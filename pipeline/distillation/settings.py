@@ -13,13 +13,44 @@ from pipeline.training.text_settings import TextSettings
 Level = Literal["clip", "word"]
 KD = "Distillation"
 STUDENT = "Student"
+TEXTS = "Texts without speech"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DistillSettings(TrainingSettings):
     """How `speechkd distill` trains a student."""
 
-    cache: str = setting(help="The teacher cache: a path or URL.", argument=True, operational=True)
+    cache: str | None = setting(
+        None,
+        help="The teacher cache: a path or URL. With --kd none a cache of any kind will do, for "
+        "its texts, or none at all beside --texts.",
+        argument=True,
+        operational=True,
+    )
+    texts: list[Path] = setting(
+        [],
+        help="A table of texts that nobody spoke (CSV, TSV, JSON lines, JSON, Parquet, or .txt "
+        "with a text per line), for masked-LM training alone; once for each table. Beside a cache "
+        "they get no distillation loss; without one they need --kd none.",
+        panel=TEXTS,
+        operational=True,
+    )
+    text_column: str = setting(
+        "",
+        help="Column of the texts. The default is text, sentence, transcript or another usual "
+        "name.",
+        panel=TEXTS,
+        operational=True,
+        idle_without="tables of texts",
+    )
+    recording_column: str = setting(
+        "",
+        help="Column of what texts are of, such as a conversation: it is trained on or held out as "
+        "a whole. The default is recording, or another usual name, if there is one.",
+        panel=TEXTS,
+        operational=True,
+        idle_without="tables of texts",
+    )
 
     kd: list[Literal["none", "nst", "crd", "infonce", "l1", "cosine"]] = setting(
         ["crd"],
@@ -176,7 +207,7 @@ class DistillSettings(TrainingSettings):
     tokenizer: str | None = setting(
         None,
         help="Folder or hub id of a tokenizer. The default is that of --init, or a new WordPiece "
-        "trained on the cache's texts.",
+        "trained on all texts.",
         panel=STUDENT,
     )
     vocab_size: int = like(TextSettings, "vocab_size", panel=STUDENT)
@@ -241,6 +272,16 @@ class DistillSettings(TrainingSettings):
     def check(self) -> None:
         """Refuse combinations that contradict each other."""
         super().check()
+        if not self.cache and not self.texts:
+            raise SpeechkdError(
+                "there is nothing to train on: name a teacher cache, or tables of texts with "
+                "--texts and --kd none."
+            )
+        if not self.cache and self.objectives():
+            raise SpeechkdError(
+                f"--kd {','.join(self.kd)} learns from speech, and --texts has none. Add --kd none "
+                "to train on the texts alone, or name a teacher cache beside them."
+            )
         if len(set(self.kd)) < len(self.kd) or ("none" in self.kd and len(self.kd) > 1):
             raise SpeechkdError(
                 f"--kd {','.join(self.kd)}: name each objective once, and none by itself."
@@ -331,6 +372,7 @@ class DistillSettings(TrainingSettings):
             "special tokens": "clip" in self.levels() and self.kd_tokens != "cls",
             "a fresh student": not self.init,
             "a preset": not self.init and not self.student.endswith(".json"),
+            "tables of texts": bool(self.texts),
             "a new tokenizer": not self.init and not self.tokenizer,
         }
         return objectives | {name for name, is_so in chosen.items() if is_so}

@@ -102,6 +102,28 @@ def read_rows(path: Path) -> tuple[list[str], Iterator[Placed]]:
     return column_names(path), iter(rows)
 
 
+def stream_rows(path: Path) -> tuple[list[str], Iterator[Placed]]:
+    """The same as `read_rows`, of text tables row by row, for tables of any size.
+
+    A row that is broken is told when it is reached.
+    """
+    if plain_suffix(path) not in SUFFIXES:
+        return read_rows(path)
+    names = column_names(path)
+    return names, ((f"line {row.line}", _sound(row, path)) for row in text_rows(path))
+
+
+def text_lines(path: Path) -> Iterator[Placed]:
+    """The lines of a plain text file that are not blank, each as a row with the one column `text`.
+
+    Raises:
+        SpeechkdError: the file is missing, not UTF-8, or has a line of too many characters.
+    """
+    for number, line in enumerate(_lines(path), start=1):
+        if line.strip():
+            yield f"line {number}", {"text": line.strip()}
+
+
 def read_text(path: Path) -> str:
     """Whole text of a UTF-8 file, a byte order mark left out.
 

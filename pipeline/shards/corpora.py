@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast
 
+from pipeline.foundation.column_names import USUAL_NAMES
 from pipeline.foundation.compressed import plain_suffix
 from pipeline.foundation.errors import NotThere, SpeechkdError
 from pipeline.foundation.progress import counted
@@ -14,7 +15,6 @@ from pipeline.shards.asked import given, refuse_what_it_cannot_use
 from pipeline.shards.layouts.layout import Request, with_any_suffix
 from pipeline.shards.layouts.registry import LAYOUTS
 from pipeline.shards.recording_table import (
-    USUAL_NAMES,
     RecordingColumns,
     choose_columns,
     table_entries,

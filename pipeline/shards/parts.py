@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.foundation.column_names import USUAL_NAMES
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.storage import local_path
 from pipeline.foundation.units import SAMPLE_RATE_HZ, Seconds
 from pipeline.shards.arrow import ArrowFile, Shape, rows_of, shape_of
 from pipeline.shards.decoding import encode_flac, read_sound
-from pipeline.shards.recording_table import USUAL_NAMES, RecordingColumns
+from pipeline.shards.recording_table import RecordingColumns
 from pipeline.shards.recordings import Entry, key_fault, key_of_path
 from pipeline.shards.refusals import Reason, Refusal, RefusedError
 from pipeline.shards.tar import MAX_MEMBER_BYTES

@@ -4,20 +4,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pipeline.foundation.column_names import USUAL_NAMES, usual_column
 from pipeline.foundation.compressed import plain_suffix
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.tables import Row, cell_text, column_names, read_rows, text_rows
 from pipeline.shards.recordings import Entry, key_of_path
 from pipeline.shards.refusals import Reason, Refusal
 from pipeline.shards.time_columns import NONE, ROLES, choose_times, time_of
-
-USUAL_NAMES = {
-    "path": "path audio_filepath audio_path audio_file audio file_name filename filepath file wav",
-    "text": "text sentence transcript transcription normalized_text normalized_transcript",
-    "key": "key utt_id utterance_id id sample_id",
-    "speaker": "speaker speaker_id client_id spk_id spk",
-    "recording": "recording recording_id video_id audio_id session_id",
-}
 
 
 @dataclass(frozen=True)
@@ -51,7 +44,6 @@ def choose_columns(table: Path, columns: RecordingColumns) -> dict[str, str]:
     """
     present = recording_columns(table)
     listed = ", ".join(map(repr, present))
-    lower = {name.lower(): name for name in reversed(present)}
     named = asdict(columns)
     for name, wanted in named.items():
         if wanted and wanted != NONE and wanted not in present:
@@ -64,7 +56,7 @@ def choose_columns(table: Path, columns: RecordingColumns) -> dict[str, str]:
         if wanted == NONE and NONE not in present:
             column = ""
         else:
-            column = wanted or next((lower[n] for n in usual.split() if n in lower), "")
+            column = wanted or usual_column(name, present)
         if column:
             chosen[name] = column
         elif name in ("path", "text"):

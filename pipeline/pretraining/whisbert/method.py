@@ -12,7 +12,8 @@ from pipeline.cache.identity import Kind
 from pipeline.cache.store import TeacherCache
 from pipeline.corpus.draws import DRAWS
 from pipeline.corpus.masking import Masking
-from pipeline.corpus.prepared import Prepared, new_wordpiece
+from pipeline.corpus.prepared import Prepared
+from pipeline.corpus.prepared_texts import new_wordpiece
 from pipeline.corpus.row_batches import RowBatch
 from pipeline.corpus.row_corpus import TOKENS, RowCorpus
 from pipeline.foundation.errors import SpeechkdError

@@ -13,7 +13,8 @@ from transformers import BertTokenizer
 from pipeline.cache.store import TeacherCache
 from pipeline.cache.vectors import write_vectors
 from pipeline.corpus.arrays import ArrayWriter
-from pipeline.corpus.prepared import Prepared, recording_numbers
+from pipeline.corpus.prepared import Prepared
+from pipeline.corpus.prepared_texts import recording_numbers
 from pipeline.foundation.errors import SpeechkdError
 from tests.helpers.caches import (
     identity,

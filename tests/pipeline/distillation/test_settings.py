@@ -14,6 +14,7 @@ KD = {
     "control", "level",
 }  # fmt: skip
 WORDS = {"words", "stage_to", "word_gamma", "word_tokens", "same_word_negatives"}
+COLUMNS = {"text_column", "recording_column"}
 NST = {"nst_pattern", "nst_normalize"}
 CRD = {"crd_bias", "crd_negatives", "crd_symmetric"}
 
@@ -24,7 +25,7 @@ def settings(**changes):
 
 def test_the_result_does_not_depend_on_these_and_depends_on_all_others():
     assert DistillSettings.operational() == {
-        "cache", "words", "stage_to", "out",
+        "cache", "texts", "text_column", "recording_column", "words", "stage_to", "out",
         "prepared", "device", "compile", "deterministic", "resume",
         "dry_run", "max_steps", "max_hours", "log_every", "measure_every", "checkpoint_minutes",
         "checkpoint_steps", "keep", "license", "language",
@@ -52,7 +53,7 @@ def test_the_result_does_not_depend_on_these_and_depends_on_all_others():
     ],
 )
 def test_settings_without_effect(changes, idle):
-    assert settings(**changes).without_effect() == idle | WORDS
+    assert settings(**changes).without_effect() == idle | WORDS | COLUMNS
 
 
 @pytest.mark.parametrize(
@@ -65,11 +66,11 @@ def test_settings_without_effect(changes, idle):
     ],
 )
 def test_settings_without_effect_on_words(changes, idle):
-    assert settings(**changes).without_effect() == idle | NST
+    assert settings(**changes).without_effect() == idle | NST | COLUMNS
 
 
 def test_every_need_of_a_setting_can_be_met():
-    chosen = settings(kd=["nst", "crd"], level="clip+word").choices()
+    chosen = settings(kd=["nst", "crd"], level="clip+word", texts=[Path("t")]).choices()
     assert {f.metadata["idle_without"] for f in fields(DistillSettings)} - {""} <= chosen
 
 
