@@ -1,14 +1,22 @@
 """A step of WhisBERT against the straightforward one: padded, each loss with passes of its own.
 
-    python -m bench.pretrain_whisbert CACHE [--rounds 5] [--batch 16]
+    python -m bench.pretrain_whisbert CACHE [--rounds 5] [--batch 16] [--costs]
 
 CACHE is a cache of Whisper's log-mel. Both steps have the same weights, clips, masks and losses,
 forward and backward. The straightforward one pads texts and audio to the longest of the batch and
 gives each of mlm, mmm, atm and mmc a text pass, each of mam, mmm, atm and mmc a stem and an audio
 pass, and mmm and atm a fusion pass each, as the released code does. They take turns.
+
+With --costs no time is measured but what a plan announces: operations of a step beside those that
+torch counts, and memory and waiting for frames of a run of the command.
 """
 
 import argparse
+import json
+import re
+import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,12 +26,15 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 from transformers.models.whisper.modeling_whisper import sinusoids
 
 from pipeline.models.whisbert.layers import Layers
 from pipeline.pretraining.running import assemble
 from pipeline.pretraining.whisbert.batches import PairBatch
 from pipeline.pretraining.whisbert.contrast import within_clip
+from pipeline.pretraining.whisbert.costs import Clip, clip_flops, pass_flops
 from pipeline.pretraining.whisbert.method import Whisbert
 from pipeline.pretraining.whisbert.module import WhisBERT
 from pipeline.pretraining.whisbert.settings import WhisbertSettings
@@ -161,6 +172,60 @@ def seconds(step: Callable[[], Tensor], model: WhisBERT) -> float:
     return time.perf_counter() - started
 
 
+def operations(method: Whisbert, parts: Any) -> None:
+    """Print what torch counts of a step beside what the plan says, forward, and with backward.
+
+    torch counts attention where it is plain products, padding of packed clips included. The plan
+    has what is left of it, and takes backward for twice forward; but no gradient goes into frames.
+    """
+    model: Any = parts.module
+    made: Any = method.maker(parts.data)(parts.batches.epoch(0)(0))
+    clips = len(made.text.packed.lengths_B)
+    frames = int(made.audio.frames.inside_L.sum()) / clips
+    sizes = Clip(frames, len(made.text.packed.ids_N) / clips)
+    share = len(made.text.chosen_K) / len(made.text.packed.ids_N)
+    each = pass_flops(model.student, model.shape, sizes, share)
+    planned = clips * clip_flops(each, model.weights)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        loss = model(made)["loss"]
+        forward = counter.get_total_flops()
+        loss.backward()
+    whole = counter.get_total_flops()
+    into_frames = clips * frames * 2 * model.shape.frame_width * 16 * model.shape.audio.width
+    print(
+        f"GFLOP of a step of {clips} clips: forward {forward / 1e9:.2f} counted, "
+        f"{planned / 1e9:.2f} planned ({forward / planned - 1:+.1%}); with backward "
+        f"{whole / 1e9:.2f} counted, {3 * planned / 1e9:.2f} planned "
+        f"({whole / (3 * planned) - 1:+.1%}), of which {into_frames / 1e9:.2f} for gradients of "
+        "frames, which nobody needs"
+    )
+
+
+def run_costs(options: argparse.Namespace, folder: Path) -> None:
+    """Print memory and waiting of a run of the command beside what its dry run says."""
+    named = {
+        "--student": options.student, "--width": options.width, "--heads": options.width // 64,
+        "--audio-layers": options.layers, "--fusion-layers": options.layers,
+        "--batch-size": options.batch, "--vocab-size": 2000, "--held-out": 0.1,
+        "--prepared": folder / "prepared", "--out": folder / "run", "--device": "cpu",
+    }  # fmt: skip
+    words = [str(word) for pair in named.items() for word in pair]
+    command = [sys.executable, "-m", "stages.cli", "pretrain", "whisbert", options.cache, *words]
+    dry = subprocess.run([*command, "--dry-run"], capture_output=True, text=True, check=True)
+    announced = float(re.findall(r"at most ([\d.]+) GB later", dry.stderr)[0])
+    limits = ["--max-steps", str(options.rounds), "--log-every", "1", "--measure-every", "1000"]
+    subprocess.run([*command, *limits], capture_output=True, check=True)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
+    lines = [json.loads(x) for x in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "waited_s" in line]
+    waited = sum(line["waited_s"] for line in steps[1:])
+    spent = steps[-1]["seconds"] - steps[0]["seconds"]
+    print(
+        f"memory: {announced:.2f} GB announced, {peak:.2f} GB taken ({announced / peak - 1:+.1%}); "
+        f"waiting for frames: {waited / spent:.2%} of {spent:.1f} s"
+    )
+
+
 def main() -> None:
     """Let both take turns and print their medians and the ratio."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
@@ -170,6 +235,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--student", default="bert-tiny")
+    parser.add_argument("--costs", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         method = Whisbert(
@@ -182,6 +248,10 @@ def main() -> None:
         )  # fmt: skip
         parts = assemble(method, method.caches(), torch.device("cpu"))
         parts.ahead.close()
+        if options.costs:
+            operations(method, parts)
+            run_costs(options, Path(folder))
+            return
         model: Any = parts.module
         ours, plain = [], []
         for number in range(options.rounds):

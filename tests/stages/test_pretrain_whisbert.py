@@ -285,6 +285,19 @@ def first_line(out):
     return json.loads((out / "metrics.jsonl").read_text().splitlines()[0])
 
 
+def test_clips_with_one_hidden_patch_have_nothing_to_tell_it_from(tmp_path):
+    """Of three patches one is hidden: no term of the contrasts of patches, all others as ever."""
+    frames = np.random.default_rng(0).standard_normal((24, 28, 6)).astype(np.float32)
+    clips = [(f"the {WORDS[i % 7]} {WORDS[i % 5]}", f"r{i}", frames[i]) for i in range(24)]
+    mel_cache_of(tmp_path / "c", clips)
+    given = settings_of(tmp_path / "c", tmp_path / "x", mam_share=0.3, mam_span=1, max_steps=1)
+    run(given)
+    line = first_line(given.out)
+    assert line["loss/mam"] == line["loss/mmm_audio"] == 0
+    assert min(line["loss/mmc"], line["loss/mmm_text"], line["loss/atm"]) > 0
+    assert record(given.out)["result"]["skipped"] == 0
+
+
 def test_clips_of_one_recording_have_no_rivals_and_that_is_said(tmp_path, capsys):
     mel_cache_of(tmp_path / "c", spoken(recording="one"))
     given = settings_of(tmp_path / "c", tmp_path / "x", max_steps=2)

@@ -17,6 +17,7 @@ from transformers.models.flava.modeling_flava import (
     FlavaTextConfig,
 )
 
+from bench.planted_whisbert import MUTATIONS
 from pipeline.cache.sequences import SequenceReader
 from pipeline.corpus.masking import Masking
 from pipeline.models.whisbert.fusion import Fused
@@ -160,6 +161,15 @@ def test_unmatched_pairs_are_of_other_texts(cache, tmp_path):
     assert sorted(text for _, text in pairs) == list(range(8))
     assert made.rivals_BB.diagonal().any().logical_not()
     assert len(batch.own_B) == 8
+
+
+@pytest.mark.parametrize("broken", MUTATIONS)
+def test_what_breaks_the_planted_experiment_is_seen_here_too(cache, tmp_path, broken):
+    test, others = test_every_loss_is_that_of_the_model_by_hand, ("masked",)
+    if broken == "unmatched pairs match":
+        test, others = test_unmatched_pairs_are_of_other_texts, ()
+    with MUTATIONS[broken][0](), pytest.raises(AssertionError):
+        test(cache, tmp_path, *others)
 
 
 LOSSES = [["mlm"], ["mlm", "mam"], ["mlm", "mmc"], ["mlm", "mmm"], ["mlm", "atm"], ALL]
