@@ -3,6 +3,7 @@
 from typing import Any
 
 from pipeline.foundation.progress import say
+from pipeline.models.capitals import capitals_doubt
 from pipeline.pretraining.method import Method, Parts
 from pipeline.training.preflight import ORDER_BYTES, check_disk, say_choices, say_memory
 
@@ -46,7 +47,7 @@ def announce(method: Method[Any], parts: Parts) -> None:
 
 
 def doubts(parts: Parts) -> list[str]:
-    """Warnings of what held-out losses cannot show here."""
+    """Warnings of texts that the tokenizer spells, and of what held-out losses cannot show here."""
     settings, corpus = parts.settings, parts.data.corpus
     warnings = []
     if settings.held_out and not len(corpus.held_out):
@@ -54,6 +55,11 @@ def doubts(parts: Parts) -> list[str]:
             f"WARNING: nothing is held out, so no loss is measured on clips that were not trained "
             f"on: no {settings.hold_out_by} is small enough to be held out whole"
         )
+    if parts.data.tokenizer is not None:
+        cache = next(iter(parts.data.caches.values()))
+        texts = [str(sample["text"]) for sample in cache.shard_samples(0)]
+        if doubt := capitals_doubt(parts.data.tokenizer, texts):
+            warnings.append(doubt)
     speakers = int(corpus.speaker_C.max()) + 1 if len(corpus) else 0
     if settings.hold_out_by == "speaker" and speakers < FEW_SPEAKERS:
         known = f"the clips are of {speakers} speakers" if speakers else "no speaker is known"

@@ -65,7 +65,7 @@ def leave_out(
             f"({', '.join(names) or 'none'}), but folds need {fewest}: "
             + ("one to test, one to validate, and one" if fewest == 3 else "one to test, and one")
             + " to train on. Name another --fold-column"
-            + (", or use --fold-validation none." if fewest == 3 else ".")
+            + (", or use --fold-validation none." if fewest == 3 and len(names) == 2 else ".")
         )
     own = [fold_of.get(part, "") for part in parts]
     folds = []

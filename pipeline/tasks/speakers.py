@@ -101,8 +101,9 @@ def read_speakers(
         splits = made_split([row.label for row in rows], seed)
     _check_apart(rows, splits, where, columns.label)
     places = {s: [i for i, own in enumerate(splits) if own == s] for s in SPLITS}
-    if places["valid"] and len({rows[i].label for i in places["valid"]}) < 2:
-        notes["clips of one speaker, who cannot validate alone, left out"] = len(places["valid"])
+    if places["valid"] and not _make_pairs([rows[i] for i in places["valid"]], kind):
+        what = "clips that would validate and make no pairs of one speaker and of two, left out"
+        notes[what] = len(places["valid"])
         places["valid"] = []
     question = _question(rows, places, columns.label, where, kind, trials)
     content = [
@@ -112,6 +113,15 @@ def read_speakers(
     asked = trials.read_text(encoding="utf-8") if trials else kind
     told = tuple(f"{what}: {n:,}" for what, n in notes.items())
     return Speakers(tuple(rows), question, told, json_sha256([content, asked]))
+
+
+def _make_pairs(clips: Sequence[LabelledText], kind: PairKind) -> bool:
+    """Whether there are pairs of one speaker and pairs of two."""
+    recordings: dict[str, list[str]] = {}
+    for clip in clips:
+        recordings.setdefault(clip.label, []).append(clip.group)
+    apart = set if kind == "other-recording" else list
+    return len(recordings) > 1 and any(len(apart(own)) > 1 for own in recordings.values())
 
 
 def _question(

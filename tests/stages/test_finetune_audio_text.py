@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+import zarr
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from pipeline.foundation.errors import SpeechkdError
@@ -36,12 +37,12 @@ def work(tmp_path_factory):
     rng = np.random.default_rng(0)
     with (folder / "table.csv").open("w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(["key", "text", "label", "score", "who", "session", "take"])
+        table.writerow(["key", "text", "label", "score", "who", "session", "take", "one"])
         clips = samples_of(cache)
         for i, (key, text) in enumerate(zip(clips.keys, clips.texts, strict=True)):
             label = ("happy", "sad", "angry")[i % 3]
             table.writerow(
-                [key, text, label, round(rng.normal(), 3), f"w{i % 24}", i % 4, i // 24 % 2]
+                [key, text, label, round(rng.normal(), 3), f"w{i % 24}", i % 4, i // 24 % 2, 1]
             )
     return folder
 
@@ -235,6 +236,12 @@ def test_rows_without_a_clip_in_the_cache_are_left_out_and_counted(settings, tmp
         ({"label_column": "who", "kind": "speaker", "pairs": "other-recording"}, "--group-column"),
         ({"fold_column": "take", "fold_validation": "next"}, "folds need 3"),
         ({"label_column": "score", "kind": "value", "selection": "best-test"}, "best-test repeats"),
+        ({"fold_column": "one"}, "one: 1 different value .1., but folds need 2"),
+        (
+            {"fold_column": "one", "fold_validation": "next"},
+            "on. Name another --fold-column.$",
+        ),
+        ({"label_column": "key", "kind": "speaker"}, "there is no pair of one speaker"),
         ({"checkpoint": ["nowhere"]}, "there is no folder nowhere"),
         (
             {"label_column": "who", "kind": "speaker", "split_column": "take"},
@@ -245,6 +252,34 @@ def test_rows_without_a_clip_in_the_cache_are_left_out_and_counted(settings, tmp
 def test_what_cannot_be_asked_is_refused(settings, changes, message):
     with pytest.raises(SpeechkdError, match=message):
         run(settings(**changes))
+
+
+def test_trials_that_name_unknown_clips_are_refused_before_training(settings, tmp_path):
+    trials = tmp_path / "trials.txt"
+    trials.write_text("1 clip-0-0 nobody\n")
+    with pytest.raises(SpeechkdError, match="names of clips are not in the test"):
+        run(settings(label_column="who", kind="speaker", trials=trials))
+    assert not (tmp_path / "results").exists()
+
+
+def test_silence_single_frames_and_texts_without_a_word_are_answered(settings, work, tmp_path):
+    """As those of training: a clip of one frame, all frames alike, a text of signs alone."""
+    odd = tmp_path / "odd"
+    shutil.copytree(work / "mels", odd)
+    with (work / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    rows[0]["text"], rows[1]["text"], rows[2]["text"] = "...", "\u200b", rows[2]["text"].upper()
+    table = tmp_path / "odd.csv"
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    group = zarr.open_group(odd, mode="r+")
+    group["rows"][:60] = np.log(1e-6)
+    made = settings(data=[str(table)], cache=str(odd), selection="last", epochs=1)
+    run(made)
+    (cell,) = cells(made.out)
+    assert np.isfinite(cell["curve"][-1]["loss"])
 
 
 def test_clips_longer_than_those_of_training_are_cut_and_counted(settings, work, tmp_path, capsys):

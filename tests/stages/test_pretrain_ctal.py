@@ -8,11 +8,14 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
+from pipeline.cache.identity import sequence_identity
+from pipeline.cache.store import TeacherCache
+from pipeline.cache.writing import ShardWriter
 from pipeline.corpus.frame_features import FrameFeatures
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.models.text_referred import load_audio
 from stages.pretrain_ctal import CtalSettings, run
-from tests.helpers.caches import make_cache, make_sequence_cache
+from tests.helpers.caches import make_cache, make_sequence_cache, manifest
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +154,48 @@ def test_clips_longer_than_there_are_positions_for_are_cut_and_counted(settings,
     run(made)
     assert " clips cut to 40 frames" in capsys.readouterr().err
     assert load_audio(made.out / "model" / "audio").config.positions == 40
+
+
+def test_silence_single_frames_and_odd_texts_have_defined_results(settings, tmp_path, capsys):
+    """Digital silence, a clip of one frame, capitals, and texts of no letters."""
+    identity = sequence_identity("ctal-mel", width=4, most_rows=120, hop_samples=200, settings={})
+    cache = TeacherCache.create_or_open(tmp_path / "odd", manifest([12]), identity, {})
+    texts = ["small letters"] * 8 + ["SMALL LETTERS", "...", "\u200b", "  "]
+    counts = [1] + [60] * 11
+    source = np.random.default_rng(0)
+    writer = ShardWriter(cache, 0)
+    for clip, count in enumerate(counts):
+        values = np.full((count, 4), np.log(1e-6)) if clip == 1 else source.normal(size=(count, 4))
+        writer.append([clip], values.astype(np.float32), [count])
+    samples = [
+        {
+            "position": clip, "key": f"c{clip}", "text": text, "duration_s": counts[clip] * 0.0125,
+            "speaker": None, "recording": None,
+        }
+        for clip, text in enumerate(texts)
+    ]  # fmt: skip
+    assert writer.finish(samples, [], "0" * 64, 10_240, {}).sound
+    made = settings(cache=str(tmp_path / "odd"), held_out=0.0, mask_share=0.4)
+    run(made)
+    told = capsys.readouterr().err
+    assert "1 clips have no two segments of 250 ms: their tokens alone are predicted" in told
+    for step in losses(made.out).values():
+        assert all(np.isfinite(value) for value in step.values())
+    tokenizer = AutoTokenizer.from_pretrained(made.out / "model" / "text")
+    assert tokenizer(texts[8])["input_ids"] == tokenizer(texts[0])["input_ids"]
+
+
+def test_capitals_under_a_tokenizer_of_small_letters_are_warned_of(settings, tmp_path, capsys):
+    first = settings(out=tmp_path / "first", max_steps=1, lowercase=False)
+    run(first)
+    cache = make_sequence_cache(
+        tmp_path / "loud", [30], "ctal-mel", width=4, most_rows=120, hop_samples=200
+    )
+    for file in (tmp_path / "loud" / "samples").glob("*.jsonl"):
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        file.write_text("".join(json.dumps({**x, "text": x["text"].upper()}) + "\n" for x in lines))
+    run(settings(cache=cache.folder.path, text=str(first.out / "model" / "text"), dry_run=True))
+    assert "WARNING: texts in capitals take " in capsys.readouterr().err
 
 
 def test_a_cache_of_vectors_is_refused_with_the_command_that_makes_another(settings, tmp_path):

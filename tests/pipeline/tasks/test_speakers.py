@@ -65,10 +65,19 @@ def test_a_made_split_parts_whole_speakers(table):
     assert 5 <= len(of["test"]) <= 7
 
 
-def test_one_speaker_alone_validates_nothing_and_that_is_said(table):
-    speakers = read(table(rows(["train", "train", "valid", "test", "test"])))
-    assert len(speakers.question.places["valid"]) == 0
-    assert speakers.notes == ("clips of one speaker, who cannot validate alone, left out: 3",)
+@pytest.mark.parametrize(
+    ("parts", "clips", "kind"),
+    [
+        (("train", "train", "valid", "test", "test"), 3, "all"),
+        (("train", "train", "valid", "valid", "test", "test"), 1, "other-recording"),
+    ],
+)
+def test_clips_that_make_no_pairs_validate_nothing_and_that_is_said(table, parts, clips, kind):
+    made = [row for row in rows(parts) if row[4] != "valid" or int(row[0][-1]) < clips]
+    speakers = read(table(made), kind=kind)
+    (note,) = speakers.notes
+    assert note.startswith("clips that would validate and make no pairs")
+    assert speakers.question.counts["valid"] == 0
 
 
 @pytest.mark.parametrize(
