@@ -164,7 +164,7 @@ class AudioClips:
         source = name_and_source(checkpoint)[1]
         if folder := whisbert_folder(source.removeprefix(FRESH)):
             return self._patches(keys, pooling, checkpoint, folder)
-        run = _run(source)
+        run = run_of_speech(source)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(FRESH_SEED)
             speech, front = open_speech(source, self.cache, self.reader, self.prepared)
@@ -209,7 +209,7 @@ class AudioClips:
         )
 
 
-def _run(source: str) -> Mapping[str, Any]:
+def run_of_speech(source: str) -> Mapping[str, Any]:
     """The record of a module's run; empty for fresh weights, or a folder without one."""
     if is_fresh(source):
         return {}

@@ -13,6 +13,7 @@ from pipeline.finetuning.record_fields import Fields
 from pipeline.foundation.errors import Damaged
 from pipeline.models.pretrained import Pretrained
 from pipeline.models.unknown import Unknown
+from pipeline.tasks.spans.overlap import SCORES
 from pipeline.tasks.task import Kind
 from pipeline.tasks.words import RANKED
 
@@ -29,7 +30,7 @@ class Cell:
         name: the cell's name, and the name of its files.
         checkpoint: the encoder.
         task: the task's name.
-        kind: the task's kind: `classes`, `value`, `flags`, `words` or `speaker`.
+        kind: the task's kind: `classes`, `value`, `flags`, `words`, `speaker` or `spans`.
         outputs: what each output of the head stands for.
         definition: the convention behind the labels, in words.
         seed: seed of fine-tuning.
@@ -243,6 +244,11 @@ def _check_metrics(metrics: Fields, kind: str, outputs: Sequence[str]) -> None:
         for name in ("pairs", "same_pairs", "speakers", "clips"):
             metrics.get(name, int)
         metrics.get("trials", str)
+    elif kind == "spans":
+        metrics.get("ceiling", int, float)
+        for of in (metrics, metrics.part("whole"), metrics.part("constant")):
+            for name in SCORES:
+                of.get(name, int, float)
     elif kind == "flags":
         for name in ("accuracy", "majority_rate", "balanced_accuracy", "weighted_f1"):
             metrics.get(name, int, float)

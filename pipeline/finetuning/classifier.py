@@ -57,6 +57,11 @@ class Classifier(nn.Module):
         scores_BO: Tensor = self.head(self.vectors(inputs, places))
         return scores_BO.float()
 
+    def answers(self, inputs: Inputs, places: Sequence[int]) -> Tensor:
+        """What is scored of some examples, `[B, O]`: the outputs, or what is made of them."""
+        scores_BO: Tensor = self(inputs, places)
+        return scores_BO
+
     def vectors(self, inputs: Inputs, places: Sequence[int]) -> Tensor:
         """What the head reads of some examples, `[B, D]`."""
         return inputs.vectors(self.encoder, places, self.pooling)
@@ -145,7 +150,7 @@ def score(
     for batch in inputs.batches(places):
         with autocast(device_of(classifier), recipe):
             mine = [places[i] for i in batch]
-            got = classifier.vectors(inputs, mine) if vectors else classifier(inputs, mine)
+            got = (classifier.vectors if vectors else classifier.answers)(inputs, mine)
         parts.append(got.float())
         order += batch
         advance(len(batch), "scoring")

@@ -144,7 +144,8 @@ def run_cells(
             checkpoint, encoder, inputs = loaded.checkpoint, loaded.encoder, loaded.inputs()
             _tell_unknown(checkpoint.label, inputs)
             encoder.to(device)
-            project_encoder(results, grid.ids, grid.questions, checkpoint, encoder, inputs)
+            if not grid.questions[0].asked:  # a passage is no point on a plane
+                project_encoder(results, grid.ids, grid.questions, checkpoint, encoder, inputs)
             for cell in group:
                 if results.finished(cell.name):  # meanwhile, by another command
                     meter.advance(cell.clips(grid.recipe), cell.name)
@@ -207,7 +208,7 @@ def _write(
         device=str(device),
         provenance=provenance(),
         fold=question.fold,
-        repeated_texts=question.repeated,
+        repeated_texts=None if question.asked else question.repeated,
         unknown_tokens=inputs.unknown,
     )
     predictions = prediction_table(
@@ -217,14 +218,20 @@ def _write(
         question.raw,
         labels["test"],
         outcome.test_scores_nO,
-        _of_words(question, grid.ids),
+        _beside(question, grid.ids),
     )
     results.add(finished, predictions)
     say(f"{cell.name}: {in_words(metrics)}, {duration(outcome.seconds)}")
 
 
-def _of_words(question: Question, ids: Sequence[str]) -> dict[str, Sequence[str]]:
-    """What a predictions file tells of each word beside its answer; nothing of whole texts."""
+def _beside(question: Question, ids: Sequence[str]) -> dict[str, Sequence[str]]:
+    """What a predictions file tells of each word, or of each question about a passage, beside its
+    answer; nothing of whole texts.
+    """
+    if question.asked:
+        asked = question.asked["test"]
+        seconds = [repr(float(value)) for value in asked.seconds_n]
+        return {"passage": asked.names, "seconds": seconds}
     if not question.words:
         return {}
     words = question.words["test"]
@@ -245,6 +252,13 @@ def in_words(metrics: Mapping[str, Any]) -> str:
             else f"{title} {metrics[name]:.4f} (constant answer {chance[name]:.4f}, word alone "
             f"{prior[name]:.4f})"
             for name, title in RANKED.items()
+        )
+    if "aos" in metrics:
+        constant, whole = metrics["constant"], metrics["whole"]
+        return (
+            f"AOS {metrics['aos']:.4f} (constant answer {constant['aos']:.4f}, whole passage "
+            f"{whole['aos']:.4f}, at most {metrics['ceiling']:.4f} in these cells), frame F1 "
+            f"{metrics['frame_f1']:.4f}"
         )
     if "accuracy" in metrics:
         return (

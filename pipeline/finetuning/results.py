@@ -163,10 +163,14 @@ def prediction_table(
     `prediction`, and `score:<output>` per output of the head. With several flags there are
     `label:…` and `prediction:…` per flag. Numbers have enough digits to restore float32 exactly.
     `others` are further columns, which stand last; of words these are `text` (the text's id),
-    `word`, and `prior` (what the word alone tells, as log-odds over its threshold).
+    `word`, and `prior` (what the word alone tells, as log-odds over its threshold). Of spans there
+    are `raw` (the true answers, `start end` in seconds, with `;` between them), the outputs of
+    `pipeline.tasks.spans.overlap`, `passage`, and `seconds` (its length), and no `label`.
     """
     if task.kind == "speaker":
         return _vector_table(ids, groups, raw, labels, scores_nO)
+    if task.kind == "spans":
+        return _span_table(task, ids, groups, raw, scores_nO, others or {})
     others = others or {}
     predictions = task.decide(scores_nO)
     many = task.kind == "flags"
@@ -210,6 +214,24 @@ def _vector_table(
     for i, vector_D in enumerate(vectors_nD.tolist()):
         own = [ids[i], groups[i], raw[i], *labels_n2[i].tolist()]
         writer.writerow([*own, *(f"{value:.9g}" for value in vector_D)])
+    return text.getvalue()
+
+
+def _span_table(
+    task: Task,
+    ids: Sequence[str],
+    groups: Sequence[str],
+    raw: Sequence[str],
+    outputs_nO: Array,
+    others: Mapping[str, Sequence[str]],
+) -> str:
+    """Answers to questions about passages as CSV text: a row per question."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["id", "group", "raw", *task.outputs, *others])
+    for i, outputs_O in enumerate(outputs_nO):
+        own = [ids[i], groups[i], raw[i], *map(_exact, outputs_O)]
+        writer.writerow([*own, *(column[i] for column in others.values())])
     return text.getvalue()
 
 

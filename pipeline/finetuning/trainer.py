@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from pipeline.finetuning.classifier import Classifier, autocast, class_weights, loss_of, score
 from pipeline.finetuning.inputs import Inputs, device_of
 from pipeline.finetuning.settings import Recipe
+from pipeline.finetuning.span_reader import SpanReader
 from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.models.lengths import to_device
@@ -120,7 +121,8 @@ def train_cell(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
-        classifier = Classifier(copy.deepcopy(encoder), outputs, recipe, generator).to(device)
+        kind: Any = SpanReader if question.task.kind == "spans" else Classifier
+        classifier = kind(copy.deepcopy(encoder), outputs, recipe, generator).to(device)
         trainer = _Trainer(classifier, inputs, question, recipe, seed, advance)
         for epoch in range(1, recipe.epochs + 1):
             record: dict[str, Any] = {"epoch": epoch, "train_loss": trainer.run_epoch(epoch)}
@@ -233,10 +235,10 @@ class _Trainer:
     def validate(self, scores_nO: Array) -> dict[str, float]:
         """Loss and score of the validation examples, the loss as that of training.
 
-        Other speakers than those of training have a score alone.
+        Other speakers than those of training, and stretches of time, have a score alone.
         """
         metrics = self._question.score("valid", scores_nO)
-        if self._kind == "speaker":
+        if self._kind in ("speaker", "spans"):
             return {"valid_score": headline(metrics)}
         labels = self._question.labels["valid"]
         weights_O = None if self._weights_O is None else self._weights_O.cpu()
@@ -251,11 +253,14 @@ class _Trainer:
 
     def _train_on(self, chosen: Array, device: torch.device) -> Tensor:
         """Take one step on some training examples and return their mean loss."""
-        recipe = self._recipe
-        labels_B = to_device(torch.as_tensor(self._question.labels_of("train", chosen)), device)
+        recipe, places = self._recipe, [self._places[i] for i in chosen]
         with autocast(device, recipe):
-            scores_BO = self._classifier(self._inputs, [self._places[i] for i in chosen])
-        loss = loss_of(self._kind, recipe.regression_loss, scores_BO, labels_B, self._weights_O)
+            scores_BO = self._classifier(self._inputs, places)
+        if isinstance(self._classifier, SpanReader):
+            loss = self._classifier.loss(self._inputs, places, scores_BO)
+        else:
+            labels_B = to_device(torch.as_tensor(self._question.labels_of("train", chosen)), device)
+            loss = loss_of(self._kind, recipe.regression_loss, scores_BO, labels_B, self._weights_O)
         if (penalty := self._classifier.penalty) is not None:
             loss = loss + penalty
         self._optimizer.zero_grad(set_to_none=True)
@@ -279,8 +284,11 @@ class _Trainer:
 
 def headline(metrics: dict[str, Any]) -> float:
     """The one figure that `best-valid` goes by, larger is better: accuracy, or minus the MAE; of
-    words the average precision, if any is a yes; of speakers minus the equal error rate.
+    words the average precision, if any is a yes; of speakers minus the equal error rate; of
+    stretches of time the AOS.
     """
+    if "aos" in metrics:
+        return float(metrics["aos"])
     if "eer" in metrics:
         return -float(metrics["eer"])
     if metrics.get("average_precision") is not None:

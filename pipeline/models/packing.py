@@ -171,7 +171,14 @@ def encode_packed(encoder: PreTrainedModel, packed: Packed) -> Tensor:
     return hidden_1ND[0]
 
 
-def encode_values(encoder: PreTrainedModel, lengths: Lengths, values_ND: Tensor) -> Tensor:
+def encode_values(
+    encoder: PreTrainedModel,
+    lengths: Lengths,
+    values_ND: Tensor,
+    *,
+    place_N: Tensor | None = None,
+    type_N: Tensor | None = None,
+) -> Tensor:
     """Hidden states `[N, D]` of vectors that take the place of token embeddings, such as frames.
 
     Args:
@@ -179,13 +186,18 @@ def encode_values(encoder: PreTrainedModel, lengths: Lengths, values_ND: Tensor)
             adds its own position embeddings.
         lengths: of the sequences.
         values_ND: their vectors, as wide as the encoder's embeddings.
+        place_N: the position of each vector, from 0; its place in its sequence by default.
+        type_N: its token type, of an encoder that has several; 0 by default.
     """
     aside = nullcontext() if torch.compiler.is_compiling() else without_cudnn_attention()
     with aside:
+        own_N = lengths.offset_N if place_N is None else place_N
+        types = {} if type_N is None else {"token_type_ids": type_N[None]}
         hidden_1ND: Tensor = encoder(
             inputs_embeds=values_ND[None],
-            position_ids=(lengths.offset_N + first_position(encoder))[None],
+            position_ids=(own_N + first_position(encoder))[None],
             packed=lengths,
+            **types,
         ).last_hidden_state
     return hidden_1ND[0]
 

@@ -11,6 +11,7 @@ from pipeline.tasks.metrics import DEFINITIONS
 from pipeline.tasks.mosei.names import SENTIMENT_CLASSES
 from pipeline.tasks.mosei.questions import TASKS
 from pipeline.tasks.mosei.schemes import DEFINITIONS as CONVENTIONS
+from pipeline.tasks.spans.overlap import SCORES
 from pipeline.tasks.words import RANKED
 
 MOSEI = "mosei"
@@ -56,6 +57,7 @@ class Column:
         constant: the keys that lead to the figure of the best constant answer; empty if that is
             undefined.
         prior: the keys that lead to the figure of the words alone; empty but for tasks of words.
+        whole: the keys that lead to the figure of whole passages as answers; empty but for spans.
     """
 
     title: str
@@ -65,6 +67,7 @@ class Column:
     percent: bool = True
     constant: tuple[str, ...] = ()
     prior: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
 
     def of(self, cell: Cell) -> float | None:
         """The column's figure in a cell."""
@@ -187,6 +190,20 @@ def _plain_columns(cell: Cell) -> tuple[Column, ...]:
             )
             for metric, title in RANKED.items()
         )
+    if cell.kind == "spans":
+        scores = tuple(
+            Column(
+                title,
+                cell.task,
+                (metric,),
+                DEFINITIONS[metric],
+                constant=("constant", metric),
+                whole=("whole", metric),
+            )
+            for metric, title in SCORES.items()
+        )
+        ceiling = Column("AOS at most", cell.task, ("ceiling",), DEFINITIONS["ceiling"])
+        return (*scores, ceiling)
     more: tuple[Column, ...] = ()
     if cell.kind == "speaker":
         rows = [("EER", "eer", ""), ("minDCF", "min_dcf", "")]

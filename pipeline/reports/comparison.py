@@ -21,6 +21,7 @@ from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.reports.predictions import Predictions
 from pipeline.reports.ranking import Ranked, text_sums, yes_sums
+from pipeline.tasks.spans.overlap import SCORES, overlap_scores
 
 DRAWS = 10_000
 LEVEL = 0.95
@@ -67,7 +68,8 @@ def difference(first: Side, second: Side, measure: str) -> Difference | None:
     Args:
         first: predictions of each run of a group.
         second: the same for the group compared with.
-        measure: `accuracy`, `mae` or `pearson`; of words `average_precision`, `f1` or `top1`.
+        measure: `accuracy`, `mae` or `pearson`; of words `average_precision`, `f1` or `top1`; of
+            spans `aos` or `frame_f1`.
 
     Returns:
         The difference; None if they share no seed, if a correlation is undefined, or if all clips
@@ -177,6 +179,10 @@ def _part(one: Predictions, group_n: Array, measure: str) -> Array | Ranked:
         return text_sums(one, group_n)
     if measure == "f1":
         return yes_sums(one, group_n)
+    if measure in SCORES:
+        scores = dict(zip(SCORES, overlap_scores(one.labels, one.predictions[:, :2]), strict=True))
+        terms = [np.ones(len(group_n)), scores[measure]]
+        return np.stack([np.bincount(group_n, term) for term in terms], 1)
     labels = one.labels.reshape(len(group_n), -1).astype(np.float64)
     predictions = one.predictions.reshape(len(group_n), -1).astype(np.float64)
     ones = np.ones(len(group_n))

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pipeline.reports.comparison import Difference
 from pipeline.reports.formats import NOTHING, listed
 from pipeline.reports.gains import Gain, Gains
-from pipeline.reports.tables import WORD_ALONE
 
 FEW_GROUPS = 20
 """Below this, percentile intervals of a bootstrap over groups leave out the truth too often."""
@@ -14,16 +13,21 @@ FEW_GROUPS = 20
 def sentences(gains: Gains) -> list[str]:
     """A few plain sentences on each group: what is shown, and what is not."""
     lines = [" ".join(_of_group(gains, name)) for name in gains.groups]
-    return [*filter(None, lines), *_over_word_alone(gains), *_alone(gains)]
+    return [
+        *filter(None, lines),
+        *_beside(gains.over_word_alone, gains),
+        *_beside(gains.over_unasked, gains),
+        *_alone(gains),
+    ]
 
 
-def _over_word_alone(gains: Gains) -> list[str]:
-    """Whether encoders know more of words than how often each is a yes."""
+def _beside(some: Sequence[Gain], gains: Gains) -> list[str]:
+    """What is shown of each group beside something that is not a student, such as a word alone."""
     lines = []
-    for name in dict.fromkeys(gain.label for gain in gains.over_word_alone):
-        mine = [gain for gain in gains.over_word_alone if gain.label == name]
+    for name, against in dict.fromkeys((gain.label, gain.against) for gain in some):
+        mine = [gain for gain in some if (gain.label, gain.against) == (name, against)]
         verdicts = _verdicts(mine, _most_seeds(mine))
-        lines.append(f"{gains.groups[name].title} compared with {WORD_ALONE}: {verdicts}.")
+        lines.append(f"{gains.groups[name].title} compared with {against}: {verdicts}.")
     return lines
 
 

@@ -22,6 +22,7 @@ MOST_ACROSS = 20
 them stand one below the other."""
 MOST_CONFUSED = 10
 """Confusions of an encoder that are named, where there are many classes."""
+WITHOUT_ACCURACY = ("value", "speaker", "spans")
 KEYS = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -32,7 +33,7 @@ KEYS = {
 
 def classifications(cells: Sequence[Cell]) -> Iterator[tuple[str, str, list[Cell]]]:
     """Everything with an accuracy: its task, its flag if that has several, its cells."""
-    for task in dict.fromkeys(cell.task for cell in cells if cell.kind not in ("value", "speaker")):
+    for task in dict.fromkeys(cell.task for cell in cells if cell.kind not in WITHOUT_ACCURACY):
         mine = [cell for cell in cells if cell.task == task]
         for flag in mine[0].outputs if mine[0].kind == "flags" else ("",):
             yield task, flag, mine

@@ -12,16 +12,19 @@ from pipeline.reports.formats import NOTHING, listed
 from pipeline.reports.partners import Group, Partners, groups_of, partners_of
 from pipeline.reports.predictions import Predictions
 from pipeline.reports.tables import WORD_ALONE, encoders_of
+from pipeline.tasks.spans.overlap import SCORES
+from pipeline.tasks.spans.table import CONTROLS
 from pipeline.tasks.words import RANKED
 
 MEASURES = {
     "classes": ("accuracy",),
     "flags": ("accuracy",),
     "speaker": (),  # a rate of pairs has no share for each clip
+    "spans": tuple(SCORES),
     "value": ("mae", "pearson"),
     "words": tuple(RANKED),
 }
-TITLES = {"mae": "MAE", "pearson": "Pearson r", **RANKED}
+TITLES = {"mae": "MAE", "pearson": "Pearson r", **RANKED, **SCORES}
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ class Gains:
         over_control: each of those with a teacher against its own controls.
         over_word_alone: of tasks of words, every group against what each word tells without its
             text.
+        over_unasked: of spans, every group against the same encoders fine-tuned as a control: with
+            questions about other passages, or none.
     """
 
     groups: Mapping[str, Group]
@@ -81,11 +86,17 @@ class Gains:
     over_baseline: tuple[Gain, ...]
     over_control: tuple[Gain, ...]
     over_word_alone: tuple[Gain, ...] = ()
+    over_unasked: tuple[Gain, ...] = ()
 
     @property
     def all(self) -> tuple[Gain, ...]:
         """Every comparison."""
-        return (*self.over_baseline, *self.over_control, *self.over_word_alone)
+        return (
+            *self.over_baseline,
+            *self.over_control,
+            *self.over_word_alone,
+            *self.over_unasked,
+        )
 
     def grid(self) -> list[list[str]]:
         """Every comparison as a table of text."""
@@ -132,6 +143,7 @@ def gains_of(results: ResultSet) -> Gains:
     over_baseline: list[Gain] = []
     over_control: list[Gain] = []
     over_word_alone: list[Gain] = []
+    over_unasked: list[Gain] = []
     for task, kind in {cell.task: cell.kind for cell in results.cells}.items():
         sides = {group.name: _side(results, group, task) for group in groups}
         for measure, group in itertools.product(MEASURES[kind], groups):
@@ -140,6 +152,13 @@ def gains_of(results: ResultSet) -> Gains:
                 mine_alone = sides[group.name], _word_alone(sides[group.name])
                 one = _gain(task, measure, *mine_alone, group.name, WORD_ALONE)
                 over_word_alone.append(one)
+            for control in CONTROLS if kind == "spans" else ():
+                if other := _unasked(results, group, task, control):
+                    against = f"{group.name}, {control.rstrip(':')}"
+                    mine_asked = _side(results, group, task)
+                    over_unasked.append(
+                        _gain(task, measure, mine_asked, other, group.name, against)
+                    )
             for others, gains in (
                 ((mine.baseline,), over_baseline),
                 (mine.controls, over_control),
@@ -162,7 +181,19 @@ def gains_of(results: ResultSet) -> Gains:
         tuple(over_baseline),
         tuple(over_control),
         tuple(over_word_alone),
+        tuple(over_unasked),
     )
+
+
+def _unasked(results: ResultSet, group: Group, task: str, control: str) -> Side:
+    """Predictions of a group's members that were fine-tuned as a control, by the same runs."""
+    side: dict[str, dict[int, Predictions]] = {}
+    for run, label in group.runs().items():
+        for cell in results.cells:
+            source = control + group.members[label].source
+            if cell.task == task and cell.checkpoint.source == source:
+                side.setdefault(run, {})[cell.seed] = results.predictions[cell.key]
+    return side
 
 
 def _word_alone(side: Side) -> Side:

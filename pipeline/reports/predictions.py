@@ -21,6 +21,7 @@ from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import Damaged, NotThere
 from pipeline.tasks.metrics import score_classes, score_flags, score_values
 from pipeline.tasks.mosei.schemes import score_derived
+from pipeline.tasks.spans.overlap import OUTPUTS, score_spans
 from pipeline.tasks.speakers import LISTED, judge
 from pipeline.tasks.verification import PairKind
 from pipeline.tasks.words import score_words
@@ -39,8 +40,10 @@ class Predictions:
         groups: the video of each.
         labels: true labels `[n]`, or `[n, F]` for several flags.
         predictions: of the same shape. Of speakers there are none: labels are numbers of speaker
-            and recording `[n, 2]`, and these are vectors `[n, D]`.
+            and recording `[n, 2]`, and these are vectors `[n, D]`. Of spans labels are true answers
+            `[n, A, 2]`, and these are outputs `[n, Q]`.
         words: more about each answer, where words were asked of.
+        seconds: length of the passage of each, where spans were asked of; else None.
     """
 
     ids: tuple[str, ...]
@@ -48,6 +51,7 @@ class Predictions:
     labels: Array
     predictions: Array
     words: "WordAnswers | None" = None
+    seconds: Array | None = None
 
     @property
     def texts(self) -> int:
@@ -105,6 +109,8 @@ def read_predictions(path: Path, kind: str, outputs: Sequence[str]) -> Predictio
     """
     if kind == "speaker":
         return _read_vectors(path)
+    if kind == "spans":
+        return _read_spans(path)
     suffixes = [f":{name}" for name in outputs] if kind == "flags" else [""]
     more = [*(f"score:{name}" for name in outputs), "prior"] if kind == "words" else []
     texts: tuple[str, ...] = ()
@@ -159,6 +165,30 @@ def _read_vectors(path: Path) -> Predictions:
         ) from None
     ids, groups = (tuple(row[i] for row in own) for i in (0, 1))
     return Predictions(ids, groups, labels_n2, vectors_nD)
+
+
+def _read_spans(path: Path) -> Predictions:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = csv.reader(file)
+            place = {name: number for number, name in enumerate(next(rows))}
+            names = ["id", "group", "raw", "seconds", *OUTPUTS]
+            ids, groups, raw, seconds, *outputs = zip(
+                *([row[place[name]] for name in names] for row in rows), strict=True
+            )
+        answers = [[one.split(" ") for one in cell.split(";")] for cell in raw]
+        labels_nA2 = np.zeros((len(ids), max(map(len, answers)), 2))
+        for number, own in enumerate(answers):
+            labels_nA2[number, : len(own)] = np.array(own, np.float64)
+        outputs_nQ = np.array(outputs, np.float32).T.astype(np.float64)
+        seconds_n = np.array(seconds, np.float64)
+    except FileNotFoundError:
+        raise NotThere(f"{path}: the answers of a finished cell are missing; {REMEDY}.") from None
+    except (KeyError, ValueError, IndexError, StopIteration, csv.Error) as error:
+        raise Damaged(
+            f"{path} is no file of answers ({error!r}); remove it, and {REMEDY}."
+        ) from None
+    return Predictions(ids, groups, labels_nA2, outputs_nQ, seconds=seconds_n)
 
 
 def _columns(suffixes: Sequence[str]) -> list[str]:
@@ -220,6 +250,10 @@ def figures_of(cell: Cell, of: Predictions) -> dict[str, Any]:
             raise ValueError(f"trials are {cell.metrics['trials']!r}")
         kind: PairKind = cell.metrics["trials"]
         return judge(of.labels, of.predictions, kind=kind, listed=None)
+    if of.seconds is not None:
+        if not all(np.isfinite(part).all() for part in (of.labels, of.predictions, of.seconds)):
+            raise ValueError("not every time is a finite number")
+        return score_spans(of.labels, of.predictions, of.seconds)
     classes = 2 if cell.kind == "flags" else len(cell.outputs)
     for numbers in (of.labels, of.predictions):
         if not np.isin(numbers, np.arange(classes)).all():

@@ -25,6 +25,8 @@ from pipeline.tasks.metrics import DEFINITIONS
 CONSTANT = "best constant answer"
 WORD_ALONE = "the word alone"
 """The row of what each word tells without its text: how often it is a yes in training."""
+WHOLE_PASSAGE = "the whole passage"
+"""The row of what answering every question with all of its passage gives."""
 WHOLE_TRAIN, WHOLE_TEST = 12_000, 3_500
 """The fewest clips in CMU-MOSEI's own split, in any of its known versions, once clips of sentiment
 0 are left out."""
@@ -46,8 +48,8 @@ class Table:
         key: short name, for files.
         title: heading.
         columns: its columns.
-        rows: the first is the best constant answer, of tasks of words the second the word alone;
-            the last are the paper's, if they are shown.
+        rows: the first is the best constant answer, of tasks of words the second the word alone,
+            of spans the whole passage; the last are the paper's, if they are shown.
         notes: what the reader has to know.
         seeds: how many fine-tuning seeds it has in all.
         published: row → column → the paper's figure, for the rows that have one.
@@ -71,7 +73,7 @@ class Table:
                 head.append(f"{column.title} (paper)")
         lines = [head]
         for label, stats in self.rows:
-            seeds = 0 if label in (CONSTANT, WORD_ALONE) else self.seeds
+            seeds = 0 if label in (CONSTANT, WORD_ALONE, WHOLE_PASSAGE) else self.seeds
             line = [label]
             for column, stat in zip(self.columns, stats, strict=True):
                 line.append("" if label.startswith(PAPER) else column.show(stat, seeds))
@@ -142,6 +144,9 @@ def _rows(
     alone: list[FigureRow] = []
     if all(column.prior for column in columns):
         alone = [(WORD_ALONE, tuple(_fixed(cells, column, column.prior) for column in columns))]
+    if any(column.whole for column in columns):
+        whole = tuple(_fixed(cells, c, c.whole) if c.whole else None for c in columns)
+        alone = [(WHOLE_PASSAGE, whole)]
     return [
         constant,
         *alone,

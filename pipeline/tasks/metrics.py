@@ -49,6 +49,18 @@ DEFINITIONS: dict[str, str] = {
         "least detection cost over all thresholds, where one pair in a hundred is of one speaker, "
         "as a share of the cost of no system"
     ),
+    "aos": (
+        "audio overlapping score: the time that the answer shares with a true one, over the time "
+        "of both together; of several true answers the best counts; mean over questions. The "
+        "constant answer is the one stretch of time that is best for all questions of the test"
+    ),
+    "frame_f1": (
+        "harmonic mean of the shares that the answer and the true one have in common, in time; of "
+        "several true answers the best counts; mean over questions"
+    ),
+    "ceiling": (
+        "the greatest AOS that the cells of time allow in which an answer can begin and end"
+    ),
     "sigma": "standard deviation over fine-tuning seeds, with n - 1",
 }
 """What each name means, for tables and reports."""

@@ -11,9 +11,10 @@ import numpy as np
 
 from pipeline.foundation.arrays import Array
 from pipeline.tasks.metrics import score_classes, score_flags, score_values
+from pipeline.tasks.spans.overlap import score_spans
 from pipeline.tasks.words import AskedWords, score_words
 
-Kind: TypeAlias = Literal["classes", "value", "flags", "words", "speaker"]
+Kind: TypeAlias = Literal["classes", "value", "flags", "words", "speaker", "spans"]
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class Task:
         name: name on the command line and in results.
         kind: `classes` (one of several: softmax), `value` (a number: regression), `flags`
             (several yes-or-no questions: one sigmoid each), `words` (yes or no of each word:
-            softmax of two) or `speaker` (trained as classes, judged by the vectors of clips of
-            other speakers, by `own_metrics` alone).
+            softmax of two), `speaker` (trained as classes, judged by the vectors of clips of
+            other speakers, by `own_metrics` alone) or `spans` (a stretch of a spoken passage).
         outputs: what each output of the head stands for.
         definition: the convention behind the labels, in words; printed in reports.
         own_metrics: further metrics of this task alone, from labels and predictions.
@@ -46,10 +47,11 @@ class Task:
                 `[n, D]` that the head reads.
 
         Raises:
-            ValueError: the kind is `words`, of which the question knows the texts.
+            ValueError: the kind is `words` or `spans`, of which the question knows the texts or the
+                passages.
         """
-        if self.kind == "words":
-            raise ValueError("ask the question: answers to words are judged text by text")
+        if self.kind in ("words", "spans"):
+            raise ValueError("ask the question: it knows the texts or the passages of its answers")
         if self.kind == "speaker":
             return self.own_metrics(labels, scores_nO) if self.own_metrics else {}
         predictions = self.decide(scores_nO)
@@ -62,12 +64,29 @@ class Task:
         return metrics | (self.own_metrics(labels, predictions) if self.own_metrics else {})
 
     def decide(self, scores_nO: Array) -> Array:
-        """Predictions from the head's outputs: the largest logit, the value, or logit > 0."""
+        """Predictions from the head's outputs: the largest logit, the value, logit > 0, or the
+        ends of a stretch.
+        """
+        if self.kind == "spans":
+            return np.asarray(scores_nO[:, :2])
         if self.kind in ("classes", "words"):
             return np.asarray(scores_nO.argmax(1), np.int64)
         if self.kind == "flags":
             return np.asarray(scores_nO > 0, np.int64)
         return np.asarray(scores_nO[:, 0])
+
+
+@dataclass(frozen=True)
+class AskedPassages:
+    """The passages that the questions of a split are about, question by question.
+
+    Attributes:
+        names: of the passages.
+        seconds_n: how long each is, float64.
+    """
+
+    names: tuple[str, ...]
+    seconds_n: Array
 
 
 @dataclass(frozen=True)
@@ -77,12 +96,14 @@ class Question:
     Attributes:
         task: what is asked.
         places: for `train`, `valid` and `test`, which of the texts at hand are in it.
-        labels: the labels of those texts, or of their words.
+        labels: the labels of those texts, or of their words; of spans the true answers
+            `[n, A, 2]`, in seconds, (0, 0) where a question has fewer than A.
         raw: the test labels before they became classes, as text.
         fold: the part of the data that is the test, where the same task is asked once per part
             (`pipeline.tasks.folds`); empty where the data have one split.
         repeated: how many of the test texts stand in training, too (`pipeline.tasks.duplicates`).
         words: for each split the words that are asked of; empty where texts are asked of as wholes.
+        asked: for each split the passages that are asked about; empty but for spans.
     """
 
     task: Task
@@ -92,6 +113,7 @@ class Question:
     fold: str = ""
     repeated: int = 0
     words: Mapping[str, AskedWords] = field(default_factory=dict)
+    asked: Mapping[str, AskedPassages] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -122,6 +144,8 @@ class Question:
         Raises:
             ValueError: the split has no label.
         """
+        if self.asked:
+            return score_spans(self.labels[split], scores_nO, self.asked[split].seconds_n)
         if not self.words:
             return self.task.score(self.labels[split], scores_nO)
         words = self.words[split]
