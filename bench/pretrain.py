@@ -129,9 +129,12 @@ def memory(frames: str, folder: Path, given: argparse.Namespace) -> dict[str, fl
         "--out", str(folder / "run"),
     ]  # fmt: skip
     dry = subprocess.run([*command, "--dry-run"], capture_output=True, text=True, check=True)
+    per_epoch = int(re.findall(r"([\d,]+) per epoch", dry.stderr)[0].replace(",", ""))
+    command += ["--epochs", str(given.rounds / per_epoch)]  # a whole run of so many steps
+    dry = subprocess.run([*command, "--dry-run"], capture_output=True, text=True, check=True)
     announced = float(re.findall(r"at most ([\d.]+) GB later", dry.stderr)[0])
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    limits = ["--max-steps", str(given.rounds), "--log-every", "1", "--measure-every", "1"]
+    limits = ["--log-every", "1", "--measure-every", "1"]
     subprocess.run([*command, *limits], capture_output=True, check=True)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     lines = [json.loads(x) for x in (folder / "run" / "metrics.jsonl").read_text().splitlines()]

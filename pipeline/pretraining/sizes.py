@@ -2,6 +2,7 @@
 
 import math
 
+from pipeline.corpus.row_batches import RowBatches
 from pipeline.corpus.row_corpus import RowCorpus
 
 DEVIATIONS = 6
@@ -10,6 +11,9 @@ NUMBERS = 32
 """Numbers that a layer holds per place and unit of width, forward and backward: measured with
 BERT's layers in float32 (`pipeline.distillation.costs.step_bytes`)."""
 FLOAT_BYTES = 4
+COUNTED_CLIPS = 4_000_000
+"""Clips of all epochs of a run whose batches are counted one by one before it; that takes about a
+second."""
 
 
 def most_places(corpus: RowCorpus, part: str, clips: int) -> int:
@@ -24,6 +28,32 @@ def most_places(corpus: RowCorpus, part: str, clips: int) -> int:
     deviation = float(lengths_C.std(correction=0)) if len(lengths_C) else 0.0
     most = clips * float(lengths_C.mean()) + DEVIATIONS * math.sqrt(clips) * deviation
     return min(round(most), clips * int(lengths_C.max()))
+
+
+def largest_share(batches: RowBatches, part: str, steps: int) -> int:
+    """Places of a part in the largest share that a process has of any batch of a run.
+
+    Batches follow from the seed, so they are counted as they will be; only of very long runs
+    `most_places` is taken.
+
+    Args:
+        batches: of the run.
+        part: name of the part.
+        steps: of the whole run.
+    """
+    corpus, order, size = batches.corpus, batches.clips, batches.clips_per_batch
+    clips = own_clips(size, batches.processes)
+    epochs = math.ceil(steps / order.per_epoch)
+    if epochs * len(corpus.train) > COUNTED_CLIPS:
+        return most_places(corpus, part, clips)
+    lengths, most = corpus.parts[part], 0
+    for epoch in range(epochs):
+        count = min(order.per_epoch, steps - epoch * order.per_epoch)
+        length_SB = lengths.lengths_of(order.of(epoch)[: count * size]).view(count, size)
+        for process in range(batches.processes):
+            own_S = length_SB[:, process :: batches.processes].sum(1)
+            most = max(most, int(own_S.max()))
+    return most
 
 
 def mean_places(corpus: RowCorpus, part: str) -> float:

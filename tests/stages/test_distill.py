@@ -20,7 +20,7 @@ from pipeline.distillation import assembly
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.models.compiled import missing_for_compiling
 from stages.distill import DistillSettings, run
-from tests.helpers.caches import make_cache
+from tests.helpers.caches import make_cache, make_sequence_cache
 from tests.helpers.warm import Warm
 
 
@@ -108,6 +108,17 @@ def test_a_run_leaves_what_the_contract_says(settings, changes):
     card = (out / "README.md").read_text()
     assert card.startswith("---\n")
     assert ("This is a control" in card) == ("control" in changes)
+
+
+def test_without_a_teacher_the_texts_of_any_cache_will_do(settings, tmp_path):
+    """SPLAT's step 3 adapts a text encoder to the transcripts of a cache of frames."""
+    mels = make_sequence_cache(tmp_path / "mels", [60, 40], "whisper-mel")
+    same = make_cache(tmp_path / "same", [60, 40], d_model=1)  # of the same texts
+    options = {"kd": ["none"], "max_steps": 3}
+    run(settings(out=tmp_path / "vectors", cache=same.folder.path, **options))
+    run(settings(out=tmp_path / "frames", cache=mels.folder.path, **options))
+    other = weights(tmp_path / "vectors")
+    assert all(value.equal(other[name]) for name, value in weights(tmp_path / "frames").items())
 
 
 def test_student_loads_without_this_project_and_gives_its_states(settings, tmp_path):

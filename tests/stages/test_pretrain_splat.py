@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from pipeline.foundation.errors import NotThere, SpeechkdError
 from pipeline.models.speech import load_speech
 from pipeline.pretraining.splat.settings import MaskedAudioSettings, SplatSettings
 from stages.pretrain_splat import masked_audio, splat
-from tests.helpers.caches import make_sequence_cache
+from tests.helpers import caches
+from tests.helpers.caches import make_sequence_cache, shard_result
 
 SHARDS = [30, 30]
 SMALL = {"device": "cpu", "batch": 8, "held_out": 0.2, "log_every": 1, "measure_every": 2}
@@ -196,6 +198,57 @@ def test_texts_of_other_clips_are_refused(frames, speech, tmp_path):
     )  # fmt: skip
     with pytest.raises(SpeechkdError, match=r"clips have another text .*'clip-0-0' is"):
         splat(last_step(frames, str(other.folder.path), speech, tmp_path / "run"))
+
+
+def test_clips_that_one_cache_lacks_are_left_out_and_counted(frames, speech, tmp_path, capsys):
+    """A clip whose text could not be encoded has frames and nothing to be aligned to."""
+    few = make_sequence_cache(
+        tmp_path / "few", SHARDS, "text", width=5, most_rows=9, teacher="x", layer=1,
+        teacher_sha256="1" * 64, only=list(range(25)),
+    )  # fmt: skip
+    given = last_step(frames, str(few.folder.path), speech, tmp_path / "run", epochs=1.0)
+    splat(given)
+    assert "50 clips in all caches, 10 of frames alone" in capsys.readouterr().err
+    data = record(given.out)["data"]
+    assert data["clips"] == 50
+    assert "10 of frames alone" in data["told"]
+
+
+def with_speakers(monkeypatch, speaker_of):
+    """Caches that are made from here on have other speakers and, without one, no recording."""
+
+    def changed(*given, **options):
+        result = shard_result(*given, **options)
+        samples = [
+            {**sample, "speaker": speaker_of(sample["key"]), "recording": None}
+            for sample in result.samples
+        ]
+        return replace(result, samples=samples)
+
+    monkeypatch.setattr(caches, "shard_result", changed)
+
+
+@pytest.mark.parametrize(
+    ("speaker_of", "told"),
+    [
+        (str, "60 clips by speaker"),
+        (lambda _: None, "60 clips by utterance"),
+        (lambda key: "one" if key.endswith("1") else None, "6 clips by speaker, 54 clips by utter"),
+    ],
+    ids=["one clip per speaker", "no speaker known", "some known"],
+)
+def test_frames_are_normalised_by_what_is_known_and_it_is_said(
+    tmp_path, monkeypatch, capsys, speaker_of, told
+):
+    with_speakers(monkeypatch, speaker_of)
+    made = make_sequence_cache(tmp_path / "mels", SHARDS, "whisper-mel", width=6, most_rows=30)
+    given = first_step(str(made.folder.path), tmp_path / "run", epochs=1.0)
+    masked_audio(given)
+    assert f"frames: {told}" in capsys.readouterr().err
+    assert all(
+        torch.tensor(list(loss.values())).isfinite().all() for loss in losses(given.out).values()
+    )
+    assert record(given.out)["data"]["held_out_clips"] > 0
 
 
 @pytest.mark.parametrize(

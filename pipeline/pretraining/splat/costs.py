@@ -7,16 +7,22 @@ from pipeline.models.speech_front import SpeechFront
 from pipeline.pretraining.method import Parts
 from pipeline.pretraining.sizes import (
     FLOAT_BYTES,
-    encoder_bytes,
     encoder_flops,
+    largest_share,
     mean_places,
-    most_places,
     own_clips,
 )
 from pipeline.pretraining.splat.reading import FRAMES
 
-CELL_NUMBERS = 12
-"""Numbers per cell of the frames: raw, normalised, shown, predicted, errors, and straight lines."""
+LAYER_NUMBERS = 20
+"""Numbers that a layer keeps for its backward pass per place and unit of width: 8 of the grown
+states before and after GELU, 4 of attention, 6 of sums, norms and dropout, and 2 for what the
+allocator cannot use."""
+PASSING_NUMBERS = 12
+"""Numbers that the backward pass of one layer holds beside them: gradients of the grown states."""
+CELL_NUMBERS = 16
+"""Numbers per cell of the frames: raw, normalised, shown, predicted, their errors and gradients,
+and those of the next batch."""
 
 
 def positions(frames: float, stack: int) -> float:
@@ -27,7 +33,8 @@ def positions(frames: float, stack: int) -> float:
 def flops_per_frame(parts: Parts, config: Any, front: SpeechFront, passes: float = 1) -> float:
     """Operations per frame, forward and backward (twice the forward pass).
 
-    `3 layers · (n (8 D² + 4 D · 4 D) + 4 n² D) + 2 n (K D + D² + D K)` per clip of n positions.
+    `3 (layers · (n (8 D² + 4 D · 4 D) + 4 n² D) + 2 n (K D + D² + D K)) − 2 n K D` per clip of n
+    positions: the backward pass costs twice the forward one, but frames need no gradient.
 
     Args:
         parts: of the run.
@@ -36,11 +43,40 @@ def flops_per_frame(parts: Parts, config: Any, front: SpeechFront, passes: float
         passes: through the encoder per batch.
     """
     frames = mean_places(parts.data.corpus, FRAMES)
-    places, width = positions(frames, front.stack), int(config.hidden_size)
-    inner, stacked = int(config.intermediate_size), front.channels * front.stack
-    body = encoder_flops(places, int(config.num_hidden_layers), width, inner)
-    ends = 2 * places * (2 * stacked * width + width**2)
-    return 3 * passes * (body + ends) / frames
+    places = positions(frames, front.stack)
+    layers, width = int(config.num_hidden_layers), int(config.hidden_size)
+    whole = clip_flops(
+        places,
+        layers=layers,
+        width=width,
+        inner=int(config.intermediate_size),
+        stacked=front.channels * front.stack,
+    )
+    return passes * whole / frames
+
+
+def clip_flops(
+    places: float,
+    *,
+    layers: int,
+    width: int,
+    inner: int,
+    stacked: int,
+    attended: float | None = None,
+) -> float:
+    """Operations of one clip, forward and backward, with the head that fills in frames.
+
+    Args:
+        places: n, of the clip's frames.
+        layers: of the encoder.
+        width: D.
+        inner: width of the feed-forward part.
+        stacked: K, width of what a position reads.
+        attended: places of the encoder, if a learned first one is to be counted; n by default.
+    """
+    body = encoder_flops(places if attended is None else attended, layers, width, inner)
+    reading = 2 * places * stacked * width  # whose inputs, the frames, need no gradient
+    return 3 * (body + 2 * places * (stacked * width + width**2)) + 2 * reading
 
 
 def step_bytes(parts: Parts, config: Any, front: SpeechFront, passes: int = 1) -> int:
@@ -53,8 +89,26 @@ def step_bytes(parts: Parts, config: Any, front: SpeechFront, passes: int = 1) -
         passes: through the encoder per batch.
     """
     clips = own_clips(parts.batches.clips_per_batch, parts.batches.processes)
-    frames = most_places(parts.data.corpus, FRAMES, clips)
+    frames = largest_share(parts.batches, FRAMES, parts.schedule.total_steps)
     places = -(-frames // front.stack) + 2 * clips
-    body = encoder_bytes(places, int(config.num_hidden_layers), int(config.hidden_size))
-    cells = FLOAT_BYTES * CELL_NUMBERS * frames * front.channels
-    return passes * body + cells
+    return held_bytes(
+        places,
+        frames * front.channels,
+        int(config.num_hidden_layers),
+        int(config.hidden_size),
+        passes,
+    )
+
+
+def held_bytes(places: int, cells: int, layers: int, width: int, passes: int = 1) -> int:
+    """Bytes that a step of so many places holds beside weights, gradients and moments.
+
+    Args:
+        places: of the encoder, over all clips.
+        cells: of their frames.
+        layers: of the encoder.
+        width: D.
+        passes: through the encoder.
+    """
+    body = (passes * LAYER_NUMBERS * layers + PASSING_NUMBERS) * places * width
+    return FLOAT_BYTES * (body + CELL_NUMBERS * cells)

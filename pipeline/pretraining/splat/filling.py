@@ -3,18 +3,23 @@
 Shapes: N frames of all clips end to end, M positions, B clips, C channels, K = stack × C, D width.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.corpus.stacking import unstack_rows
+from pipeline.models.lengths import Lengths
 from pipeline.models.speech import SpeechModule
-from pipeline.pretraining.splat.masking import filled_in, last_seen
+from pipeline.pretraining.splat.masking import Hidden, filled_in, last_seen
 from pipeline.pretraining.splat.reading import Masked, SpeechBatch
 from pipeline.training import processes
 
 Reconstruct = Literal["all", "masked"]
+PIECE_FRAMES = 2048
+"""Frames whose references are computed at once: they would hold several numbers per cell, beside
+all that a step holds."""
 WAYS = ("hidden-time", "hidden-channel", "visible")
 """A cell is of a hidden frame; of a visible frame and a hidden channel; or of neither."""
 
@@ -110,18 +115,22 @@ def references(masked: Masked, counts: Tensor, shares: int) -> dict[str, Tensor]
         counts: cells of each of `WAYS` over all processes.
         shares: how many processes there are.
     """
-    rows, hidden = masked.rows, masked.hidden
-    shown_NC = masked.target_NC.masked_fill(hidden.cells(rows), 0)
-    guesses = {
-        "line": filled_in(shown_NC, hidden, rows),
-        "repeat": last_seen(shown_NC, hidden, rows),
-        "zero": torch.zeros_like(shown_NC),
-    }
+    sums = {name: torch.zeros(len(WAYS), device=counts.device) for name in GUESSES}
+    for some in masked.pieces(PIECE_FRAMES):
+        shown_NC = some.target_NC.masked_fill(some.hidden.cells(some.rows), 0)
+        for name, guess in GUESSES.items():
+            sums[name] += cell_errors(guess(shown_NC, some.hidden, some.rows), some)[0]
     errors = {}
-    for name, guess_NC in guesses.items():
-        sums, _ = cell_errors(guess_NC, masked)
-        mean = sums * shares / counts.clamp(min=1)
+    for name, sum_of_way in sums.items():
+        mean = sum_of_way * shares / counts.clamp(min=1)
         errors[f"{name}/hidden-time"] = mean[0]
         if name != "repeat":
             errors[f"{name}/hidden-channel"] = mean[1]
     return errors
+
+
+GUESSES: dict[str, Callable[[Tensor, Hidden, Lengths], Tensor]] = {
+    "line": filled_in,
+    "repeat": last_seen,
+    "zero": lambda shown_NC, _hidden, _rows: torch.zeros_like(shown_NC),
+}

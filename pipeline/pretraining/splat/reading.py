@@ -3,6 +3,7 @@
 Shapes: N frames of all clips end to end, M positions, B clips, C channels, K = stack × C.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +39,23 @@ class Masked(Movable):
     target_NC: Tensor
     hidden: Hidden
     rows: Lengths
+
+    def pieces(self, frames: int) -> Iterator["Masked"]:
+        """The same clip after clip, in groups of at most so many frames, or of one clip."""
+        lengths = self.rows.lengths_B.tolist()
+        begin, clip = 0, 0
+        while clip < len(lengths):
+            last, size = clip + 1, lengths[clip]
+            while last < len(lengths) and size + lengths[last] <= frames:
+                size += lengths[last]
+                last += 1
+            rows = Lengths.of(self.rows.lengths_B[clip:last])
+            hidden = Hidden(
+                self.hidden.frame_N[begin : begin + size], self.hidden.channel_BC[clip:last]
+            )
+            target_NC = self.target_NC[begin : begin + size]
+            yield Masked(target_NC[:0], target_NC, hidden, rows)
+            begin, clip = begin + size, last
 
 
 @dataclass(frozen=True)

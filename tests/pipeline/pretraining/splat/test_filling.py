@@ -7,6 +7,7 @@ from pipeline.corpus.draws import PLACES
 from pipeline.corpus.stacking import stack_rows, stacked_lengths
 from pipeline.models.lengths import Lengths
 from pipeline.models.speech import SpeechInput, SpeechShape, build_speech
+from pipeline.pretraining.splat import filling as filling_room
 from pipeline.pretraining.splat.filling import Filling, cell_errors, references
 from pipeline.pretraining.splat.masking import Hidden, filled_in
 from pipeline.pretraining.splat.reading import Masked, SpeechBatch
@@ -126,6 +127,17 @@ def test_what_needs_no_learning_is_measured_on_the_same_cells():
     assert float(told["line/hidden-time"]) == pytest.approx(float(by_hand))
     zero = values_NC.abs()[frame_N].mean()
     assert float(told["zero/hidden-time"]) == pytest.approx(float(zero))
+
+
+@pytest.mark.parametrize("frames", [1, 9, 20])
+def test_references_do_not_depend_on_how_many_frames_are_looked_at_at_once(frames, monkeypatch):
+    values_NC, frame_N, channel_BC = draw()
+    masked = masked_of(values_NC, frame_N, channel_BC, COUNTS)
+    _, counts = cell_errors(values_NC, masked)
+    whole = references(masked, counts, 1)
+    assert [len(piece.target_NC) for piece in masked.pieces(sum(COUNTS))] == [sum(COUNTS)]
+    monkeypatch.setattr(filling_room, "PIECE_FRAMES", frames)
+    torch.testing.assert_close(references(masked, counts, 1), whole)
 
 
 def test_smooth_frames_are_filled_in_by_lines_alone():
