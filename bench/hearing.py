@@ -4,6 +4,7 @@
     python -m bench.hearing students --out DIR --seeds 1
     python -m bench.hearing stress --out DIR                   # linear probes, and fine-tuning
     python -m bench.hearing table --out DIR
+    python -m bench.hearing unheard --data SHARED --out DIR    # clips for `speechkd probe hearing`
 
 All goes through the commands' own code. What is finished is never made again, so that the same
 command carries on. docs/hearing.md describes the experiment and its figures.
@@ -22,6 +23,7 @@ from transformers.utils import logging as transformers_logging
 
 from bench import capitals
 from bench.hearing_speech import Corpus, heard_words, lines_of, write_clips
+from pipeline.extraction.settings import FeatureSettings
 from pipeline.finetuning.projection import vectors
 from pipeline.finetuning.settings import Recipe
 from pipeline.finetuning.word_inputs import WordInputs
@@ -34,7 +36,7 @@ from pipeline.reports.predictions import Predictions, WordAnswers
 from pipeline.tasks.labelled import Division, Labelled, read_labelled
 from pipeline.tasks.labelled_rows import LabelColumns, Source
 from pipeline.tasks.words import RANKED, best_threshold, ranked
-from stages import cache, distill, extract_teacher, finetune_table, shard
+from stages import cache, distill, extract_features, extract_teacher, finetune_table, shard
 
 HELD_OUT = ("ilwrath", "melnorme", "pkunk", "syreen", "yehat", "yehatrebels")
 """Characters of the training corpus that no student reads, for `probe hearing`."""
@@ -42,6 +44,7 @@ TRAINING = {
     "urquan": Corpus("ur_quan_masters", without=HELD_OUT),
     "queen": Corpus("flight_of_the_amazon_queen", scene_letters=2),
 }
+UNHEARD = Corpus("ur_quan_masters", only=HELD_OUT)
 JUDGED = Corpus("beneath_a_steel_sky", scene_letters=3)
 ACRONYMS = ["LINC", "D-LINC", "LINC-SPACE", "ID", "WD"]
 """Names of the judged script that are always in capitals, and no words that are stressed."""
@@ -79,25 +82,43 @@ PROBE = "logistic regression (C = 0.01) on standardised states of the last layer
 
 def make_speech(data: Path, out: Path, teacher: str, hours: float, training: list[str]) -> None:
     """Join lines, cut tars, and let the teacher hear words, and of training also clips."""
-    for name, corpus in {"judged": JUDGED, **{n: TRAINING[n] for n in training}}.items():
-        folder = out / name
-        if not (folder / "lines.json").exists():
-            lines = lines_of(data, corpus)
-            table = write_clips(lines, folder, 0.0 if name == "judged" else hours)
-            shard.run(shard.ShardSettings(source=str(table), out=folder / "shards"))
-        for keep in ("words",) if name == "judged" else ("words", "vector"):
-            extract_teacher.run(
-                extract_teacher.ExtractSettings(
-                    manifest=str(folder / "shards" / "manifest.jsonl"), cache=str(folder / keep),
-                    teacher=teacher, keep=keep, context="15s", max_refused=0.1,
-                    **({"pooling": "length"} if keep == "vector" else {}),
-                )
-            )  # fmt: skip
+    hear(data, out / "judged", JUDGED, teacher, 0.0, ["words"])
+    for name in training:
+        hear(data, out / name, TRAINING[name], teacher, hours, ["words", "vector"])
     manifest = str(data / JUDGED.folder / "manifest.tsv")
     capitals.main([manifest, "--out", str(out / "stress.csv"), "--acronyms", *ACRONYMS])
 
 
-def train(out: Path, arm: str, seed: int) -> Path:
+def hear(
+    data: Path, folder: Path, corpus: Corpus, teacher: str, hours: float, kinds: list[str]
+) -> None:
+    """Clips of a corpus, their tars, and what the teacher heard in them."""
+    if not (folder / "lines.json").exists():
+        table = write_clips(lines_of(data, corpus), folder, hours)
+        shard.run(shard.ShardSettings(source=str(table), out=folder / "shards"))
+    for keep in kinds:
+        extract_teacher.run(
+            extract_teacher.ExtractSettings(
+                manifest=str(folder / "shards" / "manifest.jsonl"), cache=str(folder / keep),
+                teacher=teacher, keep=keep, context="15s", max_refused=0.1,
+                **({"pooling": "length"} if keep == "vector" else {}),
+            )
+        )  # fmt: skip
+
+
+def make_unheard(data: Path, out: Path, teacher: str, hours: float) -> None:
+    """Clips of the characters that no student reads, for `speechkd probe hearing`."""
+    folder = out / "unheard"
+    hear(data, folder, UNHEARD, teacher, hours, ["words", "vector"])
+    manifest = str(folder / "shards" / "manifest.jsonl")
+    extract_features.run(
+        FeatureSettings(
+            manifest=manifest, cache=str(folder / "prosody"), features="prosody", workers=1
+        )
+    )
+
+
+def train(out: Path, arm: str, seed: int, epochs: float = STUDENT["epochs"]) -> Path:
     """Distil a student of all training corpora; the run's folder."""
     run = out / "runs" / f"{arm}-{seed}"
     settings = ARMS[arm]
@@ -105,7 +126,11 @@ def train(out: Path, arm: str, seed: int) -> Path:
     if not (run / "student" / "model.safetensors").exists():
         distill.run(
             distill.DistillSettings(
-                cache=str(out / f"training-{kind}"), out=run, seed=seed, **STUDENT, **settings
+                cache=str(out / f"training-{kind}"),
+                out=run,
+                seed=seed,
+                **{**STUDENT, "epochs": epochs},
+                **settings,
             )
         )
     return run
@@ -316,7 +341,7 @@ def _shown(one: Difference | None) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["speech", "students", "stress", "table"])
+    parser.add_argument("what", choices=["speech", "unheard", "students", "stress", "table"])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--teacher", default="offline:tiny.en")
@@ -324,6 +349,7 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=0.0, help="of each training corpus; 0: all")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many of pre-training")
     parser.add_argument("--arms", nargs="*", default=list(ARMS), help="names of the students")
+    parser.add_argument("--epochs", type=float, default=STUDENT["epochs"])
     parser.add_argument("--no-fine-tuning", action="store_true", help="linear probes alone")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -337,7 +363,9 @@ def main() -> None:
         for seed in SEEDS[: options.seeds]:
             for arm in options.arms:
                 say(f"student {arm}, seed {seed}")
-                train(options.out, arm, seed)
+                train(options.out, arm, seed, options.epochs)
+    elif options.what == "unheard":
+        make_unheard(options.data, options.out, options.teacher, options.hours)
     elif options.what == "stress":
         ask(options.data, options.out, fine_tune=not options.no_fine_tuning)
     else:

@@ -45,6 +45,8 @@ class Corpus:
     """How many letters of the id name the scene; 0: none."""
     without: tuple[str, ...] = ()
     """Speakers that are left out."""
+    only: tuple[str, ...] = ()
+    """Speakers that are taken; none named: all."""
 
 
 def lines_of(root: Path, corpus: Corpus) -> list[Line]:
@@ -58,7 +60,9 @@ def lines_of(root: Path, corpus: Corpus) -> list[Line]:
             row["text"], row["utt_id"][: corpus.scene_letters],
         )
         for row in rows
-        if row["speaker"] not in corpus.without and row["text"].strip()
+        if row["speaker"] not in corpus.without
+        and (not corpus.only or row["speaker"] in corpus.only)
+        and row["text"].strip()
     ]  # fmt: skip
     return sorted(lines, key=lambda line: (line.speaker, line.scene))  # stable
 

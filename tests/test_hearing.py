@@ -44,6 +44,8 @@ def test_neighbours_of_one_speaker_and_scene_are_joined_up_to_15_s(tmp_path):
     assert soundfile.info(tmp_path / "out" / rows[0]["path"]).duration == 13.2
     names = json.loads((tmp_path / "out" / "lines.json").read_text())
     assert [names[row["key"]] for row in rows] == clips
+    only = lines_of(tmp_path, Corpus("corpus", only=("you", "out")))
+    assert [line.id for line in only] == ["b03", "a02"]
     half = write_clips(lines, tmp_path / "half", hours=15.5 / 3600)
     assert len(half.read_text().splitlines()) - 1 == 2
 

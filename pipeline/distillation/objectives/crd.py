@@ -9,12 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.distillation.objectives.contract import Context, KDBatch, Objective
-from pipeline.distillation.objectives.narrow import narrow
+from pipeline.distillation.objectives.narrow import narrow, only
 
 CHUNK = 2048
 """Extra negatives compared at a time: bounds memory at N × CHUNK logits."""
-EXCLUDED = 1e30
-"""What is taken off the logit of a pair that does not count: of e^-EXCLUDED nothing is left."""
 ESTIMATED_FROM = 512
 """Words of a batch among which the mean of e^u is estimated: a quarter of a million pairs."""
 
@@ -218,15 +216,6 @@ def _pairs(logit_XB: Tensor, own_X: Tensor, rival_XB: Tensor) -> Tensor:
     return functional.softplus(-positive_X) + negative_X
 
 
-def _only(rival_NK: Tensor, bias_N: Tensor) -> Tensor:
-    """The bias where a negative is a rival, and elsewhere so little that nothing is left of it.
-
-    Arithmetic in place, because on a CPU it is several times as fast as choosing by a mask.
-    """
-    kept_NK = rival_NK.view(torch.uint8).to(bias_N.dtype)
-    return kept_NK.sub_(1).mul_(EXCLUDED).add_(bias_N[:, None])
-
-
 def negative_sum(
     student_NR: Tensor,
     bias_N: Tensor,
@@ -273,7 +262,7 @@ class _NegativeSum(torch.autograd.Function):
         weighted_NR = student_NR * weight_N[:, None] if of_teacher else student_NR
         for first in range(0, len(teacher_KR), CHUNK):
             chunk = slice(first, first + CHUNK)
-            logit_NK = _only(rival_BK[:, chunk][clip_N], bias_N)
+            logit_NK = only(rival_BK[:, chunk][clip_N], bias_N)
             logit_NK.addmm_(student_NR, teacher_KR[chunk].T)
             sum_N += functional.softplus(logit_NK).sum(1)
             logit_NK.sigmoid_()

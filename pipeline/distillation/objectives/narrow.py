@@ -19,6 +19,8 @@ WIDER = 3
 """By how many times the teacher must be wider. Products of N and K vectors in R dimensions, with
 the gradients of both sides, are 3 NKR multiplications; in E dimensions, where the teacher takes no
 gradient, they are 2 NKE. What is to be done once per vector takes the rest."""
+EXCLUDED = 1e30
+"""What is taken off the logit of a pair that does not count: of e^-EXCLUDED nothing is left."""
 SHORTEST = 1e-12
 """Shorter vectors are taken to be this long, as `torch.nn.functional.normalize` does."""
 
@@ -94,3 +96,16 @@ class _Length(torch.autograd.Function):
         weight_N = torch.where(length_N > SHORTEST, upstream_N / length_N, 0)
         moments_RR = coordinate_NR.T @ (coordinate_NR * weight_N[:, None])
         return (weight_N * length_N)[:, None] * slope_NR, basis_ER @ moments_RR
+
+
+def only(rival_NK: Tensor, bias_N: Tensor) -> Tensor:
+    """What logits begin with: the bias of pairs that count; of others so little that none is left.
+
+    Arithmetic in place, because on a CPU it is several times as fast as choosing by a mask.
+
+    Args:
+        rival_NK: which pairs count.
+        bias_N: of each student vector's pairs, or `[1]` of all.
+    """
+    kept_NK = rival_NK.view(torch.uint8).to(bias_N.dtype)
+    return kept_NK.sub_(1).mul_(EXCLUDED).add_(bias_N[:, None])

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from pipeline.distillation.objectives.contract import Objective, make_projection
 from pipeline.distillation.objectives.crd import CRD
+from pipeline.distillation.objectives.infonce import InfoNCE
 from pipeline.distillation.objectives.narrow import SHORTEST, narrow
 from tests.helpers.kd_batches import changed, make_objective, make_word_batch
 
@@ -94,6 +95,35 @@ def test_words_of_a_narrow_student_have_the_loss_of_wide_products(bias, negative
     results = [
         value_and_gradients(call, make_objective("crd", WIDTH, TEACHER_WIDTH, **options), batch)
         for call in (CRD.forward, Objective.forward)  # the base's multiplies in the teacher's width
+    ]
+    (ours, our_gradients), (plain, plain_gradients) = results
+    torch.testing.assert_close(ours, plain, rtol=1e-12, atol=0)
+    for our_gradient, plain_gradient in zip(our_gradients, plain_gradients, strict=True):
+        torch.testing.assert_close(our_gradient, plain_gradient, rtol=1e-8, atol=1e-11)
+
+
+def infonce_written_out(objective, batch):
+    """Cross-entropies over the allowed words, one after the other, in the teacher's width."""
+    student_NE = functional.normalize(objective.student(batch.states_ND), dim=-1)
+    teacher_BE = functional.normalize(objective.teacher(batch.whole.teacher_BE), dim=-1)
+    logit_BB = student_NE @ teacher_BE.T / objective.temperature
+    rival_BB = batch.whole.rivals_BB()
+    total = 0.0
+    for word in range(len(logit_BB)):
+        allowed = [n for n in range(len(logit_BB)) if n == word or rival_BB[word, n]]
+        own = torch.tensor(allowed.index(word))
+        total = total + functional.cross_entropy(logit_BB[word, allowed], own)
+        total = total + functional.cross_entropy(logit_BB[allowed, word], own)
+    return total / (2 * len(logit_BB))
+
+
+@pytest.mark.parametrize("width", [WIDTH, TEACHER_WIDTH])
+def test_infonce_of_words_in_the_students_width_and_in_the_teachers(width):
+    batch = make_word_batch(width, TEACHER_WIDTH)
+    options = {"level": "word", "projection": "mlp", "temperature": 0.2}
+    results = [
+        value_and_gradients(call, make_objective("infonce", width, TEACHER_WIDTH, **options), batch)
+        for call in (InfoNCE.forward, infonce_written_out)
     ]
     (ours, our_gradients), (plain, plain_gradients) = results
     torch.testing.assert_close(ours, plain, rtol=1e-12, atol=0)
