@@ -205,7 +205,7 @@ class Cluster:
             "PreemptMode": "REQUEUE",
             "ReturnToService": 2,
             "MpiDefault": "none",
-            "KillWait": 5,
+            "KillWait": 60,  # a loaded machine saves slowly
         }
         return "".join(f"{name}={value}\n" for name, value in lines.items()) + (
             f"NodeName={host} NodeAddr=127.0.0.1 CPUs=3 RealMemory=8000 State=UNKNOWN\n"

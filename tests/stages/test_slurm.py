@@ -630,6 +630,23 @@ def hold(process):
     return False
 
 
+def stop_after_a_receipt(cluster, receipts, *words):
+    """Hold the processes that run `speechkd` with these words when some of their shards are done.
+
+    They go on a little at a time, because all shards may be done before their receipts are seen
+    and the processes found.
+    """
+    processes = wait_for(lambda: processes_of(cluster, *words), "its processes", every=0.01)
+    wait_for(receipts.is_dir, "the cache", every=0.01)
+    while True:
+        assert all(map(hold, processes))
+        if list(receipts.glob("*.json")):
+            return
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
+        time.sleep(0.02)
+
+
 def share_of(process):
     """Index of the array task that a process works for."""
     line = Path(f"/proc/{process}/cmdline").read_bytes().decode().split("\0")
@@ -660,12 +677,19 @@ class TestOnSlurm:
         receipts = place / "shared" / "receipts"
 
         def both_at_work():
-            found = processes_of(cluster, "extract-teacher", "shared")
-            return found if len(found) == 2 and list(receipts.glob("*.json")) else []
+            processes = processes_of(cluster, "extract-teacher", "shared")
+            if len(processes) != 2 or not list(receipts.glob("*.json")):
+                return []
+            stopped = [process for process in processes if hold(process)]
+            if len(stopped) == 2:
+                return stopped
+            for process in stopped:
+                os.kill(process, signal.SIGCONT)
+            return []
 
         # held, so that what is to come does not find them done
         processes = wait_for(both_at_work, "two array tasks and a first receipt", every=0.01)
-        tasks = [share_of(process) for process in processes if hold(process)]
+        tasks = list(map(share_of, processes))
         requeued, killed = (f"{job}_{task}" for task in sorted(tasks, key=int))
         states = cluster.states()
         assert (states[requeued], states[killed]) == ("RUNNING", "RUNNING")
@@ -767,8 +791,7 @@ class TestOnSlurm:
         stop_in_training(cluster, out)
         extracted = submit(cluster, place, *cache)["extract-teacher"]
         receipts = place / "spared" / "cache" / "receipts"
-        wait_for(lambda: receipts.is_dir() and list(receipts.iterdir()), "a receipt", every=0.01)
-        assert all(map(hold, processes_of(cluster, "extract-teacher", "spared/cache")))
+        stop_after_a_receipt(cluster, receipts, "extract-teacher", "spared/cache")
         # three jobs, because one may find a CPU that is free
         urgent = ["--partition=urgent", "--array=0-2", "--mem=100", "--output=/dev/null"]
         others = cluster.slurm("sbatch", "--parsable", *urgent, "--wrap=sleep 600").strip()
@@ -868,8 +891,8 @@ class TestOnSlurm:
         ended(cluster, job)
         text = logs(place, "limit")[f"distill-{job}_0.log"]
         assert "SIGUSR2: saving after this step" in text
-        assert "queues again" in text
-        assert text.count(" starts at ") == 2
+        # once, or more often on a machine that is slow
+        assert text.count(" starts at ") - 1 == text.count("queues again") > 0
         assert "goes on from" in text
         assert json.loads((out / "run.json").read_text())["status"] == "finished"
         assert same_weights(out, alone("student"))
