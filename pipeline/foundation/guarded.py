@@ -153,9 +153,10 @@ _idle: list[_Guarded] = []
 
 
 @atexit.register
-def _end_idle() -> None:
-    for process in _idle:
-        process.end()
+def end_idle() -> None:
+    """End the processes that wait for the next call."""
+    while _idle:
+        _idle.pop().end()
 
 
 def _taken() -> _Guarded:
