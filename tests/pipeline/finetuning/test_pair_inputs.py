@@ -235,8 +235,13 @@ def test_what_a_run_has_not_is_told(settings, reader, folder, whole, unjoined, t
     with pytest.raises(NotThere, match="student, which holds the text encoder"):
         run(settings(checkpoint=[str(tmp_path)]))
     mel_cache(tmp_path / "other", most_rows=120, width=8)
-    with pytest.raises(SpeechkdError, match="width is 8 there and 6 here"):
-        run(settings(cache=str(tmp_path / "other")))
+    mel_cache(tmp_path / "states", most_rows=120, kind="states")
+    for other, message in (
+        ("other", "width is 8 there and 6 here"),
+        ("states", "kind is 'states' there and 'whisper-mel' here"),
+    ):
+        with pytest.raises(SpeechkdError, match=message):
+            run(settings(cache=str(tmp_path / other)))
 
 
 def test_a_twins_text_is_read_as_any(settings, reader, folder):
