@@ -210,9 +210,14 @@ class _Trainer:
         return self._finite(whole.value)
 
     def scores(self, split: str) -> Array:
-        """The outputs for the examples of a split, in their order, by the weights as they are."""
+        """The outputs for the examples of a split, in their order, by the weights as they are.
+
+        Raises:
+            SpeechkdError: one is no finite number, as after a last step that went astray, whose
+                loss nothing looks at. What is decided by such a score means nothing.
+        """
         question = self._question
-        return score(
+        scores_nO = score(
             self._classifier,
             self._inputs,
             question.places[split],
@@ -221,6 +226,13 @@ class _Trainer:
             question.answers(split),
             vectors=self._kind == "speaker",
         )
+        if wrong := int((~np.isfinite(scores_nO)).any(1).sum()):
+            raise SpeechkdError(
+                f"after step {self._step} of {self._steps}, {wrong:,} of {len(scores_nO):,} scores "
+                f"of split {split} are no finite numbers. Lower --learning-rate (now "
+                f"{self._recipe.learning_rate}), or train in --precision float32."
+            )
+        return scores_nO
 
     def threshold(self, valid_scores_nO: Array) -> float:
         """By how much yes must beat no for the best F1 of the validation words, or of the training

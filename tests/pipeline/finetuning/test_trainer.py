@@ -100,6 +100,14 @@ def test_a_loss_that_is_no_number_is_reported(encoder):
         train_cell(model, inputs, replace(question, labels=huge), RECIPE, 0)
 
 
+def test_scores_that_are_no_numbers_are_reported_although_every_loss_was_one(encoder):
+    model, tokenizer = encoder
+    inputs, question = data_for(tokenizer, sizes=(32, 0, 8))
+    astray = replace(RECIPE, epochs=1, batch_size=32, learning_rate=1e38, warmup_fraction=0.0)
+    with pytest.raises(SpeechkdError, match=r"step 1 of 1, 8 of 8 scores of split test are no"):
+        train_cell(model, inputs, question, astray, 0)
+
+
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_a_step_asks_the_device_for_nothing(encoder, pooling, monkeypatch):
     """No number is read back and no size depends on values: tensors of `meta` have none."""
