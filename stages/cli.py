@@ -39,6 +39,7 @@ from stages import (
     report,
     shard,
     slurm,
+    spoken_squad,
     switchboard_convert,
 )
 from stages.options import register
@@ -61,6 +62,7 @@ GROUPS = {
     "pretrain": "Train encoders of speech, or of speech and text, from caches of rows.",
     "probe": "Score encoders as they are, without training.",
     "switchboard": "Prepare Switchboard's dialogue acts.",
+    "spoken-squad": "Prepare Spoken SQuAD.",
     "slurm": "Hand the stages to Slurm as job arrays, and watch them.",
 }
 STAGES = (
@@ -85,6 +87,7 @@ STAGES = (
         doctor,
     ),
     *(cache, iemocap_convert, mosei_convert, probe_blimp, probe_hearing, slurm),
+    spoken_squad,
     switchboard_convert,
 )
 

@@ -204,10 +204,11 @@ def run(settings: AudioSpansSettings) -> None:
             f"{title}: --selection best-valid needs questions in split valid, or write --selection "
             "last."
         )
+    spans = AudioSpans(table, clips, recipe)
     grid = Grid(
         ids=[row.id for row in table.rows],
         groups=[row.group for row in table.rows],
-        load=AudioSpans(table, clips, recipe).load,
+        load=spans.load,
         questions=[question],
         seeds=parse_seeds(settings.seeds),
         recipe=recipe,
@@ -218,6 +219,7 @@ def run(settings: AudioSpansSettings) -> None:
             if table.has_split
             else {"origin": "made", "seed": settings.split_seed},
             "cache_sha256": clips.cache.digest(),
+            "words_sha256": spans.words_sha256(),
         },
     )
     finetune_and_show(settings, grid)

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.corpus.frame_statistics import open_frames
+from pipeline.corpus.identity import tokenizer_sha256
 from pipeline.corpus.speech import open_speech
 from pipeline.corpus.stacking import stacked_lengths
 from pipeline.finetuning.audio_inputs import FRESH_SEED, AudioClips, run_of_speech
@@ -86,6 +87,14 @@ class AudioSpans:
             return self._inputs(front, passages, tokenizer, control)
 
         return Loaded(known, encoder, inputs)
+
+    def words_sha256(self) -> str:
+        """Digest of the tokenizer, and of what its tokens begin as if that is not drawn anew."""
+        tokenizer, table_VE = self._words(1)
+        digest = hashlib.sha256(tokenizer_sha256(tokenizer).encode())
+        if self.recipe.question_table == "own":
+            digest.update(table_VE.contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def _passages(self, front: SpeechFront) -> list[SpokenPassage]:
         clips, place_of = self.clips.reader.clips, self.clips.place_of

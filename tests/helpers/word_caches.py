@@ -20,10 +20,11 @@ def make_word_cache(
         clips: per clip its text, its words (None to cut at spaces), and `1` or `0` per word, which
             says whether its time is trusted.
         width: of a row.
-        changes: `speakers` and `recordings` by clip, `per_letter_s` for words that are as long as
-            they are spelled, and what `sequence_identity` takes.
+        changes: `keys`, `speakers` and `recordings` by clip, `per_letter_s` for words that are as
+            long as they are spelled, and what `sequence_identity` takes.
     """
     speakers = changes.pop("speakers", ["speaker"] * len(clips))
+    keys = changes.pop("keys", [f"clip-{i}" for i in range(len(clips))])
     recordings = changes.pop("recordings", [f"recording-{i}" for i in range(len(clips))])
     per_letter_s = changes.pop("per_letter_s", 0.0)
     parts = [p for p in (range(len(clips) // 2), range(len(clips) // 2, len(clips))) if len(p)]
@@ -49,7 +50,7 @@ def make_word_cache(
             rows = rng.standard_normal((len(timed), width)).astype(np.float32) + 3
             writer.append([position], rows, [len(timed)], records=[{"words": timed}])
             samples.append(
-                {"position": position, "key": f"clip-{clip}", "text": text,
+                {"position": position, "key": keys[clip], "text": text,
                  "duration_s": sum(lasts_s), "speaker": speakers[clip],
                  "recording": recordings[clip]}
             )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from stages.finetune_audio_spans import AudioSpansSettings, run
 from stages.report import ReportSettings
 from stages.report import run as report
 from tests.helpers.caches import make_sequence_cache, wordpiece
+from tests.helpers.encoders import save_encoder
 from tests.helpers.speech_runs import save_speech_run
 
 PASSAGES = 9
@@ -106,6 +108,15 @@ def test_cells_are_judged_in_time_beside_controls_and_simple_answers(folder, tmp
     changed.write_text(changed.read_text().replace(",p6,", ",p6,", 1).replace("0.05;", "0.06;"))
     with pytest.raises(SpeechkdError, match="does not give a figure of its cell"):
         report(ReportSettings(results=[given.out], out=tmp_path / "report"))
+
+
+def test_another_tokenizer_of_the_same_name_is_another_recipe(folder, tmp_path):
+    shutil.copytree(folder / "tokenizer", tmp_path / "tokenizer")
+    given = settings(folder, tmp_path / "results", tokenizer=str(tmp_path / "tokenizer"))
+    run(given)
+    save_encoder(tmp_path / "tokenizer", ["some other texts"])
+    with pytest.raises(SpeechkdError, match=r"another recipe or data set.*words_sha256"):
+        run(given)
 
 
 def test_what_is_left_out_is_counted_and_said(folder, tmp_path, capsys):

@@ -251,3 +251,17 @@ def test_fresh_parts_follow_the_seed_and_a_table_of_words_can_be_taken_over(span
     assert all(torch.equal(each.words.weight, table.double()) for each in taken)
     assert not torch.equal(taken[0].question[1].weight, taken[1].question[1].weight)
     assert taken[0].words.weight.requires_grad
+
+
+def test_the_loss_reaches_every_weight_that_is_trained(spans, folder):
+    reader, inputs = open_reader(spans, folder)
+    reader.float().train()
+    places = [0, 1, 2]
+    reader.loss(inputs, places, reader(inputs, places)).backward()
+    still = {
+        name for name, parameter in reader.named_parameters()
+        if parameter.requires_grad
+        and not name.endswith("key.bias")  # softmax does not see it
+        and (parameter.grad is None or not parameter.grad.any())
+    }  # fmt: skip
+    assert still == set()
