@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("step", choices=["corpus", "models", "table"])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", default="0-2")
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=14)
     parser.add_argument("--masked-epochs", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pipeline.reports.comparison import Difference
 from pipeline.reports.formats import NOTHING, listed
 from pipeline.reports.gains import Gain, Gains
+from pipeline.tasks.spans.table import CONTROLS
 
 FEW_GROUPS = 20
 """Below this, percentile intervals of a bootstrap over groups leave out the truth too often."""
@@ -34,7 +35,11 @@ def _beside(some: Sequence[Gain], gains: Gains) -> list[str]:
 def _alone(gains: Gains) -> list[str]:
     """Encoders that are nobody's partner: they are shown, and compared with nothing."""
     baselines = {id(mine.baseline) for mine in gains.partners.values()}
-    others = [name for name, group in gains.groups.items() if group.first.objective is None]
+    others = [
+        name
+        for name, group in gains.groups.items()
+        if group.first.objective is None and not group.first.source.startswith(tuple(CONTROLS))
+    ]
     idle = [
         name
         for name, group in gains.groups.items()

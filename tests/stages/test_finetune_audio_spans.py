@@ -104,6 +104,7 @@ def test_cells_are_judged_in_time_beside_controls_and_simple_answers(folder, tmp
     page = (tmp_path / "report" / "report.md").read_text()
     for control in ("shuffled", "blind"):
         assert f"compared with Seq, {control}" in page.replace("(kd splat-seq) ", "")
+    assert "Shown and not compared" not in page
     changed = given.out / cells[0]["predictions"]
     changed.write_text(changed.read_text().replace(",p6,", ",p6,", 1).replace("0.05;", "0.06;"))
     with pytest.raises(SpeechkdError, match="does not give a figure of its cell"):
