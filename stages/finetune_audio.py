@@ -212,12 +212,7 @@ def run(settings: AudioSettings) -> None:
         say(f"{settings.title}: {note}")
     if unlabelled := len(clips.place_of) - len({*asked.keys}):
         say(f"{settings.cache}: clips without a label that can be used, left out: {unlabelled:,}")
-    if settings.selection == "best-valid" and not all(q.counts["valid"] for q in asked.questions):
-        raise SpeechkdError(
-            f"{settings.title}: --selection best-valid needs rows in split valid"
-            + ("; add --fold-validation next," if settings.has_folds else "")
-            + " or write --selection last."
-        )
+    settings.check_selection(settings.selection, asked.questions)
     recipe = settings.recipe()
     grid = Grid(
         ids=asked.ids,

@@ -214,11 +214,7 @@ def run(settings: AudioTextSettings) -> None:
         say(f"without effect: {', '.join(settings.set_in_vain())}")
     if settings.selection == "best-test":
         say(f"WARNING: {name}: {SELECTED_ON_TEST}")
-    if settings.selection == "best-valid" and not all(q.counts["valid"] for q in grid.questions):
-        raise SpeechkdError(
-            f"{name}: --selection best-valid needs rows in split valid"
-            + ("; add --fold-validation next." if settings.has_folds else ".")
-        )
+    settings.check_selection(settings.selection, grid.questions)
     finetune_and_show(settings, grid, has_folds=settings.has_folds)
 
 

@@ -57,11 +57,7 @@ def run(settings: TableSettings) -> None:
         say(f"{name}: {note}")
     texts, recipe = [row.text for row in table.rows], settings.recipe()
     questions = with_repetitions(table.questions, texts)
-    if settings.selection == "best-valid" and not all(q.counts["valid"] for q in questions):
-        raise SpeechkdError(
-            f"{name}: --selection best-valid needs rows in split valid"
-            + ("; add --fold-validation next." if settings.has_folds else ".")
-        )
+    settings.check_selection(settings.selection, questions)
     grid = Grid(
         ids=[row.id for row in table.rows],
         groups=[row.group for row in table.rows],

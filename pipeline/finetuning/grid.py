@@ -313,6 +313,9 @@ def _prepare(
     settings: CellSettings, grid: Grid
 ) -> tuple[list[PlannedCell], list[PlannedCell], tuple[list[str], list[str], Array, float] | None]:
     """The whole grid, this process's share of it, and the teacher's projection if it is wanted."""
+    split = grid.data.get("split", {})
+    if split.get("origin") == "made":
+        say(f"the split is made here, with seed {split['seed']}; it is not a published one")
     whole = plan_cells(grid, settings.checkpoint)
     sizes = [cell.clips(grid.recipe) for cell in whole]
     todo = [whole[i] for i in share(sizes, array_task(settings.array_task))]

@@ -1,6 +1,6 @@
 """Settings of the commands whose examples and labels stand in a table."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +12,7 @@ from pipeline.foundation.settings import Settings, setting
 if TYPE_CHECKING:
     from pipeline.tasks.labelled import Labelled
     from pipeline.tasks.labelled_rows import LabelColumns, Source
+    from pipeline.tasks.task import Question
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +110,24 @@ class TableData(Settings):
         )
         sources = self.sources()
         return read_labelled(sources, self.columns(), self.kind, division, reserved, only)
+
+    def check_selection(self, selection: str, questions: "Sequence[Question]") -> None:
+        """Refuse epochs chosen by validation where a question has nothing to validate on.
+
+        Raises:
+            SpeechkdError: a question has no row in the split valid.
+        """
+        without = [question.title for question in questions if not question.counts["valid"]]
+        if selection != "best-valid" or not without:
+            return
+        cure = "give some rows the split valid"
+        if self.has_folds and self.fold_validation == "none":
+            cure = "add --fold-validation next"
+        raise SpeechkdError(
+            f"{self.title}: --selection best-valid chooses an epoch by the split valid, and "
+            f"{without[0]} has no row there that can be used. Either {cure}, or write --selection "
+            "last."
+        )
 
     def sources(self) -> "list[Source]":
         """The files of the table."""

@@ -19,8 +19,9 @@ from pipeline.tasks.labelled_rows import (
     Source,
     read_labelled_rows,
 )
-from pipeline.tasks.labels import alike, task_of
-from pipeline.tasks.splits import SPLITS, made_split, split_in_name
+from pipeline.tasks.labels import task_of
+from pipeline.tasks.oddities import odd_of_classes, odd_of_table
+from pipeline.tasks.splits import SPLITS, made_split
 from pipeline.tasks.task import Question, Task
 from pipeline.tasks.word_labels import MarkedText, marked, word_question, word_task
 
@@ -120,6 +121,8 @@ def read_labelled(
     if not rows:
         told = "".join(f" {what}: {count:,}." for what, count in notes.items())
         both = f"both {columns.text} and {columns.label}" if columns.text else columns.label
+        if only is not None:
+            told += f" --id-column names the column of the clips' keys; it is {columns.id}."
         raise SpeechkdError(f"{where} has no row with {both} that can be used.{told}")
     _check_ids(rows, where, columns)
     has_split = bool(columns.split or sources[0].split)
@@ -138,25 +141,11 @@ def read_labelled(
         task, labels = task_of(name, [row.label for row in rows], kind, column)
     folds = _folds(rows, columns, division)
     _check_folds(rows, folds, where, columns)
-    odd = _odd(sources, rows, kind, divided=bool(has_split or columns.fold))
+    odd = odd_of_table(sources, columns, divided=bool(has_split or columns.fold))
+    if kind == "classes":
+        odd += odd_of_classes(rows, folds)
     counted = [f"{what}: {n:,}" for what, n in notes.items()]
     return Labelled(task, tuple(rows), labels, tuple(folds), (*counted, *odd), tuple(words))
-
-
-def _odd(
-    sources: Sequence[Source], rows: Sequence[LabelledText], kind: str, *, divided: bool
-) -> list[str]:
-    """Warnings of what is allowed and most likely wrong."""
-    warnings = []
-    for names in alike([row.label for row in rows]) if kind == "classes" else ():
-        warnings.append(f"WARNING: classes whose names differ in case or spaces only: {names}")
-    for source in sources if len(sources) > 1 and not divided else ():
-        if split := split_in_name(source.path.stem):
-            warnings.append(
-                f"WARNING: {source.path.name} seems to be the split {split}, but a split is made "
-                f"of all files together; write {split}={source.path} if it is"
-            )
-    return warnings
 
 
 def _check_sources(sources: Sequence[Source], columns: LabelColumns, division: Division) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.progress import counted
 from pipeline.tasks.task import Task
 
 MOST_CLASSES = 300
@@ -17,7 +18,7 @@ MOST_LISTED = 10
 LONGEST_LIST = 60
 """Classes, and letters of their names, in the description of a task."""
 
-_NUMBER = re.compile(r"([+-]?)(0|[1-9][0-9]*)(?:\.([0-9]*))?")
+_CLASS_NUMBER = re.compile(r"([+-]?)(0|[1-9][0-9]*)(?:\.([0-9]*))?")
 
 
 def class_name(label: str) -> str:
@@ -26,7 +27,7 @@ def class_name(label: str) -> str:
     A number with zeros in front (`007`) is a code and stays as it is.
     """
     label = label.strip()
-    number = _NUMBER.fullmatch(label)
+    number = _CLASS_NUMBER.fullmatch(label)
     if not number:
         return label
     sign, whole, part = number.groups()
@@ -63,27 +64,42 @@ def task_of(
         SpeechkdError: they are not of that kind, or there are too few or too many classes.
     """
     if kind == "value":
-        try:
-            values = [float(label) for label in labels]
-        except ValueError as error:
+        values = [_number(label) for label in labels]
+        wrong = [label for label, value in zip(labels, values, strict=True) if value is None]
+        if wrong:
             raise SpeechkdError(
-                f"{where}: not every value is a number ({error}). Correct it, or use "
+                f"{where}: {counted(len(wrong), 'label')} of {len(labels):,} "
+                f"{'is' if len(wrong) == 1 else 'are'} no finite number, such as {wrong[0]!r}. "
+                "Correct them, or leave the cells empty, which leaves their rows out; classes are "
                 "--kind classes."
-            ) from None
-        if not all(map(math.isfinite, values)):
-            raise SpeechkdError(f"{where}: not all values are finite numbers.")
+            )
         return Task(name, "value", (name,), f"{name}, regression"), np.array(values, np.float32)
     classes = sorted(set(labels))
-    if not 2 <= len(classes) <= MOST_CLASSES:
+    if len(classes) < 2:
         raise SpeechkdError(
-            f"{where}: {len(classes)} different values; classes are 2 to {MOST_CLASSES}. Is it a "
-            "number (--kind value)?"
+            f"{where}: {counted(len(labels), 'row')} can be used"
+            + (f", all with the label {classes[0]!r}" if classes else "")
+            + "; at least two classes are needed."
+        )
+    if len(classes) > MOST_CLASSES:
+        raise SpeechkdError(
+            f"{where}: {len(classes):,} different labels, and classes are at most {MOST_CLASSES}. "
+            "Is it a number (--kind value)?"
         )
     number = {label: place for place, label in enumerate(classes)}
     return (
         Task(name, "classes", tuple(classes), f"{name}: one of {_listed(classes)}"),
         np.array([number[label] for label in labels], np.int64),
     )
+
+
+def _number(label: str) -> float | None:
+    """A label as a finite number, or None if it is none."""
+    try:
+        value = float(label)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _listed(classes: Sequence[str]) -> str:

@@ -52,7 +52,20 @@ def test_a_description_is_short_whatever_the_classes_are_called():
     assert task_of("y", ["b", "a"], "classes", "here")[0].definition == "y: one of a, b"
 
 
-@pytest.mark.parametrize("count", [0, 1, 301])
-def test_too_few_or_too_many_classes_are_refused(count):
-    with pytest.raises(SpeechkdError, match=f"here: {count} different values; classes are 2 to"):
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (0, "0 rows can be used; at least two classes"),
+        (1, "1 row can be used, all with the label 'c0'"),
+        (301, r"301 different labels, and classes are at most 300. .*\(--kind value\)"),
+    ],
+)
+def test_too_few_or_too_many_classes_are_refused(count, words):
+    with pytest.raises(SpeechkdError, match=f"here: {words}"):
         task_of("y", [f"c{i}" for i in range(count)], "classes", "here")
+
+
+@pytest.mark.parametrize("wrong", ["abc", "1e400", "-inf", "nan", "1,5"])
+def test_a_label_that_is_no_number_is_shown(wrong):
+    with pytest.raises(SpeechkdError, match=f"here: 1 label of 3 is no .*such as '{wrong}'"):
+        task_of("y", ["1", wrong, "-2.5e-1"], "value", "here")
