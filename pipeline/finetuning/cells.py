@@ -178,6 +178,7 @@ def _read(of: Fields) -> Cell:
             weights_sha256=checkpoint.get("weights_sha256", str),
             setup=_plain(checkpoint, "setup"),
             teaching=_plain(checkpoint, "teaching"),
+            method=checkpoint.optional("method", None, str, type(None)),
         ),
         task=of.get("task", str),
         kind=kind,

@@ -173,6 +173,7 @@ def describe(checkpoint: str, run: Mapping[str, Any], encoder: nn.Module) -> Pre
         weights_sha256=weights_sha256(encoder),
         setup=setup,
         teaching=compared.get("teaching"),
+        method=run.get("method"),
     )
 
 

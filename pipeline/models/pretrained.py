@@ -23,6 +23,7 @@ class Pretrained:
             that did not record it.
         teaching: what its run shares with its control alone: weights and settings of the
             objectives, the teacher's cache; None as for `setup`, or without a teacher.
+        method: of `speechkd pretrain`; None if the encoder is from no such run.
     """
 
     label: str
@@ -34,6 +35,7 @@ class Pretrained:
     weights_sha256: str
     setup: Mapping[str, Any] | None = None
     teaching: Mapping[str, Any] | None = None
+    method: str | None = None
 
     @property
     def is_control(self) -> bool:

@@ -37,8 +37,8 @@ def findings(results: ResultSet, cells: Sequence[Cell], gains: Gains) -> Section
         f"Encoders: {len(encoders)}; tasks: {len(tasks)}; "
         + (f"folds: {folds}; " if folds else "")
         + f"fine-tuning seeds: {len(seeds)}; {finished} of "
-        f"{counted(finished + len(missing), 'cell')} are "
-        "finished."
+        f"{counted(finished + len(missing), 'cell')} "
+        f"{'is' if finished + len(missing) == 1 else 'are'} finished."
     ]
     if missing:
         text[0] += (

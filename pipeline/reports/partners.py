@@ -82,7 +82,8 @@ def titled(name: str, encoder: Pretrained) -> str:
     """A name in tables, with what the encoder is if that is not in the name."""
     remarks = []
     if encoder.objective and encoder.objective not in name:
-        remarks.append(f"kd {encoder.objective}")
+        distilled = encoder.method is None or encoder.objective == "none"
+        remarks.append(f"kd {encoder.objective}" if distilled else encoder.objective)
     if encoder.is_control:
         remarks.append(f"CONTROL: {encoder.control} teacher")
     return f"{name} ({', '.join(remarks)})" if remarks else name

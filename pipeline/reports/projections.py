@@ -1,7 +1,8 @@
-"""Where vectors of the test texts lie on a plane, read from a results folder and drawn."""
+"""Where vectors of the test examples lie on a plane, read from a results folder and drawn."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,10 @@ from pipeline.reports.figures import planes
 
 
 def read_projection(path: Path) -> tuple[Array, list[str], float]:
-    """Where an encoder's vectors of the test texts lie on a plane, from a results folder.
+    """Where an encoder's vectors of the test examples lie on a plane, from a results folder.
 
     Returns:
-        The coordinates `[n, 2]`, the label of each text, and the share of the variance.
+        The coordinates `[n, 2]`, the label of each, and the share of the variance.
 
     Raises:
         SpeechkdError: the file is damaged.
@@ -29,11 +30,13 @@ def read_projection(path: Path) -> tuple[Array, list[str], float]:
         raise Damaged(f"{path} is not a projection ({error!r}); remove it.") from None
 
 
-def projections(paths: Mapping[str, Path]) -> bytes | None:
+def projections(paths: Mapping[str, Path], classes: Collection[str] | None) -> bytes | None:
     """The planes of several encoders side by side, coloured by label; None without labels.
 
     Args:
         paths: encoder → its projection.
+        classes: the labels that are names, even if they are written in digits; none for all; None
+            if labels that are numbers are quantities.
 
     Raises:
         SpeechkdError: a file is damaged.
@@ -43,12 +46,11 @@ def projections(paths: Mapping[str, Path]) -> bytes | None:
     if not labelled:
         return None
     labels = [label for _, raw, _ in labelled.values() for label in raw]
-    try:
-        kinds: list[str] = []
-        number = {label: float(label) for label in labels}
-    except ValueError:
-        kinds = sorted(set(labels))
-        number = {kind: float(place) for place, kind in enumerate(kinds)}
+    kinds = sorted(set(labels))
+    number = {kind: float(place) for place, kind in enumerate(kinds)}
+    if classes is None or not {*kinds} <= {*(classes or kinds)}:
+        with suppress(ValueError):  # some are names
+            number, kinds = {kind: float(kind) for kind in kinds}, []
     points = {
         name: (points_n2, [number[label] for label in raw], share)
         for name, (points_n2, raw, share) in labelled.items()

@@ -142,20 +142,24 @@ def _planes(results: ResultSet) -> list[Section]:
         for label, name in zip(encoders, names, strict=True)
         if label in results.projections
     }
-    picture = projections({**teacher, **paths})
+    first = results.cells[0]
+    names_of = {"classes": first.outputs, "words": (), "speaker": ()}
+    picture = projections({**teacher, **paths}, names_of.get(first.kind))
     if picture is None:
         return []
+    what = "clips" if "cache_sha256" in first.data else "texts"
     text = (
-        "Mean vectors of the texts on their first two principal components, coloured by label. "
+        f"Mean vectors of the {what} on their first two principal components, coloured by label. "
         "What two components do not show may still be there. "
     )
-    text += (
-        "The teacher's vectors are of the clips' recordings."
-        if teacher
-        else "The teacher's vectors are not here: finetune --teacher-cache takes them from a cache "
-        "of these clips' recordings."
-    )
-    title = "Where the encoders put the test texts, before fine-tuning"
+    if teacher:
+        text += "The teacher's vectors are of the clips' recordings."
+    elif what == "texts":
+        text += (
+            "The teacher's vectors are not here: finetune --teacher-cache takes them from a cache "
+            "of these clips' recordings."
+        )
+    title = f"Where the encoders put the test {what}, before fine-tuning"
     return [Section(title, (text,), picture=("vectors", picture))]
 
 

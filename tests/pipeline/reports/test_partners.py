@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.reports.partners import groups_of, partners_of
+from pipeline.reports.partners import groups_of, partners_of, titled
 from tests.helpers.finished import checkpoint
 
 SETUP = {"texts": "t1", "tokenizer": "w1", "learning_rate": 1e-4, "steps": 100}
@@ -158,3 +158,18 @@ def test_why_there_is_no_baseline_names_what_differs():
         "no encoder here is its equal without a teacher (closest is none, of another size: 1,000 "
         "parameters here, 9,000 there; steps: 100 here, 7 there; tokenizer)"
     )
+
+
+@pytest.mark.parametrize(
+    ("objective", "method", "name"),
+    [
+        ("crd", None, "mine (kd crd)"),
+        ("none", None, "mine (kd none)"),
+        ("splat-seq", "splat", "mine (splat-seq)"),
+        ("none", "whisbert", "mine (kd none)"),
+        (None, None, "mine"),
+    ],
+)
+def test_only_what_distill_made_is_called_a_distillation(objective, method, name):
+    one = encoder("mine", objective, method=method)
+    assert titled("mine", one) == name
