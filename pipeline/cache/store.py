@@ -176,7 +176,9 @@ class TeacherCache:
 
     @property
     def maker(self) -> str:
-        """The command that makes a cache of this kind."""
+        """The command that makes a cache of this kind, and of token vectors of its source."""
+        if "heard_at_layer" in self.identity.settings:
+            return "speechkd extract-heard"
         return MAKERS[self.identity.kind]
 
     def rows_of(self, shard: int) -> range:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from pipeline.cache.identity import KINDS, VECTOR, Kind
+from pipeline.cache.identity import KINDS, MAKERS, VECTOR, Kind
 from pipeline.cache.store import TeacherCache
 from pipeline.corpus.draws import DRAWS
 from pipeline.corpus.sources import TextTables
@@ -17,12 +17,15 @@ from pipeline.distillation.preflight import announce
 from pipeline.distillation.record import hand_over, method_record
 from pipeline.distillation.settings import DistillSettings
 from pipeline.distillation.words import WORDS
+from pipeline.foundation.errors import SpeechkdError
 from pipeline.training.checkpoint import Checkpoints, Progress
 from pipeline.training.loop import Ending
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.running import Run
 
 VECTORS_ALONE: tuple[Kind, ...] = (VECTOR,)
+LEVEL_OF: dict[Kind, str] = {"words": "word", "text": "token"}
+"""The level that a cache of another kind teaches by itself."""
 
 
 class DistillationRun(Run[Parts]):
@@ -116,6 +119,13 @@ def open_cache(settings: DistillSettings) -> TeacherCache | None:
     if not settings.cache:
         return None
     if "clip" in levels:
+        kind = TeacherCache.open(settings.cache, kinds=KINDS).identity.kind
+        if level := LEVEL_OF.get(kind):
+            raise SpeechkdError(
+                f"{settings.cache} is a cache of kind {kind}: --level {level} teaches from it. "
+                f"--level {settings.level} needs one of kind vector, which "
+                f"`{MAKERS['vector']}` makes."
+            )
         return TeacherCache.open(settings.cache, kinds=VECTORS_ALONE)
     if levels == ["word"] and not settings.words:
         return TeacherCache.open(settings.cache, kinds=kinds_of_words(settings))

@@ -185,12 +185,12 @@ def test_dry_run_says_what_would_be_taught_and_leaves_nothing(settings, capsys):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"cache": "vectors"}, r"cache of vector, and this needs one of words.*--keep words"),
+        ({"cache": "vectors"}, r"of kind vector, and this needs one of kind words.*--keep"),
         (
             {"level": "clip"},
-            r"cache of words, and this needs one of vector.*speechkd extract-teacher",
+            r"of kind words: --level word teaches .* kind vector, which `speechkd extract-teacher`",
         ),
-        ({"level": "clip+word"}, r"cache of words, and this needs one of vector"),
+        ({"level": "clip+word"}, r"of kind words: .* --level clip\+word needs one of kind vector"),
         ({"cache": "vectors", "level": "clip+word"}, r"needs word vectors.*Name a cache of words"),
         ({"kd": ["nst"], "nst_pattern": "token"}, "token sees one number"),
         ({"level": "clip", "cache": "vectors", "control": "shuffled-words"}, "Use --control shuf"),

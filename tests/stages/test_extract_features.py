@@ -98,7 +98,7 @@ def test_a_cache_of_another_kind_is_refused(corpus, tmp_path):
     vectors = ExtractSettings(manifest=str(corpus), cache=str(tmp_path / "c"), encoder="dummy")
     with pytest.raises(SpeechkdError, match="is a cache of kind whisper-mel, and this would make"):
         extract_teacher.run(vectors)
-    with pytest.raises(SpeechkdError, match=r"needs one of vector\. .*`speechkd extract-teacher`"):
+    with pytest.raises(SpeechkdError, match=r"one of kind vector\. .*`speechkd extract-teacher`"):
         TeacherCache.open(tmp_path / "c")
 
 

@@ -122,7 +122,7 @@ def test_several_gpus_are_several_processes_of_one_run(here, capsys):
         (SPLAT[:-2], {"vary": ["init=a/b,a_b"]}, "two runs would have the folder a_b-seed0"),
         (SPLAT[:-2], {}, "Missing option '--init'"),
         ([*SPLAT[:-1], "nowhere"], {}, "has no speech/front.json"),
-        (["nothing", *SPLAT[1:]], {}, "no teacher cache here"),
+        (["nothing", *SPLAT[1:]], {}, "no cache here"),
         (["texts", *SPLAT[1:]], {}, "extract-features"),
     ],
 )  # fmt: skip
