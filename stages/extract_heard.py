@@ -55,6 +55,7 @@ def run(settings: HeardSettings) -> None:
     from pipeline.corpus.tokenization import Encoding
     from pipeline.foundation.devices import device_named
     from pipeline.foundation.errors import SpeechkdError
+    from pipeline.foundation.progress import counted
     from pipeline.foundation.provenance import versions
     from pipeline.foundation.signals import stop_at_once
     from pipeline.pretraining.ctal.heard import Hearing, heard_identity, pairing, write_heard
@@ -68,7 +69,7 @@ def run(settings: HeardSettings) -> None:
         raise SpeechkdError(
             f"--layer {settings.layer}: the audio stack of {settings.model} has "
             + (
-                f"{layers} layers, numbered from 0."
+                f"{counted(layers, 'layer')}, numbered from 0."
                 if model.audio.config.cross
                 else "no attention to texts (it was trained with --cross off)."
             )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cached_property
+from shlex import quote
 from typing import Any
 
 import torch
@@ -61,6 +62,12 @@ class DistillationRun(Run[Parts]):
         if self._tables:
             digests["tables_sha256"] = self._tables.digest()
         return digests
+
+    @property
+    def next_command(self) -> str:
+        """The command that takes the student."""
+        out = quote(str(self.settings.out))
+        return f"speechkd finetune mosei --data LABELS --checkpoint {out} --out RESULTS"
 
     def identity(self) -> dict[str, Any]:
         """The caches and the texts by their content, and how draws are made."""

@@ -97,6 +97,9 @@ class Method(ABC, Generic[SomeSettings]):
     """What a user can do when memory runs out, in a sentence."""
     best_by: ClassVar[str] = ""
     """The held-out value whose least epoch is handed on; empty to hand on the last weights."""
+    next_command: ClassVar[str] = ""
+    """The command that takes the model, to be told once it is there; `{out}` is the run's folder,
+    `{cache}` that of the first cache."""
 
     def __init__(self, settings: SomeSettings) -> None:
         self.settings = settings

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
+from shlex import quote
 from typing import Any
 
 import torch
@@ -52,6 +53,14 @@ class PretrainingRun(Run[Parts]):
         self.method = method
         self.settings: PretrainSettings = method.settings
         self.folders, self.words, self.best_by = method.folders, method.words, method.best_by
+
+    @property
+    def next_command(self) -> str:
+        """The command that takes the model."""
+        first = next(iter(self._caches.values()))
+        return self.method.next_command.format(
+            out=quote(str(self.settings.out)), cache=quote(first.location)
+        )
 
     @cached_property
     def _caches(self) -> dict[str, TeacherCache]:

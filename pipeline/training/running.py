@@ -18,6 +18,7 @@ from pipeline.training.peaks import peak_flops
 from pipeline.training.record import starting_record
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.settings import TrainingSettings
+from pipeline.training.timing import say_time
 
 VERSIONS = {"draws": "the same seed gave it other clips, masks, negatives or dropout"}
 """What another version of speechkd did otherwise, by the entry of a run's identity that tells."""
@@ -59,6 +60,11 @@ class Run(ABC, Generic[SomeParts]):
     folders: Sequence[str]
     words: Words
     best_by: str = ""
+
+    @property
+    def next_command(self) -> str:
+        """A command that takes the model, for whoever has just made it; empty to name none."""
+        return ""
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
@@ -130,13 +136,15 @@ def _carry_out(run: Run[Any], folder: RunFolder, device: torch.device) -> Ending
     anew = settings.resume == "never"
     before = folder.prepare(identity, settings.resume, settings.operational(), VERSIONS)
     if any(processes.any_of([folder.is_finished(before)], device)):
-        say(f"{settings.out}: this run is finished: nothing to do")
+        say(f"{settings.out}: this run is finished, nothing to do; its model is {folder.model}")
         return None
 
     parts = run.assemble(device, None if anew else folder.kept_tokenizer())
     run.announce(parts)
     if settings.dry_run:
+        say_time(parts.workload, parts.schedule, device)
         parts.close()
+        say(f"dry run: nothing is trained, and {settings.out} is as it was")
         return None
 
     module, tokenizer = parts.workload.module, run.tokenizer(parts)
@@ -162,6 +170,8 @@ def _carry_out(run: Run[Any], folder: RunFolder, device: torch.device) -> Ending
     run.hand_over(parts, folder, record, checkpoints, progress, outcome)
     if processes.rank() == 0:
         print(f"{folder.model}  {progress.summary()}")
+        if run.next_command:
+            say(f"next: {run.next_command}")
     return outcome
 
 

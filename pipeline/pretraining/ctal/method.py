@@ -51,6 +51,9 @@ class CtalMethod(Method[CtalSettings]):
     counted: ClassVar[str] = FRAMES
     words: ClassVar[Words] = WORDS
     less_memory: ClassVar[str] = LESS_MEMORY
+    next_command: ClassVar[str] = (
+        "speechkd finetune audio-text TABLE --cache {cache} --checkpoint {out} --out RESULTS"
+    )
 
     def caches(self) -> dict[str, TeacherCache]:
         """The one cache, of log-mels."""

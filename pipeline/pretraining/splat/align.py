@@ -55,6 +55,10 @@ class Splat(Method[SplatSettings]):
     counted = FRAMES
     words = WORDS
     less_memory = LESS_MEMORY
+    next_command = (
+        "speechkd finetune audio LABELS --cache {cache} --checkpoint {out} --label-column LABEL "
+        "--out RESULTS"
+    )
 
     def __init__(self, settings: SplatSettings) -> None:
         super().__init__(settings)

@@ -37,6 +37,7 @@ class MaskedAudio(Method[MaskedAudioSettings]):
     counted = FRAMES
     words = WORDS
     less_memory = LESS_MEMORY
+    next_command = "speechkd pretrain splat {cache} --text TEXTS --init {out} --out RUN"
     front: SpeechFront
 
     def caches(self) -> dict[str, TeacherCache]:

@@ -62,6 +62,7 @@ class Whisbert(Method[WhisbertSettings]):
     counted = TOKENS
     words = WORDS
     less_memory = LESS_MEMORY
+    next_command = "speechkd probe blimp BLIMP --checkpoint {out} --out blimp.json"
 
     def __init__(self, settings: WhisbertSettings, start: AudioStart | None = None) -> None:
         super().__init__(settings)
