@@ -150,8 +150,8 @@ def score(
     for batch in inputs.batches(places):
         with autocast(device_of(classifier), recipe):
             mine = [places[i] for i in batch]
-            got = (classifier.vectors if vectors else classifier.answers)(inputs, mine)
-        parts.append(got.float())
+            part = (classifier.vectors if vectors else classifier.answers)(inputs, mine)
+        parts.append(part.float())
         order += batch
         advance(len(batch), "scoring")
     if not parts:

@@ -135,8 +135,8 @@ def run_cells(
     results.collect()
     unfinished = [cell for cell in todo if not results.finished(cell.name)]
     if len(unfinished) < len(todo):
-        done = len(todo) - len(unfinished)
-        say(f"{done} of {counted(len(todo), 'cell')} are finished already, {len(unfinished)} left")
+        ready = len(todo) - len(unfinished)
+        say(f"{ready} of {counted(len(todo), 'cell')} are finished already, {len(unfinished)} left")
     total = sum(cell.clips(grid.recipe) for cell in unfinished)
     with Meter("fine-tuning", total, "clips") as meter:
         for argument, group in itertools.groupby(unfinished, key=lambda cell: cell.argument):

@@ -144,9 +144,9 @@ class Method(ABC, Generic[SomeSettings]):
         del data
         return lambda batch: batch
 
-    def size(self, made: Any) -> int:
+    def size(self, batch: Any) -> int:
         """How many places of the part `counted` a batch has, over all processes."""
-        return int(made.totals[self.counted])
+        return int(batch.totals[self.counted])
 
     @abstractmethod
     def step_bytes(self, parts: Parts) -> int:

@@ -153,7 +153,7 @@ def assemble(
     workload = Workload(
         label="pre-training",
         module=module,
-        losses=lambda made, measure: averaged(made, measure=measure),
+        losses=lambda batch, measure: averaged(batch, measure=measure),
         epoch=ahead.epoch,
         held_out=held_out,
         tokens=method.size,

@@ -119,11 +119,11 @@ def read_labelled(
     where = " + ".join(str(source.path) for source in sources)
     rows = read_labelled_rows(sources, columns, kind, notes, only)
     if not rows:
-        told = "".join(f" {what}: {count:,}." for what, count in notes.items())
+        omissions = "".join(f" {what}: {count:,}." for what, count in notes.items())
         both = f"both {columns.text} and {columns.label}" if columns.text else columns.label
         if only is not None:
-            told += f" --id-column names the column of the clips' keys; it is {columns.id}."
-        raise SpeechkdError(f"{where} has no row with {both} that can be used.{told}")
+            omissions += f" --id-column names the column of the clips' keys; it is {columns.id}."
+        raise SpeechkdError(f"{where} has no row with {both} that can be used.{omissions}")
     _check_ids(rows, where, columns)
     has_split = bool(columns.split or sources[0].split)
     if division.drop_duplicates:
@@ -168,9 +168,9 @@ def _check_sources(sources: Sequence[Source], columns: LabelColumns, division: D
 
 def _distinct(rows: Sequence[LabelledText], notes: Counter[str]) -> list[LabelledText]:
     texts = [row.text for row in rows]
-    stay, gone = distinct(texts, [row.split for row in rows])
-    if gone:
-        notes["rows whose text stands elsewhere, left out"] = gone
+    stay, repeats = distinct(texts, [row.split for row in rows])
+    if repeats:
+        notes["rows whose text stands elsewhere, left out"] = repeats
     if differing := contradictions(texts, [row.label for row in rows]):
         notes["of their texts stand with different labels"] = differing
     return [rows[i] for i in stay]

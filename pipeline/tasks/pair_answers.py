@@ -108,7 +108,7 @@ class Answers:
                 "words": asdict(fewest.scores),
                 "tokens": {one.label: asdict(one.scores) for one in tokens},
             },
-            **self._kept(BLIMP),
+            **self._set_record(BLIMP),
         }
         if SUPPLEMENT not in self.sets:
             return record
@@ -120,11 +120,11 @@ class Answers:
                 "words": asdict(fewest.supplement) if fewest.supplement else None,
                 "tokens": {c.label: asdict(c.supplement) for c in tokens if c.supplement},
             },
-            **self._kept(SUPPLEMENT),
+            **self._set_record(SUPPLEMENT),
         }
         return record
 
-    def _kept(self, name: str) -> dict[str, Any]:
+    def _set_record(self, name: str) -> dict[str, Any]:
         """Which pairs a set holds, what was decided on each, and the differences."""
         return {
             "edition": self.editions()[name],

@@ -141,10 +141,10 @@ def tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Callable
 def letters(pairs: Sequence[Pair], decided_n: Array) -> dict[str, str]:
     """The decisions of each paradigm in the order of its pairs: 1, 0, or t for a tie."""
     letter_of = {value: letter for letter, value in DECISIONS.items()}
-    kept: dict[str, list[str]] = {}
+    by_paradigm: dict[str, list[str]] = {}
     for pair, decided in zip(pairs, decided_n.tolist(), strict=True):
-        kept.setdefault(pair.paradigm, []).append(letter_of[decided])
-    return {name: "".join(decided) for name, decided in kept.items()}
+        by_paradigm.setdefault(pair.paradigm, []).append(letter_of[decided])
+    return {name: "".join(decided) for name, decided in by_paradigm.items()}
 
 
 def pairs_sha256(pairs: Sequence[Pair]) -> str:
@@ -191,9 +191,9 @@ def contrasts(pairs: Sequence[Pair], first_n: Array, second_n: Array) -> dict[st
     by_field: dict[str, dict[str, list[float]]] = {}
     for pair, apart in zip(pairs, (first_n - second_n).tolist(), strict=True):
         by_field.setdefault(pair.field, {}).setdefault(pair.paradigm, []).append(apart)
-    drawn = {field: _Drawn.of(paradigms) for field, paradigms in sorted(by_field.items())}
-    whole = {field: one.contrast() for field, one in drawn.items()}
-    return {**whole, "all": sum(drawn.values(), _Drawn.of({})).contrast()}
+    draws = {field: _Drawn.of(paradigms) for field, paradigms in sorted(by_field.items())}
+    whole = {field: one.contrast() for field, one in draws.items()}
+    return {**whole, "all": sum(draws.values(), _Drawn.of({})).contrast()}
 
 
 @dataclass(frozen=True)

@@ -62,10 +62,10 @@ def lines(
         paper: put the published figures behind.
     """
     first = columns[0].scores
-    told: list[list[str]] = []
+    rows: list[list[str]] = []
     for name in {"field": first.fields, "term": first.categories, "paradigm": first.paradigms}[by]:
         cells = [cell for one in columns for cell in _cells(one.scores, name, by, twice)]
-        told.append([name, *cells, *(_published(name) if paper else [])])
+        rows.append([name, *cells, *(_published(name) if paper else [])])
     means: dict[str, Callable[[Scores], float]] = {
         "mean over fields": lambda s: fmean(s.fields.values()),
         "mean over pairs": lambda s: s.over_pairs,
@@ -73,26 +73,26 @@ def lines(
     }
     for name, mean in means.items():
         published = _mean(tuple(FIELDS)) if paper and name == "mean over fields" else None
-        told.append(_line(name, [mean(one.scores) for one in columns], twice, paper, published))
+        rows.append(_line(name, [mean(one.scores) for one in columns], twice, paper, published))
     if all(one.supplement for one in columns):
-        told += _supplement(columns, twice, paper)
-    return told
+        rows += _supplement(columns, twice, paper)
+    return rows
 
 
 def _supplement(columns: Sequence[Column], twice: bool, paper: bool) -> list[list[str]]:
     extras = [one.supplement for one in columns if one.supplement]
-    told = []
+    rows = []
     for name in extras[0].fields:
         published = _published(name) if paper else None
-        told.append(_line(name, [one.fields[name] for one in extras], twice, paper, published))
+        rows.append(_line(name, [one.fields[name] for one in extras], twice, paper, published))
     means = [fmean(one.fields.values()) for one in extras]
     published = _mean(SUPPLEMENT) if paper else None
-    told.append(_line("mean over the supplement", means, twice, paper, published))
+    rows.append(_line("mean over the supplement", means, twice, paper, published))
     whole = [{**c.scores.fields, **e.fields} for c, e in zip(columns, extras, strict=True)]
     if paper and set(whole[0]) == set(PUBLISHED):
         values = [fmean(one.values()) for one in whole]
-        told.append(_line("mean of 17, as the paper's", values, twice, paper, _mean(PUBLISHED)))
-    return told
+        rows.append(_line("mean of 17, as the paper's", values, twice, paper, _mean(PUBLISHED)))
+    return rows
 
 
 def _cells(scores: Scores, name: str, by: By, twice: bool) -> list[str]:

@@ -111,8 +111,8 @@ def read_speakers(
         for row, split in zip(rows, splits, strict=True)
     ]
     asked = trials.read_text(encoding="utf-8") if trials else kind
-    told = tuple(f"{what}: {n:,}" for what, n in notes.items())
-    return Speakers(tuple(rows), question, told, json_sha256([content, asked]))
+    omissions = tuple(f"{what}: {n:,}" for what, n in notes.items())
+    return Speakers(tuple(rows), question, omissions, json_sha256([content, asked]))
 
 
 def _make_pairs(clips: Sequence[LabelledText], kind: PairKind) -> bool:

@@ -86,8 +86,10 @@ def marked(
             notes["rows without a word that is asked of, left out"] += 1
     labels = Counter(label for text in texts for label in text.labels)
     if len(labels) < 2:
-        said = f"all words have the label {next(iter(labels))}" if labels else "no word is asked of"
-        raise SpeechkdError(f"{where}: {said}; there must be words with 0 and words with 1.")
+        fault = (
+            f"all words have the label {next(iter(labels))}" if labels else "no word is asked of"
+        )
+        raise SpeechkdError(f"{where}: {fault}; there must be words with 0 and words with 1.")
     notes["words that are asked of"] = labels.total()
     notes["of them with label 1"] = labels[1]
     if silent := sum(text.marks.count(NOT_ASKED) for text in texts):

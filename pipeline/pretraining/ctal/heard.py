@@ -152,14 +152,14 @@ def write_heard(source: TeacherCache, cache: TeacherCache, hearing: Hearing, cli
         hearing: computes rows.
         clips: clips per pass.
     """
-    done = set(cache.receipts())
+    ready = set(cache.receipts())
     receipts = source.receipts()
     first_of: dict[int, int] = {}
     first = 0
     for shard in receipts:
         first_of[shard] = first
         first += receipts[shard]["samples"] - len(receipts[shard]["refused"])
-    todo = [shard for shard in receipts if shard not in done]
+    todo = [shard for shard in receipts if shard not in ready]
     total = sum(receipts[s]["samples"] - len(receipts[s]["refused"]) for s in todo)
     with Meter("hearing tokens", total, "clips") as meter:
         for shard in todo:

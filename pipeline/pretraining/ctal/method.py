@@ -177,9 +177,9 @@ class CtalMethod(Method[CtalSettings]):
         tokens = Masking.of(_present(data.tokenizer), settings.mask_share)
         return CtalMaker(data.corpus, tokens, frames, self.features(data))
 
-    def size(self, made: CtalBatch) -> int:
+    def size(self, batch: CtalBatch) -> int:
         """Frames of a batch."""
-        return made.frames
+        return batch.frames
 
     def step_bytes(self, parts: Parts) -> int:
         """Upper bound of what a step holds beside weights, gradients and moments, in bytes."""

@@ -112,7 +112,7 @@ class Splat(Method[SplatSettings]):
 
     def maker(self, data: Data) -> Callable[[RowBatch], Any]:
         """Frames and texts, ready."""
-        settings, front, text = self.settings, _made(self.front), _made(self.text)
+        settings, front, text = self.settings, _present(self.front), _present(self.text)
         part = frames_part(data)
         frames = open_frames(data.caches[FRAMES], part.reader, front, settings.prepared)
         masking = None
@@ -134,17 +134,17 @@ class Splat(Method[SplatSettings]):
             among_all=settings.align == "tok-contrast",
         )
 
-    def size(self, made: Any) -> int:
+    def size(self, batch: Any) -> int:
         """Frames of the whole batch."""
-        return int(made.frames)
+        return int(batch.frames)
 
     def step_bytes(self, parts: Parts) -> int:
         """Upper bound of what a step holds."""
-        return costs.step_bytes(parts, self._config(parts), _made(self.front), self._passes)
+        return costs.step_bytes(parts, self._config(parts), _present(self.front), self._passes)
 
     def flops(self, parts: Parts) -> float:
         """Per frame, forward and backward."""
-        return costs.flops_per_frame(parts, self._config(parts), _made(self.front), self._passes)
+        return costs.flops_per_frame(parts, self._config(parts), _present(self.front), self._passes)
 
     @property
     def _passes(self) -> int:
@@ -156,7 +156,7 @@ class Splat(Method[SplatSettings]):
 
     def notes(self, parts: Parts) -> Iterable[str]:
         """What is aligned to what, and what must be known of it."""
-        settings, text = self.settings, _made(self.text)
+        settings, text = self.settings, _present(self.text)
         teacher = parts.data.caches[TEXT].identity
         yield (
             f"aligned by {settings.align} to the states of {teacher.text('teacher')}, layer "
@@ -204,13 +204,13 @@ class Splat(Method[SplatSettings]):
 
     def record(self, parts: Parts) -> dict[str, Any]:
         """The module's size, its front end, and the weights of tokens."""
-        weights = _made(self.text).weights
+        weights = _present(self.text).weights
         tokens = (
             {"documents": weights.documents, "even": weights.even, "sha256": weights.sha256()}
             if weights
             else None
         )
-        speech = card.speech_record(_speech(parts), _made(self.front))
+        speech = card.speech_record(_speech(parts), _present(self.front))
         return {"speech": speech, "token_weights": tokens}
 
     @torch.no_grad()
@@ -225,8 +225,8 @@ class Splat(Method[SplatSettings]):
         pieces = torch.split(clip_K, parts.batches.clips_per_batch)
         speech, text = [], []
         for place, clip_B in enumerate(pieces):
-            made = make(batches.make(clip_B, "judged", 0, place)).to(parts.device)
-            speech.append(module(made.speech.clips).vector_BD.float().cpu())
+            batch = make(batches.make(clip_B, "judged", 0, place)).to(parts.device)
+            speech.append(module(batch.speech.clips).vector_BD.float().cpu())
             text.append(self._texts(parts.data, clip_B))
         texts = [corpus.texts[clip] for clip in clip_K.tolist()]
         return {"geometry": geometry(torch.cat(speech), torch.cat(text), texts)}
@@ -240,7 +240,7 @@ class Splat(Method[SplatSettings]):
 
     def save(self, parts: Parts) -> Mapping[str, Callable[[Path], None]]:
         """The speech module without its head."""
-        front = _made(self.front)
+        front = _present(self.front)
         return {"speech": lambda folder: save_speech(_speech(parts), front, folder)}
 
     def card(self, record: Mapping[str, Any]) -> CardWords:
@@ -293,7 +293,7 @@ def _speech(parts: Parts) -> Any:
     return parts.module.speech
 
 
-def _made(part: T | None) -> T:
+def _present(part: T | None) -> T:
     """A part that `module` has made, which comes before all that asks for it."""
     if part is None:
         raise RuntimeError("the module is not made yet")

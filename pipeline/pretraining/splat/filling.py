@@ -66,8 +66,8 @@ class Filling(nn.Module):
         predicted_NC = unstack_rows(predicted_MK, masked.rows, self.stack).float()
         sums, counts = cell_errors(predicted_NC, masked)
         counts = processes.differentiable_sum(counts)
-        taken = slice(None) if self.reconstruct == "all" else slice(0, 2)
-        loss = sums[taken].sum() * batch.processes / counts[taken].sum().clamp(min=1)
+        ways = slice(None) if self.reconstruct == "all" else slice(0, 2)
+        loss = sums[ways].sum() * batch.processes / counts[ways].sum().clamp(min=1)
         each = sums.detach() * batch.processes / counts.clamp(min=1)
         losses = {"loss": loss, "loss/masked-audio": loss.detach()}
         losses |= {f"loss/{way}": each[place] for place, way in enumerate(WAYS)}

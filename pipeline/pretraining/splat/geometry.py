@@ -80,9 +80,9 @@ def geometry(
         text_KE: vectors of their texts.
         texts: their texts.
     """
-    told = {}
+    figures = {}
     for side, vectors in (("speech", speech_KD), ("text", text_KE)):
         for centred in (False, True):
             if measured := likeness(vectors, texts, centred=centred):
-                told[f"{side}, {'centred' if centred else 'raw'}"] = asdict(measured)
-    return told
+                figures[f"{side}, {'centred' if centred else 'raw'}"] = asdict(measured)
+    return figures

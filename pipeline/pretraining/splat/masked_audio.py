@@ -76,9 +76,9 @@ class MaskedAudio(Method[MaskedAudioSettings]):
         )
         return SpeechReading.of(frames_part(data), self.frames(data), self.front, masking)
 
-    def size(self, made: Any) -> int:
+    def size(self, batch: Any) -> int:
         """Frames of the whole batch."""
-        return int(made.frames)
+        return int(batch.frames)
 
     def step_bytes(self, parts: Parts) -> int:
         """Upper bound of what a step holds."""
@@ -101,8 +101,8 @@ class MaskedAudio(Method[MaskedAudioSettings]):
                 "not SPLAT's own input"
             )
         means = trivial(self.maker(parts.data), parts)
-        told = ", ".join(f"{name} {value:.3f}" for name, value in means.items())
-        yield f"mean error of a hidden cell without any learning (deviation 1): {told}"
+        listing = ", ".join(f"{name} {value:.3f}" for name, value in means.items())
+        yield f"mean error of a hidden cell without any learning (deviation 1): {listing}"
         yield (
             "a module whose loss/hidden-time stays above line/hidden-time has learnt that speech "
             "is smooth, and nothing else"

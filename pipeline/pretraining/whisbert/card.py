@@ -70,10 +70,10 @@ def _summary(record: Mapping[str, Any]) -> str:
 
 def _retrieval(record: Mapping[str, Any]) -> list[str]:
     return [
-        f"held out, {name}: {100 * found['r1']:.1f} % found first (by chance "
-        f"{100 * found['chance_r1']:.1f} %), {100 * found['r10']:.1f} % among ten "
-        f"({100 * found['chance_r10']:.1f} %), median rank {found['median_rank']:g} of "
-        f"{found['candidates']:.0f}"
-        for name, found in (record.get("retrieval") or {}).items()
-        if found
+        f"held out, {name}: {100 * figures['r1']:.1f} % found first (by chance "
+        f"{100 * figures['chance_r1']:.1f} %), {100 * figures['r10']:.1f} % among ten "
+        f"({100 * figures['chance_r10']:.1f} %), median rank {figures['median_rank']:g} of "
+        f"{figures['candidates']:.0f}"
+        for name, figures in (record.get("retrieval") or {}).items()
+        if figures
     ]

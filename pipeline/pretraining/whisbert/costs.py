@@ -92,8 +92,8 @@ def step_bytes(
     vocabulary = int(config.vocab_size)
     heads = counts["text head"] + counts["fusion head"]
     logits = 4 * heads * clip.tokens * masked_share * vocabulary
-    held = clips * (NUMBERS_PER_STATE * (text + audio + fusion) + stem + logits)
-    return 4 * round(held + 3 * vocabulary * student.width)
+    numbers = clips * (NUMBERS_PER_STATE * (text + audio + fusion) + stem + logits)
+    return 4 * round(numbers + 3 * vocabulary * student.width)
 
 
 def _layer_flops(sizes: LayerSizes, places: float) -> float:

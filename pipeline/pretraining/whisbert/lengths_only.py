@@ -78,17 +78,17 @@ def length_only(
     """
     lengths = _Lengths(corpus, per_patch)
     held_out = order.held_out_batches()
-    told: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     if matching:
-        trained = order.epoch(0)
-        batches = [trained(i) for i in range(min(order.per_epoch, MOST_BATCHES))]
+        batch_at = order.epoch(0)
+        batches = [batch_at(i) for i in range(min(order.per_epoch, MOST_BATCHES))]
         fitted = [lengths.pairs(c, (seed, "train", 0, i)) for i, c in enumerate(batches)]
-        asked = [lengths.pairs(c, (seed, "held out", 0, i)) for i, c in enumerate(held_out)]
-        told["atm"] = _matching(fitted, asked) if asked else None
+        questions = [lengths.pairs(c, (seed, "held out", 0, i)) for i, c in enumerate(held_out)]
+        figures["atm"] = _matching(fitted, questions) if questions else None
     if contrast:
         line = Line.fit(*lengths.of(corpus.train))
-        told["mmc"] = _contrast(line, lengths, held_out, corpus.held_out) if held_out else None
-    return told
+        figures["mmc"] = _contrast(line, lengths, held_out, corpus.held_out) if held_out else None
+    return figures
 
 
 class _Lengths:
@@ -130,12 +130,12 @@ class _Lengths:
 
 
 def _matching(
-    fitted: list[tuple[Array, Array]], asked: list[tuple[Array, Array]]
+    fitted: list[tuple[Array, Array]], questions: list[tuple[Array, Array]]
 ) -> dict[str, float]:
     lengths_n2, label_n = (np.concatenate(part) for part in zip(*fitted, strict=True))
     centre_2, spread_2 = lengths_n2.mean(0), lengths_n2.std(0) + 1e-9
     weight_T = logistic_regression(_features((lengths_n2 - centre_2) / spread_2), label_n)
-    lengths_n2, label_n = (np.concatenate(part) for part in zip(*asked, strict=True))
+    lengths_n2, label_n = (np.concatenate(part) for part in zip(*questions, strict=True))
     logit_n = _features((lengths_n2 - centre_2) / spread_2) @ weight_T
     sign_n = 2 * label_n - 1
     return {

@@ -57,7 +57,7 @@ class Seen:
     match_right: Tensor | None = None
 
 
-def measured(seen: Seen, made: PairBatch, taught: set[Loss]) -> dict[str, Tensor]:
+def measured(seen: Seen, batch: PairBatch, taught: set[Loss]) -> dict[str, Tensor]:
     """Values that take time, by name; the same names in every process.
 
     | name                        | what it is                                                     |
@@ -77,9 +77,9 @@ def measured(seen: Seen, made: PairBatch, taught: set[Loss]) -> dict[str, Tensor
         values["gain/audio"] = losses["mlm"] - losses["mmm_text"]
     if "mmm_audio" in losses and "mam" in losses:
         values["gain/text"] = losses["mam"] - losses["mmm_audio"]
-    if seen.mam is not None and made.audio is not None:
+    if seen.mam is not None and batch.audio is not None:
         for apart in range(1, FARTHEST + 1):
-            at_K = made.audio.hidden.distance_K == apart
+            at_K = batch.audio.hidden.distance_K == apart
             # a distance that no patch has is no number, and not a loss of 0
             there = processes.differentiable_sum((at_K & seen.mam.counts_K).sum().float())
             mean = seen.mam.mean(at_K).detach()

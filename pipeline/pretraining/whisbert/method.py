@@ -174,9 +174,9 @@ class Whisbert(Method[WhisbertSettings]):
             process=processes.rank(),
         )
 
-    def size(self, made: PairBatch) -> int:
+    def size(self, batch: PairBatch) -> int:
         """Tokens of the whole batch."""
-        return made.tokens
+        return batch.tokens
 
     def step_bytes(self, parts: Parts) -> int:
         """An upper bound for what one step holds, in bytes."""

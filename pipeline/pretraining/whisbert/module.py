@@ -183,8 +183,8 @@ class WhisBERT(nn.Module):
 
     def _learning(self, losses: "set[Loss] | frozenset[Loss]") -> AbstractContextManager[None]:
         """While the block runs, gradients exist only if one of these losses has a weight."""
-        wanted = torch.is_grad_enabled() and bool(self.taught & losses)
-        return torch.set_grad_enabled(wanted)
+        gradients = torch.is_grad_enabled() and bool(self.taught & losses)
+        return torch.set_grad_enabled(gradients)
 
     def read(self, text: Text, packed: Packed, number: int) -> Tensor:
         """Text states `[N, D]`; the number of the pass names what its dropout drops."""
@@ -192,29 +192,29 @@ class WhisBERT(nn.Module):
         states_ND: Tensor = self.student(packed)
         return states_ND
 
-    def forward(self, made: PairBatch, *, measure: bool = False) -> dict[str, Tensor]:
+    def forward(self, batch: PairBatch, *, measure: bool = False) -> dict[str, Tensor]:
         """Losses of a batch by name, `loss` among them: the weighted sum.
 
         With `measure` there are also what fusion gains, how often matching is right, how the
         patches spread, and the norms of the gradients.
         """
-        text, packed = made.text, made.text.packed
+        text, packed = batch.text, batch.text.packed
         states_ND = self.read(text, packed.with_ids(text.masked_N), 0)
         mlm = self.student.masked_lm_loss(states_ND, packed.ids_N, text.chosen_K)
         seen = Seen(text_ND=states_ND)
-        seen.losses["mlm"] = mlm * made.processes / text.chosen_total
-        if made.audio is not None and self.speech is not None:
-            self._hear(made, made.audio, self.speech, seen)
+        seen.losses["mlm"] = mlm * batch.processes / text.chosen_total
+        if batch.audio is not None and self.speech is not None:
+            self._hear(batch, batch.audio, self.speech, seen)
         weighted = [
             self.weights[LOSS_OF[name]] * value
             for name, value in seen.losses.items()
             if LOSS_OF[name] in self.taught
         ]
-        named = {"loss": torch.stack(weighted).sum() if len(weighted) > 1 else weighted[0]}
-        named |= {f"loss/{name}": value for name, value in seen.losses.items()}
-        return named | (measured(seen, made, self.taught) if measure else {})
+        values = {"loss": torch.stack(weighted).sum() if len(weighted) > 1 else weighted[0]}
+        values |= {f"loss/{name}": value for name, value in seen.losses.items()}
+        return values | (measured(seen, batch, self.taught) if measure else {})
 
-    def _hear(self, made: PairBatch, audio: Audio, speech: SpeechEncoder, seen: "Seen") -> None:
+    def _hear(self, batch: PairBatch, audio: Audio, speech: SpeechEncoder, seen: "Seen") -> None:
         """The losses that hear audio."""
         with self._learning(HEAR):
             patches_PD = speech.patches(audio.frames)
@@ -228,9 +228,9 @@ class WhisBERT(nn.Module):
                 seen.losses["mam"] = seen.mam.mean()
         if self.clip_heads is not None:
             with self._learning({"mmc"}):
-                self._between_clips(made, audio, speech, self.clip_heads, seen)
-        if self.fusion is not None and seen.audio_AD is not None and made.matched is not None:
-            self._join(made, audio, self.fusion, seen.audio_AD, seen)
+                self._between_clips(batch, audio, speech, self.clip_heads, seen)
+        if self.fusion is not None and seen.audio_AD is not None and batch.matched is not None:
+            self._join(batch, audio, self.fusion, seen.audio_AD, seen)
 
     def _contrast(
         self, head: nn.Module, states_AD: Tensor, patches_PD: Tensor, audio: Audio
@@ -240,20 +240,20 @@ class WhisBERT(nn.Module):
         predicted_KD = head(states_AD.index_select(0, place_K))
         return within_clip(predicted_KD, patches_PD, audio.hidden, self.shape.kappa)
 
-    def embed(self, made: PairBatch) -> tuple[Tensor, Tensor]:
+    def embed(self, batch: PairBatch) -> tuple[Tensor, Tensor]:
         """Audio and text `[B, D]` of each clip in the space where clips are compared.
 
         Raises:
             ValueError: the model has no such space.
         """
-        if self.speech is None or self.clip_heads is None or made.audio is None:
+        if self.speech is None or self.clip_heads is None or batch.audio is None:
             raise ValueError("clips are compared by the loss mmc alone")
-        patches_PD = self.speech.patches(made.audio.frames)
-        return self._embed(made, made.audio, self.speech, self.clip_heads, patches_PD)[:2]
+        patches_PD = self.speech.patches(batch.audio.frames)
+        return self._embed(batch, batch.audio, self.speech, self.clip_heads, patches_PD)[:2]
 
     def _embed(
         self,
-        made: PairBatch,
+        batch: PairBatch,
         audio: Audio,
         speech: SpeechEncoder,
         heads: ClipHeads,
@@ -261,27 +261,27 @@ class WhisBERT(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Both sides' vectors from passes over what is not hidden, and the states they are of."""
         audio_AD = speech(patches_PD, audio.places)
-        text_ND = self.read(made.text, made.text.packed, 1)
+        text_ND = self.read(batch.text, batch.text.packed, 1)
         audio_BD = heads.audio(audio_AD.index_select(0, audio.places.outer.starts_B))
-        text_BD = heads.text(text_ND.index_select(0, made.text.packed.starts_B))
+        text_BD = heads.text(text_ND.index_select(0, batch.text.packed.starts_B))
         return audio_BD, text_BD, audio_AD, text_ND
 
     def _between_clips(
-        self, made: PairBatch, audio: Audio, speech: SpeechEncoder, heads: ClipHeads, seen: "Seen"
+        self, batch: PairBatch, audio: Audio, speech: SpeechEncoder, heads: ClipHeads, seen: "Seen"
     ) -> None:
         if seen.patches_PD is None:
             raise ValueError("there are no patches")
         audio_BD, text_BD, seen.clean_AD, seen.clean_ND = self._embed(
-            made, audio, speech, heads, seen.patches_PD
+            batch, audio, speech, heads, seen.patches_PD
         )
-        seen.mmc = between_clips(audio_BD, text_BD, heads.scale(), made.rivals_BB, made.process)
+        seen.mmc = between_clips(audio_BD, text_BD, heads.scale(), batch.rivals_BB, batch.process)
         seen.losses["mmc"] = seen.mmc.loss
 
     def _join(
-        self, made: PairBatch, audio: Audio, fusion: Fusion, audio_AD: Tensor, seen: "Seen"
+        self, batch: PairBatch, audio: Audio, fusion: Fusion, audio_AD: Tensor, seen: "Seen"
     ) -> None:
         """The losses of fused states."""
-        text, matched = made.text, made.matched
+        text, matched = batch.text, batch.matched
         if matched is None or seen.patches_PD is None:
             raise ValueError("there is nothing to join")
         with self._learning(JOIN):
@@ -292,17 +292,17 @@ class WhisBERT(nn.Module):
                 embedding_VD = self.student.encoder.get_input_embeddings().weight
                 logits_KV = self.joint_text_head(fused.text_ND[text.chosen_K], embedding_VD).float()
                 truth_K = text.packed.ids_N[text.chosen_K]
-                told = functional.cross_entropy(logits_KV, truth_K, reduction="sum")
-                seen.losses["mmm_text"] = told * made.processes / text.chosen_total
+                loss = functional.cross_entropy(logits_KV, truth_K, reduction="sum")
+                seen.losses["mmm_text"] = loss * batch.processes / text.chosen_total
                 right = (logits_KV.argmax(1) == truth_K).sum()
-                seen.text_right = right * made.processes / text.chosen_total
+                seen.text_right = right * batch.processes / text.chosen_total
                 seen.mmm_audio = self._contrast(
                     self.joint_audio_head, fused.audio_AD, seen.patches_PD, audio
                 )
                 seen.losses["mmm_audio"] = seen.mmm_audio.mean()
         if self.match_head is not None:
             with self._learning({"atm"}):
-                other = None if made.unmatched is None else fusion(*sides, made.unmatched)
+                other = None if batch.unmatched is None else fusion(*sides, batch.unmatched)
                 self._match(self.match_head, fused, other, seen)
 
     @staticmethod

@@ -114,8 +114,8 @@ def comparable(settings: WhisbertSettings, parts: Parts, start: str | None) -> d
     free = of_losses | settings.operational() | SAID_OTHERWISE
     values = settings.record()
     others = [name for name in settings.losses if name != "mlm"]
-    said = settings.without_effect() | {"losses", "control", "twin", "weights", "init_audio"}
-    teaching = {name: values[name] for name in sorted(of_losses - said)}
+    elsewhere = settings.without_effect() | {"losses", "control", "twin", "weights", "init_audio"}
+    teaching = {name: values[name] for name in sorted(of_losses - elsewhere)}
     teaching |= {f"weight of {name}": weight for name, weight in settings.weight_of().items()}
     if start is not None:
         teaching["audio begins with"] = start
@@ -178,8 +178,8 @@ def chances(student: Student, settings: WhisbertSettings) -> dict[str, float]:
     patches = math.log(1 + settings.mam_negatives)
     of_loss = {"mlm": vocabulary, "mam": patches, "mmm_text": vocabulary, "mmm_audio": patches}
     on = set(settings.losses)
-    told = {name: value for name, value in of_loss.items() if name.partition("_")[0] in on}
-    return {**told, **({"atm": math.log(2)} if "atm" in on else {})}
+    values = {name: value for name, value in of_loss.items() if name.partition("_")[0] in on}
+    return {**values, **({"atm": math.log(2)} if "atm" in on else {})}
 
 
 def _count(module: nn.Module | None) -> int:
@@ -199,8 +199,8 @@ def held_out_retrieval(parts: Parts, make: Callable[[RowBatch], PairBatch]) -> d
     sides: list[tuple[torch.Tensor, torch.Tensor]] = []
     for number, clip_B in enumerate(torch.split(corpus.held_out, parts.batches.clips_per_batch)):
         batch = replace(parts.batches, process=0, processes=1).make(clip_B, "retrieval", 0, number)
-        made = make(batch).to(parts.device)
-        audio_BD, text_BD = (x.float() for x in model.embed(made))
+        pairs = make(batch).to(parts.device)
+        audio_BD, text_BD = (x.float() for x in model.embed(pairs))
         unit = nn.functional.normalize
         sides.append((unit(audio_BD, dim=1).cpu(), unit(text_BD, dim=1).cpu()))
     audio_BD, text_BD = (torch.cat(side) for side in zip(*sides, strict=True))

@@ -62,15 +62,15 @@ def retrieval(score_BB: Tensor, candidates_BB: Tensor) -> Retrieval | None:
     above_B = ((score_BB > own_B1) & others_BB).sum(1)[asked_B].double()
     level_B = ((score_BB == own_B1) & others_BB).sum(1)[asked_B].double()
     count_B = others_BB.sum(1)[asked_B].double() + 1
-    found = {}
+    shares = {}
     for first in FIRST:  # the place among those of equal score is drawn
         within_B = ((first - above_B) / (level_B + 1)).clamp(0, 1)
-        found[first] = float(within_B.mean())
+        shares[first] = float(within_B.mean())
     return Retrieval(
         queries=int(asked_B.sum()),
         candidates=float(count_B.mean()),
-        r1=found[1],
-        r10=found[10],
+        r1=shares[1],
+        r10=shares[10],
         median_rank=float((above_B + level_B / 2 + 1).quantile(0.5)),
         chance_r1=float((1 / count_B).mean()),
         chance_r10=float((10 / count_B).clamp(max=1).mean()),
@@ -95,9 +95,9 @@ def both_ways(
     """
     other_text_BB = text_B[:, None] != text_B
     same_BB = (recording_B[:, None] == recording_B) & (recording_B >= 0)
-    told: dict[str, dict[str, float] | None] = {}
+    figures: dict[str, dict[str, float] | None] = {}
     for way, scores in (("audio to text", score_BB), ("text to audio", score_BB.T)):
         for among, candidates in (("across", ~same_BB), ("within", same_BB)):
             result = retrieval(scores, candidates & other_text_BB)
-            told[f"{way}, {among} recordings"] = None if result is None else asdict(result)
-    return told
+            figures[f"{way}, {among} recordings"] = None if result is None else asdict(result)
+    return figures

@@ -179,11 +179,11 @@ def examine(
             named.setdefault(np.isfinite(value_n).tobytes(), []).append(name)
         else:
             missing.append(f"{name} of {items.level}s: it does not differ, or is not known")
-    told: list[Asked] = []
+    values: list[Asked] = []
     for names in named.values():
         value_nT = np.stack([targets[name] for name in names], axis=1)
-        told += asked(tuple(names), value_nT, ["raw", "within speaker"])
-    return Examination(items, vectors, told, _sought(items, vectors, among, seed), missing)
+        values += asked(tuple(names), value_nT, ["raw", "within speaker"])
+    return Examination(items, vectors, values, _sought(items, vectors, among, seed), missing)
 
 
 def differ(value_n: Array, half_n: Array) -> bool:

@@ -123,21 +123,21 @@ def choose(caches: Caches, trainings: Trainings, *, new: What, most: int, seed: 
     joined = join(listings)
     place_of = {name: own.tolist() for name, own in joined.places.items()}
     common = [clips[place] for place in place_of["CACHE"]]
-    left = unheard(common, trainings, new, caches.main.location)
-    places = _drawn([common[place] for place in left.places], most, seed)
-    kept = [left.places[place] for place in places]
-    told = [*filter(None, [joined.told()]), *left.told]
-    if len(places) < len(left.places):
-        told.append(
-            f"{counted(len(kept), 'clip')} of {len(left.places):,} are judged, whole recordings "
+    rest = unheard(common, trainings, new, caches.main.location)
+    places = _whole_recordings([common[place] for place in rest.places], most, seed)
+    mine = [rest.places[place] for place in places]
+    notes = [*filter(None, [joined.told()]), *rest.told]
+    if len(places) < len(rest.places):
+        notes.append(
+            f"{counted(len(mine), 'clip')} of {len(rest.places):,} are judged, whole recordings "
             "that were drawn"
         )
     of_words = place_of.get("--words", place_of["CACHE"])
     return Chosen(
-        [common[place] for place in kept],
-        [word_clips[of_words[place]] for place in kept] if caches.words else [],
-        np.array([place_of["--prosody"][p] for p in kept] if caches.prosody else [], np.int64),
-        told,
+        [common[place] for place in mine],
+        [word_clips[of_words[place]] for place in mine] if caches.words else [],
+        np.array([place_of["--prosody"][p] for p in mine] if caches.prosody else [], np.int64),
+        notes,
     )
 
 
@@ -145,15 +145,15 @@ def _listing(cache: TeacherCache, clips: Sequence[Clip]) -> Listing:
     return Listing(cache.location, [clip.key for clip in clips], [clip.text for clip in clips])
 
 
-def _drawn(clips: Sequence[Clip], most: int, seed: int) -> list[int]:
+def _whole_recordings(clips: Sequence[Clip], most: int, seed: int) -> list[int]:
     """Places of whole recordings, drawn until there are so many clips, in their order."""
     if len(clips) <= most:
         return list(range(len(clips)))
     recording_C = numbers([clip.recording for clip in clips], own=True)
     sizes = np.bincount(recording_C)
     order = np.random.default_rng(derive(seed, "recordings")).permutation(len(sizes))
-    taken = order[: int(np.searchsorted(np.cumsum(sizes[order]), most)) + 1]
-    return np.flatnonzero(np.isin(recording_C, taken)).tolist()
+    first = order[: int(np.searchsorted(np.cumsum(sizes[order]), most)) + 1]
+    return np.flatnonzero(np.isin(recording_C, first)).tolist()
 
 
 @dataclass(frozen=True)
@@ -234,21 +234,21 @@ def prepare(
     Raises:
         SpeechkdError: there are too few clips, recordings or words, or nothing can be asked.
     """
-    told = list(chosen.told)
+    notes = list(chosen.told)
     texts = [clip.text for clip in chosen.clips]
     silent_C = np.zeros(len(texts), bool)
     for tokens in read.values():
         silent_C |= tokens.silent_C
     if silent_C.any():
-        told.append(
+        notes.append(
             f"{counted(int(silent_C.sum()), 'clip')} left out, of whose text some encoder has no "
             "token"
         )
     clip_n = np.flatnonzero(~silent_C)
     halves = halve([chosen.clips[place] for place in clip_n.tolist()], by, seed)
-    told.append(_told_of(halves, len(clip_n)))
+    notes.append(_told_of(halves, len(clip_n)))
     if len(set(halves.speaker_C.tolist()) - {UNKNOWN}) == 1:
-        told.append("they are of one speaker alone, so that within speaker is the same as raw")
+        notes.append("they are of one speaker alone, so that within speaker is the same as raw")
     words: Words | None = None
     examinations: dict[Level, Examination] = {}
     clip_targets: dict[str, Array] = {}
@@ -258,7 +258,7 @@ def prepare(
         audible = [one if not silent else Spoken([], *(np.empty(0),) * 3, 0, None)
                    for one, silent in zip(spoken, silent_C, strict=True)]  # fmt: skip
         words = asked_words(audible, read_by, caches.words.location)
-        told.append(words.told)
+        notes.append(words.told)
         clip_targets, word_targets = _times(words, len(texts))
     if caches.prosody:
         of_clips, of_words = _prosody(caches.prosody, chosen, words)
@@ -286,7 +286,7 @@ def prepare(
         raise SpeechkdError(
             f"{caches.main.location}: nothing can be asked: {'; '.join(missing) or 'no target'}."
         )
-    return Asking(examinations, words, texts, spoken, halves.by, [*told, *missing])
+    return Asking(examinations, words, texts, spoken, halves.by, [*notes, *missing])
 
 
 def _told_of(halves: Halves, clips: int) -> str:
@@ -358,15 +358,15 @@ def _prosody(
     with Meter("reading prosody", len(chosen.clips), "clips") as meter:
         for clip, place in enumerate(chosen.prosody_C.tolist()):
             frames_F3 = reader.values([place]).numpy().astype(np.float32)
-            told = prosody.of_clip(chosen.clips[clip].text, frames_F3, frame_seconds)
-            for name, value in told.items():
+            of_text = prosody.of_clip(chosen.clips[clip].text, frames_F3, frame_seconds)
+            for name, value in of_text.items():
                 of_clips.setdefault(name, []).append(value)
             if words:
                 mine = order_W[begins[clip] : ends[clip]]
-                heard = prosody.of_words(
+                by_name = prosody.of_words(
                     words.start_W[mine], words.end_W[mine], frames_F3, frame_seconds
                 )
-                for name, value_W in heard.items():
+                for name, value_W in by_name.items():
                     of_words[name][mine] = value_W
             meter.advance(1)
     return {name: np.array(values) for name, values in of_clips.items()}, of_words

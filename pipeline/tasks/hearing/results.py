@@ -237,8 +237,8 @@ def read_hearing(folder: Path) -> Hearing:
         if level in missing
     }
     judged = [
-        _read_judged(done, {level: len(one.half_n) for level, one in levels.items()})
-        for done in sorted((folder / "encoders").glob("*.json"))
+        _read_judged(file, {level: len(one.half_n) for level, one in levels.items()})
+        for file in sorted((folder / "encoders").glob("*.json"))
     ]
     if not judged:
         raise NotThere(f"{folder}: no encoder is done yet; the same command carries on.")
@@ -282,17 +282,17 @@ def _read_items(path: Path) -> LevelItems:
     try:
         recordings, speakers = (columns.pop(n) for n in ("recording", "speaker"))
         half_n, candidates_n = (_numbers(columns.pop(n)) for n in ("half", "candidates"))
-        heard = {
+        figures = {
             name: _numbers(values)
             for name, values in columns.items()
             if name.startswith(("total:", "heard:"))
         }
-        if not len(half_n) or not np.isin(half_n, (0, 1)).all() or not heard:
+        if not len(half_n) or not np.isin(half_n, (0, 1)).all() or not figures:
             raise ValueError("no items, no half or nothing heard")
     except (KeyError, ValueError) as error:
         raise Damaged(_torn(path, error)) from None
     return LevelItems(
-        recordings, speakers, half_n.astype(np.int64), candidates_n.astype(np.int64), heard
+        recordings, speakers, half_n.astype(np.int64), candidates_n.astype(np.int64), figures
     )
 
 

@@ -50,19 +50,19 @@ def unheard(clips: Sequence[Clip], trainings: Trainings, what: What, location: s
     Raises:
         SpeechkdError: fewer than `FEWEST_CLIPS` remain.
     """
-    told: list[str] = []
+    notes: list[str] = []
     distinct = {id(one): one for several in trainings.of.values() for one in several}
     here = list(range(len(clips)))
     for training in distinct.values():
-        here = _others(clips, here, training, told)
+        here = _others(clips, here, training, notes)
     for label, why in trainings.unchecked.items():
-        told.append(
+        notes.append(
             f"WARNING: which clips {label} was trained on could not be told, and none is left out "
             f"for it: {why}"
         )
-    left = len(clips) - len(here)
-    if left:
-        told.append(f"{counted(left, 'clip')} left out, because a student was trained on them")
+    fewer = len(clips) - len(here)
+    if fewer:
+        notes.append(f"{counted(fewer, 'clip')} left out, because a student was trained on them")
     if len(here) < FEWEST_CLIPS:
         raise SpeechkdError(
             f"{location}: {counted(len(here), 'clip')} of {len(clips):,} are of recordings that no "
@@ -70,11 +70,11 @@ def unheard(clips: Sequence[Clip], trainings: Trainings, what: What, location: s
             "other recordings, or train with a larger --held-out."
         )
     speakers = frozenset().union(*(training.speakers for training in distinct.values()))
-    return _by_speaker(clips, here, speakers, what, told, location)
+    return _by_speaker(clips, here, speakers, what, notes, location)
 
 
 def _others(
-    clips: Sequence[Clip], places: list[int], training: Training, told: list[str]
+    clips: Sequence[Clip], places: list[int], training: Training, notes: list[str]
 ) -> list[int]:
     same = any(clip.said in training.known for clip in clips)
     if same:
@@ -86,7 +86,7 @@ def _others(
         ]
     namesakes = sum(clips[place].recording in training.names for place in places)
     if namesakes:
-        told.append(
+        notes.append(
             f"{counted(namesakes, 'clip')} are of recordings whose names {training.location} has, "
             "too; since it has none of the clips, they are taken for other recordings"
         )
@@ -98,7 +98,7 @@ def _by_speaker(
     places: list[int],
     heard: frozenset[str],
     what: What,
-    told: list[str],
+    notes: list[str],
     location: str,
 ) -> Unheard:
     known = [place for place in places if clips[place].speaker is not None]
@@ -109,7 +109,7 @@ def _by_speaker(
                 f"--unheard speaker: {location} names no speaker, or no training does, so who was "
                 "heard cannot be told. Use --unheard recording."
             )
-        return Unheard(places, "unknown", told)
+        return Unheard(places, "unknown", notes)
     if what == "speaker" and len(new) < FEWEST_CLIPS:
         raise SpeechkdError(
             f"--unheard speaker: {counted(len(new), 'clip')} of {location} are of speakers that no "
@@ -118,16 +118,16 @@ def _by_speaker(
         )
     if what == "speaker" or (what == "auto" and len(new) >= ENOUGH_CLIPS):
         if len(new) < len(places):
-            told.append(
+            notes.append(
                 f"{counted(len(places) - len(new), 'clip')} more left out, because a student was "
                 "trained on their speakers, or it is not known who they are"
             )
-        return Unheard(new, "unheard", told)
+        return Unheard(new, "unheard", notes)
     if len(new) == len(places):
-        return Unheard(places, "unheard", told)
-    told.append(
+        return Unheard(places, "unheard", notes)
+    notes.append(
         f"WARNING: a student was trained on other recordings of the speakers of "
         f"{counted(len(places) - len(new), 'clip')} of {len(places):,}: what is told of them may "
         "be their voices, so look at the figures within speaker"
     )
-    return Unheard(places, "heard", told)
+    return Unheard(places, "heard", notes)

@@ -143,17 +143,17 @@ def asked_words(
                 )
                 for column, value in zip(columns, values, strict=True):
                     column.append(value)
-    told = "".join(f"; left out are {count:,} {why}" for why, count in left_out.items())
+    less = "".join(f"; left out are {count:,} {why}" for why, count in left_out.items())
     if not texts:
         raise SpeechkdError(
             f"{location}: none of the {counted(words, 'word')} of the judged clips can be asked "
-            f"of{told}. Make a cache whose words have times that can be trusted: `speechkd cache "
+            f"of{less}. Make a cache whose words have times that can be trusted: `speechkd cache "
             "info` counts them."
         )
     clip_W, number_W, type_W, row_W = (np.array(column, np.int64) for column in columns[:4])
     start_W, end_W, pause_W = (np.array(column, np.float64) for column in columns[4:])
-    asked = f"{counted(len(texts), 'word')} of {words:,}, {len(types):,} different ones{told}"
-    return Words(clip_W, number_W, texts, type_W, row_W, start_W, end_W, pause_W, asked)
+    summary = f"{counted(len(texts), 'word')} of {words:,}, {len(types):,} different ones{less}"
+    return Words(clip_W, number_W, texts, type_W, row_W, start_W, end_W, pause_W, summary)
 
 
 def word_vectors(cache: TeacherCache, words: Words) -> Array:

@@ -91,10 +91,10 @@ def without_duplicates(corpus: MoseiClips, *, own_split: bool) -> MoseiClips:
     """
     clips = corpus.clips
     splits = [clip.split if own_split else "" for clip in clips]
-    stay, gone = distinct([clip.text for clip in clips], splits)
-    if not gone:
+    stay, repeats = distinct([clip.text for clip in clips], splits)
+    if not repeats:
         return corpus
-    notes = {**corpus.notes, "clips whose text stands elsewhere, left out": gone}
+    notes = {**corpus.notes, "clips whose text stands elsewhere, left out": repeats}
     return replace(corpus, clips=tuple(clips[i] for i in stay), notes=notes)
 
 

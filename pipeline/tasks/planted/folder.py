@@ -60,8 +60,8 @@ def write_corpus(utterances: Sequence[Utterance], folder: Path, seed: int) -> tu
     unspoken = [u for u in utterances if not (recordings / f"{u.key}.wav").exists()]
     if unspoken:
         synthesizer = Synthesizer()
-        done = len(utterances) - len(unspoken)
-        with Meter("speaking", len(utterances), "sentences", done=done) as meter:
+        ready = len(utterances) - len(unspoken)
+        with Meter("speaking", len(utterances), "sentences", done=ready) as meter:
             for u in unspoken:
                 wave_S = synthesizer.speak(
                     u.text,

@@ -244,14 +244,14 @@ def write_sentences(
             soundfile.write(
                 wav, np.clip(wave_S, -1, 1), SAMPLE_RATE_HZ, subtype="PCM_16", format="WAV"
             )
-            told: dict[str, object] = {
+            record: dict[str, object] = {
                 "text": sentence.text,
                 "speaker": sentence.voice,
                 "recording": sentence.key,
             }
             if jitter_s is not None:
-                told["words"] = jittered(words, jitter_s, rng) if jitter_s else words
-            for suffix, content in (("wav", wav.getvalue()), ("json", json.dumps(told).encode())):
+                record["words"] = jittered(words, jitter_s, rng) if jitter_s else words
+            for suffix, content in (("wav", wav.getvalue()), ("json", json.dumps(record).encode())):
                 member = tarfile.TarInfo(f"{sentence.key}.{suffix}")
                 member.size = len(content)
                 archive.addfile(member, io.BytesIO(content))
