@@ -6,6 +6,7 @@ from pipeline.cache.sequences import SequenceReader
 from pipeline.cache.store import TeacherCache
 from pipeline.corpus.frame_statistics import new_front, source_of
 from pipeline.foundation.errors import NotThere, SpeechkdError
+from pipeline.models.encoders import why_without
 from pipeline.models.speech import SpeechModule, SpeechShape, build_speech, load_speech
 from pipeline.models.speech_front import FRONT_FILE, SpeechFront
 
@@ -30,9 +31,9 @@ def speech_folder(source: str) -> Path:
     for candidate in (folder / RUN_FOLDER, folder):
         if (candidate / FRONT_FILE).is_file():
             return candidate
-    unfinished = " (has it finished?)" if (folder / "run.json").is_file() else ""
+    why = f": {why_without(folder)}" if (folder / "run.json").is_file() else ""
     raise NotThere(
-        f"{source} has no {RUN_FOLDER}/{FRONT_FILE}{unfinished}. Name a run of `speechkd pretrain "
+        f"{source} has no {RUN_FOLDER}/{FRONT_FILE}{why}. Name a run of `speechkd pretrain "
         "masked-audio` or `speechkd pretrain splat`, or fresh:base for fresh weights."
     )
 

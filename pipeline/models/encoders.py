@@ -139,8 +139,9 @@ def _source_and_run(checkpoint: str) -> tuple[str, dict[str, Any]]:
     if (folder / "run.json").is_file():
         if not (folder / "student").is_dir():
             raise NotThere(
-                f"{folder} is a run without student/ (has it finished?); `speechkd distill` with "
-                "the same settings carries on where it stopped."
+                f"{folder} has no student/, the text encoder that is read here: "
+                f"{why_without(folder)}. Name a run of `speechkd distill` or of `speechkd pretrain "
+                "whisbert`, or the folder of an encoder."
             )
         run = run_record(folder / "run.json")
         name = str(folder / "student")
@@ -189,6 +190,19 @@ def weights_sha256(encoder: nn.Module) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def why_without(folder: Path) -> str:
+    """Why a run's folder lacks a model: another method made it, or it is not done yet.
+
+    Raises:
+        Damaged: its record is none.
+    """
+    record = run_record(folder / "run.json")
+    method = record.get("method", "distill")
+    if record.get("status") == "finished":
+        return f"it is a run of {method}, which makes none"
+    return f"its run of {method} has not finished, and the same command carries on"
 
 
 def run_record(path: Path) -> dict[str, Any]:

@@ -64,7 +64,8 @@ def _read_lines(folder: Path) -> list[Cell]:
         raise Damaged(f"{path} is not UTF-8 text ({error}).") from None
     except FileNotFoundError:
         raise NotThere(
-            f"{path}: there is no such file; `speechkd finetune … --out {folder}` makes it."
+            f"{folder} holds no results: there is neither results.jsonl, which `speechkd finetune` "
+            "writes, nor hearing.json, which `speechkd probe hearing` writes. Name their --out."
         ) from None
     cells = []
     for number, line in enumerate(lines, start=1):

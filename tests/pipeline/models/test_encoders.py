@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from pipeline.corpus.speech import speech_folder
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.models.encoders import check_labels, label_of, load_pretrained, name_and_source
 from tests.helpers.encoders import save_encoder
@@ -86,10 +87,23 @@ def test_a_run_tells_its_objective(tmp_path):
     assert described.pretraining_seed == 7
 
 
-def test_a_run_without_its_student_is_not_ready(tmp_path):
-    (tmp_path / "run.json").write_text("{}")
-    with pytest.raises(SpeechkdError, match="without student/"):
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        (
+            {"status": "running"},
+            "its run of distill has not finished, and the same command carries",
+        ),
+        ({"status": "finished", "method": "splat"}, "it is a run of splat, which makes none"),
+        ({"status": "running", "method": "whisbert"}, "its run of whisbert has not finished"),
+    ],
+)
+def test_why_a_run_has_no_student_is_told(tmp_path, record, words):
+    (tmp_path / "run.json").write_text(json.dumps({"settings": {}, **record}))
+    with pytest.raises(SpeechkdError, match=rf"has no student/.*: {words}"):
         load_pretrained(str(tmp_path))
+    with pytest.raises(SpeechkdError, match=rf"has no speech/front.json: {words}"):
+        speech_folder(str(tmp_path))
 
 
 def test_what_is_not_there_is_named(tmp_path):
