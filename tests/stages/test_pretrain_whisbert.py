@@ -15,6 +15,7 @@ from pipeline.cache.sequences import SequenceReader
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 from pipeline.models.encoders import load_masked_lm
 from pipeline.pretraining.whisbert.saved import load
+from pipeline.training.timing import STEPS
 from stages.pretrain_whisbert import run
 from tests.helpers.caches import WORDS, make_cache
 from tests.helpers.whisbert import mel_cache, mel_cache_of, parts_of, settings_of
@@ -192,12 +193,19 @@ def test_controls_are_said_and_recorded(cache, tmp_path, capsys, control):
     assert "This is a control" in (given.out / "README.md").read_text()
 
 
-def test_a_dry_run_reads_no_frame_and_leaves_nothing(cache, tmp_path, capsys, monkeypatch):
-    def refuse(*_):
-        raise AssertionError("rows were read")
+def test_a_dry_run_reads_the_frames_of_three_steps_and_leaves_nothing(
+    cache, tmp_path, capsys, monkeypatch
+):
+    read, clips = SequenceReader._read, []
 
-    monkeypatch.setattr(SequenceReader, "_read", refuse)
-    run(settings_of(cache, tmp_path / "x", dry_run=True))
+    def counting(reader, name, first_B, rows_B):
+        clips.extend(first_B)
+        return read(reader, name, first_B, rows_B)
+
+    monkeypatch.setattr(SequenceReader, "_read", counting)
+    settings = settings_of(cache, tmp_path / "x", dry_run=True)
+    run(settings)
+    assert 0 < len(clips) <= (STEPS + 1) * settings.batch  # the next batch is made ahead
     said = capsys.readouterr().err
     assert "times that of masked-LM alone" in said
     assert "For equal compute the twin would take --epochs" in said
