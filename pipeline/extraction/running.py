@@ -146,10 +146,11 @@ def print_summary(cache: TeacherCache, tally: Tally) -> None:
     Raises:
         SpeechkdError: a shard failed; finished ones stay.
     """
-    clips = "clips" if cache.identity.is_sequence else "rows"
+    one = "clip" if cache.identity.is_sequence else "row"
     print(
-        f"{cache.location}: {tally.written:,} {clips} written, {counted(tally.refused, 'sample')} "
-        f"refused, of {tally.samples:,} in {counted(tally.shards, 'shard')}"
+        f"{cache.location}: {counted(tally.written, one)} written, "
+        f"{counted(tally.refused, 'sample')} refused, of {tally.samples:,} in "
+        f"{counted(tally.shards, 'shard')}"
     )
     for reason, count in tally.reasons.most_common():
         print(f"  refused: {reason}: {count:,}")

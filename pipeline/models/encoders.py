@@ -15,6 +15,9 @@ from pipeline.models.checking import find_reading
 from pipeline.models.pretrained import Pretrained
 from pipeline.models.student import Student, load_encoder, load_student
 
+OF_CTAL = Path("model") / "text"
+"""Where a run of pretrain ctal keeps its text encoder."""
+
 
 def label_of(checkpoint: str) -> str:
     """What tables call the encoder that a user wrote as `PATH` or `NAME=PATH`."""
@@ -141,7 +144,8 @@ def _source_and_run(checkpoint: str) -> tuple[str, dict[str, Any]]:
             raise NotThere(
                 f"{folder} has no student/, the text encoder that is read here: "
                 f"{why_without(folder)}. Name a run of `speechkd distill` or of `speechkd pretrain "
-                "whisbert`, or the folder of an encoder."
+                "whisbert`, or the folder of an encoder"
+                + (f", such as {folder / OF_CTAL}." if (folder / OF_CTAL).is_dir() else ".")
             )
         run = run_record(folder / "run.json")
         name = str(folder / "student")

@@ -9,6 +9,7 @@ from pipeline.cache.store import TeacherCache
 from pipeline.corpus.row_corpus import NO_CONTROLS, RowCorpus, read_rows
 from pipeline.corpus.rows import RowControl
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.progress import counted
 from pipeline.pretraining.settings import PretrainSettings
 from pipeline.training import processes
 
@@ -52,7 +53,7 @@ def joined(
     if len(corpus.train) < FEWEST_CLIPS:
         where = " and ".join(cache.location for cache in caches.values())
         raise SpeechkdError(
-            f"{where}: {len(corpus.train)} clips to train on ({len(corpus.held_out)} held out); at "
-            f"least {FEWEST_CLIPS} are needed."
+            f"{where}: {counted(len(corpus.train), 'clip')} to train on "
+            f"({len(corpus.held_out)} held out); at least {FEWEST_CLIPS} are needed."
         )
     return corpus

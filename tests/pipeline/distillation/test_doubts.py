@@ -60,7 +60,7 @@ def test_few_negatives_are_told_with_their_share(tmp_path):
 def test_the_share_of_rivals_is_that_of_all_pairs(recordings):
     class Clips:
         recording_C = torch.tensor(recordings)
-        train = torch.arange(len(recordings))
+        spoken_train = torch.arange(len(recordings))
 
     pairs = [
         not (a == b and a >= 0)

@@ -106,6 +106,14 @@ def test_why_a_run_has_no_student_is_told(tmp_path, record, words):
         speech_folder(str(tmp_path))
 
 
+def test_the_text_encoder_inside_a_run_of_ctal_is_named(tmp_path):
+    (tmp_path / "model" / "text").mkdir(parents=True)
+    record = {"settings": {}, "status": "finished", "method": "ctal"}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    with pytest.raises(SpeechkdError, match=r"folder of an encoder, such as .*/model/text\."):
+        load_pretrained(str(tmp_path))
+
+
 def test_what_is_not_there_is_named(tmp_path):
     with pytest.raises(SpeechkdError, match="there is no such folder"):
         load_pretrained(str(tmp_path / "nothing"))
