@@ -175,7 +175,9 @@ def open_group(folder: Folder) -> zarr.Group:
 
 
 def _metadata(folder: Folder, name: str, kind: str) -> dict[str, Any]:
-    content = folder.read(name) or b""
+    content = folder.read(name)
+    if not content:
+        raise ValueError(f"{name} is missing or empty")
     if len(content) > MAX_METADATA_BYTES:
         raise ValueError(f"{name} has {len(content):,} bytes")
     metadata: Any = parse_json(content)

@@ -7,7 +7,7 @@ import pytest
 from pipeline.cache.identity import KINDS
 from pipeline.cache.remedies import makers
 from pipeline.cache.store import TeacherCache
-from pipeline.foundation.errors import NotThere, SpeechkdError
+from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 from tests.helpers.caches import make_cache
 
 
@@ -52,3 +52,10 @@ def test_a_cache_of_another_kind_is_told_with_both_kinds(tmp_path):
         SpeechkdError, match=r"a cache of kind vector, and .* one of kind states or words\. Make"
     ):
         TeacherCache.open(tmp_path / "cache", kinds=("states", "words"))
+
+
+def test_a_cache_that_lost_an_array_names_it(tmp_path):
+    make_cache(tmp_path / "cache", [2])
+    (tmp_path / "cache" / "embedding" / "zarr.json").unlink()
+    with pytest.raises(Damaged, match=r"cache \(.*embedding/zarr\.json is missing or empty"):
+        TeacherCache.open(tmp_path / "cache")
