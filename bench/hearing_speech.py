@@ -47,6 +47,8 @@ class Corpus:
     """Speakers that are left out."""
     only: tuple[str, ...] = ()
     """Speakers that are taken; none named: all."""
+    split: str = ""
+    """What the column `split` must say; empty for all lines."""
 
 
 def lines_of(root: Path, corpus: Corpus) -> list[Line]:
@@ -63,6 +65,7 @@ def lines_of(root: Path, corpus: Corpus) -> list[Line]:
         if row["speaker"] not in corpus.without
         and (not corpus.only or row["speaker"] in corpus.only)
         and row["text"].strip()
+        and corpus.split in ("", row.get("split"))
     ]  # fmt: skip
     return sorted(lines, key=lambda line: (line.speaker, line.scene))  # stable
 

@@ -1,0 +1,492 @@
+"""Does it help on natural speech? Every run of docs/natural-speech.md, as commands.
+
+    python -m bench.natural plan --data SHARED --out DIR           # commands, expected times, sums
+    python -m bench.natural run --data SHARED --out DIR            # what is ready, one by one
+    python -m bench.natural run --data SHARED --out DIR --part 0/4 # a quarter of it (array task 0)
+    python -m bench.natural table --data SHARED --out DIR          # what is done, and its figures
+
+A cell is one command. It is done once `DIR/cells/NAME.json` says that this very command ended well.
+All commands carry on where they stopped, and so does this. An array task does its share of what is
+ready and leaves what waits for others; run it again when they are done, or with `--wait`.
+
+`--small` makes every cell as small as it can be, to see that the way is open. Its folder is another
+one, because its figures mean nothing.
+"""
+
+import argparse
+import gzip
+import json
+import os
+import resource
+import shlex
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import capitals
+from bench.hearing import ACRONYMS, HELD_OUT
+from bench.hearing_speech import Corpus, lines_of, write_clips
+from pipeline.foundation.atomic import write_json
+from pipeline.foundation.progress import say
+from pipeline.foundation.provenance import git_commit
+from pipeline.foundation.tables import read_rows
+
+SEEDS = (7816, 9573, 7788, 4242, 1031)
+"""Of pre-training: five for the primary comparison, the first three for all else."""
+FEW = 3
+TRAINING = {
+    "urquan": Corpus("ur_quan_masters", without=HELD_OUT),
+    "queen": Corpus("flight_of_the_amazon_queen", scene_letters=2),
+    "ocean": Corpus("speechocean762", split="train"),
+}
+"""What students hear. Never heard: six characters of the first, the test speakers of the third, and
+all of the two below."""
+JUDGED = {
+    "sky": Corpus("beneath_a_steel_sky", scene_letters=3),
+    "calls": Corpus("wuw2"),
+}
+TALK = {"swda": ("swda/swda.tsv.gz", "dialogue"), "mrda": ("mrda/mrda.tsv.gz", "meeting")}
+CRD = ["--kd", "crd", "--temperature", "0.1"]
+WORD = [*CRD, "--level", "word"]
+SHUFFLED = ["--control", "shuffled"]
+PRIMARY = {
+    "none": ["--kd", "none"],
+    "clip-crd": CRD,
+    "clip-crd-shuffled": [*CRD, *SHUFFLED],
+    "word-crd": WORD,
+    "word-crd-shuffled": [*WORD, *SHUFFLED],
+}
+SECONDARY = {
+    "clip-nst": ["--kd", "nst"],
+    "clip-nst-shuffled": ["--kd", "nst", *SHUFFLED],
+    "word-infonce": [*WORD, "--kd", "infonce"],
+    "word-infonce-shuffled": [*WORD, "--kd", "infonce", *SHUFFLED],
+    "word-within": [*WORD, "--teacher-side", "within-speaker"],
+    "word-within-shuffled": [*WORD, "--teacher-side", "within-speaker", *SHUFFLED],
+    "words-of-clip-shuffled": [*WORD, "--control", "shuffled-words"],
+}
+ARMS = PRIMARY | SECONDARY
+
+
+KINDS_OF_SPEECH = {"read": ("ocean",), "acted": ("urquan",)}
+"""Students of one kind of speech alone: 2.9 h of reading, 4.3 h of acting."""
+OF_KIND = ("none", "word-crd", "word-crd-shuffled")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of everything.
+
+    Attributes:
+        hours: of each corpus; 0 for all of it.
+        steps: the most steps of any training; 0 for all of its schedule.
+        base_epochs: over talk and transcripts.
+        epochs: of a student over the speech.
+        seeds: the most seeds of fine-tuning.
+        tuning_epochs: the most of a fine-tuned classifier.
+    """
+
+    hours: float = 0.0
+    steps: int = 0
+    base_epochs: float = 4.0
+    epochs: float = 15.0
+    seeds: int = 5
+    tuning_epochs: int = 10
+
+
+FULL = Sizes()
+SMALL = Sizes(0.01, 4, 1.0, 1.0, 1, 1)
+
+BASE_STUDENT = ["--student", "bert-mini", "--vocab-size", "8000", "--learning-rate", "1e-3",
+                "--batch-size", "64", "--warmup", "500"]  # fmt: skip
+STUDENT = ["--batch-size", "64", "--learning-rate", "5e-4", "--warmup", "100"]
+TRAINED = ["--held-out", "0.02", "--device", "cpu", "--log-every", "50", "--measure-every", "100"]
+TUNED = ["--learning-rate", "3e-4", "--device", "cpu"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A question put to students: `finetune table` on one file.
+
+    Attributes:
+        words: that a classifier is trained on in an epoch, of all folds together.
+        epochs: of fine-tuning.
+        seeds: of fine-tuning, for students of the primary comparison, and for the others; 0 is
+            not to ask them. Five folds are five classifiers with draws of their own.
+        arguments: files and flags; `{data}` and `{out}` stand for the folders.
+        primary: whether it belongs to the family that Holm's correction is over.
+    """
+
+    words: int
+    epochs: int
+    seeds: tuple[int, int]
+    arguments: str
+    primary: bool = False
+
+
+MUSTARD = (
+    "{data}/mustardpp/mustard++_text.csv --text-column SENTENCE --id-column KEY "
+    "--group-column SCENE --folds 5 --drop-duplicates"
+)
+MELD = (
+    "train={data}/meld_emorynlp/train_sent_emo.csv valid={data}/meld_emorynlp/dev_sent_emo.csv "
+    "test={data}/meld_emorynlp/test_sent_emo.csv --text-column Utterance "
+    "--group-column Dialogue_ID --group-per-file"
+)
+TASKS = {
+    "stress": Task(
+        4 * 20_605, 3, (1, 1),
+        "{out}/stress.csv --kind words --label-column stress --id-column id --group-column group "
+        "--folds 5 --drop-duplicates",
+        primary=True,
+    ),
+    "valence": Task(
+        4 * 14_000, 3, (1, 1), f"{MUSTARD} --label-column Valence --kind value", primary=True
+    ),
+    "arousal": Task(
+        4 * 14_000, 3, (1, 0), f"{MUSTARD} --label-column Arousal --kind value", primary=True
+    ),
+    "sarcasm": Task(4 * 14_000, 3, (1, 0), f"{MUSTARD} --label-column Sarcasm"),
+    "emotion": Task(80_000, 3, (2, 0), f"{MELD} --label-column Emotion", primary=True),
+    "intents": Task(
+        14_000, 10, (2, 0),
+        "train={data}/slurp_text/devel.jsonl.gz test={data}/slurp_text/test.jsonl.gz "
+        "--text-column sentence --label-column intent --id-column slurp_id",
+    ),
+}  # fmt: skip
+"""More can be asked by plain commands (docs/natural-speech.md lists them); these fit the budget."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a core second does, measured: docs/natural-speech.md says how. None is a claim of speed.
+
+    Attributes:
+        start_s: core seconds of a command before its first step.
+        tokens_per_s: of masked-LM training, alone or with words taught, of a `bert-mini`.
+        tuned_words_per_s: words that a classifier is trained on.
+        words_heard_per_s: seconds of speech of which tiny.en tells words and their times.
+        clips_heard_per_s: seconds of speech that become a vector per clip.
+    """
+
+    start_s: float = 10.0
+    tokens_per_s: float = 2800.0
+    tuned_words_per_s: float = 2000.0
+    words_heard_per_s: float = 12.0
+    clips_heard_per_s: float = 30.0
+
+
+RATES = Rates()
+BASE_TOKENS = 3_152_739 + 115_000
+"""Talk, and the transcripts of training."""
+SECONDS = {"urquan": 15_326, "queen": 16_155, "ocean": 10_354, "sky": 6_948, "calls": 5_616}
+WORDS = {"urquan": 36_410, "queen": 38_916, "ocean": 15_849}
+TOKENS_PER_WORD = 1.3
+PARTS = {"all": tuple(TRAINING), **KINDS_OF_SPEECH}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One command.
+
+    Attributes:
+        name: of the cell; `/` parts its kind.
+        command: the words after `python -m`.
+        needs: names of cells that must be done before.
+        core_s: expected core seconds.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    core_s: float = 0.0
+
+    @property
+    def kind(self) -> str:
+        """What comes before the first `/` of its name."""
+        return self.name.partition("/")[0]
+
+
+def cells(data: Path, out: Path, sizes: Sizes) -> list[Cell]:
+    """All cells, in an order in which each stands behind what it needs."""
+    here = ["--data", str(data), "--out", str(out), *(["--small"] if sizes is SMALL else [])]
+    made = [Cell("tables", ("bench.natural", "tables", *here), core_s=20)]
+    for name in (*TRAINING, *JUDGED):
+        made += heard(out, name, here)
+    for kind in ("vector", "words"):
+        needs = tuple(f"{kind}/{name}" for name in TRAINING)
+        caches = [f"{out}/{name}/{kind}" for name in TRAINING]
+        words = ["cache", "merge", *caches, "--out", f"{out}/all/{kind}"]
+        made.append(speechkd(f"merge/{kind}", words, needs, 10))
+    made.append(base(out, sizes))
+    runs = [("all", arm, seed) for arm in PRIMARY for seed in SEEDS]
+    runs += [("all", arm, seed) for arm in SECONDARY for seed in SEEDS[:FEW]]
+    runs += [(k, arm, seed) for k in KINDS_OF_SPEECH for arm in OF_KIND for seed in SEEDS[:FEW]]
+    made += [student(out, *run, sizes) for run in runs]
+    for part, arm, seed in runs:
+        main = part == "all" and arm in PRIMARY
+        made += judged(data, out, f"{part}-{arm}-{seed}", main, sizes)
+    made.append(hearing(out, [f"{part}-{arm}-{seed}" for part, arm, seed in runs]))
+    return made
+
+
+def speechkd(
+    name: str, words: Sequence[str], needs: Sequence[str] = (), core_s: float = 0.0
+) -> Cell:
+    """A cell that is a command of speechkd."""
+    return Cell(name, ("stages.cli", *words), tuple(needs), RATES.start_s + core_s)
+
+
+def heard(out: Path, name: str, here: Sequence[str]) -> Iterator[Cell]:
+    """Clips of a corpus, their tars, and what the teacher hears."""
+    folder = out / name
+    yield Cell(f"clips/{name}", ("bench.natural", "clips", name, *here), (), 60)
+    yield speechkd(
+        f"shard/{name}", ["shard", f"{folder}/clips.csv", "--out", f"{folder}/shards"],
+        [f"clips/{name}"], 30,
+    )  # fmt: skip
+    for kind, rate in (("vector", RATES.clips_heard_per_s), ("words", RATES.words_heard_per_s)):
+        yield speechkd(
+            f"{kind}/{name}",
+            ["extract-teacher", f"{folder}/shards/manifest.jsonl", "--cache", f"{folder}/{kind}",
+             "--teacher", "offline:tiny.en", "--context", "15s", "--max-refused", "0.2",
+             *(["--keep", "words"] if kind == "words" else ["--pooling", "length"])],
+            [f"shard/{name}"], SECONDS[name] / rate,
+        )  # fmt: skip
+
+
+def base(out: Path, sizes: Sizes) -> Cell:
+    """The encoder that all students begin from: talk, and the transcripts of what they hear."""
+    words = ["distill", f"{out}/all/vector", "--texts", f"{out}/texts.tsv", "--kd", "none",
+             "--out", f"{out}/base", "--epochs", str(sizes.base_epochs), *BASE_STUDENT, *TRAINED,
+             *limit(sizes)]  # fmt: skip
+    core_s = sizes.base_epochs * BASE_TOKENS / RATES.tokens_per_s
+    return speechkd("base", words, ["tables", "merge/vector"], core_s)
+
+
+def limit(sizes: Sizes) -> list[str]:
+    """Few steps, if few are wanted."""
+    return ["--max-steps", str(sizes.steps)] if sizes.steps else []
+
+
+def student(out: Path, part: str, arm: str, seed: int, sizes: Sizes) -> Cell:
+    """One student of a part of the speech."""
+    kind = "words" if "word" in ARMS[arm] else "vector"
+    folder = part if part == "all" else PARTS[part][0]
+    run = f"{part}-{arm}-{seed}"
+    words = ["distill", f"{out}/{folder}/{kind}", "--init", f"{out}/base/student",
+             "--out", f"{out}/runs/{run}", "--seed", str(seed), "--epochs", str(sizes.epochs),
+             *ARMS[arm], *STUDENT, *TRAINED, *limit(sizes)]  # fmt: skip
+    tokens = TOKENS_PER_WORD * sum(WORDS[name] for name in PARTS[part])
+    made_by = f"merge/{kind}" if part == "all" else f"{kind}/{folder}"
+    core_s = sizes.epochs * tokens / RATES.tokens_per_s
+    return speechkd(f"student/{run}", words, ["base", made_by], core_s)
+
+
+def judged(data: Path, out: Path, run: str, main: bool, sizes: Sizes) -> Iterator[Cell]:
+    """The tasks that are put to a student."""
+    for name, task in TASKS.items():
+        seeds = min(task.seeds[0 if main else 1], sizes.seeds)
+        epochs = min(task.epochs, sizes.tuning_epochs)
+        if seeds:
+            words = task.arguments.format(data=data, out=out).split()
+            yield speechkd(
+                f"judge/{name}/{run}",
+                ["finetune", "table", *words, "--checkpoint", f"{run}={out}/runs/{run}",
+                 "--seeds", ",".join(map(str, range(seeds))), "--epochs", str(epochs),
+                 *TUNED, "--out", f"{out}/results/{name}/{run}"],
+                ["tables", f"student/{run}"], seeds * epochs * task.words / RATES.tuned_words_per_s,
+            )  # fmt: skip
+
+
+def hearing(out: Path, names: Sequence[str]) -> Cell:
+    """What students tell of callers that none of them heard."""
+    checkpoints = [w for n in names for w in ("--checkpoint", f"{n}={out}/runs/{n}")]
+    words = ["probe", "hearing", f"{out}/calls/vector", "--words", f"{out}/calls/words",
+             *checkpoints, "--device", "cpu", "--out", f"{out}/hearing"]  # fmt: skip
+    needs = ["vector/calls", "words/calls", *(f"student/{n}" for n in names)]
+    return speechkd("hearing", words, needs, 60.0 * len(names))
+
+
+def make_tables(data: Path, out: Path) -> None:
+    """The talk to train on, and the lines whose stressed words are asked for."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "texts.tsv").open("w", encoding="utf-8") as file:
+        file.write("recording\ttext\n")
+        for name, (path, group) in TALK.items():
+            with gzip.open(data / path, "rt", encoding="utf-8") as table:
+                columns = table.readline().rstrip("\n").split("\t")
+                for line in table:
+                    row = dict(zip(columns, line.rstrip("\n").split("\t"), strict=True))
+                    if row["split"] == "train":  # the others are judged on
+                        file.write(f"{name}-{row[group]}\t{row['text']}\n")
+    manifest = str(data / JUDGED["sky"].folder / "manifest.tsv")
+    capitals.main([manifest, "--out", str(out / "stress.csv"), "--acronyms", *ACRONYMS])
+
+
+def make_clips(data: Path, out: Path, name: str, sizes: Sizes) -> None:
+    """Lines of a corpus joined to clips, and the table of them."""
+    corpus = (TRAINING | JUDGED)[name]
+    write_clips(lines_of(data, corpus), out / name, sizes.hours)
+
+
+def record_of(out: Path, cell: Cell) -> dict[str, Any]:
+    """What is known of a cell's command if it ended well; empty if not, or if it was another."""
+    path = out / "cells" / f"{cell.name.replace('/', '--')}.json"
+    record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return record if record.get("command") == list(cell.command) else {}
+
+
+def carry_out(out: Path, cell: Cell) -> bool:
+    """Run a cell's command; whether it ended well. Its output goes to `DIR/logs/`."""
+    file = cell.name.replace("/", "--")
+    log = out / "logs" / f"{file}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    begun, before = time.time(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    with log.open("a", encoding="utf-8") as told:
+        told.write(f"$ python -m {shlex.join(cell.command)}\n")
+        told.flush()
+        ended = subprocess.run(
+            [sys.executable, "-m", *cell.command], stdout=told, stderr=told,
+            env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
+        )  # fmt: skip
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    core_s = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
+    if ended.returncode:
+        say(f"{cell.name}: ended with {ended.returncode}; see {log}")
+        return False
+    (out / "cells").mkdir(exist_ok=True)
+    write_json(
+        out / "cells" / f"{file}.json",
+        {"command": list(cell.command), "core_s": round(core_s, 1),
+         "wall_s": round(time.time() - begun, 1), "commit": git_commit()},
+    )  # fmt: skip
+    return True
+
+
+def run(out: Path, every: Sequence[Cell], part: tuple[int, int], wait_s: float) -> int:
+    """Carry out this part's cells that are ready, again and again; the exit code.
+
+    Returns:
+        0 if all of this part is done, 1 if a command failed, 3 if some wait for other parts.
+    """
+    index, count = part
+    mine = [cell for place, cell in enumerate(every) if place % count == index]
+    known = {cell.name: cell for cell in every}
+    failed: set[str] = set()
+    while True:
+        done = {cell.name for cell in every if record_of(out, cell)}
+        todo = [cell for cell in mine if cell.name not in done | failed]
+        ready = [c for c in todo if all(n in done or n not in known for n in c.needs)]
+        if not todo:
+            return 1 if failed else 0
+        if not ready:
+            if failed or not wait_s:
+                say(f"{len(todo)} cells wait, the first for {', '.join(todo[0].needs)}")
+                return 1 if failed else 3
+            time.sleep(wait_s)
+            continue
+        say(f"{ready[0].name} ({len(done)} of {len(every)} done)")
+        if not carry_out(out, ready[0]):
+            failed.add(ready[0].name)
+
+
+def told(out: Path, every: Sequence[Cell], *, commands: bool) -> str:
+    """What is to do and what is done, kind by kind; with the command of each cell if asked for."""
+    sums: dict[str, list[float]] = defaultdict(lambda: [0, 0, 0.0, 0.0])
+    lines = []
+    for cell in every:
+        record = record_of(out, cell)
+        row = sums[cell.kind]
+        row[0] += 1
+        row[1] += bool(record)
+        row[2] += cell.core_s
+        row[3] += record.get("core_s", 0.0)
+        state = f"done in {record['core_s']:,.0f} s" if record else f"{cell.core_s:,.0f} s expected"
+        lines.append(f"# {cell.name}: {state}\npython -m {shlex.join(cell.command)}")
+    table = ["| kind | cells | done | expected, core-hours | used by those done |",
+             "|---|--:|--:|--:|--:|"]  # fmt: skip
+    whole = [sum(column) for column in zip(*sums.values(), strict=True)]
+    for kind, (count, done, expected, used) in [*sums.items(), ("all", whole)]:
+        table.append(
+            f"| {kind} | {count:.0f} | {done:.0f} | {expected / 3600:.2f} | {used / 3600:.2f} |"
+        )
+    return "\n".join([*(lines if commands else []), *table])
+
+
+def figures(out: Path) -> str:
+    """Every figure of every finished cell of fine-tuning, its mean over seeds and folds."""
+    lines = ["| task | student | measure | mean | cells |", "|---|---|---|--:|--:|"]
+    for path in sorted((out / "results").glob("*/*/results.jsonl")):
+        values: dict[str, list[float]] = defaultdict(list)
+        for _, row in read_rows(path)[1]:
+            metrics = json.loads(row["metrics"]) if "metrics" in row else {}
+            for name, value in metrics.items():
+                if isinstance(value, int | float):
+                    values[name].append(float(value))
+        for name, each in values.items():
+            mean = sum(each) / len(each)
+            lines.append(
+                f"| {path.parts[-3]} | {path.parts[-2]} | {name} | {mean:.4f} | {len(each)} |"
+            )
+    return "\n".join(lines)
+
+
+def part_of(text: str) -> tuple[int, int]:
+    """`I/N` as two numbers."""
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no part such as 0/4")
+    return int(index), int(count)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["plan", "run", "table", "tables", "clips"])
+    parser.add_argument("name", nargs="?", help="of a corpus, for clips")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--part", type=part_of, default=(0, 1), help="I/N: this array task's share")
+    parser.add_argument("--only", nargs="*", help="cells whose names begin so, and their needs")
+    parser.add_argument("--wait", type=float, default=0.0, help="s between looks at other parts")
+    parser.add_argument("--small", action="store_true", help="the smallest sizes: no figure counts")
+    options = parser.parse_args()
+    sizes = SMALL if options.small else FULL
+    if options.what == "tables":
+        make_tables(options.data, options.out)
+    elif options.what == "clips":
+        make_clips(options.data, options.out, options.name, sizes)
+    else:
+        every = cells(options.data, options.out, sizes)
+        if options.only:
+            every = with_needs(every, options.only)
+        if options.what == "run":
+            return run(options.out, every, options.part, options.wait)
+        print(told(options.out, every, commands=options.what == "plan"))
+        if options.what == "table":
+            print(figures(options.out))
+    return 0
+
+
+def with_needs(every: Sequence[Cell], beginnings: Sequence[str]) -> list[Cell]:
+    """Cells whose names begin in one of these ways, and all that they need."""
+    known = {cell.name: cell for cell in every}
+    wanted: set[str] = set()
+    look = [name for name in known if name.startswith(tuple(beginnings))]
+    if not look:
+        raise SystemExit(f"no cell begins with {' or '.join(beginnings)}")
+    while look:
+        name = look.pop()
+        if name not in wanted:
+            wanted.add(name)
+            look += known[name].needs
+    return [cell for cell in every if cell.name in wanted]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

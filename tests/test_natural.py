@@ -1,0 +1,100 @@
+"""The plan of the study on natural speech: commands that exist, in an order that works, resumed."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from bench import natural
+from bench.natural import FULL, SEEDS, SMALL, TASKS, Cell, cells, record_of, run, told, with_needs
+from pipeline.foundation.errors import SpeechkdError
+from stages import cache, distill, extract_teacher, finetune_table, probe_hearing, shard
+from stages.options import parse
+
+COMMANDS = {
+    name: settings
+    for stage in (cache, distill, extract_teacher, finetune_table, probe_hearing, shard)
+    for name, (settings, _) in stage.COMMANDS.items()
+}
+
+OTHER_SEEDS = tuple(map(str, SEEDS[1:]))
+"""Their commands are those of the first seed."""
+
+
+@pytest.fixture(scope="module")
+def every():
+    return cells(Path("data"), Path("out"), FULL)
+
+
+def test_commands_take_their_words_and_stand_behind_what_they_need(every):
+    before: set[str] = set()
+    for cell in every:
+        assert cell.name not in before
+        assert set(cell.needs) <= before, cell.name
+        before.add(cell.name)
+        module, *words = cell.command
+        alike = cell.kind == "judge" and f"all-none-{SEEDS[0]}" not in cell.name
+        if module == "stages.cli" and not alike and not cell.name.endswith(OTHER_SEEDS):
+            name = next(n for n in (" ".join(words[:2]), words[0]) if n in COMMANDS)
+            parse(name, COMMANDS[name], words[len(name.split()) :])
+    with pytest.raises(SpeechkdError):
+        parse("distill", distill.DistillSettings, ["out/all/vector", "--no-such-flag"])
+
+
+def test_each_taught_student_has_a_twin_and_the_one_without_a_teacher_at_each_seed(every):
+    students = {cell.name.removeprefix("student/") for cell in every if cell.kind == "student"}
+    for run_ in students:
+        part, _, rest = run_.partition("-")
+        arm, _, seed = rest.rpartition("-")
+        assert f"{part}-none-{seed}" in students
+        if arm != "none" and not arm.endswith("-shuffled"):
+            assert f"{part}-{arm}-shuffled-{seed}" in students
+    for seed in SEEDS:
+        assert {f"all-{arm}-{seed}" for arm in natural.PRIMARY} <= students
+        for name, task in TASKS.items():
+            wanted = f"judge/{name}/all-word-crd-{seed}"
+            assert (wanted in {cell.name for cell in every}) or not task.primary
+
+
+def test_the_plan_fits_its_budget_and_tells_every_command(every, tmp_path):
+    assert sum(cell.core_s for cell in every) < 24 * 3600
+    plan = told(tmp_path, every, commands=True)
+    assert all(f"# {cell.name}: " in plan for cell in every)
+    assert f"| all | {len(every)} | 0 |" in plan
+
+
+def test_a_part_does_what_is_ready_and_nothing_twice(tmp_path):
+    well, ill = ("timeit", "-n1", "-r1", "pass"), ("no_such_module",)
+    every = [Cell("a", well), Cell("b", well, ("a",)), Cell("c", ill), Cell("d", well, ("c",))]
+    assert run(tmp_path, every, (1, 4), 0) == 3, "b waits for a"
+    assert run(tmp_path, every, (0, 4), 0) == 0
+    assert run(tmp_path, every, (1, 4), 0) == 0
+    first = record_of(tmp_path, every[1])
+    assert run(tmp_path, every, (1, 4), 0) == 0
+    assert record_of(tmp_path, every[1]) == first
+    assert (tmp_path / "logs" / "b.log").read_text().count("$ python -m timeit") == 1
+    assert run(tmp_path, every, (0, 1), 0) == 1, "c fails, and d never is ready"
+    changed = [Cell("a", (*well, "again"))]
+    assert not record_of(tmp_path, changed[0]), "another command is not done"
+
+
+def test_only_the_training_split_of_talk_is_trained_on(tmp_path, monkeypatch):
+    data = tmp_path / "data"
+    for name, group in (("swda", "dialogue"), ("mrda", "meeting")):
+        (data / name).mkdir(parents=True)
+        rows = [f"split\t{group}\ttext", "train\t7\twell, uh", "val\t8\tno", "test\t9\tno"]
+        (data / name / f"{name}.tsv.gz").write_bytes(gzip.compress("\n".join(rows).encode()))
+    monkeypatch.setattr(natural.capitals, "main", lambda _: None)
+    natural.make_tables(data, tmp_path / "out")
+    wanted = "recording\ttext\nswda-7\twell, uh\nmrda-7\twell, uh\n"
+    assert (tmp_path / "out" / "texts.tsv").read_text() == wanted
+
+
+def test_a_cell_can_be_had_with_all_that_it_needs_and_small():
+    small = cells(Path("data"), Path("out"), SMALL)
+    chosen = with_needs(small, ["judge/valence/all-none-7816"])
+    assert [cell.kind for cell in chosen][-3:] == ["base", "student", "judge"]
+    assert not any("words" in cell.name for cell in chosen)
+    assert all("--max-steps" in cell.command for cell in chosen if cell.kind == "student")
+    with pytest.raises(SystemExit, match="no cell begins with"):
+        with_needs(small, ["nothing"])
