@@ -35,6 +35,12 @@ class TableData(Settings):
         help="Column of what must stay together in one split, such as the speaker.",
         panel=DATA,
     )
+    group_per_file: bool = setting(
+        False,
+        help="Each file has groups of its own: what is called alike in --group-column in two files "
+        "(dialogue 0 of train and of test) are two groups.",
+        panel=DATA,
+    )
     split_column: str = setting(
         "",
         help="Column of the split (train, valid, test); without it a split of 70/10/20 % is made.",
@@ -107,6 +113,7 @@ class TableData(Settings):
             folds=self.folds,
             validation=self.fold_validation,
             drop_duplicates=self.drop_duplicates,
+            groups_per_file=self.group_per_file,
         )
         sources = self.sources()
         return read_labelled(sources, self.columns(), self.kind, division, reserved, only)

@@ -35,12 +35,14 @@ class Division:
         folds: how many folds; 0 for one per value of the fold column, or for none.
         validation: what of the rest validates, where there are folds.
         drop_duplicates: whether to leave out all but one of equal texts.
+        groups_per_file: whether the groups of each file are others, even if they are named alike.
     """
 
     seed: int = 0
     folds: int = 0
     validation: Validation = "none"
     drop_duplicates: bool = False
+    groups_per_file: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,9 @@ def read_labelled(
     _check_sources(sources, columns, division)
     notes: Counter[str] = Counter()
     where = " + ".join(str(source.path) for source in sources)
-    rows = read_labelled_rows(sources, columns, kind, notes, only)
+    rows = read_labelled_rows(
+        sources, columns, kind, notes, only, groups_per_file=division.groups_per_file
+    )
     if not rows:
         omissions = "".join(f" {what}: {count:,}." for what, count in notes.items())
         both = f"both {columns.text} and {columns.label}" if columns.text else columns.label
@@ -204,7 +208,8 @@ def _check_folds(
                 raise SpeechkdError(
                     f"{where}: {columns.group} {row.group} is both in {split_of[row.group]} and in "
                     f"{split}{f' of fold {fold.name}' if fold.name else ''}; what is met in "
-                    "training must not be in the test."
+                    "training must not be in the test. If groups are named anew in each file, add "
+                    "--group-per-file."
                 )
         for split in ("train", "test"):
             if split not in fold.splits:

@@ -91,6 +91,8 @@ def read_labelled_rows(
     kind: LabelKind,
     notes: Counter[str],
     only: Collection[str] | None = None,
+    *,
+    groups_per_file: bool = False,
 ) -> list[LabelledText]:
     """The rows with text and label of all files, in order.
 
@@ -101,11 +103,16 @@ def read_labelled_rows(
         notes: counts what is left out, and why.
         only: keys of the rows that can be used; None for all. An id that is a path is taken for the
             key that `speechkd shard` gives a recording of that path.
+        groups_per_file: whether the groups of each file are others, even if they are named alike.
 
     Raises:
         SpeechkdError: a column is missing, or a row has no id or no known split.
     """
-    rows = [row for some in _named(sources) for row in _read(*some, columns, kind, notes)]
+    rows = [
+        row
+        for source, prefix in _named(sources)
+        for row in _read(source, prefix, columns, kind, notes, prefix * groups_per_file)
+    ]
     if only is None:
         return rows
     # clips are keyed by their paths without suffix where a table of recordings has no ids
@@ -131,6 +138,7 @@ def _read(
     columns: LabelColumns,
     kind: LabelKind,
     notes: Counter[str],
+    group_prefix: str,
 ) -> Iterator[LabelledText]:
     path = source.path
     names, table = read_rows(path)
@@ -163,6 +171,8 @@ def _read(
             if is_missing(group):
                 notes[f"rows without {columns.group}, each by itself"] += 1
                 group = f"{name} (no {columns.group})"
+            else:
+                group = f"{group_prefix}{group}"
         if columns.fold:
             part = _cell(cells.get(columns.fold)).strip()
             if is_missing(part):

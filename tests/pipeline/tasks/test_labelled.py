@@ -183,6 +183,20 @@ def test_a_blank_group_is_no_group(tmp_path, blank):
     assert table.notes == ("rows without g, each by itself: 60",)
 
 
+def test_groups_that_are_named_anew_in_each_file_are_several(tmp_path):
+    paths = {}
+    for split in ("train", "valid", "test"):
+        rows = [{"t": f"{split} {i}", "y": i % 2, "g": f"{i // 2}"} for i in range(4)]
+        paths[split] = write(tmp_path / f"{split}.json", rows)
+    sources = [Source(path, split) for split, path in paths.items()]
+    columns = LabelColumns("t", "y", group="g")
+    with pytest.raises(SpeechkdError, match=r"g 0 is both in train and in valid.*--group-per-file"):
+        read(sources, columns, "classes")
+    table = read(sources, columns, "classes", groups_per_file=True)
+    assert [row.group for row in table.rows[:3]] == ["train:0", "train:0", "train:1"]
+    assert len({row.group for row in table.rows}) == 6
+
+
 def test_one_group_cannot_be_split(tmp_path):
     rows = [{"t": f"text {i}", "y": i % 2, "g": "me"} for i in range(9)]
     with pytest.raises(SpeechkdError, match="all rows are of one g, and a made split keeps it"):
