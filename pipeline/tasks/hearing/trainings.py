@@ -55,7 +55,7 @@ class Trainings:
 
     Attributes:
         of: per label, one training per run that its weights went through, the last one first; an
-            encoder that is no student has none.
+            encoder that is no student has none, and a run of texts without speech is none.
         unchecked: per label, why it cannot be told what it was trained on.
     """
 
@@ -94,7 +94,8 @@ class TrainingReader:
             of[label] = []
             try:
                 while run:
-                    of[label].append(self._of(run, tokenizer))
+                    if not _is_of_texts_alone(run):
+                        of[label].append(self._of(run, tokenizer))
                     start = run["settings"].get("init")
                     run = _run_behind(start) if isinstance(start, str) else {}
                     tokenizer = load_tokenizer(str(start)) if run else tokenizer
@@ -106,10 +107,13 @@ class TrainingReader:
         settings, data = run["settings"], run.get("data")
         try:
             location, digest = str(data["cache"]), str(data["cache_sha256"])  # type: ignore[index]
-            clips, trained = int(data["clips"]), int(data["train_clips"])  # type: ignore[index]
+            texts = data.get("texts", {})  # type: ignore[union-attr]
+            # texts without speech stand behind a cache's clips, and change nothing in their split
+            clips = int(data["clips"]) - int(texts.get("texts", 0))  # type: ignore[index]
+            trained = int(data["train_clips"]) - int(texts.get("train_texts", 0))  # type: ignore[index]
             share, seed = float(settings["held_out"]), int(settings["seed"])
             max_tokens = int(settings["max_tokens"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, AttributeError):
             raise Damaged("its run.json does not say which cache it was trained on") from None
         key = (digest, share, seed, max_tokens, clips, trained)
         if key not in self._read:
@@ -171,6 +175,12 @@ def read_training(
         clips=len(clips),
         trained=len(read),
     )
+
+
+def _is_of_texts_alone(run: Mapping[str, Any]) -> bool:
+    """Whether a run had tables of texts and no cache: it heard nothing."""
+    data = run.get("data")
+    return isinstance(data, dict) and "texts" in data and "cache" not in data
 
 
 def _run_behind(init: str) -> dict[str, Any]:

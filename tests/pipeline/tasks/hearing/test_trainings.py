@@ -71,6 +71,21 @@ def test_a_run_is_read_from_its_record(tmp_path):
     assert not result.unchecked
 
 
+def test_texts_without_speech_are_no_clips_that_were_heard(tmp_path):
+    """The base of texts alone heard nothing; a run of both heard what one without texts hears."""
+    cache = vector_cache(tmp_path / "cache", speech())
+    _, training = save_run(tmp_path, speech(), cache)
+    counts = {"clips": training.clips + 9, "train_clips": training.trained + 7}
+    texts = {"texts": {"texts": 9, "train_texts": 7}}
+    both, _ = save_run(tmp_path, speech(), cache, data={**counts, **texts}, name="both")
+    assert told(both, cache).of["x"] == [training]
+    record = json.loads((tmp_path / "both" / "run.json").read_text())
+    del record["data"]["cache"], record["data"]["cache_sha256"]
+    (tmp_path / "both" / "run.json").write_text(json.dumps(record))
+    result = told(both, cache)
+    assert (result.of["x"], result.unchecked) == ([], {})
+
+
 def test_a_cache_that_has_moved_is_known_by_its_content(tmp_path):
     run, training = save_run(tmp_path, speech(), vector_cache(tmp_path / "cache", speech()))
     (tmp_path / "cache").rename(tmp_path / "moved")
