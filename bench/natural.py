@@ -275,17 +275,23 @@ def limit(sizes: Sizes) -> list[str]:
 
 
 def student(out: Path, part: str, arm: str, seed: int, sizes: Sizes) -> Cell:
-    """One student of a part of the speech."""
-    kind = "words" if "word" in ARMS[arm] else "vector"
+    """One student of a part of the speech.
+
+    All read the texts of the cache of vectors, so that pairs have equal texts; words are joined.
+    """
     folder = part if part == "all" else PARTS[part][0]
     run = f"{part}-{arm}-{seed}"
-    words = ["distill", f"{out}/{folder}/{kind}", "--init", f"{out}/base/student",
+    by_word = "word" in ARMS[arm]
+    words = ["distill", f"{out}/{folder}/vector", "--init", f"{out}/base/student",
              "--out", f"{out}/runs/{run}", "--seed", str(seed), "--epochs", str(sizes.epochs),
-             *ARMS[arm], *STUDENT, *TRAINED, *limit(sizes)]  # fmt: skip
+             *ARMS[arm], *(["--words", f"{out}/{folder}/words"] if by_word else []),
+             *STUDENT, *TRAINED, *limit(sizes)]  # fmt: skip
     tokens = TOKENS_PER_WORD * sum(WORDS[name] for name in PARTS[part])
-    made_by = f"merge/{kind}" if part == "all" else f"{kind}/{folder}"
+    needs = ["base", *(["merge/words"] if by_word else [])]
+    if part != "all":
+        needs = ["base", f"vector/{folder}", *([f"words/{folder}"] if by_word else [])]
     core_s = sizes.epochs * tokens / RATES.tokens_per_s
-    return speechkd(f"student/{run}", words, ["base", made_by], core_s)
+    return speechkd(f"student/{run}", words, needs, core_s)
 
 
 def judged(data: Path, out: Path, run: str, main: bool, sizes: Sizes) -> Iterator[Cell]:

@@ -49,6 +49,8 @@ def test_each_taught_student_has_a_twin_and_the_one_without_a_teacher_at_each_se
         assert f"{part}-none-{seed}" in students
         if arm != "none" and not arm.endswith("-shuffled"):
             assert f"{part}-{arm}-shuffled-{seed}" in students
+    texts = {cell.command[2] for cell in every if cell.name.startswith("student/all-")}
+    assert texts == {"out/all/vector"}, "pairs have equal texts"
     for seed in SEEDS:
         assert {f"all-{arm}-{seed}" for arm in natural.PRIMARY} <= students
         for name, task in TASKS.items():
