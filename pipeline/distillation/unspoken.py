@@ -42,8 +42,9 @@ def told_of_texts(parts: Parts) -> list[str]:
         f"{record['held_out_texts']:,} held out), {counted(record['tokens'], 'token')}, "
         f"{100 * share:.1f} % of all; {again['again']:,} stand there before"
     ]
+    objectives = parts.settings.objectives()
+    told[0] += ". They get no distillation loss" * bool(objectives)
     if corpus.spoken:
-        told[0] += ". They get no distillation loss"
         told.append(
             f"{again['spoken']:,} of the {train:,} texts without speech that are trained on are "
             f"those of a clip with speech, too, {again['spoken_held_out']:,} of one held out"
@@ -55,7 +56,6 @@ def told_of_texts(parts: Parts) -> list[str]:
             + f"{again['held_out']:,} of {counted(len(corpus.held_out), 'text')} held out stand in "
             "training, too" + (": the held-out loss is too good for other texts" if much else "")
         )
-    objectives = parts.settings.objectives()
     mean = parts.batches.clips_per_batch * len(corpus.spoken_train) / max(1, len(corpus.train))
     if objectives:
         told.append(f"a batch has {mean:.1f} clips with speech on average, and the others without")

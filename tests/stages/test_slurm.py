@@ -149,6 +149,16 @@ def test_a_student_of_words_is_submitted_with_its_cache_of_words(here, capsys):
     assert "distill.sbatch" in printed(capsys)
 
 
+def test_students_of_texts_alone_are_submitted_without_a_cache(here, capsys):
+    words = ["--texts", "talk.tsv", "--epochs", "2"]
+    slurm.distill(
+        slurm.GridSettings(**options(words, kd=["none"], student_seeds="0-1", dry_run=True))
+    )
+    assert "#SBATCH --array=0-1%8" in printed(capsys)["distill.sbatch"]
+    with pytest.raises(SpeechkdError, match="--kd crd learns from speech"):
+        slurm.distill(slurm.GridSettings(**options(words, kd=["crd"], dry_run=True)))
+
+
 def test_an_array_task_is_a_student_of_the_grid(here, stubs, capsys):
     make_cache(here / "c", [3])
     settings = slurm.GridSettings(
