@@ -31,6 +31,7 @@ from typing import Any
 from bench import capitals
 from bench.hearing import ACRONYMS, HELD_OUT
 from bench.hearing_speech import Corpus, lines_of, write_clips
+from bench.natural_tests import primary_table
 from pipeline.foundation.atomic import write_json
 from pipeline.foundation.progress import say
 from pipeline.foundation.provenance import git_commit
@@ -475,7 +476,7 @@ def main() -> int:
             return run(options.out, every, options.part, options.wait)
         print(told(options.out, every, commands=options.what == "plan"))
         if options.what == "table":
-            print(figures(options.out))
+            print(f"\n{primary_table(options.out)}\n\n{figures(options.out)}")
     return 0
 
 

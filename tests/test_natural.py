@@ -1,12 +1,18 @@
 """The plan of the study on natural speech: commands that exist, in an order that works, resumed."""
 
 import gzip
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
 
 from bench import natural
 from bench.natural import FULL, SEEDS, SMALL, TASKS, Cell, cells, record_of, run, told, with_needs
+from bench.natural_tests import Comparison, comparisons, holm, primary_table, values_of
 from pipeline.foundation.errors import SpeechkdError
 from stages import cache, distill, extract_teacher, finetune_table, probe_hearing, shard
 from stages.options import parse
@@ -100,3 +106,53 @@ def test_a_cell_can_be_had_with_all_that_it_needs_and_small():
     assert all("--max-steps" in cell.command for cell in chosen if cell.kind == "student")
     with pytest.raises(SystemExit, match="no cell begins with"):
         with_needs(small, ["nothing"])
+
+
+def write_results(out, task, run_, metrics):
+    folder = out / "results" / task / run_
+    folder.mkdir(parents=True)
+    (folder / "results.jsonl").write_text(
+        "".join(json.dumps({"metrics": m}) + "\n" for m in metrics)
+    )
+
+
+def test_primary_comparisons_are_paired_over_seeds_and_the_family_is_whole(tmp_path):
+    gains = (0.10, 0.12, 0.11, 0.13, 0.09)
+    for seed, gain in zip(SEEDS, gains, strict=True):
+        for arm, value in (("none", 0.5), ("word-crd", 0.5 + gain), ("word-crd-shuffled", 0.49)):
+            folds = [{"pearson": value - 0.1, "mae": 1.0}, {"pearson": value + 0.1, "mae": 1.0}]
+            write_results(tmp_path, "valence", f"all-{arm}-{seed}", folds)
+    write_results(tmp_path, "valence", "acted-none-7816", [{"pearson": 0.9}])
+    made = comparisons(values_of(tmp_path))
+    assert [(one.task, one.arm, one.other) for one in made] == [
+        ("valence", "word-crd", "none"),
+        ("valence", "word-crd", "word-crd-shuffled"),
+    ]
+    first = made[0]
+    np.testing.assert_allclose(sorted(first.gains), sorted(gains))
+    by_hand = stats.ttest_rel([0.5 + gain for gain in gains], [0.5] * 5)
+    np.testing.assert_allclose(first.p, by_hand.pvalue)
+    low, high = by_hand.confidence_interval(0.95)
+    np.testing.assert_allclose([first.mean - first.half_width, first.mean + first.half_width],
+                               [low, high])  # fmt: skip
+    table = primary_table(tmp_path)
+    assert "2 of 16 primary comparisons" in table
+    assert "word-crd is better than none and word-crd-shuffled in: valence" in table
+    assert "clip-crd is better than none and clip-crd-shuffled in: –" in table
+
+
+@given(st.lists(st.floats(0, 1), max_size=8), st.integers(0, 4), st.floats(0.001, 0.5))
+def test_holm_rejects_what_its_steps_reject(p, missing, level):
+    family = len(p) + missing
+    rejected, order = set(), sorted(range(len(p)), key=lambda place: p[place])
+    for rank, place in enumerate(order):
+        if (family - rank) * p[place] > level:
+            break
+        rejected.add(place)
+    adjusted = holm(p, family)
+    assert {place for place in range(len(p)) if adjusted[place] <= level} == rejected
+
+
+def test_one_seed_or_seeds_that_never_differ_prove_nothing():
+    for gains in ((0.3,), (0.0, 0.0), (0.2, 0.2, 0.2)):
+        assert Comparison("valence", "a", "b", gains).p == 1.0
