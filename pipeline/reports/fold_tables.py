@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pipeline.finetuning.cells import Cell
 from pipeline.reports.columns import Column, Stat, other_columns
 from pipeline.reports.page import Section
+from pipeline.reports.published_ctal import on_emotion
 from pipeline.reports.tables import SELECTED_ON_TEST, encoders_of, row_name
 
 MOST_ACROSS = 12
@@ -40,6 +41,7 @@ def by_fold(cells: Sequence[Cell]) -> list[Section]:
         on_test = any(cell.recipe.get("selection") == "best-test" for cell in mine)
         title = f"{task}: fold by fold" + (" [SELECTED ON THE TEST]" if on_test else "")
         notes = (f"WARNING: {SELECTED_ON_TEST}.",) if on_test else ()
+        notes += on_emotion(mine)
         sections.append(Section(title, text, grid, notes, folded=len(rows) > 7))
     return sections
 

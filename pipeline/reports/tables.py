@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.finetuning.cells import Cell, Pretrained
+from pipeline.reports import published_ctal as ctal
 from pipeline.reports.columns import (
     AVERAGE,
     Column,
@@ -19,7 +20,7 @@ from pipeline.reports.columns import (
 )
 from pipeline.reports.formats import to_terminal
 from pipeline.reports.partners import titled
-from pipeline.reports.published import COLUMNS, FIGURES, PAPER, ROWS
+from pipeline.reports.published import FIGURES, PAPER, ROWS
 from pipeline.tasks.metrics import DEFINITIONS
 
 CONSTANT = "best constant answer"
@@ -65,7 +66,7 @@ class Table:
 
     def grid(self) -> list[list[str]]:
         """The table as text: a head, then the rows; the paper's figures in their own columns."""
-        in_paper = COLUMNS.get(self.key, ()) if self.published else ()
+        in_paper = {column for row in self.published.values() for column in row}
         head = ["model"]
         for column in self.columns:
             head.append(column.title)
@@ -76,7 +77,8 @@ class Table:
             seeds = 0 if label in (CONSTANT, WORD_ALONE, WHOLE_PASSAGE) else self.seeds
             line = [label]
             for column, stat in zip(self.columns, stats, strict=True):
-                line.append("" if label.startswith(PAPER) else column.show(stat, seeds))
+                papers = label.startswith((PAPER, ctal.PAPER))
+                line.append("" if papers else column.show(stat, seeds))
                 if column.title in in_paper:
                     line.append(self.published.get(label, {}).get(column.title, ""))
             lines.append(line)
@@ -113,22 +115,27 @@ def _table(
 ) -> Table:
     seeds = sorted({cell.seed for cell in cells})
     rows, notes = _rows(cells, columns, encoders), _notes(columns, seeds)
-    figures: dict[str, dict[str, str]] = {}
-    if published and key in FIGURES:
+    figures: Mapping[str, Mapping[str, str]] = {}
+    of_ctal = published and ctal.is_sentiment(cells)
+    if published and (key in FIGURES or of_ctal):
         if _is_whole(cells):
-            figures = _published(key, encoders)
+            figures = ctal.SENTIMENT if of_ctal else _published(key, encoders)
             names = [name for name, _ in rows]
             rows += [(name, (None,) * len(columns)) for name in figures if name not in names]
             notes.append(
-                f"Columns marked (paper) hold the figures that {PAPER} published for a model of "
-                "that kind. Its data and its model sizes are others, and it does not state its "
+                ctal.BESIDE
+                if of_ctal
+                else f"Columns marked (paper) hold the figures that {PAPER} published for a model "
+                "of that kind. Its data and its model sizes are others, and it does not state its "
                 "split."
             )
         else:
             notes.append(
-                f"The figures of {PAPER} are not put beside these, because the data are not the "
-                "whole of CMU-MOSEI in its own split."
+                f"The figures of {ctal.PAPER if of_ctal else PAPER} are not put beside these, "
+                "because the data are not the whole of CMU-MOSEI in its own split."
             )
+    if published:
+        notes += ctal.on_speakers(cells)
     if origin := split_origin(cells[0]):
         notes.append(f"The split was {origin}.")
     if any(cell.recipe.get("selection") == "best-test" for cell in cells):
@@ -195,7 +202,7 @@ def _is_whole(cells: Sequence[Cell]) -> bool:
     return all(
         cell.splits["train"] >= WHOLE_TRAIN
         and cell.splits["test"] >= WHOLE_TEST
-        and cell.made_split_seed is None
+        and cell.data["split"]["origin"] not in ("made", "folds")
         for cell in cells
     )
 
