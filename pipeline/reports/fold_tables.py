@@ -40,8 +40,8 @@ def by_fold(cells: Sequence[Cell]) -> list[Section]:
         grid = tuple(map(tuple, rows))
         on_test = any(cell.recipe.get("selection") == "best-test" for cell in mine)
         title = f"{task}: fold by fold" + (" [SELECTED ON THE TEST]" if on_test else "")
-        notes = (f"WARNING: {SELECTED_ON_TEST}.",) if on_test else ()
-        notes += on_emotion(mine)
+        warning = (f"WARNING: {SELECTED_ON_TEST}.",) if on_test else ()
+        notes = (*warning, *on_emotion(mine))
         sections.append(Section(title, text, grid, notes, folded=len(rows) > 7))
     return sections
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import RobertaConfig, RobertaForMaskedLM
@@ -10,7 +11,12 @@ from pipeline.models.lengths import Lengths
 from pipeline.models.packing import pack
 from pipeline.models.student import Student
 from pipeline.models.text_referred import AudioConfig, AudioStack
-from pipeline.pretraining.ctal.costs import audio_flops, heads_flops, text_flops
+from pipeline.pretraining.ctal.costs import (
+    VALUES_PER_STATE,
+    audio_flops,
+    heads_flops,
+    text_flops,
+)
 
 PAPER = AudioConfig(
     columns=160, width=768, text_width=768, layers=3, heads=12, inner_width=3072, positions=3000
@@ -61,3 +67,29 @@ def test_operations_of_the_text_are_those_that_torch_counts():
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         student(packed)
     assert text_flops(student, 20) == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+def test_what_is_kept_for_the_backward_pass_is_most_of_what_a_step_is_said_to_hold():
+    config = AudioConfig(
+        columns=16, width=64, text_width=64, layers=3, heads=4, inner_width=256, positions=300
+    )
+    stack, positions = AudioStack(config), 600
+    weights = {p.untyped_storage().data_ptr() for p in stack.parameters()}
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = stack(
+            torch.randn(positions, 16),
+            Lengths.of(torch.tensor([300, 300])),
+            torch.randn(20, 64, requires_grad=True),
+            Lengths.of(torch.tensor([10, 10])),
+        )
+    assert out.requires_grad
+    values = sum(storage.nbytes() for storage in kept.values()) / 4
+    assert 0.65 * VALUES_PER_STATE < values / (positions * 3 * 64) < 0.9 * VALUES_PER_STATE
