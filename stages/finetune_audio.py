@@ -87,6 +87,7 @@ class AudioSettings(CellSettings, TableData):
         "or writes, with labels and splits of its own, and keys are VIDEO[CLIP].",
         panel=DATA,
     )
+    kind: Literal["classes", "value"] = like(TableData, "kind")
     seeds: str = like(CellSettings, "seeds", "0-2")
     epochs: int = like(CellSettings, "epochs", 10)
     learning_rate: float = like(CellSettings, "learning_rate", 3e-4)

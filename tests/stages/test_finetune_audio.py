@@ -194,6 +194,8 @@ def test_longer_clips_than_the_encoder_has_positions_for_are_refused(speech, tmp
     [
         ({"drop_duplicates": True}, "name their --text-column"),
         ({"id_column": ""}, "--id-column is empty"),
+        ({"kind": "words"}, "--kind .*classes, value"),
+        ({"kind": "speaker"}, "--kind .*classes, value"),
         ({"task": ["sentiment7"]}, "--split-column is for tables"),
         ({"task": ["sentiment7"], "split_column": "", "data": ["a", "b"]}, "name that alone"),
     ],
