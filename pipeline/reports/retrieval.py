@@ -30,7 +30,7 @@ def retrieval(encoders: Iterable[Pretrained]) -> list[Section]:
     """
     rows: list[tuple[str, ...]] = []
     for encoder in encoders:
-        record = _record(encoder.source)
+        record = record_of(encoder.source)
         alone = (record.get("length_only") or {}).get("mmc") or {}
         for way, found in (record.get("retrieval") or {}).items():
             if found is not None:
@@ -47,7 +47,7 @@ def retrieval(encoders: Iterable[Pretrained]) -> list[Section]:
     return [Section("Audio and text of held-out clips", text, (HEADER, *rows))]
 
 
-def _record(source: str) -> dict[str, Any]:
+def record_of(source: str) -> dict[str, Any]:
     """The record of the run that an encoder is from; empty where there is none."""
     path = Path(source) / "run.json"
     try:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.finetuning.cells import Cell
 from pipeline.foundation.progress import duration
-from pipeline.reports import figures
+from pipeline.reports import figures, splat
 from pipeline.reports.cells import ResultSet
 from pipeline.reports.columns import Column, Stat
 from pipeline.reports.details import details
@@ -42,6 +42,8 @@ def sections(results: ResultSet) -> list[Section]:
         *details(cells),
         *by_fold(results.folds),
         *retrieval(encoders_of(cells).values()),
+        *splat.published(cells),
+        *splat.geometry(encoders_of(cells).values()),
         *_planes(results),
         *_losses([*cells, *results.folds], looks),
         _setting(results),

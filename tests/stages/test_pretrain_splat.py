@@ -11,6 +11,8 @@ from safetensors.torch import load_file
 
 from pipeline.foundation.errors import NotThere, SpeechkdError
 from pipeline.models.speech import load_speech
+from pipeline.pretraining.method import Data
+from pipeline.pretraining.splat.align import Splat
 from pipeline.pretraining.splat.settings import MaskedAudioSettings, SplatSettings
 from stages.pretrain_splat import masked_audio, splat
 from tests.helpers import caches
@@ -164,6 +166,21 @@ def test_controls_run_and_say_so(frames, text, speech, tmp_path, control, capsys
     assert f"CONTROL: the text states are {control}" in capsys.readouterr().err
     assert "This is a control" in (given.out / "README.md").read_text()
     assert record(given.out)["comparable"]["control"] == control
+
+
+@pytest.mark.parametrize("control", ["shuffled", "relabelled", "random"])
+def test_what_is_near_is_told_by_a_clips_own_text_in_a_control_too(
+    frames, text, speech, tmp_path, control
+):
+    rows = {}
+    for name in ("real", control):
+        method = Splat(last_step(frames, text, speech, tmp_path / name, control=name))
+        data = Data(method.caches(), method.corpus(method.caches(), None), None)
+        clip_B = data.corpus.held_out
+        given = data.corpus.parts["text"].of(clip_B).values_NW
+        rows[name] = (given, method._text_vectors(method._own_texts(data), clip_B))
+    assert rows["real"][1].equal(rows[control][1])
+    assert rows["real"][0].tolist() != rows[control][0].tolist()
 
 
 def test_a_dry_run_says_what_it_takes_and_trains_nothing(frames, tmp_path, capsys):

@@ -14,7 +14,7 @@ from pipeline.cache.store import TeacherCache
 from pipeline.corpus.frame_statistics import open_frames
 from pipeline.corpus.row_batches import RowBatch
 from pipeline.corpus.row_corpus import RowCorpus
-from pipeline.corpus.rows import Rows, Sequences
+from pipeline.corpus.rows import Sequences
 from pipeline.corpus.speech import BASE, FRESH, open_speech, speech_folder
 from pipeline.foundation.hashing import json_sha256
 from pipeline.models.encoders import weights_sha256
@@ -223,17 +223,26 @@ class Splat(Method[SplatSettings]):
         make = self.maker(parts.data)
         batches = replace(parts.batches, processes=1, process=0)
         pieces = torch.split(clip_K, parts.batches.clips_per_batch)
+        own = self._own_texts(parts.data)
         speech, text = [], []
         for place, clip_B in enumerate(pieces):
             batch = make(batches.make(clip_B, "judged", 0, place)).to(parts.device)
             speech.append(module(batch.speech.clips).vector_BD.float().cpu())
-            text.append(self._texts(parts.data, clip_B))
+            text.append(self._text_vectors(own, clip_B))
         texts = [corpus.texts[clip] for clip in clip_K.tolist()]
         return {"geometry": geometry(torch.cat(speech), torch.cat(text), texts)}
 
-    def _texts(self, data: Data, clip_B: torch.Tensor) -> torch.Tensor:
-        """The vectors of clips' texts as cached; of a control those that it gave them."""
-        rows = cast(Rows, data.corpus.parts[TEXT].of(clip_B))
+    @staticmethod
+    def _own_texts(data: Data) -> Sequences:
+        """The states of each clip's own text, whatever a control gave it: they say what is near."""
+        part = cast(Sequences, data.corpus.parts[TEXT])
+        place_of = {key: place for place, key in enumerate(part.reader.clips.key)}
+        place_C = torch.tensor([place_of[key] for key in data.corpus.keys], dtype=torch.int64)
+        return replace(part, place_C=place_C, noise_seed=None)
+
+    def _text_vectors(self, own: Sequences, clip_B: torch.Tensor) -> torch.Tensor:
+        """The vectors of clips' texts as cached."""
+        rows = own.of(clip_B)
         if self.settings.text_vector == "mean" or self.settings.align != "seq":
             return means(rows.values_NW, rows)
         return rows.values_NW[rows.starts_B]

@@ -99,6 +99,7 @@ def _geometry(record: Mapping[str, Any]) -> list[str]:
     """How alike vectors of held-out clips are, beside those of their texts."""
     return [
         f"cosines of held-out clips of different texts, {side}: mean "
-        f"{figures['average_other_text']:.3f}, nearest {figures['closest_other_text']:.3f}"
+        f"{figures['average_other_text']:.3f}, of those with the nearest texts "
+        f"{figures['closest_other_text']:.3f}"
         for side, figures in record.get("geometry", {}).items()
     ]
