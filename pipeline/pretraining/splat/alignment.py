@@ -255,7 +255,7 @@ class Alignment(nn.Module):
         A clip whose frames match another text better than its own true tokens would match it does
         not tell texts apart: its frames hedge.
         """
-        others = [_another(batch.same_bB[place], place) for place in range(len(batch.own_b))]
+        others = [_another(batch.same_bB[b], place) for b, place in enumerate(batch.own_b)]
         has_other = [place for place, other in enumerate(others) if other is not None]
         own = tokens.some(batch.own_b)
         matches = {"match/own": _scores(frames_NE, batch, own).mean()}

@@ -141,6 +141,19 @@ def test_shares_average_to_the_whole(align, processes):
     torch.testing.assert_close(sum(gradients) / processes, wanted, atol=1e-6, rtol=1e-4)
 
 
+def test_what_is_told_of_the_other_texts_of_a_batch_does_not_depend_on_shares():
+    """Found with two processes: each took another text than one process did."""
+    module = make("tok-contrast")
+    whole = module(batch_of(), measure=True)
+    shares = [
+        module(batch_of(places, whole=(0, 1, 2, 3), processes=2), measure=True)
+        for places in ((0, 2), (1, 3))
+    ]
+    for name in ("match/own", "match/other", "match/other_true"):
+        mean = sum(float(share[name]) for share in shares) / 2
+        assert mean == pytest.approx(float(whole[name]), rel=1e-5)
+
+
 def test_a_cut_text_does_not_count_for_tokens():
     module = make("tok")
     left_out = float(module(batch_of(cut=(2,)))["loss"])
