@@ -206,7 +206,7 @@ def run(settings: AudioTextSettings) -> None:
     from pipeline.reports.running import finetune_and_show
     from pipeline.reports.tables import SELECTED_ON_TEST
 
-    grid, notes = _grid(settings)
+    grid, notes = grid_of(settings)
     name = grid.data["name"]
     for note in notes:
         say(f"{name}: {note}")
@@ -218,7 +218,7 @@ def run(settings: AudioTextSettings) -> None:
     finetune_and_show(settings, grid, has_folds=settings.has_folds)
 
 
-def _grid(settings: AudioTextSettings) -> tuple["Grid", list[str]]:
+def grid_of(settings: AudioTextSettings) -> tuple["Grid", list[str]]:
     """What is asked of every model, and what a reader must know of the table."""
     from pipeline.cache.sequences import SequenceReader, finished
     from pipeline.cache.store import TeacherCache

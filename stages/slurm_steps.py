@@ -17,6 +17,7 @@ from pipeline.foundation.errors import NotThere, SpeechkdError
 from pipeline.foundation.seeds import parse_seeds
 from pipeline.tasks.mosei.names import TASK_NAMES
 from stages.finetune_audio import AudioSettings
+from stages.finetune_audio_text import AudioTextSettings, grid_of
 from stages.finetune_mosei import MoseiSettings
 from stages.finetune_table import TableSettings
 from stages.options import parse
@@ -34,6 +35,7 @@ FINETUNE: dict[str, type[CellSettings]] = {
     "mosei": MoseiSettings,
     "table": TableSettings,
     "audio": AudioSettings,
+    "audio-text": AudioTextSettings,
 }
 
 
@@ -281,6 +283,8 @@ def _asked(settings: CellSettings) -> list[tuple[str, str]]:
             questions = settings.read(TASK_NAMES).questions
         case AudioSettings():
             questions = settings.ask()[0].questions
+        case AudioTextSettings():
+            questions = grid_of(settings)[0].questions
         case _:
             raise TypeError(f"{type(settings).__name__} asks nothing")
     return [(question.task.name, question.fold) for question in questions]

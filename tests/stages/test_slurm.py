@@ -201,10 +201,11 @@ def test_a_student_has_its_own_weight_beside_one_without_a_teacher(here, stubs, 
     ]
 
 
-def test_every_fold_of_a_table_is_counted_as_cells(here, stubs, capsys):
-    rows = [f"text {i},{i % 2},s{i % 5}" for i in range(20)]
-    (here / "t.csv").write_text("\n".join(["text,label,session", *rows]))
-    words = ["table", "t.csv", "--fold-column", "session", "--checkpoint", "a", "--checkpoint", "b"]
+@pytest.mark.parametrize("verb", [["table"], ["audio-text", "--streams", "text"]])
+def test_every_fold_of_a_table_is_counted_as_cells(here, stubs, capsys, verb):
+    rows = [f"k{i},text {i},{i % 2},s{i % 5}" for i in range(20)]
+    (here / "t.csv").write_text("\n".join(["key,text,label,session", *rows]))
+    words = [*verb, "t.csv", "--fold-column", "session", "--checkpoint", "a", "--checkpoint", "b"]
     settings = options([*words, "--seeds", "0-2", "--out", "r"], dry_run=True, array_tasks=99)
     slurm.finetune(slurm.ShareSettings(**settings))
     assert "#SBATCH --array=0-29%8" in printed(capsys)["finetune.sbatch"]  # 2 × 5 × 3
