@@ -16,14 +16,21 @@ from tests.helpers.caches import make_sequence_cache
 from tests.helpers.job_scripts import make_stubs, options, printed, start, told
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    make_sequence_cache(tmp_path / "mels", [3, 3], "whisper-mel", width=8, most_rows=30)
+@pytest.fixture(scope="module")
+def caches(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("caches")
+    make_sequence_cache(folder / "mels", [3, 3], "whisper-mel", width=8, most_rows=30)
     make_sequence_cache(
-        tmp_path / "texts", [3, 3], "text", width=5, most_rows=9, dtype="float32", teacher="bert",
+        folder / "texts", [3, 3], "text", width=5, most_rows=9, dtype="float32", teacher="bert",
         teacher_sha256="0" * 64, layer=2,
     )  # fmt: skip
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path, caches, monkeypatch):
+    shutil.copytree(caches, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
@@ -122,7 +129,7 @@ def test_several_gpus_are_several_processes_of_one_run(here, capsys):
         (SPLAT[:-2], {"vary": ["init=a/b,a_b"]}, "two runs would have the folder a_b-seed0"),
         (SPLAT[:-2], {}, "Missing option '--init'"),
         ([*SPLAT[:-1], "nowhere"], {}, "has no speech/front.json"),
-        (["nothing", *SPLAT[1:]], {}, "no cache here"),
+        (["nothing", *SPLAT[1:]], {}, "there is no cache here"),
         (["texts", *SPLAT[1:]], {}, "extract-features"),
     ],
 )  # fmt: skip
