@@ -25,7 +25,10 @@ from pipeline.foundation.progress import Meter, counted
 What = Literal["within-speaker", "within-word"]
 AT_ONCE = 16_384
 """Vectors that are read together: 50 MB of the widest."""
-GROUPS = {"within-speaker": "speakers (or recordings)", "within-word": "words spelled alike"}
+GROUPS = {
+    "within-speaker": ("speaker (or recording)", "speakers (or recordings)"),
+    "within-word": ("spelling", "spellings"),
+}
 
 
 def take_from_words(words: WordVectors, what: What, prepared: Prepared) -> tuple[WordVectors, str]:
@@ -184,13 +187,13 @@ def _told(what: What, store: ArrayStore, of: str) -> str:
     groups, single = store.facts["groups"], store.facts["single"]
     if groups == single:
         raise SpeechkdError(
-            f"--teacher-side {what}: each of the {groups:,} {GROUPS[what]} has one of the {of} "
-            "alone, so there is nothing that several have in common. Use --teacher-side "
+            f"--teacher-side {what}: each of the {counted(groups, *GROUPS[what])} has one of the "
+            f"{of} alone, so there is nothing that several have in common. Use --teacher-side "
             "standardize."
         )
-    told = f"{what}: the means of {groups:,} {GROUPS[what]} are taken away from {of}"
+    told = f"{what}: the means of {counted(groups, *GROUPS[what])} are taken away from {of}"
     if single:
-        told += f"; {single:,} have one of the {of} alone, which loses the mean over all"
+        told += f"; {single:,} of them have one of the {of} alone, which loses the mean over all"
     if groups == 1:
         told += "; with one alone this is what standardize does"
     return told

@@ -233,7 +233,8 @@ def test_words_that_differ_from_their_texts(settings, tmp_path):
 
 def test_one_speaker_is_said_and_no_speaker_refused(settings, tmp_path, capsys):
     word_run(settings, tmp_path, SENTENCES, speakers=["a"] * 6, teacher_side="within-speaker")
-    assert "with one alone this is what standardize does" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "the means of 1 speaker (or recording) are taken away from words; with one alone" in told
     make_word_cache(tmp_path / "nobody", SENTENCES, speakers=[None] * 6, recordings=[None] * 6)
     with pytest.raises(SpeechkdError, match="neither a speaker nor a recording of any clip"):
         run(
@@ -247,13 +248,13 @@ def test_one_speaker_is_said_and_no_speaker_refused(settings, tmp_path, capsys):
 def test_each_word_once_leaves_nothing_in_common(settings, tmp_path):
     clips = [("one two", None, "11"), ("three four", None, "11"), ("five six", None, "11"),
              ("seven eight", None, "11")]  # fmt: skip
-    with pytest.raises(SpeechkdError, match=r"each of the 8 words spelled alike has one"):
+    with pytest.raises(SpeechkdError, match=r"each of the 8 spellings has one of the words alone"):
         word_run(settings, tmp_path, clips, teacher_side="within-word")
 
 
 def test_some_words_once_are_counted(settings, tmp_path, capsys):
     word_run(settings, tmp_path, SENTENCES, teacher_side="within-word")
-    assert "have one of the words alone, which loses the mean over all" in capsys.readouterr().err
+    assert "of them have one of the words alone, which loses the mean over all" in capsys.readouterr().err
 
 
 def test_a_batch_without_words_trains_on(settings, tmp_path):
