@@ -254,7 +254,8 @@ def test_each_word_once_leaves_nothing_in_common(settings, tmp_path):
 
 def test_some_words_once_are_counted(settings, tmp_path, capsys):
     word_run(settings, tmp_path, SENTENCES, teacher_side="within-word")
-    assert "of them have one of the words alone, which loses the mean over all" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "of them have one of the words alone, which loses the mean over all" in told
 
 
 def test_a_batch_without_words_trains_on(settings, tmp_path):

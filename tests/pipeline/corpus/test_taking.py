@@ -100,7 +100,7 @@ def test_a_clip_loses_the_mean_of_its_speaker(caches):
         wanted.append(noise[clip] - common.mean(0))
     got = taken.of(torch.arange(len(CLIPS)))[corpus.place_C.argsort()]
     np.testing.assert_allclose(got, wanted, atol=1e-5)
-    assert "the means of 3 speakers (or recordings) are taken away from clips; 1 of them have one" in told
+    assert "the means of 3 speakers (or recordings) are taken away from clips; 1 of them" in told
 
 
 def test_words_of_another_teachers_width_are_refused(caches, tmp_path):
