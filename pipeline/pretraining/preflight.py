@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipeline.foundation.progress import say
+from pipeline.foundation.progress import counted, say
 from pipeline.models.capitals import capitals_doubt
 from pipeline.pretraining.method import Method, Parts
 from pipeline.training.preflight import ORDER_BYTES, check_disk, say_choices, say_memory
@@ -26,7 +26,8 @@ def announce(method: Method[Any], parts: Parts) -> None:
     )
     say(
         f"{method.name}: {sum(p.numel() for p in parts.module.parameters()):,} parameters; "
-        f"{schedule.total_steps:,} steps of {parts.batches.clips_per_batch} clips, "
+        f"{counted(schedule.total_steps, 'step')} of "
+        f"{counted(parts.batches.clips_per_batch, 'clip')}, "
         f"{schedule.steps_per_epoch:,} per epoch, warm-up {schedule.warmup_steps:,}, "
         f"{schedule.precision}"
     )

@@ -15,6 +15,7 @@ import numpy as np
 from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.hashing import json_sha256
+from pipeline.foundation.progress import counted
 from pipeline.tasks.labelled_rows import LabelColumns, LabelledText, Source, read_labelled_rows
 from pipeline.tasks.splits import SPLITS, made_split
 from pipeline.tasks.task import Question, Task
@@ -135,8 +136,9 @@ def _question(
     known = sorted({rows[i].label for i in places["train"]})
     if len(known) < 2 or not places["test"]:
         raise SpeechkdError(
-            f"{where}: {len(known)} speakers to train on, {len(places['test']):,} clips to test; "
-            "at least 2 speakers are needed, and others to test."
+            f"{where}: {counted(len(known), 'speaker')} to train on, "
+            f"{counted(len(places['test']), 'clip')} to test; at least 2 speakers are needed, "
+            "and others to test."
         )
     number = {speaker: i for i, speaker in enumerate(known)}
     everyone = sorted({row.label for row in rows})

@@ -20,6 +20,7 @@ from pipeline.corpus.row_batches import RowBatch
 from pipeline.corpus.row_corpus import TOKENS, RowCorpus
 from pipeline.corpus.rows import Rows
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.progress import counted
 from pipeline.models.encoders import load_masked_lm, weights_sha256
 from pipeline.models.loading import load_tokenizer
 from pipeline.models.student import Student
@@ -224,7 +225,8 @@ class CtalMethod(Method[CtalSettings]):
             f"frames normalised by {settings.normalisation}, deltas {features.deltas}, "
             f"{features.columns} values per position; {settings.chosen('spans')} spans of "
             f"{settings.shortest_ms:g} to {settings.longest_ms:g} ms, a fate per "
-            f"{settings.chosen('fates')}; {cut:,} clips cut to {features.longest:,} frames"
+            f"{settings.chosen('fates')}"
+            + (f"; {counted(cut, 'clip')} cut to {features.longest:,} frames" if cut else "")
         )
         if settings.recipe == "repository":
             yield (

@@ -17,6 +17,7 @@ from pipeline.corpus.row_corpus import RowCorpus
 from pipeline.corpus.rows import Sequences
 from pipeline.corpus.speech import BASE, FRESH, open_speech, speech_folder
 from pipeline.foundation.hashing import json_sha256
+from pipeline.foundation.progress import counted
 from pipeline.models.encoders import weights_sha256
 from pipeline.models.speech import load_speech, means
 from pipeline.models.speech_front import SpeechFront
@@ -168,10 +169,8 @@ class Splat(Method[SplatSettings]):
                 f"token weights {settings.token_weights} over {weights.documents:,} texts; "
                 f"{weights.even:,} of them have no weight of their own and take all tokens alike"
             )
-            yield (
-                f"{int((~text.whole_C).sum()):,} texts were cut when they were encoded, and do not "
-                "count"
-            )
+            if cut := int((~text.whole_C).sum()):
+                yield f"{counted(cut, 'text')} left out: cut when encoded"
         if settings.align == "tok":
             yield (
                 "NOTE: tok as printed asks that each token has a frame near it, not that frames "

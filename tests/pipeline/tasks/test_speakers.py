@@ -84,7 +84,7 @@ def test_clips_that_make_no_pairs_validate_nothing_and_that_is_said(table, parts
     ("given", "message"),
     [
         ([*rows(), ("x", "text", "w0", "t9", "test")], "who w0 is both in train and in test"),
-        (rows(["train", "test", "test"]), "1 speakers to train on"),
+        (rows(["train", "test", "test"]), "1 speaker to train on"),
         (rows(["train", "train"]), "0 clips to test"),
         (rows(["train", "train", "test", "test"], clips=1), "no pair of one speaker"),
         (rows(["train", "train", "test"]), "no pair of two speakers"),
