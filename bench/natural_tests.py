@@ -68,11 +68,17 @@ class Comparison:
 
 
 def values_of(out: Path) -> dict[tuple[str, str], dict[int, float]]:
-    """By task and arm, for each pre-training seed the task's measure of students of all speech."""
+    """By task and arm, for each pre-training seed the task's measure of students of all speech.
+
+    Cells that have not ended are left out: the mean of some of their folds is another measure.
+    """
     values: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
     for task, measure in MEASURES.items():
         for path in sorted((out / "results" / task).glob("all-*/results.jsonl")):
-            arm, _, seed = path.parent.name.removeprefix("all-").rpartition("-")
+            run = path.parent.name
+            if not (out / "cells" / f"judge--{task}--{run}.json").exists():
+                continue
+            arm, _, seed = run.removeprefix("all-").rpartition("-")
             each = [row["metrics"][measure] for _, row in json_lines(path)]
             if each and None not in each:
                 values[task, arm][int(seed)] = float(np.mean(each))

@@ -114,6 +114,8 @@ def write_results(out, task, run_, metrics):
     (folder / "results.jsonl").write_text(
         "".join(json.dumps({"metrics": m}) + "\n" for m in metrics)
     )
+    (out / "cells").mkdir(exist_ok=True)
+    (out / "cells" / f"judge--{task}--{run_}.json").write_text("{}")
 
 
 def test_primary_comparisons_are_paired_over_seeds_and_the_family_is_whole(tmp_path):
@@ -123,6 +125,9 @@ def test_primary_comparisons_are_paired_over_seeds_and_the_family_is_whole(tmp_p
             folds = [{"pearson": value - 0.1, "mae": 1.0}, {"pearson": value + 0.1, "mae": 1.0}]
             write_results(tmp_path, "valence", f"all-{arm}-{seed}", folds)
     write_results(tmp_path, "valence", "acted-none-7816", [{"pearson": 0.9}])
+    for arm in ("none", "clip-crd"):  # of which some folds are there
+        write_results(tmp_path, "arousal", f"all-{arm}-7816", [{"pearson": 0.9}])
+    (tmp_path / "cells" / "judge--arousal--all-clip-crd-7816.json").unlink()
     made = comparisons(values_of(tmp_path))
     assert [(one.task, one.arm, one.other) for one in made] == [
         ("valence", "word-crd", "none"),
