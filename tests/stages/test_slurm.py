@@ -403,7 +403,7 @@ def test_a_cache_that_is_not_finished_is_refused(here):
     shutil.rmtree(make_cache(here / "c", [3, 2]).folder.path / "receipts")
     with pytest.raises(SpeechkdError, match="2 of 2 shards are not done"):
         slurm.distill(slurm.GridSettings(**options(["c"])))
-    with pytest.raises(SpeechkdError, match="no teacher cache"):
+    with pytest.raises(SpeechkdError, match="there is no cache here"):
         slurm.distill(slurm.GridSettings(**options(["nothing"])))
 
 
