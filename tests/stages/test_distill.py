@@ -316,7 +316,7 @@ def test_dry_run_trains_nothing_and_leaves_nothing(settings, capsys):
         ({"crd_negatives": 5}, "needs --kd crd"),
         ({"measure_every": 3, "log_every": 2}, "not a multiple"),
         ({"student": "bert-huge"}, "neither one of"),
-        ({"cache": "nowhere"}, "no teacher cache"),
+        ({"cache": "nowhere"}, "there is no cache here"),
         ({"kd": ["crd"], "projection": "none"}, "32 wide and the teacher 8"),
         ({"max_tokens": 4096}, "at most 512"),
         ({"resume": "always"}, "no run in"),
