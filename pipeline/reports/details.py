@@ -15,7 +15,7 @@ from pipeline.reports import figures
 from pipeline.reports.formats import NOTHING
 from pipeline.reports.lettering import key
 from pipeline.reports.page import Section
-from pipeline.reports.tables import CONSTANT, encoders_of, row_name
+from pipeline.reports.tables import CONSTANT, encoders_of, row_name, selected_on_test
 
 MOST_ACROSS = 20
 """Classes that may stand side by side, as columns of a table and with figures in a matrix; more of
@@ -86,7 +86,7 @@ def _detail(title: str, cells: Sequence[Cell], flag: str, outputs: Sequence[str]
         )
     sections = [
         Section(
-            f"{title}: beside the accuracy",
+            f"{title}: beside the accuracy{selected_on_test(cells)}",
             (*text, *key(outputs, "class")),
             tuple(map(tuple, rows)),
             picture=(

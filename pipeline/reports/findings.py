@@ -14,7 +14,13 @@ from pipeline.reports.formats import listed
 from pipeline.reports.gains import Gains
 from pipeline.reports.lettering import key
 from pipeline.reports.page import Section
-from pipeline.reports.tables import encoders_of, row_name, split_origin
+from pipeline.reports.tables import (
+    SELECTED_ON_TEST,
+    encoders_of,
+    row_name,
+    selected_on_test,
+    split_origin,
+)
 from pipeline.reports.texts import on_texts
 from pipeline.tasks.duplicates import WARNED_SHARE
 
@@ -68,6 +74,8 @@ def findings(results: ResultSet, cells: Sequence[Cell], gains: Gains) -> Section
     if not any(encoder.objective == "none" for encoder in encoders_of(cells).values()):
         notes.append(NO_BASELINE)
     notes += [*filter(None, [*sentences(gains), caution(gains)])]
+    if selected_on_test(cells):
+        notes.insert(0, f"WARNING: {SELECTED_ON_TEST}.")
     chapter = f"Results: {results.name}" if results.key else "Results"
     return Section("In short", tuple(text), notes=tuple(notes), chapter=chapter)
 

@@ -7,7 +7,7 @@ from pipeline.finetuning.cells import Cell
 from pipeline.reports.columns import Column, Stat, other_columns
 from pipeline.reports.page import Section
 from pipeline.reports.published_ctal import on_emotion
-from pipeline.reports.tables import SELECTED_ON_TEST, encoders_of, row_name
+from pipeline.reports.tables import SELECTED_ON_TEST, encoders_of, row_name, selected_on_test
 
 MOST_ACROSS = 12
 """Folds that stand side by side; of more of them the best and the worst are shown."""
@@ -38,9 +38,9 @@ def by_fold(cells: Sequence[Cell]) -> list[Section]:
             "figures are often such means.",
         )
         grid = tuple(map(tuple, rows))
-        on_test = any(cell.recipe.get("selection") == "best-test" for cell in mine)
-        title = f"{task}: fold by fold" + (" [SELECTED ON THE TEST]" if on_test else "")
-        warning = (f"WARNING: {SELECTED_ON_TEST}.",) if on_test else ()
+        mark = selected_on_test(mine)
+        title = f"{task}: fold by fold{mark}"
+        warning = (f"WARNING: {SELECTED_ON_TEST}.",) if mark else ()
         notes = (*warning, *on_emotion(mine))
         sections.append(Section(title, text, grid, notes, folded=len(rows) > 7))
     return sections

@@ -138,8 +138,8 @@ def _table(
         notes += ctal.on_speakers(cells)
     if origin := split_origin(cells[0]):
         notes.append(f"The split was {origin}.")
-    if any(cell.recipe.get("selection") == "best-test" for cell in cells):
-        title = f"{title} [SELECTED ON THE TEST]"
+    if mark := selected_on_test(cells):
+        title += mark
         notes.insert(0, f"WARNING: {SELECTED_ON_TEST}.")
     return Table(key, title, columns, tuple(rows), tuple(notes), len(seeds), figures)
 
@@ -205,6 +205,12 @@ def _is_whole(cells: Sequence[Cell]) -> bool:
         and cell.data["split"]["origin"] not in ("made", "folds")
         for cell in cells
     )
+
+
+def selected_on_test(cells: Sequence[Cell]) -> str:
+    """What the title of a table ends with if epochs were selected on the test; else empty."""
+    on_test = any(cell.recipe.get("selection") == "best-test" for cell in cells)
+    return " [SELECTED ON THE TEST]" if on_test else ""
 
 
 def split_origin(cell: Cell) -> str:

@@ -118,8 +118,10 @@ def test_epochs_selected_on_the_test_are_warned_of_in_every_table(settings, tmp_
         assert scores.index(max(scores)) == cell["chosen_epoch"] - 1
     report(ReportSettings(results=[made.out], out=tmp_path / "report"))
     page = (tmp_path / "report" / "report.md").read_text()
-    assert page.count("WARNING: epochs are selected on the test itself") == 2
-    assert page.count("SELECTED ON THE TEST") == 2
+    # in short, at the table and fold by fold; and in the titles of all three tables
+    assert page.count("WARNING: epochs are selected on the test itself") == 3
+    titles = [line for line in page.splitlines() if line.startswith("## ")]
+    assert sum("SELECTED ON THE TEST" in title for title in titles) == 3
 
 
 def test_values_have_mults_figures_beside_them(settings, tmp_path):
