@@ -379,7 +379,12 @@ def wait_for(condition, seconds=60):
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGUSR2, 143), (signal.SIGINT, 130)]
+    ("number", "status"),
+    [
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGUSR2, 143, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_saves_and_the_same_command_goes_on(settings, tmp_path, number, status):
     given = settings(out=tmp_path / "stopped", epochs=200.0)
@@ -426,6 +431,7 @@ def test_killed_at_random_instants_nothing_but_the_last_steps_is_lost(settings, 
     assert same_weights(given.out, whole.out)
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(settings, tmp_path):
     """With objectives that need the other process's clips, forward and backward."""
     changes = {

@@ -120,6 +120,7 @@ def test_reading_in_processes_changes_nothing(corpus, teacher, tmp_path, uninter
     assert content(tmp_path / "c") == uninterrupted
 
 
+@pytest.mark.slow
 def test_several_devices_change_nothing(corpus, teacher, tmp_path, uninterrupted):
     """More of them than there are shards."""
     extract(corpus, tmp_path / "c", teacher, devices=",".join(["cpu"] * (len(COUNTS) + 1)))

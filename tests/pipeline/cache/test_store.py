@@ -115,7 +115,7 @@ def test_another_manifest_is_refused(tmp_path):
 def test_what_is_not_a_cache_is_said_to_be_none(tmp_path, content):
     if content is not None:
         (tmp_path / "zarr.json").write_text(content)
-    with pytest.raises(SpeechkdError, match="teacher cache"):
+    with pytest.raises(SpeechkdError, match="there is no cache here"):
         TeacherCache.open(tmp_path)
 
 

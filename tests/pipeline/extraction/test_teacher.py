@@ -93,7 +93,7 @@ def test_a_folder_of_the_hub_is_called_by_the_models_id(random_whisper, tmp_path
 
 
 @needs_tiny_en
-@pytest.mark.parametrize("pooling", ["fixed750", "length"])
+@pytest.mark.parametrize("pooling", ["fixed750", pytest.param("length", marks=pytest.mark.slow)])
 def test_vectors_equal_hugging_face_for_tiny_en(tiny_en, pooling):
     _, encoder = tiny_en
     check_against_hugging_face(load_teacher(OFFLINE, pooling=pooling), encoder)

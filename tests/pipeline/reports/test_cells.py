@@ -8,7 +8,12 @@ from pipeline.reports.cells import read_results
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [(None, "no such file"), ("", "is empty"), ("{}\n", "line 1: not a cell"), ("{\n", "line 1")],
+    [
+        (None, "holds no results"),
+        ("", "is empty"),
+        ("{}\n", "line 1: not a cell"),
+        ("{\n", "line 1"),
+    ],
 )
 def test_results_that_are_not_there_or_damaged(tmp_path, text, told):
     if text is not None:
