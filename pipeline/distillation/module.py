@@ -97,7 +97,7 @@ class Distillation(nn.Module):
 
         With `measure` there are two more groups: how objectives and masked-LM weigh against each
         other (norms of their gradients at the hidden states), and how near the student is to its
-        teacher.
+        teacher. An objective that nothing of the batch is taught by has no loss.
         """
         packed = batch.packed
         hidden_ND = self._encode_of(batch, packed.with_ids(batch.masked_N), 0)
@@ -112,9 +112,9 @@ class Distillation(nn.Module):
         raw = mlm.new_zeros(())
         for name, objective in self.named_objectives():
             pairs = pairs_of[objective.level]
-            if not len(pairs.whole.row_B):  # no word of this batch is taught
-                losses[f"loss/{name}"] = _nothing(objective, objective.student(pairs.states_ND))
-                weighted = weighted + losses[f"loss/{name}"]
+            if not len(pairs.whole.row_B):
+                # no clip or word of this batch is taught: zero is no figure, and lowers means
+                weighted = weighted + _nothing(objective, objective.student(pairs.states_ND))
                 continue
             kd = objective(pairs)
             losses[f"loss/{name}"] = kd
@@ -122,9 +122,11 @@ class Distillation(nn.Module):
             weighted = weighted + self.gammas[name] * kd
             if measure:
                 losses |= nearness(name, objective, pairs)
-        losses |= {"loss": mlm + weighted, "loss/kd": raw, "loss/kd_weighted": weighted}
-        if measure and torch.is_grad_enabled():
-            losses |= gradient_norms(mlm, hidden_ND, weighted, kd_ND)
+        losses["loss"] = mlm + weighted
+        if any(len(pairs.whole.row_B) for pairs in pairs_of.values()):
+            losses |= {"loss/kd": raw, "loss/kd_weighted": weighted}
+            if measure and torch.is_grad_enabled():
+                losses |= gradient_norms(mlm, hidden_ND, weighted, kd_ND)
         return losses
 
     @property

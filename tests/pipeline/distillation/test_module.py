@@ -281,7 +281,7 @@ def test_a_batch_without_words_costs_nothing_and_gives_every_part_a_gradient(bat
     batch = replace(nobody, processes=1).make(nobody.order(0)[:12], "train", 0, 0)
     module = make_by_word(batches_of_words, [kd], nst_pattern="batch")
     losses = module(batch, measure=True)
-    assert float(losses[f"loss/word_{kd}"].detach()) == 0
+    assert losses.keys() == {"loss", "loss/mlm"}, "a loss of zero would count in means"
     assert torch.equal(losses["loss"], losses["loss/mlm"])
     losses["loss"].backward()
     assert all(p.grad is not None for p in module.parameters() if p.requires_grad)

@@ -1,6 +1,8 @@
 """Texts without speech: they are learnt as texts, and no objective sees them."""
 
+from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,9 +13,12 @@ from pipeline.corpus.corpus import read_corpus, split_by_recording, split_parts
 from pipeline.corpus.masking import Masking
 from pipeline.corpus.sources import TextTables
 from pipeline.corpus.word_corpus import read_words
+from pipeline.distillation.assembly import make_workload
 from pipeline.distillation.module import Distillation, View
 from pipeline.distillation.objectives import OBJECTIVES, Context, Options
 from pipeline.models.student import Student
+from pipeline.training.checkpoint import Progress
+from pipeline.training.loop import validate
 from tests.helpers.caches import make_cache, make_sequence_cache, wordpiece
 
 TEXTS = [f"the {w} cat sang{' far' * (i % 5)} on a dog" for i in range(20) for w in ("red", "blue")]
@@ -129,6 +134,24 @@ def test_a_batch_without_speech_teaches_nothing_and_still_has_every_gradient(mad
         assert parameter.requires_grad == (parameter.grad is not None), name
 
 
+def test_held_out_losses_of_objectives_are_those_without_texts(made):
+    """Batches without speech, of which there are more here, must not count as ones of no loss."""
+    cache, _, tables, tokenizer = made
+    alone, mixed = (corpus_of(cache, t, tokenizer, held_out_share=0.4) for t in (None, tables))
+    module = distillation(tokenizer, alone.vectors.statistics, ("crd", "l1"), View(sees="clean"))
+    clips = len(alone.held_out) // 2
+    results = []
+    for corpus in (alone, mixed):
+        batches = Batches(corpus, Masking.of(tokenizer, 0.15), clips, seed=1, extra_negatives=9)
+        progress, log = Progress(), SimpleNamespace(validation=lambda *_: None)
+        validate(make_workload(module, batches, None), log, progress, 0, nullcontext())
+        results += progress.validation
+    assert len(mixed.held_out) >= 3 * clips
+    for name in ("loss/crd", "loss/l1", "loss/kd", "loss/kd_weighted", "cosine/l1"):
+        assert results[1][name] == pytest.approx(results[0][name], rel=1e-5), name
+    assert results[1]["loss/mlm"] != results[0]["loss/mlm"]
+
+
 @pytest.mark.parametrize("control", ["shuffled", "random"])
 def test_a_control_draws_as_if_there_were_no_texts(made, control):
     cache, _, tables, tokenizer = made
@@ -156,6 +179,25 @@ def test_shares_of_processes_add_up_to_the_whole(made, view):
         total += float(pairs.weight_N.sum())
     assert sorted(seen) == sorted(zip(one.clip_N.tolist(), one.place_N.tolist(), strict=True))
     assert total == float(one.weight_N.sum()) == float(one.total)
+
+
+@pytest.mark.parametrize("pattern", ["vector", "batch", "token", "sequence"])
+@pytest.mark.parametrize("view", [View(), View("mean", special=False)], ids=["all", "mean"])
+def test_a_process_without_speech_of_its_own_adds_nothing_and_has_gradients(made, view, pattern):
+    cache, _, tables, tokenizer = made
+    corpus = corpus_of(cache, tables, tokenizer)
+    module = distillation(tokenizer, corpus.vectors.statistics, tuple(OBJECTIVES), view)
+    module.objectives["nst"].pattern = pattern
+    batches = Batches(corpus, Masking.of(tokenizer, 0.15), 6, seed=1, extra_negatives=9)
+    clip_B = torch.tensor([3, 85, 41, 90, 7, 119])  # the second of two has texts alone
+    part = replace(batches, process=1, processes=2).make(clip_B, "train", 0, 0)
+    losses = module(part, measure=True)
+    assert float(losses["loss/l1"].detach()) == float(losses["loss/cosine"].detach()) == 0
+    losses["loss"].backward()
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, name
+            assert parameter.grad.isfinite().all(), name
 
 
 def test_texts_are_held_out_apart_and_with_the_recordings_they_are_of():
