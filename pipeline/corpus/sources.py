@@ -12,10 +12,11 @@ from typing import Any, Protocol
 from pipeline.cache.store import TeacherCache
 from pipeline.foundation.column_names import USUAL_NAMES, usual_column
 from pipeline.foundation.compressed import plain_suffix
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import Damaged, SpeechkdError
 from pipeline.foundation.hashing import json_sha256
 from pipeline.foundation.missing import is_missing
 from pipeline.foundation.tables import Placed, cell_text, stream_rows, text_lines
+from pipeline.foundation.untrusted import is_unicode
 from pipeline.foundation.workers import ahead
 
 READ_AHEAD = 4
@@ -103,7 +104,7 @@ class TextTables:
         """The texts in the order of the tables.
 
         Raises:
-            SpeechkdError: a table is missing, broken, or has no such column.
+            SpeechkdError: a table is missing, broken, has no such column, or a text no UTF-8.
         """
         samples = (
             {"key": place, "text": text, "row": row, "recording": recording}
@@ -127,9 +128,14 @@ class TextTables:
             rows, text_column, recording_column = self._table(path)
             for place, cells in rows:
                 text = cell_text(cells.get(text_column))
-                recording = cell_text(cells.get(recording_column)).strip()
-                known = bool(recording_column) and not is_missing(recording)
-                yield f"{path}, {place}", text, recording if known else None
+                # a spreadsheet's column of row numbers may have an empty name
+                recording = cell_text(cells.get(recording_column)) if recording_column else ""
+                if not is_unicode(text + recording):
+                    raise Damaged(
+                        f"{path}, {place}: half a character (a lone surrogate, as JSON may have "
+                        "it), which no tokenizer reads. Repair the text, or leave it out."
+                    )
+                yield f"{path}, {place}", text, None if is_missing(recording) else recording.strip()
 
     def _table(self, path: Path) -> tuple[Iterator[Placed], str, str]:
         """The rows of a table, and its columns of texts and of recordings."""

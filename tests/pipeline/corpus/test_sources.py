@@ -64,6 +64,11 @@ def test_several_tables_follow_each_other_and_columns_can_be_named(tables):
     assert named.digest() != TextTables((tables / "a.csv",)).digest()
 
 
+def test_a_column_without_a_name_is_no_recording(tmp_path):
+    (tmp_path / "a.csv").write_text(",text\n0,well\n1,yeah\n")
+    assert texts_of(TextTables((tmp_path / "a.csv",))) == [("well", None), ("yeah", None)]
+
+
 def test_texts_stand_behind_those_of_a_cache_at_rows_of_their_own(tables, tmp_path):
     cache = make_cache(tmp_path / "cache", [5, 4])
     texts = TextTables((tables / "a.csv",))
@@ -90,6 +95,8 @@ def test_texts_stand_behind_those_of_a_cache_at_rows_of_their_own(tables, tmp_pa
         ("a.csv", 'text\n"yeah\n', {}, "line 2 cannot be read"),
         ("a.jsonl", json.dumps({"text": "yeah"}) + "\n[1]\n", {}, "line 2: not a JSON object"),
         ("a.csv", "", {}, "is empty"),
+        ("a.jsonl", json.dumps({"text": "ye\ud800ah"}), {}, "line 1: half a character"),
+        ("a.json", json.dumps([{"text": "a", "recording": "\udfff"}]), {}, "row 1: half a char"),
     ],
 )
 def test_bad_tables_are_told_with_their_place(tmp_path, name, content, columns, told):
