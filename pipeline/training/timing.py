@@ -7,6 +7,7 @@ import torch
 
 from pipeline.foundation.devices import ieee_float32
 from pipeline.foundation.progress import counted, duration, say
+from pipeline.training import processes
 from pipeline.training.loop import Schedule, Workload, explained_memory_errors, seed_dropout
 
 STEPS = 3
@@ -22,12 +23,12 @@ def say_time(workload: Workload, schedule: Schedule, device: torch.device) -> No
     Raises:
         SpeechkdError: memory ran out.
     """
-    tried = seconds_of_steps(workload, schedule, device)
-    each = min(tried)
+    seconds = seconds_of_steps(workload, schedule, device)
+    each = min(seconds)
     whole = duration(each * schedule.last_step)
     say(
         f"time: about {whole} for {counted(schedule.last_step, 'step')} ({duration(each)} each, "
-        f"judging by {counted(len(tried), 'step')}), and validation"
+        f"judging by {counted(len(seconds), 'step')}), and validation"
     )
 
 
@@ -52,6 +53,7 @@ def seconds_of_steps(workload: Workload, schedule: Schedule, device: torch.devic
             workload.module.zero_grad(set_to_none=True)
             losses["loss"].item()  # waits for the device
             seconds.append(time.monotonic() - started)
-            if sum(seconds) > ENOUGH_SECONDS:
+            # together, because a process whose clock stops it early would leave the others waiting
+            if any(processes.any_of([sum(seconds) > ENOUGH_SECONDS], device)):
                 break
     return seconds

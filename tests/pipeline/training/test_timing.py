@@ -50,6 +50,11 @@ def test_no_more_steps_are_tried_than_there_are_and_no_weight_changes():
     assert module.weight.grad is None
 
 
+def test_all_processes_stop_with_the_first_that_has_had_enough(monkeypatch):
+    monkeypatch.setattr(timing.processes, "any_of", lambda own, _: [not any(own)])  # another's
+    assert len(timing.seconds_of_steps(workload(nn.Linear(2, 1)), schedule(3), CPU)) == 1
+
+
 def test_memory_that_runs_out_is_told():
     def run_out(_batch, _measure):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
