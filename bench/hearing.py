@@ -119,20 +119,22 @@ def make_unheard(data: Path, out: Path, teacher: str, hours: float) -> None:
 
 
 def train(out: Path, arm: str, seed: int, epochs: float = STUDENT["epochs"]) -> Path:
-    """Distil a student of all training corpora; the run's folder."""
+    """Distil a student of all training corpora; the run's folder.
+
+    A run that is finished is not trained again, and one of other epochs is refused.
+    """
     run = out / "runs" / f"{arm}-{seed}"
     settings = ARMS[arm]
     kind = "vector" if settings.get("level", "clip") == "clip" and arm != "none" else "words"
-    if not (run / "student" / "model.safetensors").exists():
-        distill.run(
-            distill.DistillSettings(
-                cache=str(out / f"training-{kind}"),
-                out=run,
-                seed=seed,
-                **{**STUDENT, "epochs": epochs},
-                **settings,
-            )
+    distill.run(
+        distill.DistillSettings(
+            cache=str(out / f"training-{kind}"),
+            out=run,
+            seed=seed,
+            **{**STUDENT, "epochs": epochs},
+            **settings,
         )
+    )
     return run
 
 

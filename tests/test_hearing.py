@@ -6,6 +6,7 @@ import json
 import numpy as np
 import soundfile
 
+from bench import hearing
 from bench.hearing_speech import Corpus, heard_words, joined, lines_of, write_clips
 from pipeline.cache.sequences import SequenceReader
 from tests.helpers.word_caches import make_word_cache
@@ -72,3 +73,13 @@ def test_each_word_of_a_line_has_the_vector_that_was_heard_of_it(tmp_path):
     reader = SequenceReader(cache)
     second = reader.read(reader.clips.row[[1]], [5])
     np.testing.assert_allclose(heard.rows_NE[[2, 3, 5, 6]], second[[0, 1, 3, 4]].float())
+
+
+def test_a_student_that_is_there_is_not_taken_for_one_of_other_epochs(tmp_path, monkeypatch):
+    weights = tmp_path / "runs" / "none-7" / "student" / "model.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.touch()
+    settings = []
+    monkeypatch.setattr(hearing.distill, "run", settings.append)
+    hearing.train(tmp_path, "none", 7, epochs=2.0)
+    assert [(one.epochs, one.seed) for one in settings] == [(2.0, 7)], "distill compares them"
