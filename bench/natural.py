@@ -29,7 +29,9 @@ from pathlib import Path
 from typing import Any
 
 from bench import capitals
-from bench.hearing import ACRONYMS, HELD_OUT
+from bench.hearing import ACRONYMS
+from bench.hearing import JUDGED as STRESSED
+from bench.hearing import TRAINING as ACTED
 from bench.hearing_speech import Corpus, lines_of, write_clips
 from bench.natural_tests import primary_table
 from pipeline.foundation.atomic import write_json
@@ -40,17 +42,10 @@ from pipeline.foundation.tables import read_rows
 SEEDS = (7816, 9573, 7788, 4242, 1031)
 """Of pre-training: five for the primary comparison, the first three for all else."""
 FEW = 3
-TRAINING = {
-    "urquan": Corpus("ur_quan_masters", without=HELD_OUT),
-    "queen": Corpus("flight_of_the_amazon_queen", scene_letters=2),
-    "ocean": Corpus("speechocean762", split="train"),
-}
+TRAINING = {**ACTED, "ocean": Corpus("speechocean762", split="train")}
 """What students hear. Never heard: six characters of the first, the test speakers of the third, and
 all of the two below."""
-JUDGED = {
-    "sky": Corpus("beneath_a_steel_sky", scene_letters=3),
-    "calls": Corpus("wuw2"),
-}
+JUDGED = {"sky": STRESSED, "calls": Corpus("wuw2")}
 TALK = {"swda": ("swda/swda.tsv.gz", "dialogue"), "mrda": ("mrda/mrda.tsv.gz", "meeting")}
 CRD = ["--kd", "crd", "--temperature", "0.1"]
 WORD = [*CRD, "--level", "word"]
@@ -72,8 +67,6 @@ SECONDARY = {
     "words-of-clip-shuffled": [*WORD, "--control", "shuffled-words"],
 }
 ARMS = PRIMARY | SECONDARY
-
-
 KINDS_OF_SPEECH = {"read": ("ocean",), "acted": ("urquan",)}
 """Students of one kind of speech alone: 2.9 h of reading, 4.3 h of acting."""
 OF_KIND = ("none", "word-crd", "word-crd-shuffled")
@@ -216,24 +209,24 @@ class Cell:
 def cells(data: Path, out: Path, sizes: Sizes) -> list[Cell]:
     """All cells, in an order in which each stands behind what it needs."""
     here = ["--data", str(data), "--out", str(out), *(["--small"] if sizes is SMALL else [])]
-    made = [Cell("tables", ("bench.natural", "tables", *here), core_s=20)]
+    every = [Cell("tables", ("bench.natural", "tables", *here), core_s=20)]
     for name in (*TRAINING, *JUDGED):
-        made += heard(out, name, here)
+        every += speech(out, name, here)
     for kind in ("vector", "words"):
         needs = tuple(f"{kind}/{name}" for name in TRAINING)
         caches = [f"{out}/{name}/{kind}" for name in TRAINING]
         words = ["cache", "merge", *caches, "--out", f"{out}/all/{kind}"]
-        made.append(speechkd(f"merge/{kind}", words, needs, 10))
-    made.append(base(out, sizes))
+        every.append(speechkd(f"merge/{kind}", words, needs, 10))
+    every.append(base(out, sizes))
     runs = [("all", arm, seed) for arm in PRIMARY for seed in SEEDS]
     runs += [("all", arm, seed) for arm in SECONDARY for seed in SEEDS[:FEW]]
     runs += [(k, arm, seed) for k in KINDS_OF_SPEECH for arm in OF_KIND for seed in SEEDS[:FEW]]
-    made += [student(out, *run, sizes) for run in runs]
+    every += [student(out, *run, sizes) for run in runs]
     for part, arm, seed in runs:
         main = part == "all" and arm in PRIMARY
-        made += judged(data, out, f"{part}-{arm}-{seed}", main, sizes)
-    made.append(hearing(out, [f"{part}-{arm}-{seed}" for part, arm, seed in runs]))
-    return made
+        every += questions(data, out, f"{part}-{arm}-{seed}", main, sizes)
+    every.append(hearing(out, [f"{part}-{arm}-{seed}" for part, arm, seed in runs]))
+    return every
 
 
 def speechkd(
@@ -243,7 +236,7 @@ def speechkd(
     return Cell(name, ("stages.cli", *words), tuple(needs), RATES.start_s + core_s)
 
 
-def heard(out: Path, name: str, here: Sequence[str]) -> Iterator[Cell]:
+def speech(out: Path, name: str, here: Sequence[str]) -> Iterator[Cell]:
     """Clips of a corpus, their tars, and what the teacher hears."""
     folder = out / name
     yield Cell(f"clips/{name}", ("bench.natural", "clips", name, *here), (), 60)
@@ -295,7 +288,7 @@ def student(out: Path, part: str, arm: str, seed: int, sizes: Sizes) -> Cell:
     return speechkd(f"student/{run}", words, needs, core_s)
 
 
-def judged(data: Path, out: Path, run: str, main: bool, sizes: Sizes) -> Iterator[Cell]:
+def questions(data: Path, out: Path, run: str, main: bool, sizes: Sizes) -> Iterator[Cell]:
     """The tasks that are put to a student."""
     for name, task in TASKS.items():
         seeds = min(task.seeds[0 if main else 1], sizes.seeds)
@@ -354,24 +347,24 @@ def carry_out(out: Path, cell: Cell) -> bool:
     file = cell.name.replace("/", "--")
     log = out / "logs" / f"{file}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    begun, before = time.time(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    with log.open("a", encoding="utf-8") as told:
-        told.write(f"$ python -m {shlex.join(cell.command)}\n")
-        told.flush()
-        ended = subprocess.run(
-            [sys.executable, "-m", *cell.command], stdout=told, stderr=told,
+    start, before = time.time(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    with log.open("a", encoding="utf-8") as output:
+        output.write(f"$ python -m {shlex.join(cell.command)}\n")
+        output.flush()
+        process = subprocess.run(
+            [sys.executable, "-m", *cell.command], stdout=output, stderr=output,
             env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
         )  # fmt: skip
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    core_s = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
-    if ended.returncode:
-        say(f"{cell.name}: ended with {ended.returncode}; see {log}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    core_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    if process.returncode:
+        say(f"{cell.name}: ended with {process.returncode}; see {log}")
         return False
     (out / "cells").mkdir(exist_ok=True)
     write_json(
         out / "cells" / f"{file}.json",
         {"command": list(cell.command), "core_s": round(core_s, 1),
-         "wall_s": round(time.time() - begun, 1), "commit": git_commit()},
+         "wall_s": round(time.time() - start, 1), "commit": git_commit()},
     )  # fmt: skip
     return True
 
@@ -384,12 +377,12 @@ def run(out: Path, every: Sequence[Cell], part: tuple[int, int], wait_s: float) 
     """
     index, count = part
     mine = [cell for place, cell in enumerate(every) if place % count == index]
-    known = {cell.name: cell for cell in every}
+    names = {cell.name for cell in every}
     failed: set[str] = set()
     while True:
         done = {cell.name for cell in every if record_of(out, cell)}
         todo = [cell for cell in mine if cell.name not in done | failed]
-        ready = [c for c in todo if all(n in done or n not in known for n in c.needs)]
+        ready = [c for c in todo if all(n in done or n not in names for n in c.needs)]
         if not todo:
             return 1 if failed else 0
         if not ready:
@@ -403,7 +396,7 @@ def run(out: Path, every: Sequence[Cell], part: tuple[int, int], wait_s: float) 
             failed.add(ready[0].name)
 
 
-def told(out: Path, every: Sequence[Cell], *, commands: bool) -> str:
+def overview(out: Path, every: Sequence[Cell], *, commands: bool) -> str:
     """What is to do and what is done, kind by kind; with the command of each cell if asked for."""
     sums: dict[str, list[float]] = defaultdict(lambda: [0, 0, 0.0, 0.0])
     lines = []
@@ -474,7 +467,7 @@ def main() -> int:
             every = with_needs(every, options.only)
         if options.what == "run":
             return run(options.out, every, options.part, options.wait)
-        print(told(options.out, every, commands=options.what == "plan"))
+        print(overview(options.out, every, commands=options.what == "plan"))
         if options.what == "table":
             print(f"\n{primary_table(options.out)}\n\n{figures(options.out)}")
     return 0
@@ -482,17 +475,17 @@ def main() -> int:
 
 def with_needs(every: Sequence[Cell], beginnings: Sequence[str]) -> list[Cell]:
     """Cells whose names begin in one of these ways, and all that they need."""
-    known = {cell.name: cell for cell in every}
-    wanted: set[str] = set()
-    look = [name for name in known if name.startswith(tuple(beginnings))]
+    by_name = {cell.name: cell for cell in every}
+    names: set[str] = set()
+    look = [name for name in by_name if name.startswith(tuple(beginnings))]
     if not look:
         raise SystemExit(f"no cell begins with {' or '.join(beginnings)}")
     while look:
         name = look.pop()
-        if name not in wanted:
-            wanted.add(name)
-            look += known[name].needs
-    return [cell for cell in every if cell.name in wanted]
+        if name not in names:
+            names.add(name)
+            look += by_name[name].needs
+    return [cell for cell in every if cell.name in names]
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ QUESTIONS = {
 FAMILY = len(MEASURES) * sum(map(len, QUESTIONS.values()))
 """Comparisons that Holm's correction is over, whether they are there or not."""
 LEVEL = 0.05
+ROUNDING = 1e-9
+"""Measures that differ by less are equal: they are means of some figures between -1 and 1."""
 
 
 @dataclass(frozen=True)
@@ -49,22 +51,23 @@ class Comparison:
         return float(np.mean(self.gains))
 
     @property
+    def varies(self) -> bool:
+        """Whether gains differ by more than rounding; if not, nothing was drawn anew."""
+        return float(np.ptp(self.gains)) > ROUNDING
+
+    @property
     def half_width(self) -> float:
-        """Half of Student's 95 % interval; infinite with one seed."""
-        n = len(self.gains)
-        if n < 2:
+        """Half of Student's 95 % interval; infinite where gains do not vary, as with one seed."""
+        if not self.varies:
             return math.inf
+        n = len(self.gains)
         spread = float(np.std(self.gains, ddof=1))
         return float(stats.t.ppf(0.975, n - 1)) * spread / math.sqrt(n)
 
     @property
     def p(self) -> float:
-        """Two-sided p of Student's t over paired seeds; 1 with one seed, or none that differ."""
-        if len(self.gains) < 2 or not np.any(self.gains):
-            return 1.0
-        if np.ptp(self.gains) == 0:  # gains that never vary are no proof: nothing was drawn anew
-            return 1.0
-        return float(stats.ttest_1samp(self.gains, 0.0).pvalue)
+        """Two-sided p of Student's t over paired seeds; 1 where gains do not vary."""
+        return float(stats.ttest_1samp(self.gains, 0.0).pvalue) if self.varies else 1.0
 
 
 def values_of(out: Path) -> dict[tuple[str, str], dict[int, float]]:
@@ -87,15 +90,15 @@ def values_of(out: Path) -> dict[tuple[str, str], dict[int, float]]:
 
 def comparisons(values: Mapping[tuple[str, str], Mapping[int, float]]) -> list[Comparison]:
     """The primary comparisons that there are pairs of."""
-    made = []
+    pairs = []
     for task in MEASURES:
         for arm, others in QUESTIONS.items():
             for other in others:
                 one, two = values.get((task, arm), {}), values.get((task, other), {})
                 gains = tuple(one[seed] - two[seed] for seed in sorted(one.keys() & two.keys()))
                 if gains:
-                    made.append(Comparison(task, arm, other, gains))
-    return made
+                    pairs.append(Comparison(task, arm, other, gains))
+    return pairs
 
 
 def holm(p: Sequence[float], family: int) -> list[float]:
@@ -115,30 +118,30 @@ def holm(p: Sequence[float], family: int) -> list[float]:
 
 def primary_table(out: Path) -> str:
     """All primary comparisons that there are, in points, as Markdown."""
-    made = comparisons(values_of(out))
-    adjusted = holm([one.p for one in made], FAMILY)
+    primary = comparisons(values_of(out))
+    adjusted = holm([one.p for one in primary], FAMILY)
     lines = [
-        f"{len(made)} of {FAMILY} primary comparisons have pairs; gains in points (× 100), with "
+        f"{len(primary)} of {FAMILY} primary comparisons have pairs; gains in points (× 100), with "
         "Student's 95 % interval over pre-training seeds",
         "",
         "| task | compared | gain | p | Holm's p | seeds |",
         "|---|---|---|--:|--:|--:|",
     ]
-    for one, p in zip(made, adjusted, strict=True):
+    for one, p in zip(primary, adjusted, strict=True):
         width = f"± {100 * one.half_width:.2f}" if math.isfinite(one.half_width) else "± ?"
         lines.append(
             f"| {one.task} | {one.arm} over {one.other} | {100 * one.mean:+.2f} {width} "
             f"| {one.p:.4f} | {p:.4f} | {len(one.gains)} |"
         )
     for arm, others in QUESTIONS.items():
-        held = [
+        better = [
             task
             for task in MEASURES
             if all(
                 any((c.task, c.arm, c.other) == (task, arm, other) and p <= LEVEL and c.mean > 0
-                    for c, p in zip(made, adjusted, strict=True))
+                    for c, p in zip(primary, adjusted, strict=True))
                 for other in others
             )
         ]  # fmt: skip
-        lines += ["", f"{arm} is better than {' and '.join(others)} in: {', '.join(held) or '–'}"]
+        lines += ["", f"{arm} is better than {' and '.join(others)} in: {', '.join(better) or '–'}"]
     return "\n".join(lines)

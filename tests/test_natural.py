@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bench import natural
-from bench.natural import FULL, SEEDS, SMALL, TASKS, Cell, cells, record_of, run, told, with_needs
+from bench.natural import (
+    FULL,
+    SEEDS,
+    SMALL,
+    TASKS,
+    Cell,
+    cells,
+    overview,
+    record_of,
+    run,
+    with_needs,
+)
 from bench.natural_tests import Comparison, comparisons, holm, primary_table, values_of
 from pipeline.foundation.errors import SpeechkdError
 from stages import cache, distill, extract_teacher, finetune_table, probe_hearing, shard
@@ -66,7 +77,7 @@ def test_each_taught_student_has_a_twin_and_the_one_without_a_teacher_at_each_se
 
 def test_the_plan_fits_its_budget_and_tells_every_command(every, tmp_path):
     assert sum(cell.core_s for cell in every) < 24 * 3600
-    plan = told(tmp_path, every, commands=True)
+    plan = overview(tmp_path, every, commands=True)
     assert all(f"# {cell.name}: " in plan for cell in every)
     assert f"| all | {len(every)} | 0 |" in plan
 
@@ -128,12 +139,12 @@ def test_primary_comparisons_are_paired_over_seeds_and_the_family_is_whole(tmp_p
     for arm in ("none", "clip-crd"):  # of which some folds are there
         write_results(tmp_path, "arousal", f"all-{arm}-7816", [{"pearson": 0.9}])
     (tmp_path / "cells" / "judge--arousal--all-clip-crd-7816.json").unlink()
-    made = comparisons(values_of(tmp_path))
-    assert [(one.task, one.arm, one.other) for one in made] == [
+    primary = comparisons(values_of(tmp_path))
+    assert [(one.task, one.arm, one.other) for one in primary] == [
         ("valence", "word-crd", "none"),
         ("valence", "word-crd", "word-crd-shuffled"),
     ]
-    first = made[0]
+    first = primary[0]
     np.testing.assert_allclose(sorted(first.gains), sorted(gains))
     by_hand = stats.ttest_rel([0.5 + gain for gain in gains], [0.5] * 5)
     np.testing.assert_allclose(first.p, by_hand.pvalue)
@@ -159,5 +170,7 @@ def test_holm_rejects_what_its_steps_reject(p, missing, level):
 
 
 def test_one_seed_or_seeds_that_never_differ_prove_nothing():
-    for gains in ((0.3,), (0.0, 0.0), (0.2, 0.2, 0.2)):
-        assert Comparison("valence", "a", "b", gains).p == 1.0
+    for gains in ((0.3,), (0.0, 0.0), (0.2, 0.2, 0.2), (0.9 - 0.7, 0.5 - 0.3, 0.2)):
+        never = Comparison("valence", "a", "b", gains)
+        assert never.p == 1.0
+        assert never.half_width == np.inf
