@@ -47,7 +47,7 @@ class Prepared(PreparedTexts):
         if unfinished:
             raise NotThere(
                 f"{cache.location}: {len(unfinished)} of {len(cache.manifest)} shards are not "
-                f"finished (the first is {unfinished[0]}). Run `speechkd extract-teacher` again; "
+                f"finished (the first is {unfinished[0]}). Run `{cache.maker}` again; "
                 "it computes only what is missing."
             )
         self.cache = cache

@@ -15,10 +15,11 @@ from pipeline.cache.vectors import write_vectors
 from pipeline.corpus.arrays import ArrayWriter
 from pipeline.corpus.prepared import Prepared
 from pipeline.corpus.prepared_texts import recording_numbers
-from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.errors import NotThere, SpeechkdError
 from tests.helpers.caches import (
     identity,
     make_cache,
+    make_sequence_cache,
     manifest,
     samples_of,
     shard_result,
@@ -197,3 +198,9 @@ def test_names_are_numbered_by_first_appearance():
     assert recording_numbers(names).tolist() == [0, -1, 1, 0, 2, -1, 1]
     assert recording_numbers(np.array([-1, -1])).tolist() == [-1, -1]
     assert recording_numbers(np.empty(0, np.int64)).tolist() == []
+
+
+def test_an_unfinished_cache_of_frames_names_the_command_that_makes_frames(tmp_path):
+    frames = make_sequence_cache(tmp_path / "mels", [3, 2], unfinished=(1,))
+    with pytest.raises(NotThere, match=r"1 of 2 shards .*extract-features --features whisper-mel"):
+        Prepared(frames)
