@@ -33,9 +33,16 @@ HAPPY = set(FOURTH.values())
 
 
 def is_sentiment(cells: Sequence[Cell]) -> bool:
-    """Whether cells are CTAL models asked for CMU-MOSEI's sentiment as MulT defines its figures."""
+    """Whether models of text and audio are asked for sentiment as MulT defines its figures.
+
+    An emotion of CMU-MOSEI is a value, too, of as many clips, so the task has to be called
+    sentiment.
+    """
     return all(
-        cell.kind == "value" and "derived" in cell.metrics and "orthogonal" in cell.recipe
+        cell.kind == "value"
+        and "sentiment" in cell.task.lower()
+        and "derived" in cell.metrics
+        and "orthogonal" in cell.recipe
         for cell in cells
     )
 
