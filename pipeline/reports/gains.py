@@ -155,10 +155,8 @@ def gains_of(results: ResultSet) -> Gains:
             for control in CONTROLS if kind == "spans" else ():
                 if other := _unasked(results, group, task, control):
                     against = f"{group.name}, {control.rstrip(':')}"
-                    mine_asked = _side(results, group, task)
-                    over_unasked.append(
-                        _gain(task, measure, mine_asked, other, group.name, against)
-                    )
+                    one = _gain(task, measure, sides[group.name], other, group.name, against)
+                    over_unasked.append(one)
             for others, gains in (
                 ((mine.baseline,), over_baseline),
                 (mine.controls, over_control),

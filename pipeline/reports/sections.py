@@ -20,7 +20,14 @@ from pipeline.reports.lettering import key, shown
 from pipeline.reports.page import Section
 from pipeline.reports.projections import projections
 from pipeline.reports.retrieval import retrieval
-from pipeline.reports.tables import encoders_of, ordered, row_name, split_origin, tables
+from pipeline.reports.tables import (
+    encoders_of,
+    ordered,
+    row_name,
+    selected_on_test,
+    split_origin,
+    tables,
+)
 from pipeline.tasks.mosei.names import SENTIMENT_CLASSES
 from pipeline.tasks.mosei.schemes import DEFINITIONS as CONVENTIONS
 
@@ -37,7 +44,7 @@ def sections(results: ResultSet) -> list[Section]:
     parts = [
         findings(results, cells, gains),
         *_tables(cells),
-        *_differences(gains, looks),
+        *_differences(gains, looks, selected_on_test(cells)),
         *_conventions(cells),
         *details(cells),
         *by_fold(results.folds),
@@ -64,7 +71,7 @@ def _tables(cells: Sequence[Cell]) -> list[Section]:
     ]
 
 
-def _differences(gains: Gains, looks: Mapping[str, figures.Look]) -> list[Section]:
+def _differences(gains: Gains, looks: Mapping[str, figures.Look], mark: str) -> list[Section]:
     intervals: dict[str, list[figures.Interval]] = {}
     for gain in gains.over_baseline:
         if gain.difference:
@@ -76,7 +83,7 @@ def _differences(gains: Gains, looks: Mapping[str, figures.Look]) -> list[Sectio
     if intervals:
         picture = ("gains", figures.gains(intervals))
         numbered = tuple(key(list(intervals), "measure"))
-        parts.append(Section("Gains of the students", numbered, picture=picture))
+        parts.append(Section(f"Gains of the students{mark}", numbered, picture=picture))
     pairs = gains.pairs()
     if len(pairs) > 1:
         text = (
@@ -91,7 +98,8 @@ def _differences(gains: Gains, looks: Mapping[str, figures.Look]) -> list[Sectio
             "verdict is noise if the interval contains zero: no difference is shown.",
         )
         grid = tuple(map(tuple, gains.grid()))
-        parts.append(Section("All differences between encoders", text, grid, folded=True))
+        title = f"All differences between encoders{mark}"
+        parts.append(Section(title, text, grid, folded=True))
     return parts
 
 

@@ -142,6 +142,17 @@ def test_the_page_needs_nothing_else_and_runs_nothing(full):
     assert any(EVIL in text for text in page.text)
 
 
+def test_gains_of_epochs_selected_on_the_test_are_headed_by_that(tmp_path):
+    results = Results(tmp_path / "r", {"data": 1}, {})
+    for label, objective in (("text", "none"), ("kd", "crd")):
+        recipe = {"epochs": 3, "selection": "best-test"}
+        add(results, label, 0, 0.5, objective=objective, recipe=recipe)
+    run(ReportSettings(results=[tmp_path / "r"], out=tmp_path / "report"))
+    lines = (tmp_path / "report" / "report.md").read_text().splitlines()
+    for title in ("Gains of the students", "All differences between encoders"):
+        assert f"## {title} [SELECTED ON THE TEST]" in lines
+
+
 def answers(results, name, predicted, labels):
     """Give a cell other answers."""
     path, task = results.folder / "cells" / f"{name}.json", TASKS["sentiment3"]
