@@ -141,7 +141,10 @@ class Splat(Method[SplatSettings]):
 
     def step_bytes(self, parts: Parts) -> int:
         """Upper bound of what a step holds."""
-        return costs.step_bytes(parts, self._config(parts), _present(self.front), self._passes)
+        by_token = self.settings.align != "seq"
+        width = parts.data.caches[TEXT].identity.width if by_token else 0
+        front = _present(self.front)
+        return costs.step_bytes(parts, self._config(parts), front, self._passes, width)
 
     def flops(self, parts: Parts) -> float:
         """Per frame, forward and backward."""

@@ -24,6 +24,10 @@ CELL_NUMBERS = 16
 """Numbers per cell of the frames: raw, normalised, shown, predicted, their errors and gradients,
 and those of the next batch."""
 
+ALIGNED_NUMBERS = 6
+"""Numbers per place and unit of the text's width that an alignment by tokens holds: states brought
+to that width, their directions, and the gradients of both."""
+
 
 def positions(frames: float, stack: int) -> float:
     """Positions of so many frames of a clip."""
@@ -79,7 +83,9 @@ def clip_flops(
     return 3 * (body + 2 * places * (stacked * width + width**2)) + 2 * reading
 
 
-def step_bytes(parts: Parts, config: Any, front: SpeechFront, passes: int = 1) -> int:
+def step_bytes(
+    parts: Parts, config: Any, front: SpeechFront, passes: int = 1, text_width: int = 0
+) -> int:
     """Upper bound in bytes of what a step holds beside weights, gradients and moments.
 
     Args:
@@ -87,6 +93,7 @@ def step_bytes(parts: Parts, config: Any, front: SpeechFront, passes: int = 1) -
         config: of the encoder.
         front: of the module.
         passes: through the encoder per batch.
+        text_width: E, if each place is compared with tokens of texts; else 0.
     """
     clips = own_clips(parts.batches.clips_per_batch, parts.batches.processes)
     frames = largest_share(parts.batches, FRAMES, parts.schedule.total_steps)
@@ -97,10 +104,13 @@ def step_bytes(parts: Parts, config: Any, front: SpeechFront, passes: int = 1) -
         int(config.num_hidden_layers),
         int(config.hidden_size),
         passes,
+        text_width,
     )
 
 
-def held_bytes(places: int, cells: int, layers: int, width: int, passes: int = 1) -> int:
+def held_bytes(
+    places: int, cells: int, layers: int, width: int, passes: int = 1, text_width: int = 0
+) -> int:
     """Bytes that a step of so many places holds beside weights, gradients and moments.
 
     Args:
@@ -109,6 +119,8 @@ def held_bytes(places: int, cells: int, layers: int, width: int, passes: int = 1
         layers: of the encoder.
         width: D.
         passes: through the encoder.
+        text_width: E, if each place is compared with tokens of texts; else 0.
     """
     body = (passes * LAYER_NUMBERS * layers + PASSING_NUMBERS) * places * width
-    return FLOAT_BYTES * (body + CELL_NUMBERS * cells)
+    aligned = ALIGNED_NUMBERS * places * text_width
+    return FLOAT_BYTES * (body + aligned + CELL_NUMBERS * cells)

@@ -10,6 +10,7 @@ from pipeline.models.speech import SpeechInput, SpeechShape, build_speech
 from pipeline.pretraining.sizes import encoder_flops
 from pipeline.pretraining.splat.costs import CELL_NUMBERS, FLOAT_BYTES, clip_flops, held_bytes
 from pipeline.pretraining.splat.filling import Filling
+from pipeline.pretraining.splat.similarity import all_scores, own_scores
 
 CHANNELS, STACK = 80, 4
 
@@ -71,3 +72,30 @@ def test_a_step_is_announced_above_what_it_keeps_and_not_far_above(width, layers
     fixed = FLOAT_BYTES * CELL_NUMBERS * cells  # most of it for the loss and the next batch
     assert sum(kept.values()) < announced
     assert announced - fixed < 1.9 * sum(kept.values())
+
+
+@pytest.mark.parametrize("among_all", [False, True])
+def test_states_as_wide_as_the_text_are_announced_too(among_all):
+    """A narrow module that is aligned by tokens to wide states holds more of them than layers."""
+    frames, tokens, wide = [70, 90, 40], [5, 9, 3], 384
+    state_ND, token_ME = torch.randn(sum(frames), 64), torch.randn(sum(tokens), wide)
+    weight_M, text_M = torch.ones(17), torch.arange(3).repeat_interleave(torch.tensor(tokens))
+    head, kept, alive = torch.nn.Linear(64, wide), {}, []
+    other = {x.untyped_storage().data_ptr() for x in (state_ND, *head.parameters())}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in other:
+            kept[storage.data_ptr()] = storage.nbytes()
+        alive.append(tensor)  # so that no address is used twice
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        state_NE = head(state_ND)
+        if among_all:
+            all_scores(state_NE, frames, token_ME, text_M, 3, weight_M)
+        else:
+            own_scores(state_NE, frames, token_ME, tokens, weight_M)
+    narrow, whole = (held_bytes(sum(frames), 0, 1, 64, text_width=width) for width in (0, wide))
+    assert sum(kept.values()) < whole - narrow < 4 * sum(kept.values())
+    assert whole - narrow > narrow
