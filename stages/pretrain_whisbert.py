@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from pipeline.pretraining.whisbert.settings import WhisbertSettings
 
 if TYPE_CHECKING:
+    from pipeline.pretraining.whisbert.method import Whisbert
     from pipeline.pretraining.whisbert.start import AudioStart
 
 
@@ -22,10 +23,20 @@ def run(settings: WhisbertSettings) -> None:
     Example: speechkd pretrain whisbert mels --out runs/mm --losses mlm,mam,mmc,mmm,atm
     """
     from pipeline.pretraining.running import pretrain
+
+    pretrain(method_of(settings))
+
+
+def method_of(settings: WhisbertSettings) -> "Whisbert":
+    """The method with what its audio encoder begins with.
+
+    Raises:
+        SpeechkdError: that is not there, or cannot be read.
+    """
     from pipeline.pretraining.whisbert.method import Whisbert
 
     begins = settings.init_audio and "audio" in settings.choices()
-    pretrain(Whisbert(settings, _start(settings) if begins else None))
+    return Whisbert(settings, _start(settings) if begins else None)
 
 
 def _start(settings: WhisbertSettings) -> "AudioStart":

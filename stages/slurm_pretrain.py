@@ -50,11 +50,11 @@ def pretrain_step(method: str, settings: RunGridSettings) -> "Step":
     folder = settings.run.absolute() / method
     for run in runs:
         own = [f"{flag}={value}" for flag, value in zip(flags, run.values, strict=True)]
-        given = [word.replace("{seed}", str(run.seed)) for word in words]
+        seeded = [word.replace("{seed}", str(run.seed)) for word in words]
         place = ["--seed", str(run.seed), "--out", str(folder / run.name)]
-        parsed = parse(f"pretrain {method}", kind, [*given, *own, *place])
+        choices = parse(f"pretrain {method}", kind, [*seeded, *own, *place])
         if not settings.after:
-            _check(_method(method)(parsed))
+            _check(_method(method)(choices))
     stage = f"pretrain-{method}"
     job = Job(
         stage,
@@ -92,7 +92,7 @@ def _check(method: Any) -> None:
 
 
 def _method(name: str) -> Callable[[Any], Any]:
-    """The class of a method, whose room is imported only where it is needed."""
+    """What makes a method of its settings; its room is imported only where it is needed."""
     match name:
         case "masked-audio":
             from pipeline.pretraining.splat.masked_audio import MaskedAudio
@@ -107,6 +107,6 @@ def _method(name: str) -> Callable[[Any], Any]:
 
             return CtalMethod
         case _:
-            from pipeline.pretraining.whisbert.method import Whisbert
+            from stages.pretrain_whisbert import method_of
 
-            return Whisbert
+            return method_of

@@ -122,13 +122,13 @@ class GridSettings(TrainingArraySettings):
 
 
 @dataclass(frozen=True)
-class PretrainingRun:
+class GridRun:
     """One run of a grid.
 
     Attributes:
         name: of its folder.
         seed: of it.
-        values: what it is given for each flag that varies.
+        values: of the flags that vary.
     """
 
     name: str
@@ -163,6 +163,11 @@ class RunGridSettings(TrainingArraySettings):
                 raise SpeechkdError(
                     f"--vary is {text!r}; write an option and its values, such as align=seq,tok."
                 )
+        if own := {"--seed", "--out"} & {*flags}:
+            raise SpeechkdError(
+                f"--vary names {own.pop()}; --seeds gives the seeds, and each run has its own "
+                "folder."
+            )
         if twice := [flag for flag in flags if flags.count(flag) > 1]:
             raise SpeechkdError(f"--vary names {twice[0]} twice; give all of its values at once.")
 
@@ -170,7 +175,7 @@ class RunGridSettings(TrainingArraySettings):
         """The options that vary."""
         return [f"--{text.partition('=')[0]}" for text in self.vary]
 
-    def runs(self, lists: Collection[str] = ()) -> list[PretrainingRun]:
+    def runs(self, lists: Collection[str] = ()) -> list[GridRun]:
         """Every run, by values and then by seed.
 
         Args:
@@ -180,16 +185,18 @@ class RunGridSettings(TrainingArraySettings):
             SpeechkdError: two runs would have one folder.
         """
         choices = [list(dict.fromkeys(t.partition("=")[2].split(","))) for t in self.vary]
-        runs: dict[str, PretrainingRun] = {}
+        runs: dict[str, GridRun] = {}
         for values in itertools.product(*choices):
-            given = zip(self.flags(), values, strict=True)
-            exact = tuple(v.replace("+", ",") if flag in lists else v for flag, v in given)
+            exact = tuple(
+                value.replace("+", ",") if flag in lists else value
+                for flag, value in zip(self.flags(), values, strict=True)
+            )
             for seed in parse_seeds(self.seeds):
                 words = (re.sub(r"[^\w.+:-]", "_", value) for value in values)
                 name = "-".join([*words, f"seed{seed}"])
                 if name in runs:
                     raise SpeechkdError(f"--vary: two runs would have the folder {name}.")
-                runs[name] = PretrainingRun(name, seed, exact)
+                runs[name] = GridRun(name, seed, exact)
         return list(runs.values())
 
 

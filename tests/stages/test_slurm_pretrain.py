@@ -124,6 +124,8 @@ def test_several_gpus_are_several_processes_of_one_run(here, capsys):
         (SPLAT, {"vary": ["align=seq,,tok"]}, "write an option and its values"),
         (SPLAT, {"vary": ["--align=seq"]}, "write an option and its values"),
         (SPLAT, {"vary": ["align=seq", "align=tok"]}, "names --align twice"),
+        (SPLAT, {"vary": ["seed=0,1"]}, "--seeds gives the seeds"),
+        (SPLAT, {"vary": ["out=a,b"]}, "each run has its own folder"),
         (SPLAT, {"vary": ["align=seq,tik"]}, "tik"),
         (SPLAT, {"vary": ["aline=seq"]}, "No such option: --aline"),
         (SPLAT[:-2], {"vary": ["init=a/b,a_b"]}, "two runs would have the folder a_b-seed0"),
@@ -178,3 +180,8 @@ def test_an_alignment_of_a_run_that_is_not_there_needs_the_job_that_makes_it(her
     words = ["mels", "--text", "texts", "--init", "run/masked-audio/seed{seed}"]
     with pytest.raises(NotThere, match=r"run/masked-audio/seed0"):
         slurm.pretrain_splat(grid(words))
+
+
+def test_an_audio_encoder_that_is_not_there_is_refused_before_it_is_submitted(here):
+    with pytest.raises(SpeechkdError, match="nowhere"):
+        slurm.pretrain_whisbert(grid(["mels", "--init-audio", "nowhere/at/all"]))
