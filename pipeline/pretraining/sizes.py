@@ -7,9 +7,6 @@ from pipeline.corpus.row_corpus import RowCorpus
 
 DEVIATIONS = 6
 """Beyond the mean by so many standard deviations comes one batch in a billion."""
-NUMBERS = 32
-"""Numbers that a layer holds per place and unit of width, forward and backward: measured with
-BERT's layers in float32 (`pipeline.distillation.costs.step_bytes`)."""
 FLOAT_BYTES = 4
 COUNTED_CLIPS = 4_000_000
 """Clips of all epochs of a run whose batches are counted one by one before it; that takes about a
@@ -59,11 +56,6 @@ def largest_share(batches: RowBatches, part: str, steps: int) -> int:
 def mean_places(corpus: RowCorpus, part: str) -> float:
     """Mean number of places of a part in a clip to train on."""
     return float(corpus.parts[part].lengths_of(corpus.train).double().mean())
-
-
-def encoder_bytes(places: int, layers: int, width: int) -> int:
-    """What a pass through a transformer encoder holds for its backward pass, in bytes."""
-    return FLOAT_BYTES * NUMBERS * places * layers * width
 
 
 def encoder_flops(places: float, layers: int, width: int, inner: int) -> float:

@@ -1,4 +1,4 @@
-"""How large batches get, counted as they will come; encoder sizes against torch's own counter."""
+"""How large batches get, counted as they will come."""
 
 import pytest
 
