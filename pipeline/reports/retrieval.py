@@ -32,10 +32,10 @@ def retrieval(encoders: Iterable[Pretrained]) -> list[Section]:
     for encoder in encoders:
         record = record_of(encoder.source)
         alone = (record.get("length_only") or {}).get("mmc") or {}
-        for way, found in (record.get("retrieval") or {}).items():
-            if found is not None:
+        for way, figures in (record.get("retrieval") or {}).items():
+            if figures is not None:
                 by_length = (alone.get("retrieval") or {}).get(way)
-                rows.append((encoder.label, str(way), *_cells(found, by_length, encoder.source)))
+                rows.append((encoder.label, str(way), *_cells(figures, by_length, encoder.source)))
     if not rows:
         return []
     text = (
@@ -61,8 +61,8 @@ def record_of(source: str) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _cells(found: Any, by_length: Any, source: str) -> tuple[str, ...]:
-    values, alone = _numbers(found), _numbers(by_length)
+def _cells(figures: Any, by_length: Any, source: str) -> tuple[str, ...]:
+    values, alone = _numbers(figures), _numbers(by_length)
     if values is None:
         raise Damaged(f"{source}/run.json: its retrieval is not of the form that a run writes.")
     return (
@@ -75,10 +75,10 @@ def _cells(found: Any, by_length: Any, source: str) -> tuple[str, ...]:
     )
 
 
-def _numbers(found: Any) -> dict[str, float] | None:
-    if not isinstance(found, Mapping):
+def _numbers(figures: Any) -> dict[str, float] | None:
+    if not isinstance(figures, Mapping):
         return None
-    values = {name: found.get(name) for name in NUMBERS}
+    values = {name: figures.get(name) for name in NUMBERS}
     numbers = {n: float(v) for n, v in values.items() if isinstance(v, int | float)}
     return numbers if len(numbers) == len(NUMBERS) else None
 

@@ -94,24 +94,23 @@ def published(cells: Sequence[Cell]) -> list[Section]:
             stats = (Stat.of([cell.figure((name,)) for cell in some]) for name in METRICS)
             if figure and _has_papers_size(some[0].checkpoint):
                 rows.append((label, task.name, *map(_percent, stats), figure))
-    notes = [
-        "The paper's module was trained on 360 hours of LibriSpeech with Kaldi's log-mel, and its "
-        "figures are means of three runs without σ. Whether a text encoder was adapted first "
-        "(-MLM) is not in our record, so both figures stand there."
-    ]
+    notes = []
+    if rows:
+        notes.append(
+            "The paper's module was trained on 360 hours of LibriSpeech with Kaldi's log-mel, and "
+            "its figures are means of three runs without σ. Whether a text encoder was adapted "
+            "first (-MLM) is not in our record, so both figures stand there."
+        )
     if any(cell.data["name"] == AUDIO_MOSEI for cell in cells):
         notes.append(
             "CMU-MOSEI: no figure of the paper stands beside ours. Its 74.7 % is called 7-class, "
             "but its baseline of 75.9 is a figure of two classes, whose best constant answer is "
             "71.0 %."
         )
-        if not rows:
-            return [Section("SPLAT's published figures (Table 3)", notes=(notes[1],))]
-    if not rows:
+    if not notes:
         return []
-    return [
-        Section("SPLAT's published figures (Table 3)", grid=(HEADER, *rows), notes=tuple(notes))
-    ]
+    grid = (HEADER, *rows) if rows else ()
+    return [Section("SPLAT's published figures (Table 3)", grid=grid, notes=tuple(notes))]
 
 
 def _kind(encoder: Pretrained) -> str:

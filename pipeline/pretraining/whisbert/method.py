@@ -212,7 +212,7 @@ class Whisbert(Method[WhisbertSettings]):
         """What texts and recordings lack, what a step costs, which control it is."""
         yield from notes(self.settings, parts, self.clip(parts))
         if self.start is not None:
-            yield f"the audio encoder begins with {self.start.told}, {self.start.name}" + (
+            yield f"the audio encoder begins with {self.start.description}, {self.start.name}" + (
                 ""
                 if self.start.hearing is not None
                 else ". It learnt from transcribed speech, which is not BabyLM; stem and CLS are "

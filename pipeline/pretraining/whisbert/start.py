@@ -32,7 +32,7 @@ class AudioStart:
         weights: of the audio encoder, by name; what is not there begins fresh.
         hearing: the encoder of a run, which knows its frames; None for Whisper, whose stem is not
             taken.
-        told: what it is, in a few words.
+        description: what it is, in a few words.
     """
 
     name: str
@@ -40,7 +40,7 @@ class AudioStart:
     sizes: LayerSizes
     weights: Mapping[str, Tensor]
     hearing: Hearing | None
-    told: str
+    description: str
 
     @classmethod
     def of_run(cls, name: str, folder: Path) -> "AudioStart":
@@ -83,8 +83,8 @@ class AudioStart:
                 weights[f"layers.{key}"] = value.float()
             if key.startswith(WHISPERS_NORM) and layers == sizes.layers:
                 weights[NORM + key.removeprefix(WHISPERS_NORM)] = value.float()
-        told = f"the first {layers} of {sizes.layers} layers of a Whisper encoder"
-        return cls(name, sha256, sizes, weights, None, told)
+        description = f"the first {layers} of {sizes.layers} layers of a Whisper encoder"
+        return cls(name, sha256, sizes, weights, None, description)
 
     def check(self, sizes: LayerSizes, reads: dict[str, Any], location: str) -> None:
         """Check that an audio encoder can begin with these weights.
