@@ -23,6 +23,7 @@ from pipeline.models.whisbert.layers import LayerSizes
 from pipeline.models.whisbert.speech_encoder import KERNEL
 from pipeline.pretraining.data import joined
 from pipeline.pretraining.method import Data, Method, Parts
+from pipeline.pretraining.sizes import largest_share, own_clips
 from pipeline.pretraining.whisbert import costs, saved
 from pipeline.pretraining.whisbert.batches import FRAMES, Hides, Maker, PairBatch
 from pipeline.pretraining.whisbert.card import whisbert_card
@@ -179,14 +180,20 @@ class Whisbert(Method[WhisbertSettings]):
         return batch.tokens
 
     def step_bytes(self, parts: Parts) -> int:
-        """An upper bound for what one step holds, in bytes."""
-        model = model_of(parts)
-        clips = -(-parts.batches.clips_per_batch // processes.count())
+        """An upper bound for what one step holds, in bytes: that of the largest batch."""
+        model, batches = model_of(parts), parts.batches
+        clips = own_clips(batches.clips_per_batch, batches.processes)
+        frames, tokens = (
+            largest_share(batches, name, parts.schedule.total_steps) / clips
+            if name in batches.corpus.parts
+            else 0.0
+            for name in (FRAMES, TOKENS)
+        )
         return costs.step_bytes(
             model.student,
             model.shape,
             model.weights,
-            self.clip(parts),
+            costs.Clip(frames, tokens),
             clips,
             self.settings.mask_share,
         )

@@ -6,12 +6,15 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertForMaskedLM
 
+from pipeline.corpus.row_corpus import TOKENS
 from pipeline.models.student import Student
 from pipeline.models.whisbert.layers import LayerSizes
 from pipeline.models.whisbert.patches import lay_out
 from pipeline.models.whisbert.speech_encoder import SpeechEncoder, WithFirst
-from pipeline.pretraining.whisbert.costs import Clip, clip_flops, pass_flops
+from pipeline.pretraining.whisbert.batches import FRAMES
+from pipeline.pretraining.whisbert.costs import Clip, clip_flops, pass_flops, step_bytes
 from pipeline.pretraining.whisbert.module import JointTextHead, Shape
+from tests.helpers.whisbert import mel_cache, parts_of
 
 ALL = dict.fromkeys(["mlm", "mam", "mmc", "mmm", "atm"], 1.0)
 
@@ -99,3 +102,19 @@ def test_steps_cost_what_the_specification_says(paper, losses, gflop, times):
 def test_twelve_fusion_layers_cost_two_fifths_more(paper):
     flops = pass_flops(paper[1], shape(6, 768, fusion=12, heads=12), Clip(1410, 52), 0.15)
     assert clip_flops(flops, ALL) / clip_flops(paper[0], ALL) == pytest.approx(1.41, abs=0.01)
+
+
+def test_memory_is_announced_for_the_largest_batch_that_will_come(tmp_path):
+    mel_cache(tmp_path / "mel")
+    method, parts = parts_of(tmp_path / "mel", tmp_path / "run")
+    parts.ahead.close()
+    batches, model, share = parts.batches, parts.module, method.settings.mask_share
+    steps = [divmod(step, batches.per_epoch) for step in range(parts.schedule.total_steps)]
+    totals = [batches.epoch(epoch)(place).totals for epoch, place in steps]
+    clips = batches.clips_per_batch
+    largest = Clip(*(max(each[name] for each in totals) / clips for name in (FRAMES, TOKENS)))
+    wanted, of_means = (
+        step_bytes(model.student, model.shape, model.weights, clip, clips, share)
+        for clip in (largest, method.clip(parts))
+    )
+    assert method.step_bytes(parts) == wanted > of_means
