@@ -88,12 +88,16 @@ def published(cells: Sequence[Cell]) -> list[Section]:
     rows: list[tuple[str, ...]] = []
     for task in TASKS:
         mine = [cell for cell in cells if task.is_asked_in(cell)]
+        seeds = len({cell.seed for cell in mine})
         for label in dict.fromkeys(cell.label for cell in mine):
             some = [cell for cell in mine if cell.label == label]
             figure = task.accuracy.get(_kind(some[0].checkpoint), "")
-            stats = (Stat.of([cell.figure((name,)) for cell in some]) for name in METRICS)
+            constant, accuracy = (
+                Stat.of([cell.figure((name,)) for cell in some]) for name in METRICS
+            )
             if figure and _has_papers_size(some[0].checkpoint):
-                rows.append((label, task.name, *map(_percent, stats), figure))
+                shown = _percent(constant), _percent(accuracy, seeds)
+                rows.append((label, task.name, *shown, figure))
     notes = []
     if rows:
         notes.append(
@@ -125,11 +129,12 @@ def _has_papers_size(encoder: Pretrained) -> bool:
     return least <= encoder.parameters <= most
 
 
-def _percent(stat: Stat | None) -> str:
+def _percent(stat: Stat | None, seeds: int = 0) -> str:
     if stat is None:
         return "–"
     spread = f" ± {100 * stat.sigma:.1f}" if stat.sigma is not None else ""
-    return f"{100 * stat.mean:.1f}{spread} %"
+    few = f" ({stat.count} of {seeds})" if stat.count < seeds else ""
+    return f"{100 * stat.mean:.1f}{spread} %{few}"
 
 
 def geometry(encoders: Iterable[Pretrained]) -> list[Section]:

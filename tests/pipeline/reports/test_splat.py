@@ -35,8 +35,8 @@ def test_equal_tasks_have_the_figure_of_their_variant_beside_them():
     (section,) = published(cells)
     assert section.grid == (
         HEADER,
-        ("Scratch", "Fluent Speech Commands", "10.0 %", "75.0 %", "Scratch 97.6"),
-        ("Speech", "Fluent Speech Commands", "10.0 %", "75.0 %", "Speech 99.5"),
+        ("Scratch", "Fluent Speech Commands", "10.0 %", "75.0 % (1 of 2)", "Scratch 97.6"),
+        ("Speech", "Fluent Speech Commands", "10.0 %", "75.0 % (1 of 2)", "Speech 99.5"),
         ("Seq", "Fluent Speech Commands", "10.0 ± 0.0 %", "80.0 ± 7.1 %", "Seq 99.5, Seq-MLM 99.5"),
         ("Tok", "Switchboard dialogue acts", "10.0 %", "75.0 %", "Tok 71.2, Tok-MLM 72.7"),
     )
