@@ -26,7 +26,8 @@ and those of the next batch."""
 
 ALIGNED_NUMBERS = 6
 """Numbers per place and unit of the text's width that an alignment by tokens holds: states brought
-to that width, their directions, and the gradients of both."""
+to that width, their directions, the gradients of both, and what normalising takes. torch's profiler
+has a peak of 5.5."""
 
 
 def positions(frames: float, stack: int) -> float:

