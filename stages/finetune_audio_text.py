@@ -147,6 +147,12 @@ class AudioTextSettings(CellSettings, TableData):
             )
         if self.teacher_cache:
             raise SpeechkdError("--teacher-cache is for text encoders; leave it out here.")
+        for flag, asked in (("--folds", self.folds), ("--drop-duplicates", self.drop_duplicates)):
+            if self.kind == "speaker" and asked:
+                raise SpeechkdError(
+                    f"{flag} has no meaning for --kind speaker, whose pairs are of clips of one "
+                    "test, and whose texts do not count. Leave it out."
+                )
 
     @property
     def pooling(self) -> Literal["auto"]:
@@ -160,7 +166,7 @@ class AudioTextSettings(CellSettings, TableData):
             "speakers": self.kind == "speaker",
             "values": self.kind == "value",
             "both streams": self.streams == "both",
-            "both streams of CTAL": self.streams == "both" and not self.of_whisbert,
+            "both streams of CTAL": self.streams == "both" and self.of_ctal,
         }
         return {name for name, is_so in chosen.items() if is_so}
 
@@ -171,6 +177,13 @@ class AudioTextSettings(CellSettings, TableData):
 
         return any(is_whisbert(checkpoint) for checkpoint in self.checkpoint)
 
+    @property
+    def of_ctal(self) -> bool:
+        """Whether any checkpoint is none of pretrain whisbert."""
+        from pipeline.finetuning.pair_inputs import is_whisbert
+
+        return not all(is_whisbert(checkpoint) for checkpoint in self.checkpoint)
+
     def recipe(self) -> "FusionRecipe":
         """How each cell is trained, and how both streams are joined."""
         from pipeline.finetuning.audio_text import FusionRecipe
@@ -180,7 +193,7 @@ class AudioTextSettings(CellSettings, TableData):
             streams=self.streams,
             joining=self.joining,
             fusion_head=self.fusion_head,
-            orthogonal=0.0 if self.of_whisbert else self.orthogonal,
+            orthogonal=self.orthogonal if self.of_ctal else 0.0,
             freeze=self.freeze,
         )
 
@@ -247,6 +260,7 @@ def grid_of(settings: AudioTextSettings) -> tuple["Grid", list[str]]:
             kind=settings.pairs,
             trials=settings.trials,
             only=only,
+            groups_per_file=settings.group_per_file,
         )
         rows, questions, notes = speakers.rows, [speakers.question], list(speakers.notes)
         data["sha256"] = speakers.sha256

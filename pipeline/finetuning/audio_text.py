@@ -264,10 +264,11 @@ class AudioTexts:
         """
         source = name_and_source(argument)[1]
         fresh, recipe = source.startswith(SCRATCH), self.recipe
-        if recipe.joining == "cls":
+        if recipe.streams == "both" and recipe.joining == "cls":
             raise SpeechkdError(
                 f"--fusion cls is WhisBERT's, and {argument} is no run of `speechkd pretrain "
-                "whisbert`; use --fusion sum or concat."
+                "whisbert`; use --fusion sum or concat. Beside runs of whisbert auto is cls too, "
+                "and concat is what both have."
             )
         folder = Path(source.removeprefix(SCRATCH))
         run: Mapping[str, Any] = {}

@@ -111,7 +111,9 @@ def read_labelled_rows(
     rows = [
         row
         for source, prefix in _named(sources)
-        for row in _read(source, prefix, columns, kind, notes, prefix * groups_per_file)
+        for row in _read(
+            source, prefix, columns, kind, notes, group_prefix=prefix if groups_per_file else ""
+        )
     ]
     if only is None:
         return rows
@@ -138,6 +140,7 @@ def _read(
     columns: LabelColumns,
     kind: LabelKind,
     notes: Counter[str],
+    *,
     group_prefix: str,
 ) -> Iterator[LabelledText]:
     path = source.path

@@ -64,6 +64,7 @@ def read_speakers(
     kind: PairKind,
     trials: Path | None = None,
     only: Collection[str] | None = None,
+    groups_per_file: bool = False,
 ) -> Speakers:
     """Read a table of clips and their speakers.
 
@@ -74,6 +75,8 @@ def read_speakers(
         kind: which pairs of test clips are asked.
         trials: a list of pairs instead.
         only: keys of the clips at hand; None for all.
+        groups_per_file: whether the recordings of each file are others, even if they are named
+            alike.
 
     Raises:
         SpeechkdError: a speaker is in two splits, there are too few, or pairs of other recordings
@@ -91,7 +94,9 @@ def read_speakers(
             "--group-column."
         )
     notes: Counter[str] = Counter()
-    rows = read_labelled_rows(sources, columns, "classes", notes, only)
+    rows = read_labelled_rows(
+        sources, columns, "classes", notes, only, groups_per_file=groups_per_file
+    )
     if not rows:
         raise SpeechkdError(f"{where} has no row with both {columns.text} and {columns.label}.")
     twice = [name for name, n in Counter(row.id for row in rows).items() if n > 1]

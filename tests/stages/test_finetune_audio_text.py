@@ -235,6 +235,8 @@ def test_rows_without_a_clip_in_the_cache_are_left_out_and_counted(settings, tmp
     [
         ({"cache": ""}, "--streams both reads audio"),
         ({"label_column": "who", "kind": "speaker", "fold_column": "session"}, "has no folds"),
+        ({"label_column": "who", "kind": "speaker", "folds": 3}, "--folds has no meaning"),
+        ({"kind": "speaker", "drop_duplicates": True}, "--drop-duplicates has no meaning"),
         ({"label_column": "who", "kind": "speaker", "pairs": "other-recording"}, "--group-column"),
         ({"fold_column": "take", "fold_validation": "next"}, "folds need 3"),
         ({"label_column": "score", "kind": "value", "selection": "best-test"}, "best-test repeats"),

@@ -256,3 +256,14 @@ def test_ctal_is_never_asked_for_whisberts_joining(settings, reader):
     recipe = replace(settings().recipe(), joining="cls")
     with pytest.raises(SpeechkdError, match="--fusion cls is WhisBERT's"):
         AudioTexts(reader.clips.text, reader.clips.key, reader, recipe).load("runs/ctal")
+    alone = replace(recipe, streams="text")  # nothing is joined
+    with pytest.raises(NotThere, match="there is no folder"):
+        AudioTexts(reader.clips.text, reader.clips.key, None, alone).load("runs/ctal")
+
+
+def test_ctal_keeps_its_penalty_beside_a_run_of_whisbert(settings, whole):
+    beside = settings(checkpoint=["runs/ctal", str(whole)], fusion="concat", orthogonal=0.5)
+    assert beside.recipe().orthogonal == 0.5
+    assert beside.set_in_vain() == []
+    assert settings(orthogonal=0.5).recipe().orthogonal == 0
+    assert settings(orthogonal=0.5).set_in_vain() == ["--orthogonal"]

@@ -138,3 +138,16 @@ def test_a_list_names_clips_by_their_keys_in_a_table_of_several_files(table, tmp
     first.path.rename(one)
     (other,) = table(rows()[12:])
     assert read([Source(one), other], trials=trials).question.counts["test"] == 6
+
+
+def test_recordings_that_each_file_names_anew_are_others(table, tmp_path):
+    once = rows(["train", "train", "test", "test"], clips=1)
+    (first,) = table(once)
+    one = tmp_path / "one.csv"
+    first.path.rename(one)
+    sources = [Source(one), *table(once)]
+    with pytest.raises(SpeechkdError, match="no pair of one speaker"):
+        read(sources, kind="other-recording")
+    question = read(sources, kind="other-recording", groups_per_file=True).question
+    vectors = np.random.default_rng(0).normal(size=(4, 4))
+    assert question.task.score(question.labels["test"], vectors)["same_pairs"] == 2
