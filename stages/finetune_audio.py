@@ -23,7 +23,7 @@ PAPERS_MOSEI = (
 )
 LABELS_OF_A_TABLE = (
     *("label_column", "kind", "text_column", "group_column", "split_column", "fold_column"),
-    *("folds", "drop_duplicates", "group_per_file"),
+    *("folds", "drop_duplicates", "group_per_file", "id_column", "split_seed"),
 )
 """Settings that say where a table's labels and splits are; CMU-MOSEI has its own."""
 

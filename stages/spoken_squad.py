@@ -54,6 +54,11 @@ class SentencesSettings(SquadFiles):
         for name in ("train", "test"):
             if bool(getattr(self, name)) != bool(getattr(self, f"{name}_audio")):
                 raise SpeechkdError(f"--{name} and --{name}-audio belong together; name both.")
+        if self.train_audio and self.train_audio == self.test_audio:
+            raise SpeechkdError(
+                f"--train-audio and --test-audio are both {self.train_audio}, and waves of both "
+                "splits have the same names. Unpack each split into a folder of its own."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -321,7 +321,8 @@ def _prepare(
     todo = [whole[i] for i in share(sizes, array_task(settings.array_task))]
     for question in grid.questions:
         counts = ", ".join(f"{split} {n:,}" for split, n in question.counts.items())
-        say(f"{question.title}: {counts} clips; {question.task.definition}")
+        noun = "questions" if question.asked else "clips"
+        say(f"{question.title}: {counts} {noun}; {question.task.definition}")
         tested = {grid.groups[place] for place in question.places["test"]}
         if len(tested) == 1 < question.counts["test"]:
             say(

@@ -52,7 +52,9 @@ DEFINITIONS: dict[str, str] = {
     "aos": (
         "audio overlapping score: the time that the answer shares with a true one, over the time "
         "of both together; of several true answers the best counts; mean over questions. The "
-        "constant answer is the one stretch of time that is best for all questions of the test"
+        "constant answer is the one stretch of time that is best for all questions of the test, "
+        "of those that begin and end with some true answer (if there are more than 64 starts or "
+        "ends, with one of 64, evenly by rank)"
     ),
     "frame_f1": (
         "harmonic mean of the shares that the answer and the true one have in common, in time; of "

@@ -197,6 +197,7 @@ def test_longer_clips_than_the_encoder_has_positions_for_are_refused(speech, tmp
         ({"kind": "words"}, "--kind .*classes, value"),
         ({"kind": "speaker"}, "--kind .*classes, value"),
         ({"task": ["sentiment7"]}, "--split-column is for tables"),
+        ({"task": ["sentiment7"], "split_column": "", "split_seed": 1}, "--split-seed is for"),
         ({"task": ["sentiment7"], "split_column": "", "data": ["a", "b"]}, "name that alone"),
     ],
 )

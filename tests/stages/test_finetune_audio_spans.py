@@ -139,7 +139,7 @@ def test_what_is_left_out_is_counted_and_said(folder, tmp_path, capsys):
     assert "rows whose question is blank, left out: 1" in told
     assert "answers outside the audio of their passage, left out: 1" in told
     assert "questions without an answer that can be used, left out: 1" in told
-    assert "answer: train 10, valid 2, test 4 clips" in told
+    assert "answer: train 10, valid 2, test 4 questions" in told
 
 
 @pytest.mark.parametrize(

@@ -198,5 +198,9 @@ def test_files_that_are_missing_or_in_both_splits_are_refused(dataset):
         list_sentences(dataset, train=dataset / "spoken_test-v1.1.json")
     with pytest.raises(SpeechkdError, match="--train and --train-audio belong together"):
         SentencesSettings(train=dataset / "x.json", out=dataset)
+    with pytest.raises(SpeechkdError, match="have the same names"):
+        list_sentences(dataset, test_audio=dataset / "train_wav")
+    with pytest.raises(SpeechkdError, match=r"test_wav/0_0_0.wav and .*train_wav/0_0_0.wav are"):
+        list_sentences(dataset, train_audio=dataset)
     with pytest.raises(SpeechkdError, match="name a JSON"):
         SentencesSettings(out=dataset)

@@ -146,12 +146,18 @@ def spoken(
 
     Raises:
         NotThere: the folder has no such wave at all.
+        SpeechkdError: it has two of one name, as where both splits are below it.
     """
     waves: dict[tuple[int, int], dict[int, Path]] = {}
     for path in sorted(folder.rglob("*")):
         if named := _WAVE.fullmatch(path.name):
             topic, place, sentence = map(int, named.groups())
-            waves.setdefault((topic, place), {})[sentence] = path
+            other = waves.setdefault((topic, place), {}).setdefault(sentence, path)
+            if other != path:
+                raise SpeechkdError(
+                    f"{other} and {path} are both called as one sentence's wave is, so it cannot "
+                    "be told which of them says it. Name a folder with the waves of one split."
+                )
     if not waves:
         raise NotThere(
             f"{folder} has no wave called TOPIC_PARAGRAPH_SENTENCE.wav, such as 0_0_0.wav."

@@ -135,9 +135,9 @@ def read_spans(
         notes: what is left out already; what is left out here is added.
 
     Raises:
-        SpeechkdError: a column is missing, a time is no number, two rows of a question differ in
-            anything but the answer, a passage or group is in two splits, or training or test is
-            empty.
+        SpeechkdError: a column is missing, a time is no number, a row is of another split than its
+            file, two rows of a question differ in anything but the answer, a passage or group is in
+            two splits, or training or test is empty.
     """
     where = " + ".join(str(source.path) for source in sources)
     asked: dict[str, _Told] = {}
@@ -201,7 +201,13 @@ def _rows(
         if passage is None:
             notes[_unknown(notes, cell.get("passage", ""))] += 1
             continue
-        split = source.split or _split(cell, place)
+        split = _split(cell, place)
+        if source.split and split not in ("", source.split):
+            raise SpeechkdError(
+                f"{place}: the row's split is {split}, and the file is given as {source.split}="
+                f"{path}. Name the file without a split, or take the column split out."
+            )
+        split = source.split or split
         group = cell.get("group", "")
         group = passage.name if is_missing(group) else group
         row = _Told(text, passage.name, group, split, place)
