@@ -57,7 +57,10 @@ class Cells:
         ]
         clips = zip(starts_s, offsets, ends, strict=True)
         both = [(start + offset, start + end) for start, offset, end in clips]
-        starts_C, ends_C = (np.concatenate(side) for side in zip(*both, strict=True))
+        # clips may overlap by a rounding of their times; `nearest` wants both in order
+        starts_C, ends_C = (
+            np.maximum.accumulate(np.concatenate(side)) for side in zip(*both, strict=True)
+        )
         return cls(tuple(counts), starts_C, ends_C)
 
     @property

@@ -158,10 +158,9 @@ class SpanReader(Classifier):
         start_BC, end_BC = (
             side.cpu() for side in self._logarithms(self(inputs, places), inputs, places)
         )
-        answers = []
+        most, answers = self.most_cells(inputs), []
         for place, start_C, end_C in zip(places, start_BC, end_BC, strict=True):
             cells = inputs.passage(place).cells
-            most = self.most_cells(inputs)
             a, b, score = best_answer(start_C[: cells.count], end_C[: cells.count], most)
             ceiling = max(cells.nearest(answer)[2] for answer in inputs.answers_n[place])
             answers.append((cells.starts_C[a], cells.ends_C[b], score, ceiling))

@@ -39,6 +39,19 @@ def test_the_nearest_cells_are_the_best_of_all(seed):
     assert own[0][0] == aos
 
 
+def test_clips_that_overlap_by_a_rounding_leave_the_cells_in_order():
+    cells = Cells.of([0.0, 0.081], [0.1, 0.1], [10, 10], pool=1, position_seconds=0.01)
+    assert (np.diff(cells.starts_C) >= 0).all()
+    assert (np.diff(cells.ends_C) >= 0).all()
+    assert cells.starts_C[-1] == pytest.approx(0.171)  # what overlaps shifts nothing behind it
+    pairs = list(itertools.combinations_with_replacement(range(cells.count), 2))
+    times = np.array([(cells.starts_C[a], cells.ends_C[b]) for a, b in pairs])
+    for start in np.arange(0.07, 0.12, 0.001):
+        answer = np.array([[[start, start + 0.013]]])
+        best = overlap_scores(np.tile(answer[0], (len(pairs), 1, 1)), times)[0].max()
+        assert cells.nearest((start, start + 0.013))[2] == pytest.approx(best)
+
+
 @pytest.mark.parametrize("most", [1, 3, 9, 50])
 def test_the_best_answer_is_the_best_of_all_that_are_short_enough(most):
     generator = torch.Generator().manual_seed(most)
