@@ -55,6 +55,16 @@ class Clips:
     def __len__(self) -> int:
         return len(self.key)
 
+    @property
+    def place_of(self) -> dict[str, int]:
+        """The place of each clip, by its key."""
+        return {key: place for place, key in enumerate(self.key)}
+
+    def places(self, keys: Sequence[str]) -> list[int]:
+        """The places of the clips of these keys, all of which there are."""
+        place_of = self.place_of
+        return [place_of[key] for key in keys]
+
 
 class SequenceReader:
     """Reads rows of clips. It may be sent to other processes and used by several threads.

@@ -68,6 +68,21 @@ class SpeechEncoder(nn.Module):
         return attended(states_ND, score_N, clips.frames)
 
 
+def speech_input(frames: Frames, front: SpeechFront, place_B: Tensor) -> SpeechInput:
+    """Clips of a cache as a speech module reads them, on the host.
+
+    Args:
+        frames: the cache.
+        front: of the module.
+        place_B: places of the clips in the cache, int64.
+    """
+    reader, stack = frames.reader, front.stack
+    rows = Lengths.of(torch.from_numpy(reader.clips.rows)[place_B].long())
+    values_NC = frames.normalised(reader.values(place_B.numpy()), rows, place_B)
+    positions = Lengths.of(stacked_lengths(rows.lengths_B, stack))
+    return SpeechInput.of(positions, stack_rows(values_NC, rows, stack), front.read)
+
+
 @dataclass(frozen=True)
 class AudioInputs:
     """Clips of a cache of frames, normalised and stacked as a speech module reads them.
@@ -101,14 +116,7 @@ class AudioInputs:
 
     def clips(self, places: Sequence[int]) -> SpeechInput:
         """Some clips as the module reads them, on the host."""
-        place_B = self.place_n[list(places)]
-        reader = self.frames.reader
-        rows = Lengths.of(torch.from_numpy(reader.clips.rows)[place_B].long())
-        values_NC = self.frames.normalised(reader.values(place_B.numpy()), rows, place_B)
-        positions = Lengths.of(stacked_lengths(rows.lengths_B, self.front.stack))
-        return SpeechInput.of(
-            positions, stack_rows(values_NC, rows, self.front.stack), self.front.read
-        )
+        return speech_input(self.frames, self.front, self.place_n[list(places)])
 
     def vectors(self, encoder: Any, places: Sequence[int], pooling: Pooling) -> Tensor:
         """One vector per clip `[B, D]`, by a `SpeechEncoder`."""
@@ -146,7 +154,7 @@ class AudioClips:
     @property
     def place_of(self) -> dict[str, int]:
         """The place of each clip in the cache, by its key."""
-        return {key: place for place, key in enumerate(self.reader.clips.key)}
+        return self.reader.clips.place_of
 
     def load(self, keys: Sequence[str], pooling: Pooling, checkpoint: str) -> Loaded:
         """A speech module, and clips as it reads them.
@@ -179,8 +187,7 @@ class AudioClips:
                 )
         encoder = SpeechEncoder(speech, chosen)
         known = describe(checkpoint, run, speech)
-        place_of = self.place_of
-        place_n = torch.tensor([place_of[key] for key in keys], dtype=torch.int64)
+        place_n = torch.tensor(self.reader.clips.places(keys), dtype=torch.int64)
 
         def inputs() -> AudioInputs:
             frames = open_frames(self.cache, self.reader, front, self.prepared)
@@ -200,8 +207,7 @@ class AudioClips:
             hearing = open_hearing(folder, self.cache.identity, self.cache.location, fresh=fresh)
         chosen: Pooling = "cls" if pooling == "auto" else pooling
         encoder = PatchEncoder(hearing.encoder, chosen)
-        place_of = self.place_of
-        place_n = torch.tensor([place_of[key] for key in keys], dtype=torch.int64)
+        place_n = torch.tensor(self.reader.clips.places(keys), dtype=torch.int64)
         return Loaded(
             describe(checkpoint, run, hearing.encoder),
             encoder,

@@ -3,7 +3,7 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -79,14 +79,11 @@ class AudioSpans:
                 dropout=self.recipe.dropout,
             )
         known = describe(argument, {} if control else run, speech)
-        if control:
-            digest = hashlib.sha256((control + known.weights_sha256).encode()).hexdigest()
-            known = replace(known, weights_sha256=digest)
 
         def inputs() -> SpanInputs:
             return self._inputs(front, passages, tokenizer, control)
 
-        return Loaded(known, encoder, inputs)
+        return Loaded(known.under(control) if control else known, encoder, inputs)
 
     def words_sha256(self) -> str:
         """Digest of the tokenizer, and of what its tokens begin as if that is not drawn anew."""

@@ -3,7 +3,6 @@
 Shapes: B examples of a batch, T tokens, P positions of audio, D width of both stacks.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,15 +18,14 @@ from pipeline.cache.sequences import SequenceReader
 from pipeline.corpus.ctal_model import CtalModel, load_ctal
 from pipeline.corpus.frame_features import FrameFeatures
 from pipeline.finetuning.fusion import Fusion, FusionHead, Joining, Streams
-from pipeline.finetuning.inputs import Loaded, TextInputs, device_of, mean_states
+from pipeline.finetuning.inputs import Loaded, TextInputs, WithTexts, device_of, mean_states
 from pipeline.finetuning.settings import Pooling, Recipe
 from pipeline.foundation.errors import NotThere, SpeechkdError
 from pipeline.foundation.progress import say
 from pipeline.models.encoders import describe, name_and_source, run_record
 from pipeline.models.lengths import Lengths
-from pipeline.models.packing import batches_by_length, encode_packed, pack
+from pipeline.models.packing import Packed, batches_by_length, encode_packed
 from pipeline.models.text_referred import AudioStack
-from pipeline.models.unknown import Unknown
 
 SCRATCH = "scratch:"
 """Before the name of a run: its model with all weights drawn anew, cell by cell."""
@@ -151,7 +149,7 @@ class AudioTextBatch:
         audio: positions of each clip.
     """
 
-    text: Any
+    text: Packed
     values_PC: Tensor | None
     audio: Lengths | None
 
@@ -189,26 +187,17 @@ class Audio:
 
 
 @dataclass(frozen=True)
-class AudioTextInputs:
+class AudioTextInputs(WithTexts):
     """Texts as token ids, with the frames of their clips.
 
     Attributes:
         texts: the tokens.
-        audio: the frames; None where text alone is read.
+        audio: the frames; None where text alone is read. What is cut of them is said when they are
+            loaded.
     """
 
     texts: TextInputs
     audio: Audio | None
-
-    @property
-    def truncated(self) -> int:
-        """How many examples lost the end of their text; of audio it is said when it is loaded."""
-        return self.texts.truncated
-
-    @property
-    def unknown(self) -> Unknown | None:
-        """What the tokenizer does not know of the texts."""
-        return self.texts.unknown
 
     def size(self, places: Sequence[int]) -> int:
         """Tokens and positions of some examples."""
@@ -224,9 +213,8 @@ class AudioTextInputs:
 
     def vectors(self, encoder: AudioTextEncoder, places: Sequence[int], pooling: Pooling) -> Tensor:
         """One vector per example, on the encoder's device."""
-        rows, device = [self.texts.ids[place] for place in places], device_of(encoder)
-        lengths_B = torch.tensor([len(row) for row in rows])
-        text = pack(torch.from_numpy(np.concatenate(rows)), lengths_B).to(device)
+        device = device_of(encoder)
+        text = self.texts.packed(places).to(device)
         values_PC, audio = None, None
         if self.audio is not None:
             values_PC, audio = self.audio.read(places)
@@ -281,10 +269,8 @@ class AudioTexts:
         if self.reader is not None:
             model.features.check(self.reader.identity, self.reader.cache.location)
         stacks = nn.ModuleDict({"text": model.text, "audio": model.audio})
-        digest = hashlib.sha256((SCRATCH + model.sha256).encode()).hexdigest()
-        checkpoint = replace(
-            describe(argument, {} if fresh else run, stacks),
-            weights_sha256=digest if fresh else model.sha256,
+        known = replace(
+            describe(argument, {} if fresh else run, stacks), weights_sha256=model.sha256
         )
         encoder = AudioTextEncoder(
             model.text,
@@ -294,7 +280,9 @@ class AudioTexts:
             freeze=recipe.freeze,
             fresh=fresh,
         )
-        return Loaded(checkpoint, encoder, partial(self._inputs, model))
+        return Loaded(
+            known.under(SCRATCH) if fresh else known, encoder, partial(self._inputs, model)
+        )
 
     def _inputs(self, model: CtalModel) -> AudioTextInputs:
         # neither the first token nor the mean stands for a text here
@@ -302,8 +290,7 @@ class AudioTexts:
         inputs = TextInputs.of(self.texts, plain, model.text, model.tokenizer)
         if self.reader is None or self.recipe.streams == "text":
             return AudioTextInputs(inputs, None)
-        place_of = {key: place for place, key in enumerate(self.reader.clips.key)}
-        clips = [place_of[key] for key in self.keys]
+        clips = self.reader.clips.places(self.keys)
         audio = Audio(self.reader, clips, model.features)
         if audio.cut:
             say(

@@ -24,6 +24,7 @@ from pipeline.models.encoders import load_pretrained
 from pipeline.models.lengths import Lengths
 from pipeline.models.loading import panics_as_errors
 from pipeline.models.packing import (
+    Packed,
     batches_by_length,
     encode_first_tokens,
     encode_packed,
@@ -133,16 +134,41 @@ class TextInputs:
         lengths = [len(self.ids[place]) for place in places]
         return batches_by_length(lengths, SCORED_TOKENS_PER_BATCH)
 
-    def vectors(self, encoder: PreTrainedModel, places: Sequence[int], pooling: Pooling) -> Tensor:
-        """Each text's first hidden state, or the mean of all, from the last layer: `[B, D]`."""
+    def packed(self, places: Sequence[int]) -> Packed:
+        """The tokens of some texts end to end, on the host."""
         rows = [self.ids[place] for place in places]
         lengths_B = torch.tensor([len(row) for row in rows])
-        packed = pack(torch.from_numpy(np.concatenate(rows)), lengths_B).to(encoder.device)
+        return pack(torch.from_numpy(np.concatenate(rows)), lengths_B)
+
+    def vectors(self, encoder: PreTrainedModel, places: Sequence[int], pooling: Pooling) -> Tensor:
+        """Each text's first hidden state, or the mean of all, from the last layer: `[B, D]`."""
+        packed = self.packed(places).to(encoder.device)
         if pooling == "cls":
             return encode_first_tokens(encoder, packed)
         if pooling != "mean":
             raise ValueError(f"texts have no pooling {pooling}")
         return mean_states(encode_packed(encoder, packed), packed)
+
+
+@dataclass(frozen=True)
+class WithTexts:
+    """What inputs tell whose texts stand beside audio.
+
+    Attributes:
+        texts: the tokens; None where audio alone is read.
+    """
+
+    texts: TextInputs | None
+
+    @property
+    def truncated(self) -> int:
+        """How many examples lost the end of their text to the longest length allowed."""
+        return self.texts.truncated if self.texts else 0
+
+    @property
+    def unknown(self) -> Unknown | None:
+        """What the tokenizer does not know of the texts; None where they are not read."""
+        return self.texts.unknown if self.texts else None
 
 
 def load_text(

@@ -6,20 +6,18 @@ state of the audio encoder, of the text encoder, or of the fusion encoder.
 Shapes: B examples of a batch, A audio states, N text states, D width of what is read.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.finetuning.audio_text import SCRATCH, AudioTexts, FusionRecipe
-from pipeline.finetuning.inputs import Loaded, TextInputs, device_of, mean_states
+from pipeline.finetuning.inputs import Loaded, TextInputs, WithTexts, device_of, mean_states
 from pipeline.finetuning.patch_inputs import PatchClips, PatchInputs, open_hearing
 from pipeline.finetuning.settings import Pooling
 from pipeline.foundation.errors import NotThere, SpeechkdError
@@ -30,10 +28,8 @@ from pipeline.models.packing import (
     batches_by_length,
     encode_first_tokens,
     encode_packed,
-    pack,
 )
 from pipeline.models.student import load_encoder
-from pipeline.models.unknown import Unknown
 from pipeline.models.whisbert.fusion import Fused, Fusion, Pairing
 from pipeline.models.whisbert.loading import Hearing, load_fusion, load_hearing, whisbert_folder
 from pipeline.models.whisbert.speech_encoder import SpeechEncoder
@@ -178,28 +174,17 @@ class PairEncoder(nn.Module):
 
 
 @dataclass(frozen=True)
-class PairInputs:
+class PairInputs(WithTexts):
     """Texts as token ids, with the frames of their clips.
 
     Attributes:
         texts: the tokens; None where audio alone is read.
-        audio: the clips; None where text alone is read.
+        audio: the clips, whole; None where text alone is read.
         joined: whether the fusion encoder reads both.
     """
 
-    texts: TextInputs | None
     audio: PatchInputs | None
     joined: bool
-
-    @property
-    def truncated(self) -> int:
-        """How many examples lost the end of their text; audio is read whole."""
-        return self.texts.truncated if self.texts else 0
-
-    @property
-    def unknown(self) -> Unknown | None:
-        """What the tokenizer does not know of the texts; None where they are not read."""
-        return self.texts.unknown if self.texts else None
 
     def size(self, places: Sequence[int]) -> int:
         """Tokens and patches of some examples."""
@@ -218,9 +203,7 @@ class PairInputs:
         """Some examples as the encoder reads them, on the host."""
         text = audio = pairing = None
         if self.texts is not None:
-            rows = [self.texts.ids[place] for place in places]
-            lengths_B = torch.tensor([len(row) for row in rows])
-            text = pack(torch.from_numpy(np.concatenate(rows)), lengths_B)
+            text = self.texts.packed(places)
         if self.audio is not None:
             audio = self.audio.clips(places)
         if self.joined and text is not None and audio is not None:
@@ -303,11 +286,10 @@ def _load_pairs(examples: AudioTexts, argument: str, folder: Path) -> Loaded:
     path = folder.parent / "run.json"
     run = run_record(path) if path.is_file() and not fresh else {}
     known = describe(argument, run, encoder)
-    if fresh:
-        digest = hashlib.sha256((SCRATCH + known.weights_sha256).encode()).hexdigest()
-        known = replace(known, weights_sha256=digest)
     return Loaded(
-        known, encoder, partial(_inputs, examples, text, tokenizer, hearing, joined=joined)
+        known.under(SCRATCH) if fresh else known,
+        encoder,
+        partial(_inputs, examples, text, tokenizer, hearing, joined=joined),
     )
 
 
@@ -354,7 +336,6 @@ def _inputs(
             examples.texts, replace(examples.recipe, pooling="cls"), text, tokenizer
         )
     if hearing is not None and examples.reader is not None:
-        place_of = {key: place for place, key in enumerate(examples.reader.clips.key)}
-        place_n = torch.tensor([place_of[key] for key in examples.keys], dtype=torch.int64)
+        place_n = torch.tensor(examples.reader.clips.places(examples.keys), dtype=torch.int64)
         audio = PatchInputs(examples.reader, place_n, hearing.per_patch, "cls")
     return PairInputs(texts, audio, joined)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from pipeline.corpus.frame_statistics import Frames
-from pipeline.corpus.stacking import stack_rows, stacked_lengths
-from pipeline.finetuning.inputs import TextInputs, device_of
+from pipeline.finetuning.audio_inputs import speech_input
+from pipeline.finetuning.inputs import TextInputs, WithTexts, device_of
 from pipeline.finetuning.settings import Pooling
 from pipeline.finetuning.span_cells import Cells
 from pipeline.foundation.arrays import Array
@@ -23,7 +23,6 @@ from pipeline.foundation.units import Seconds
 from pipeline.models.lengths import Lengths, Movable
 from pipeline.models.speech import SpeechInput
 from pipeline.models.speech_front import SpeechFront
-from pipeline.models.unknown import Unknown
 
 SCORED_PLACES = 16_384
 """Positions of passages, and places of questions joined with them, that are scored at once."""
@@ -76,8 +75,8 @@ class SpanBatch(Movable):
     cell_A: Tensor
 
 
-@dataclass(frozen=True)
-class SpanInputs:
+@dataclass(frozen=True, kw_only=True)
+class SpanInputs(WithTexts):
     """Questions about passages, as one speech encoder hears and one tokenizer reads them.
 
     Attributes:
@@ -101,16 +100,6 @@ class SpanInputs:
     answers_n: Sequence[Sequence[tuple[Seconds, Seconds]]]
     texts: TextInputs
     reads_n: Sequence[int] | None
-
-    @property
-    def truncated(self) -> int:
-        """How many questions lost their end to the longest length allowed."""
-        return self.texts.truncated
-
-    @property
-    def unknown(self) -> Unknown | None:
-        """What the tokenizer does not know of the questions."""
-        return self.texts.unknown
 
     def passage(self, place: int) -> SpokenPassage:
         """The passage of a question."""
@@ -153,7 +142,8 @@ class SpanInputs:
         """Some questions with their passages, on the host."""
         numbers = list(dict.fromkeys(self.passage_n[place] for place in places))
         spoken = [self.passages[number] for number in numbers]
-        clips = self._clips([clip for passage in spoken for clip in passage.clips])
+        place_B = torch.tensor([clip for passage in spoken for clip in passage.clips])
+        clips = speech_input(self.frames, self.front, place_B)
         counts = [passage.cells.count for passage in spoken]
         first = dict(zip(numbers, np.cumsum([0, *counts]).tolist(), strict=False))
         cells = sum(counts)
@@ -197,14 +187,6 @@ class SpanInputs:
             type_J=type_J,
             cell_A=cell_A,
         )
-
-    def _clips(self, clips: Sequence[int]) -> SpeechInput:
-        place_B = torch.tensor(clips, dtype=torch.int64)
-        reader, stack = self.frames.reader, self.front.stack
-        rows = Lengths.of(torch.from_numpy(reader.clips.rows)[place_B].long())
-        values_NC = self.frames.normalised(reader.values(place_B.numpy()), rows, place_B)
-        positions = Lengths.of(stacked_lengths(rows.lengths_B, stack))
-        return SpeechInput.of(positions, stack_rows(values_NC, rows, stack), self.front.read)
 
     def vectors(self, encoder: Any, places: Sequence[int], pooling: Pooling) -> Tensor:
         """A vector per cell `[A, D]`, question after question, by a `SpanEncoder`.

@@ -19,7 +19,7 @@ from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.progress import counted, say
 from pipeline.models.lengths import to_device
 from pipeline.models.loading import panics_as_errors
-from pipeline.models.packing import encode_packed, most_tokens, pack
+from pipeline.models.packing import encode_packed, most_tokens
 from pipeline.tasks.word_labels import MarkedText
 
 NOBODY = -1
@@ -98,9 +98,7 @@ class WordInputs(TextInputs):
         It is the state of the word's first token with `cls`, or with `mean` the mean over all its
         tokens. A word without a token has zeros, so that a head answers it by its biases.
         """
-        rows = [self.ids[place] for place in places]
-        lengths_B = torch.tensor([len(row) for row in rows])
-        packed = pack(torch.from_numpy(np.concatenate(rows)), lengths_B).to(encoder.device)
+        packed = self.packed(places).to(encoder.device)
         token_K, word_K, words = self._tokens(places, pooling)
         tokens_W = np.maximum(np.bincount(word_K, minlength=words), 1)
         hidden_ND = encode_packed(encoder, packed)

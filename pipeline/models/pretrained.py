@@ -1,7 +1,8 @@
 """What a table says about an encoder: its label, where it came from, how it was taught."""
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 
@@ -41,6 +42,15 @@ class Pretrained:
     def is_control(self) -> bool:
         """Whether the encoder was taught with vectors that are not its clips' own."""
         return self.control not in (None, "real")
+
+    def under(self, condition: str) -> "Pretrained":
+        """What is known of it where it is used under a condition: its digest is another.
+
+        Args:
+            condition: what stands before its name, such as `scratch:`.
+        """
+        digest = hashlib.sha256((condition + self.weights_sha256).encode()).hexdigest()
+        return replace(self, weights_sha256=digest)
 
     def record(self) -> dict[str, Any]:
         """All of it as plain JSON values."""

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from pipeline.cache.sequences import Clips
 from pipeline.finetuning.audio_inputs import AudioClips
 from pipeline.foundation.errors import SpeechkdError
 from stages.finetune_audio import AudioSettings, run
@@ -141,7 +142,7 @@ def test_tasks_of_mosei_are_asked_of_audio(clips, speech, tmp_path, capsys):
         task=["sentiment7", "sentiment2", "sentiment"], seeds="0", epochs=1,
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(AudioClips, "place_of", property(lambda _: place_of))
+        patch.setattr(Clips, "place_of", property(lambda _: place_of))
         run(given)
     told = capsys.readouterr().err
     assert "labelled clips that the cache does not have, left out: 2" in told

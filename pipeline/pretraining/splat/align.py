@@ -238,8 +238,7 @@ class Splat(Method[SplatSettings]):
     def _own_texts(data: Data) -> Sequences:
         """The states of each clip's own text, whatever a control gave it: they say what is near."""
         part = cast(Sequences, data.corpus.parts[TEXT])
-        place_of = {key: place for place, key in enumerate(part.reader.clips.key)}
-        place_C = torch.tensor([place_of[key] for key in data.corpus.keys], dtype=torch.int64)
+        place_C = torch.tensor(part.reader.clips.places(data.corpus.keys), dtype=torch.int64)
         return replace(part, place_C=place_C, noise_seed=None)
 
     def _text_vectors(self, own: Sequences, clip_B: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ from torch.nn import functional
 from transformers import AutoModel, BertModel
 from transformers.loss.loss_utils import ForQuestionAnsweringLoss
 
-from pipeline.finetuning.audio_inputs import AudioClips
+from pipeline.finetuning.audio_inputs import AudioClips, speech_input
 from pipeline.finetuning.audio_spans import AudioSpans, shuffled
 from pipeline.finetuning.span_reader import SpanReader, SpanRecipe
 from pipeline.foundation.errors import SpeechkdError
@@ -74,7 +74,7 @@ def states_padded(reader, inputs, place):
     encoder, passage = reader.encoder, inputs.passage(place)
     parts = []
     for number, clip in enumerate(passage.clips):
-        clips = inputs._clips([clip])
+        clips = speech_input(inputs.frames, inputs.front, torch.tensor([clip]))
         heard = encoder.speech(
             type(clips)(clips.frames, clips.placed, clips.place_N, clips.values_NK.double())
         ).frames_ND

@@ -83,7 +83,9 @@ def test_what_cannot_be_is_an_error_that_says_where(tmp_path, lines, wanted):
 def test_a_row_of_another_split_than_its_file_is_an_error(tmp_path):
     path = tmp_path / "questions.csv"
     path.write_text("\n".join([HEAD, TRAIN, "3,who,r,0,1,dev"]) + "\n")
-    with pytest.raises(SpeechkdError, match=r"line 3: the row's split is valid, .* given as train="):
+    with pytest.raises(
+        SpeechkdError, match=r"line 3: the row's split is valid, .* given as train="
+    ):
         read_spans([Source(path, "train")], PASSAGES, 0, Counter())
 
 
