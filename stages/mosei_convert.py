@@ -74,18 +74,18 @@ def run(settings: ConvertSettings) -> None:
     heard: Sequence[Heard] = ()
     notes = dict(corpus.notes)
     if settings.audio:
-        found = placed(corpus.clips, settings.audio)
+        audible = placed(corpus.clips, settings.audio)
         notes |= {
-            "clips without a recording, left out": found.without_recording,
-            "clips of a recording without their times, left out": found.without_times,
-            "recordings that no clip is heard in": found.unused,
+            "clips without a recording, left out": audible.without_recording,
+            "clips of a recording without their times, left out": audible.without_times,
+            "recordings that no clip is heard in": audible.unused,
         }
-        if not found.clips:
+        if not audible.clips:
             counts = "; ".join(f"{what}: {count:,}" for what, count in notes.items() if count)
             raise SpeechkdError(
                 f"{settings.audio}: no clip of {corpus.source} is there ({counts})."
             )
-        corpus, heard = replace(corpus, clips=tuple(found.clips)), found.heard
+        corpus, heard = replace(corpus, clips=tuple(audible.clips)), audible.heard
     write_table(corpus, settings.out, heard)
     print(f"{settings.out}: {counted(len(corpus.clips), 'clip')} of {corpus.source}")
     for split, count in corpus.counts().items():

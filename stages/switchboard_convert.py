@@ -64,6 +64,11 @@ def run(settings: SwitchboardSettings) -> None:
             raise SpeechkdError(
                 f"{settings.root} tells no times. Name MS-State's word transcripts with --words."
             )
+        if settings.labels != "nite":
+            raise SpeechkdError(
+                f"--labels {settings.labels} is for NXT: Switchboard-Corpus has one name of each "
+                "act. Leave it out."
+            )
         said = swda.read_swda(folder, settings.words)
     else:
         raise NotThere(

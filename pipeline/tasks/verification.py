@@ -58,8 +58,9 @@ def pairs(speakers: Sequence[str], recordings: Sequence[str], kind: PairKind = "
     """
     if (count := len(speakers) * (len(speakers) - 1) // 2) > MOST_PAIRS:
         raise SpeechkdError(
-            f"{len(speakers):,} clips to test make {count:,} pairs, and at most {MOST_PAIRS:,} fit "
-            "into memory. Name fewer clips for the test, or a list of pairs with --trials."
+            f"{len(speakers):,} clips of a split make {count:,} pairs, and at most {MOST_PAIRS:,} "
+            "fit into memory. Give valid and test fewer clips; of the test --trials takes a list "
+            "of pairs instead."
         )
     one_n, other_n = np.triu_indices(len(speakers), 1)
     speaker_c = np.unique(np.asarray(speakers, object).astype(str), return_inverse=True)[1]

@@ -80,7 +80,7 @@ def test_acts_of_switchboard_corpus_get_times_and_its_splits(tmp_path, audio, ca
     assert splits == {"sw2005": "train", "sw2010": "valid", "sw2020": "test"}
 
 
-@pytest.mark.parametrize("kind", ["nxt", "swda", "neither"])
+@pytest.mark.parametrize("kind", ["nxt", "swda", "labels", "neither"])
 def test_what_does_not_fit_is_an_error(tmp_path, audio, kind):
     (tmp_path / "x").mkdir()
     given = {"audio": audio, "out": tmp_path / "acts.csv"}
@@ -90,6 +90,9 @@ def test_what_does_not_fit_is_an_error(tmp_path, audio, kind):
     elif kind == "swda":
         given["root"], _ = make_swda(tmp_path / "x")
         wanted = "tells no times. Name MS-State's"
+    elif kind == "labels":
+        given["root"], given["words"] = make_swda(tmp_path / "x")
+        given["labels"], wanted = "swbd", "--labels swbd is for NXT"
     else:
         given["root"], wanted = tmp_path / "x", "holds neither xml/dialAct"
     with pytest.raises(SpeechkdError, match=wanted):

@@ -103,12 +103,12 @@ def _passage(
     seconds_of: Mapping[str, Seconds],
 ) -> Passage:
     passage = joined(name, (key for key, _, _ in clips), seconds_of)
-    told = [start for _, start, _ in clips if not is_missing(start)]
-    if not told:
+    times = [start for _, start, _ in clips if not is_missing(start)]
+    if not times:
         return passage
-    if len(told) < len(clips):
+    if len(times) < len(clips):
         raise SpeechkdError(
-            f"{path}: passage {name} has start_s for {len(told)} of its {len(clips)} clips; give "
+            f"{path}: passage {name} has start_s for {len(times)} of its {len(clips)} clips; give "
             "it for all, or for none if they follow each other without a gap."
         )
     starts = tuple(seconds_in(start, f"{where}, column start_s") for _, start, where in clips)

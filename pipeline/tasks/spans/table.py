@@ -87,7 +87,7 @@ class SpanTable:
             )
             for split, inside in places.items()
         }
-        raw = [told(self.rows[i].answers) for i in places["test"]]
+        raw = [in_cell(self.rows[i].answers) for i in places["test"]]
         return Question(TASK, places, labels, raw, asked=asked)
 
     def _answers(self, inside: Sequence[int], most: int) -> Array:
@@ -104,13 +104,13 @@ class SpanTable:
         return json_sha256([[vars(row) for row in self.rows], passages])
 
 
-def told(answers: Sequence[tuple[Seconds, Seconds]]) -> str:
-    """Answers as text: `12.34 13.1;20.0 21.5`."""
+def in_cell(answers: Sequence[tuple[Seconds, Seconds]]) -> str:
+    """Answers as a cell of a table: `12.34 13.1;20.0 21.5`."""
     return ";".join(f"{start!r} {end!r}" for start, end in answers)
 
 
 @dataclass
-class _Told:
+class _Draft:
     """What the rows of one question say; `answers` are those that can be used."""
 
     text: str
@@ -140,29 +140,29 @@ def read_spans(
             two splits, or training or test is empty.
     """
     where = " + ".join(str(source.path) for source in sources)
-    asked: dict[str, _Told] = {}
-    splits_told = set()
+    drafts: dict[str, _Draft] = {}
+    has_splits = set()
     for source in sources:
-        for row in _rows(source, passages, asked, notes):
-            splits_told.add(bool(row.split))
-    if splits_told == {True, False}:
+        for row in _rows(source, passages, drafts, notes):
+            has_splits.add(bool(row.split))
+    if has_splits == {True, False}:
         raise SpeechkdError(
             f"{where}: some questions have a split and some have none; give each one."
         )
-    if unanswered := [name for name, row in asked.items() if not row.answers]:
+    if unanswered := [name for name, row in drafts.items() if not row.answers]:
         notes["questions without an answer that can be used, left out"] = len(unanswered)
     rows = [
         AskedSpan(
             name, row.text, row.passage, row.group, row.split, tuple(dict.fromkeys(row.answers))
         )
-        for name, row in asked.items()
+        for name, row in drafts.items()
         if row.answers
     ]
     lines = tuple(f"{what}: {count:,}" for what, count in notes.items())
     if not rows:
-        told_of = "".join(f" {line}." for line in lines)
-        raise SpeechkdError(f"{where} has no question that can be asked.{told_of}")
-    has_split = splits_told == {True}
+        omissions = "".join(f" {line}." for line in lines)
+        raise SpeechkdError(f"{where} has no question that can be asked.{omissions}")
+    has_split = has_splits == {True}
     if not has_split:
         made = made_split([row.group for row in rows], seed)
         rows = [replace(row, split=split) for row, split in zip(rows, made, strict=True)]
@@ -176,9 +176,9 @@ def read_spans(
 def _rows(
     source: Source,
     passages: Mapping[str, Passage],
-    asked: dict[str, _Told],
+    drafts: dict[str, _Draft],
     notes: Counter[str],
-) -> Iterator[_Told]:
+) -> Iterator[_Draft]:
     """Add the rows of a file to the questions, and give each row's own."""
     path: Path = source.path
     names, table = read_rows(path)
@@ -210,8 +210,8 @@ def _rows(
         split = source.split or split
         group = cell.get("group", "")
         group = passage.name if is_missing(group) else group
-        row = _Told(text, passage.name, group, split, place)
-        before = asked.setdefault(name, row)
+        row = _Draft(text, passage.name, group, split, place)
+        before = drafts.setdefault(name, row)
         mine, theirs = ((r.text, r.passage, r.group, r.split) for r in (row, before))
         if mine != theirs:
             raise SpeechkdError(

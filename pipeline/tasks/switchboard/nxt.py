@@ -54,7 +54,7 @@ def read_nxt(xml: Path, labels: Labels, notes: Counter[str]) -> Iterator[Said]:
     """
     files = sorted((xml / "dialAct").glob("sw*.dialAct.xml"))
     speakers = _speakers(xml / "corpus-resources" / "dialogues.xml")
-    found = False
+    any_acts = False
     for file in files:
         name = _FILE.fullmatch(file.name)
         side = side_of(name[2]) if name else None
@@ -65,9 +65,9 @@ def read_nxt(xml: Path, labels: Labels, notes: Counter[str]) -> Iterator[Said]:
         words = xml / "terminals" / f"sw{number}.{side}.terminals.xml"
         if not words.is_file():
             raise NotThere(f"{words}: the words of {file.name} are missing. Unpack all of xml/.")
-        found = True
+        any_acts = True
         yield from _acts(file, words, number, side, speaker, labels, notes)
-    if not found:
+    if not any_acts:
         raise NotThere(f"{xml / 'dialAct'} has no file such as sw2005.A.dialAct.xml.")
 
 
@@ -151,17 +151,17 @@ def elements(path: Path) -> list[Element]:
     Raises:
         Damaged: it is no XML, or has a document type or an entity.
     """
-    found: list[Element] = []
+    starts: list[Element] = []
 
     def refuse(*_: object) -> NoReturn:
         raise Damaged(f"{path} has a document type or an entity, which no file of NXT needs.")
 
     parser = expat.ParserCreate()
-    parser.StartElementHandler = lambda tag, attributes: found.append((tag, attributes))
+    parser.StartElementHandler = lambda tag, attributes: starts.append((tag, attributes))
     parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = refuse
     check_size(str(path), path.stat().st_size)
     try:
         parser.Parse(path.read_bytes(), True)
     except expat.ExpatError as error:
         raise Damaged(f"{path} is no XML: {error}.") from None
-    return found
+    return starts

@@ -123,7 +123,7 @@ def test_speakers_that_make_no_pairs_are_refused(speakers, message):
 
 
 def test_more_pairs_than_fit_into_memory_are_refused_before_they_are_made():
-    with pytest.raises(SpeechkdError, match="100,000 clips to test make 4,999,950,000 pairs"):
+    with pytest.raises(SpeechkdError, match="100,000 clips of a split make 4,999,950,000 pairs"):
         pairs(["a"] * 100_000, [])
 
 

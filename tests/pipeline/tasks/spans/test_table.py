@@ -8,7 +8,7 @@ import pytest
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.tasks.labelled_rows import Source
 from pipeline.tasks.spans.passages import Passage
-from pipeline.tasks.spans.table import read_spans, told
+from pipeline.tasks.spans.table import in_cell, read_spans
 
 HEAD = "question_id,question,passage,answer_start_s,answer_end_s,split"
 PASSAGES = {
@@ -117,4 +117,4 @@ def test_another_answer_is_another_table(tmp_path):
 
 
 def test_answers_are_told_exactly():
-    assert told([(0.1, 2.0), (3.25, 1e-7)]) == "0.1 2.0;3.25 1e-07"
+    assert in_cell([(0.1, 2.0), (3.25, 1e-7)]) == "0.1 2.0;3.25 1e-07"
