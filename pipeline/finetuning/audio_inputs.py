@@ -21,7 +21,7 @@ from pipeline.finetuning.inputs import Loaded, device_of
 from pipeline.finetuning.patch_inputs import PatchEncoder, PatchInputs, open_hearing
 from pipeline.finetuning.settings import Pooling
 from pipeline.foundation.progress import say
-from pipeline.models.encoders import describe, name_and_source, run_record
+from pipeline.models.encoders import describe, name_and_source, record_above
 from pipeline.models.lengths import Lengths
 from pipeline.models.packing import batches_by_length
 from pipeline.models.speech import SpeechInput, SpeechModule, attended, means
@@ -200,8 +200,7 @@ class AudioClips:
     ) -> Loaded:
         """The audio encoder of a WhisBERT run, and clips as it reads them."""
         fresh = is_fresh(name_and_source(checkpoint)[1])
-        path = folder.parent / "run.json"
-        run = run_record(path) if path.is_file() and not fresh else {}
+        run = {} if fresh else record_above(folder)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(FRESH_SEED)
             hearing = open_hearing(folder, self.cache.identity, self.cache.location, fresh=fresh)
@@ -219,5 +218,4 @@ def run_of_speech(source: str) -> Mapping[str, Any]:
     """The record of a module's run; empty for fresh weights, or a folder without one."""
     if is_fresh(source):
         return {}
-    path = speech_folder(source.removeprefix(FRESH)).parent / "run.json"
-    return run_record(path) if path.is_file() else {}
+    return record_above(speech_folder(source))

@@ -21,7 +21,7 @@ from pipeline.finetuning.inputs import Loaded, TextInputs, WithTexts, device_of,
 from pipeline.finetuning.patch_inputs import PatchClips, PatchInputs, open_hearing
 from pipeline.finetuning.settings import Pooling
 from pipeline.foundation.errors import NotThere, SpeechkdError
-from pipeline.models.encoders import describe, name_and_source, run_record, untrained_like
+from pipeline.models.encoders import describe, name_and_source, record_above, untrained_like
 from pipeline.models.lengths import Movable
 from pipeline.models.packing import (
     Packed,
@@ -283,9 +283,7 @@ def _load_pairs(examples: AudioTexts, argument: str, folder: Path) -> Loaded:
         freeze=recipe.freeze,
         fresh=Fresh(folder, hearing is not None, width) if fresh else None,
     )
-    path = folder.parent / "run.json"
-    run = run_record(path) if path.is_file() and not fresh else {}
-    known = describe(argument, run, encoder)
+    known = describe(argument, {} if fresh else record_above(folder), encoder)
     return Loaded(
         known.under(SCRATCH) if fresh else known,
         encoder,

@@ -209,6 +209,16 @@ def why_without(folder: Path) -> str:
     return f"its run of {method} has not finished, and the same command carries on"
 
 
+def record_above(folder: Path) -> dict[str, Any]:
+    """The record of the run that wrote a folder into its own; empty if none lies there.
+
+    Raises:
+        Damaged: a file of that name lies there and is none.
+    """
+    path = folder.parent / "run.json"
+    return run_record(path) if path.is_file() else {}
+
+
 def run_record(path: Path) -> dict[str, Any]:
     """The record of the run that wrote an encoder.
 
