@@ -262,9 +262,10 @@ def test_a_batch_without_words_trains_on(settings, tmp_path):
     clips = [(text, None, "0" * len(mark)) for text, _, mark in SENTENCES]
     clips[0] = SENTENCES[0]
     word_run(settings, tmp_path, clips, kd=["infonce", "crd"], epochs=6.0, measure_every=1)
-    seen = [line["loss/word_crd"] for line in losses(settings().out)]
-    assert 0.0 in seen
-    assert max(seen) > 0
+    logged = losses(settings().out)
+    taught = [line["loss/word_crd"] for line in logged if "loss/word_crd" in line]
+    assert 0 < len(taught) < len(logged)
+    assert min(taught) > 0
 
 
 def test_words_are_taken_from_clips_too(settings, caches, capsys):
