@@ -70,7 +70,7 @@ def test_a_mutated_input_has_an_answer(name, tmp_path_factory):
 @pytest.mark.skipif(
     importlib.util.find_spec("atheris") is None, reason="needs atheris: pip install -e '.[fuzz]'"
 )
-@pytest.mark.parametrize(("dear", "inputs"), [(False, 2000), (True, 300)])
+@pytest.mark.parametrize(("dear", "inputs"), [(False, 1000), (True, 150)])
 def test_coverage_finds_no_crash(dear, inputs):
     names = [name for name in TARGETS if (name in EXAMPLES) == dear]
     done = subprocess.run(

@@ -754,7 +754,7 @@ class TestOnSlurm:
     def test_alignments_wait_for_the_masked_audio_that_each_begins_with(
         self, cluster, place, monkeypatch
     ):
-        shape = {"mels": ("whisper-mel", 8, 30), "states": ("text", 5, 9)}
+        shape = {"frames": ("whisper-mel", 8, 30), "states": ("text", 5, 9)}
         for name, (kind, width, rows) in shape.items():
             teacher = {"teacher": "bert", "teacher_sha256": "0" * 64, "layer": 2}
             make_sequence_cache(
@@ -765,10 +765,10 @@ class TestOnSlurm:
         small = ["--layers", "1", "--width", "16", "--heads", "2", "--stack", "3"]
         array = ["--run", "speech", *SMALL]
         first = submit(
-            cluster, place, "pretrain-masked-audio", *array, "--seeds", "4", "--", "mels", *small,
+            cluster, place, "pretrain-masked-audio", *array, "--seeds", "4", "--", "frames", *small,
             *few,
         )  # fmt: skip
-        words = ["mels", "--text", "states", *few, "--init", "speech/masked-audio/seed{seed}"]
+        words = ["frames", "--text", "states", *few, "--init", "speech/masked-audio/seed{seed}"]
         second = submit(
             cluster, place, "pretrain-splat", *array, "--seeds", "4", "--vary", "align=seq,tok",
             "--after", first["pretrain-masked-audio"], "--", *words,
