@@ -1,25 +1,22 @@
 """The parts of a distillation run, made from its settings in the one order that is right."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from pipeline.cache.identity import VECTOR, Kind
 from pipeline.cache.store import TeacherCache
 from pipeline.corpus.ahead import Ahead
 from pipeline.corpus.batch import TokenBatch
 from pipeline.corpus.batches import Batches
-from pipeline.corpus.corpus import Corpus, read_corpus
+from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.masking import Masking
-from pipeline.corpus.prepared import Prepared, prepared_texts
-from pipeline.corpus.prepared_texts import new_wordpiece
 from pipeline.corpus.sources import TextTables
-from pipeline.corpus.taking import take_from_clips, take_words_from_clips
-from pipeline.corpus.word_corpus import WordCorpus, read_words
+from pipeline.corpus.word_corpus import WordCorpus
 from pipeline.distillation.module import WORD_PREFIX, Distillation, View
 from pipeline.distillation.objectives import OBJECTIVES, Context, Objective, Options
+from pipeline.distillation.reading import make_corpus, make_tokenizer, make_words, take_away
 from pipeline.distillation.settings import DistillSettings
 from pipeline.distillation.words import LESS_MEMORY
 from pipeline.foundation.devices import training_precision
@@ -28,14 +25,10 @@ from pipeline.foundation.gpus import capability_of
 from pipeline.foundation.progress import counted, say
 from pipeline.models.compiled import COMPILER_PACKAGES, missing_for_compiling
 from pipeline.models.encoders import weights_sha256
-from pipeline.models.loading import load_tokenizer
-from pipeline.models.student import Student, build_student, check_kind, load_student
+from pipeline.models.student import Student, build_student, load_student
 from pipeline.training import processes
 from pipeline.training.loop import Schedule, Workload, make_optimizer
 
-VECTORS_ALONE: tuple[Kind, ...] = (VECTOR,)
-WORDS_ALONE: tuple[Kind, ...] = ("words",)
-TOKENS_ALONE: tuple[Kind, ...] = ("text",)
 WARMUP_AT_MOST = 0.5
 WARMUP_INSTEAD = 0.1
 """A warm-up over half of a run never trains at full rate: a tenth of the run takes its place."""
@@ -141,115 +134,6 @@ def assemble(
         ahead=ahead,
         start=start,
     )
-
-
-def kinds_of_words(settings: DistillSettings) -> tuple[Kind, ...]:
-    """Of which kind a cache must be whose rows teach words, or tokens."""
-    return TOKENS_ALONE if settings.level == "token" else WORDS_ALONE
-
-
-def make_tokenizer(
-    settings: DistillSettings, cache: TeacherCache | None, tables: TextTables | None
-) -> PreTrainedTokenizerBase:
-    """The tokenizer that is named, or a WordPiece trained on all texts."""
-    if not settings.init:
-        check_kind(settings.student)
-    named = settings.tokenizer or settings.init
-    if named:
-        return load_tokenizer(named)
-    with processes.first_on_this_machine():
-        return new_wordpiece(
-            prepared_texts(cache, tables, settings.prepared),
-            settings.vocab_size,
-            lowercase=settings.lowercase,
-            max_tokens=settings.max_tokens,
-        )
-
-
-def make_corpus(
-    settings: DistillSettings,
-    cache: TeacherCache | None,
-    tables: TextTables | None,
-    tokenizer: PreTrainedTokenizerBase,
-    device: torch.device,
-) -> Corpus:
-    """All texts as tokens, and the cache's vectors if an objective needs them."""
-    with processes.first_on_this_machine():
-        return read_corpus(
-            cache,
-            tokenizer,
-            tables=tables,
-            max_tokens=settings.max_tokens,
-            held_out_share=settings.held_out,
-            seed=settings.seed,
-            # the words of a clip can exchange their vectors, and clips then keep theirs
-            control="real" if settings.control == "shuffled-words" else settings.control,
-            with_vectors="clip" in settings.levels(),
-            prepared=settings.prepared,
-            device=device,
-        )
-
-
-def make_words(
-    settings: DistillSettings,
-    cache: TeacherCache,
-    corpus: Corpus,
-    tokenizer: PreTrainedTokenizerBase,
-) -> WordCorpus:
-    """The words of the corpus, from --words or from the cache itself.
-
-    Raises:
-        SpeechkdError: there is no cache of words, or none of its words can be taught.
-    """
-    words = cache
-    if settings.words:
-        words = TeacherCache.open(settings.words, kinds=kinds_of_words(settings))
-    elif settings.level == "token":
-        words = TeacherCache.open(cache.location, kinds=TOKENS_ALONE)
-    elif cache.identity.kind != "words":
-        raise SpeechkdError(
-            f"--level {settings.level} needs word vectors, and {cache.location} is a cache of "
-            f"kind {cache.identity.kind}. Name a cache of words with --words; `speechkd "
-            "extract-teacher --keep words` makes one from the same manifest."
-        )
-    side = settings.teacher_side
-    with processes.first_on_this_machine():
-        return read_words(
-            words,
-            corpus,
-            cache,
-            tokenizer,
-            max_tokens=settings.max_tokens,
-            seed=settings.seed,
-            control=settings.control,
-            take=side if side in ("within-speaker", "within-word") else None,
-            prepared=settings.prepared,
-            stage_to=settings.stage_to,
-        )
-
-
-def take_away(
-    settings: DistillSettings, cache: TeacherCache, corpus: Corpus, words: WordCorpus | None
-) -> tuple[Corpus, list[str]]:
-    """The corpus whose clips have lost what --teacher-side takes away, and all that was, in words.
-
-    Raises:
-        SpeechkdError: there is nothing to take away.
-    """
-    told = list(words.told) if words else []
-    if "clip" not in settings.levels():
-        return corpus, told
-    with processes.first_on_this_machine():
-        prepared = Prepared(cache, settings.prepared)
-        if settings.teacher_side == "within-speaker":
-            vectors, taken = take_from_clips(corpus.vectors, prepared)
-        elif settings.teacher_side == "within-word" and words:
-            vectors, taken = take_words_from_clips(
-                corpus.vectors, prepared, words.words, words.place_P
-            )
-        else:
-            return corpus, told
-    return replace(corpus, vectors=vectors), [*told, taken]
 
 
 def make_student(settings: DistillSettings, tokenizer: PreTrainedTokenizerBase) -> Student:

@@ -12,9 +12,10 @@ from pipeline.cache.identity import KINDS, MAKERS, VECTOR, Kind
 from pipeline.cache.store import TeacherCache
 from pipeline.corpus.draws import DRAWS
 from pipeline.corpus.sources import TextTables
-from pipeline.distillation.assembly import Parts, assemble, kinds_of_words
+from pipeline.distillation.assembly import Parts, assemble
 from pipeline.distillation.costs import flops_per_token
 from pipeline.distillation.preflight import announce
+from pipeline.distillation.reading import kinds_of_words
 from pipeline.distillation.record import hand_over, method_record
 from pipeline.distillation.settings import DistillSettings
 from pipeline.distillation.words import WORDS
