@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -12,6 +13,7 @@ from pipeline.corpus.batch import TokenBatch
 from pipeline.corpus.batches import Batches
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.masking import Masking
+from pipeline.corpus.repeated import repeated
 from pipeline.corpus.sources import TextTables
 from pipeline.corpus.word_corpus import WordCorpus
 from pipeline.distillation.module import WORD_PREFIX, Distillation, View
@@ -70,6 +72,11 @@ class Parts:
     workload: Workload
     start: str
     ahead: Ahead[TokenBatch] | None
+
+    @cached_property
+    def repeated(self) -> dict[str, int]:
+        """How many texts stand in the corpus more than once; said first and recorded last."""
+        return repeated(self.corpus)
 
     def close(self) -> None:
         """End the thread that makes batches, if there is one."""

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from pipeline.corpus.repeated import repeated
 from pipeline.distillation.assembly import Parts
 from pipeline.distillation.doubts import NEEDS_NEGATIVES
 from pipeline.foundation.progress import counted
@@ -28,7 +27,7 @@ def texts_record(parts: Parts, tables_sha256: str) -> dict[str, Any]:
         "train_texts": len(corpus.train) - len(corpus.spoken_train),
         "held_out_texts": len(corpus.held_out) - len(corpus.spoken_held_out),
         "tokens": int(corpus.lengths_C[corpus.spoken :].sum()),
-        "repeated": repeated(corpus),
+        "repeated": parts.repeated,
     }
 
 

@@ -104,13 +104,14 @@ class TrainingReader:
         return Trainings(of, unchecked)
 
     def _of(self, run: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> Training:
-        settings, data = run["settings"], run.get("data")
+        settings = run["settings"]
         try:
-            location, digest = str(data["cache"]), str(data["cache_sha256"])  # type: ignore[index]
-            texts = data.get("texts", {})  # type: ignore[union-attr]
+            data = run["data"]
+            location, digest = str(data["cache"]), str(data["cache_sha256"])
+            texts = data.get("texts", {})
             # texts without speech stand behind a cache's clips, and change nothing in their split
-            clips = int(data["clips"]) - int(texts.get("texts", 0))  # type: ignore[index]
-            trained = int(data["train_clips"]) - int(texts.get("train_texts", 0))  # type: ignore[index]
+            clips = int(data["clips"]) - int(texts.get("texts", 0))
+            trained = int(data["train_clips"]) - int(texts.get("train_texts", 0))
             share, seed = float(settings["held_out"]), int(settings["seed"])
             max_tokens = int(settings["max_tokens"])
         except (KeyError, TypeError, ValueError, AttributeError):
