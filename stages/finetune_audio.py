@@ -137,6 +137,10 @@ class AudioSettings(CellSettings, TableData):
         if self.task and (len(self.data) != 1 or "=" in self.data[0]):
             raise SpeechkdError("--task reads CMU-MOSEI from one file; name that alone as DATA.")
 
+    def questions(self) -> "Sequence[Question]":
+        """What is asked of every encoder."""
+        return self.ask()[0].questions
+
     def ask(self) -> "tuple[Asked, AudioClips]":
         """The rows whose clips the cache has, and those clips."""
         from pipeline.finetuning.audio_inputs import AudioClips

@@ -1,5 +1,7 @@
 """Fine-tune speech encoders to find where a spoken passage answers a question that is read."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,7 +13,10 @@ from pipeline.foundation.seeds import parse_seeds
 from pipeline.foundation.settings import like, setting
 
 if TYPE_CHECKING:
+    from pipeline.finetuning.audio_inputs import AudioClips
     from pipeline.finetuning.span_reader import SpanRecipe
+    from pipeline.tasks.spans.table import SpanTable
+    from pipeline.tasks.task import Question
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +171,43 @@ class AudioSpansSettings(CellSettings):
         names = ("layers", "tokenizer", "question_table", "grid_ms", "most_seconds", "span_loss")
         return SpanRecipe(**vars(super().recipe()), **{name: getattr(self, name) for name in names})
 
+    def questions(self) -> "Sequence[Question]":
+        """What is asked of every encoder: one question, where the answers are."""
+        return [self.ask()[0].question]
+
+    def ask(self) -> "tuple[SpanTable, AudioClips]":
+        """The questions about passages whose clips the cache has, and those clips.
+
+        Raises:
+            SpeechkdError: a file cannot be read, or nothing validates what is selected.
+        """
+        from pipeline.finetuning.audio_inputs import AudioClips
+        from pipeline.tasks.labelled_rows import Source
+        from pipeline.tasks.spans.passages import read_passages
+        from pipeline.tasks.spans.table import read_spans
+
+        clips = AudioClips.open(self.cache, self.prepared)
+        cached = clips.reader.clips
+        seconds_of = dict(zip(cached.key, cached.duration_s.astype(float).tolist(), strict=True))
+        notes: Counter[str] = Counter()
+        passages = read_passages(self.passages, seconds_of, notes)
+        table = read_spans(
+            [Source.of(written) for written in self.data], passages, self.split_seed, notes
+        )
+        if self.selection == "best-valid" and not table.question.counts["valid"]:
+            raise SpeechkdError(
+                f"{self.title}: --selection best-valid needs questions in split valid, or write "
+                "--selection last."
+            )
+        return table, clips
+
+    @property
+    def title(self) -> str:
+        """The names of the files of questions."""
+        from pipeline.tasks.labelled_rows import Source
+
+        return " + ".join(Source.of(written).path.name for written in self.data)
+
 
 def run(settings: AudioSpansSettings) -> None:
     """Fine-tune speech encoders to answer questions with a stretch of a spoken passage.
@@ -177,43 +219,25 @@ def run(settings: AudioSpansSettings) -> None:
     Example: speechkd finetune audio-spans questions.csv --passages passages.csv --cache mels
     --checkpoint Seq=runs/seq --checkpoint Seq-shuffled=shuffled:runs/seq --out results
     """
-    from collections import Counter
-
-    from pipeline.finetuning.audio_inputs import AudioClips
     from pipeline.finetuning.audio_spans import AudioSpans
     from pipeline.finetuning.grid import Grid
     from pipeline.foundation.progress import say
     from pipeline.reports.running import finetune_and_show
-    from pipeline.tasks.labelled_rows import Source
-    from pipeline.tasks.spans.passages import read_passages
-    from pipeline.tasks.spans.table import read_spans
 
-    clips = AudioClips.open(settings.cache, settings.prepared)
-    cached = clips.reader.clips
-    seconds_of = dict(zip(cached.key, cached.duration_s.astype(float).tolist(), strict=True))
-    notes: Counter[str] = Counter()
-    passages = read_passages(settings.passages, seconds_of, notes)
-    sources = [Source.of(written) for written in settings.data]
-    table = read_spans(sources, passages, settings.split_seed, notes)
-    title = " + ".join(source.path.name for source in sources)
+    table, clips = settings.ask()
     for note in table.notes:
-        say(f"{title}: {note}")
-    question, recipe = table.question, settings.recipe()
-    if settings.selection == "best-valid" and not question.counts["valid"]:
-        raise SpeechkdError(
-            f"{title}: --selection best-valid needs questions in split valid, or write --selection "
-            "last."
-        )
+        say(f"{settings.title}: {note}")
+    recipe = settings.recipe()
     spans = AudioSpans(table, clips, recipe)
     grid = Grid(
         ids=[row.id for row in table.rows],
         groups=[row.group for row in table.rows],
         load=spans.load,
-        questions=[question],
+        questions=[table.question],
         seeds=parse_seeds(settings.seeds),
         recipe=recipe,
         data={
-            "name": title,
+            "name": settings.title,
             "sha256": table.sha256,
             "split": {"origin": "given", "seed": None}
             if table.has_split

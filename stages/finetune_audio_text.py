@@ -1,5 +1,6 @@
 """Fine-tune models of texts with their audio on a table: classes, values, or speakers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,10 +21,30 @@ from pipeline.foundation.settings import like, setting
 from pipeline.tasks.mosei.names import TASK_NAMES
 
 if TYPE_CHECKING:
+    from pipeline.cache.sequences import SequenceReader
     from pipeline.finetuning.audio_text import FusionRecipe
     from pipeline.finetuning.fusion import Joining
-    from pipeline.finetuning.grid import Grid
+    from pipeline.tasks.labelled_rows import LabelledText
     from pipeline.tasks.task import Question
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of every model.
+
+    Attributes:
+        rows: of the table, with their texts and the keys of their clips.
+        reader: of the cache of frames; None if no audio is read.
+        questions: with their labels.
+        notes: sentences on what was left out, how often, and what must be known.
+        data: what the results say of the data.
+    """
+
+    rows: "Sequence[LabelledText]"
+    reader: "SequenceReader | None"
+    questions: "Sequence[Question]"
+    notes: Sequence[str]
+    data: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +218,46 @@ class AudioTextSettings(CellSettings, TableData):
             freeze=self.freeze,
         )
 
+    def questions(self) -> "Sequence[Question]":
+        """What is asked of every model."""
+        return self.ask().questions
+
+    def ask(self) -> Asked:
+        """The rows whose clips the cache has, if audio is read."""
+        from pipeline.cache.sequences import SequenceReader, finished
+        from pipeline.cache.store import TeacherCache
+        from pipeline.corpus.frame_features import MELS
+        from pipeline.finetuning.audio_inputs import FRAME_KINDS
+        from pipeline.tasks.duplicates import with_repetitions
+        from pipeline.tasks.speakers import read_speakers
+
+        reader, only = None, None
+        data: dict[str, Any] = {"name": self.title, "split": self.split()}
+        if self.streams != "text":
+            kinds = FRAME_KINDS if self.of_whisbert else MELS
+            cache = finished(TeacherCache.open(self.cache, kinds=kinds))
+            reader = SequenceReader(cache, with_words=False)
+            only = set(reader.clips.key)
+            data["cache_sha256"] = cache.digest()
+        if self.kind == "speaker":
+            speakers = read_speakers(
+                self.sources(),
+                self.columns(),
+                seed=self.split_seed,
+                kind=self.pairs,
+                trials=self.trials,
+                only=only,
+                groups_per_file=self.group_per_file,
+            )
+            data["sha256"] = speakers.sha256
+            return Asked(speakers.rows, reader, [speakers.question], speakers.notes, data)
+        table = self.read(TASK_NAMES, only)
+        data["sha256"] = table.sha256
+        questions = with_repetitions(table.questions, [row.text for row in table.rows])
+        if self.kind == "value" and self.derived == "mult":
+            questions = _as_mult(questions)
+        return Asked(table.rows, reader, questions, table.notes, data)
+
     @property
     def joining(self) -> "Joining":
         """How both streams are joined, `auto` decided by what the checkpoints are."""
@@ -215,77 +276,38 @@ def run(settings: AudioTextSettings) -> None:
     Example: speechkd finetune audio-text iemocap.csv --cache mels --checkpoint runs/ctal
     --fold-column session --group-column session --fold-validation next --out results
     """
+    from pipeline.finetuning.audio_text import AudioTexts
+    from pipeline.finetuning.grid import Grid
+    from pipeline.finetuning.pair_inputs import load_audio_text
     from pipeline.foundation.progress import say
     from pipeline.reports.running import finetune_and_show
     from pipeline.reports.tables import SELECTED_ON_TEST
 
-    grid, notes = grid_of(settings)
-    name = grid.data["name"]
-    for note in notes:
+    asked, name, recipe = settings.ask(), settings.title, settings.recipe()
+    for note in asked.notes:
         say(f"{name}: {note}")
     if settings.set_in_vain():
         say(f"without effect: {', '.join(settings.set_in_vain())}")
     if settings.selection == "best-test":
         say(f"WARNING: {name}: {SELECTED_ON_TEST}")
-    settings.check_selection(settings.selection, grid.questions)
-    finetune_and_show(settings, grid, has_folds=settings.has_folds)
-
-
-def grid_of(settings: AudioTextSettings) -> tuple["Grid", list[str]]:
-    """What is asked of every model, and what a reader must know of the table."""
-    from pipeline.cache.sequences import SequenceReader, finished
-    from pipeline.cache.store import TeacherCache
-    from pipeline.corpus.frame_features import MELS
-    from pipeline.finetuning.audio_inputs import FRAME_KINDS
-    from pipeline.finetuning.audio_text import AudioTexts
-    from pipeline.finetuning.grid import Grid
-    from pipeline.finetuning.pair_inputs import load_audio_text
-    from pipeline.tasks.duplicates import with_repetitions
-    from pipeline.tasks.speakers import read_speakers
-
-    reader, only = None, None
-    data: dict[str, Any] = {"name": settings.title, "split": settings.split()}
-    if settings.streams != "text":
-        kinds = FRAME_KINDS if settings.of_whisbert else MELS
-        cache = finished(TeacherCache.open(settings.cache, kinds=kinds))
-        reader = SequenceReader(cache, with_words=False)
-        only = set(reader.clips.key)
-        data["cache_sha256"] = cache.digest()
-    questions: list[Question]
-    if settings.kind == "speaker":
-        speakers = read_speakers(
-            settings.sources(),
-            settings.columns(),
-            seed=settings.split_seed,
-            kind=settings.pairs,
-            trials=settings.trials,
-            only=only,
-            groups_per_file=settings.group_per_file,
-        )
-        rows, questions, notes = speakers.rows, [speakers.question], list(speakers.notes)
-        data["sha256"] = speakers.sha256
-    else:
-        table = settings.read(TASK_NAMES, only)
-        rows, notes = table.rows, list(table.notes)
-        data["sha256"] = table.sha256
-        questions = with_repetitions(table.questions, [row.text for row in rows])
-        if settings.kind == "value" and settings.derived == "mult":
-            questions = _as_mult(questions)
-    recipe = settings.recipe()
-    examples = AudioTexts([row.text for row in rows], [row.key for row in rows], reader, recipe)
+    settings.check_selection(settings.selection, asked.questions)
+    rows = asked.rows
+    examples = AudioTexts(
+        [row.text for row in rows], [row.key for row in rows], asked.reader, recipe
+    )
     grid = Grid(
         ids=[row.id for row in rows],
         groups=[row.group for row in rows],
         load=partial(load_audio_text, examples),
-        questions=questions,
+        questions=asked.questions,
         seeds=parse_seeds(settings.seeds),
         recipe=recipe,
-        data=data,
+        data=asked.data,
     )
-    return grid, notes
+    finetune_and_show(settings, grid, has_folds=settings.has_folds)
 
 
-def _as_mult(questions: "list[Question]") -> "list[Question]":
+def _as_mult(questions: "Sequence[Question]") -> "list[Question]":
     """The same questions with MulT's figures of values beside them."""
     from dataclasses import replace
 

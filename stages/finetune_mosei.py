@@ -1,5 +1,6 @@
 """Fine-tune encoders on CMU-MOSEI's text and score them: a cell per checkpoint, task and seed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -77,6 +78,10 @@ class MoseiSettings(FinetuneSettings):
         """Refuse a scale that is none."""
         super().check()
         parse_scale(self.label_scale)
+
+    def questions(self) -> "Sequence[Question]":
+        """What is asked of every encoder."""
+        return self.ask(self.read())[1]
 
     def read(self) -> "MoseiClips":
         """The clips of the data, with their texts and folds."""

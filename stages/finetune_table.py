@@ -1,8 +1,9 @@
 """Fine-tune encoders on any table of texts with one label each, or one per word."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.finetuning.settings import CellSettings, FinetuneSettings
 from pipeline.finetuning.table import TableData
@@ -10,6 +11,9 @@ from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.seeds import parse_seeds
 from pipeline.foundation.settings import like
 from pipeline.tasks.mosei.names import TASK_NAMES
+
+if TYPE_CHECKING:
+    from pipeline.tasks.task import Question
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,10 @@ class TableSettings(FinetuneSettings, TableData):
                 "--teacher-cache shows vectors of whole clips, and --kind words asks of single "
                 "words; leave it out."
             )
+
+    def questions(self) -> "Sequence[Question]":
+        """What is asked of every encoder."""
+        return self.read(TASK_NAMES).questions
 
 
 def run(settings: TableSettings) -> None:

@@ -15,9 +15,9 @@ from pipeline.extraction.settings import ExtractSettings, FeatureSettings, TextS
 from pipeline.finetuning.settings import CellSettings
 from pipeline.foundation.errors import NotThere, SpeechkdError
 from pipeline.foundation.seeds import parse_seeds
-from pipeline.tasks.mosei.names import TASK_NAMES
 from stages.finetune_audio import AudioSettings
-from stages.finetune_audio_text import AudioTextSettings, grid_of
+from stages.finetune_audio_spans import AudioSpansSettings
+from stages.finetune_audio_text import AudioTextSettings
 from stages.finetune_mosei import MoseiSettings
 from stages.finetune_table import TableSettings
 from stages.options import parse
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from pipeline.cache.store import TeacherCache
     from pipeline.cluster.goals import ExtractionGoal
     from pipeline.cluster.submission import Step
-    from pipeline.tasks.task import Question
 
 TEMPLATES = Path(__file__).parent
 RULE = "# ---- from here on the same for every run ----\n"  # in each template, before its body
@@ -35,6 +34,7 @@ FINETUNE: dict[str, type[CellSettings]] = {
     "mosei": MoseiSettings,
     "table": TableSettings,
     "audio": AudioSettings,
+    "audio-spans": AudioSpansSettings,
     "audio-text": AudioTextSettings,
 }
 
@@ -149,11 +149,11 @@ def finetune_step(settings: ShareSettings, words: Sequence[str]) -> "Step":
             f"{', '.join(FINETUNE)}."
         )
     finetuning = parse(f"finetune {verb}", FINETUNE[verb], words[1:])
-    titles = _asked(finetuning)
-    tasks = tuple(dict.fromkeys(task for task, _ in titles))
+    questions = finetuning.questions()
+    tasks = tuple(dict.fromkeys(question.task.name for question in questions))
     labels = tuple(dict.fromkeys(map(label_of, finetuning.checkpoint)))
     seeds = tuple(parse_seeds(finetuning.seeds))
-    cells = len(labels) * len(titles) * len(seeds)
+    cells = len(labels) * len(questions) * len(seeds)
     array_tasks = _array_tasks(settings, cells)
     job = Job(
         "finetune",
@@ -267,27 +267,6 @@ def check_finished(cache: "TeacherCache") -> None:
             f"{cache.location}: {len(unfinished)} of {len(cache.manifest)} shards are not done. "
             "Finish it first, or give the job that does so: --after JOB."
         )
-
-
-def _asked(settings: CellSettings) -> list[tuple[str, str]]:
-    """Task and fold of each question that is asked, from the data itself.
-
-    Raises:
-        SpeechkdError: the data cannot be read, or does not have the labels.
-    """
-    questions: Sequence[Question]
-    match settings:
-        case MoseiSettings():
-            _, questions = settings.ask(settings.read())
-        case TableSettings():
-            questions = settings.read(TASK_NAMES).questions
-        case AudioSettings():
-            questions = settings.ask()[0].questions
-        case AudioTextSettings():
-            questions = grid_of(settings)[0].questions
-        case _:
-            raise TypeError(f"{type(settings).__name__} asks nothing")
-    return [(question.task.name, question.fold) for question in questions]
 
 
 def _array_tasks(settings: ShareSettings, work: int) -> int:

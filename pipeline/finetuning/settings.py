@@ -1,14 +1,18 @@
 """Settings that every fine-tuning command shares: the grid, the recipe, the machine."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pipeline.cluster.shares import array_task
 from pipeline.finetuning.text_form import AS_IS, TextForm
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.seeds import parse_seeds
 from pipeline.foundation.settings import Settings, setting
+
+if TYPE_CHECKING:
+    from pipeline.tasks.task import Question
 
 GRID, RECIPE, MACHINE, DATA = "The grid", "The recipe", "The machine", "The data"
 
@@ -162,6 +166,17 @@ class CellSettings(Settings):
             raise SpeechkdError("--checkpoint is empty; name at least one encoder.")
         parse_seeds(self.seeds)
         array_task(self.array_task)
+
+    def questions(self) -> "Sequence[Question]":
+        """What is asked of every encoder: a question per task and fold, with the data's labels.
+
+        Each command answers for its own data; no encoder and no GPU is needed for it.
+
+        Raises:
+            SpeechkdError: the data cannot be read, or does not have the labels.
+            TypeError: these settings are of no command.
+        """
+        raise TypeError(f"{type(self).__name__} asks nothing")
 
     def recipe(self) -> Recipe:
         """How each cell is trained; `auto` precision is decided by the device.

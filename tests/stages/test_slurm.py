@@ -17,6 +17,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import BertConfig
 
+from pipeline.cache.identity import KINDS
+from pipeline.cache.sequences import SequenceReader
+from pipeline.cache.store import TeacherCache
 from pipeline.cluster.chain import Plan, StagePlan, write_plan
 from pipeline.cluster.goals import FeaturesGoal
 from pipeline.cluster.slurm import Submission
@@ -24,7 +27,9 @@ from pipeline.extraction.settings import FeatureSettings, TextSettings
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.pretraining.splat.settings import SplatSettings
 from stages import extract_features, extract_text, pretrain_splat, slurm
+from stages.cli import STAGES
 from stages.options import parse
+from stages.slurm_steps import FINETUNE
 from tests.helpers.caches import make_cache, make_sequence_cache
 from tests.helpers.encoders import save_encoder
 from tests.helpers.job_scripts import make_stubs, options, printed, start, told
@@ -201,7 +206,14 @@ def test_a_student_has_its_own_weight_beside_one_without_a_teacher(here, stubs, 
     ]
 
 
-@pytest.mark.parametrize("verb", [["table"], ["audio-text", "--streams", "text"]])
+def test_every_command_that_fine_tunes_can_be_submitted():
+    commands = [words.split(" ", 1) for stage in STAGES for words in stage.COMMANDS if " " in words]
+    assert {verb for group, verb in commands if group == "finetune"} == {*FINETUNE}
+
+
+@pytest.mark.parametrize(
+    "verb", [["table"], ["audio-text", "--streams", "text", "--device", "cuda"]]
+)
 def test_every_fold_of_a_table_is_counted_as_cells(here, stubs, capsys, verb):
     rows = [f"k{i},text {i},{i % 2},s{i % 5}" for i in range(20)]
     (here / "t.csv").write_text("\n".join(["key,text,label,session", *rows]))
@@ -209,6 +221,28 @@ def test_every_fold_of_a_table_is_counted_as_cells(here, stubs, capsys, verb):
     settings = options([*words, "--seeds", "0-2", "--out", "r"], dry_run=True, array_tasks=99)
     slurm.finetune(slurm.ShareSettings(**settings))
     assert "#SBATCH --array=0-29%8" in printed(capsys)["finetune.sbatch"]  # 2 × 5 × 3
+
+
+def test_questions_about_passages_are_cells_of_encoders_and_seeds(here, capsys):
+    make_sequence_cache(here / "mels", [3], "whisper-mel", width=4, most_rows=20)
+    keys = SequenceReader(TeacherCache.open(str(here / "mels"), kinds=KINDS)).clips.key
+    (here / "p.csv").write_text("\n".join(["passage,clip", *(f"{k},{k}" for k in keys)]))
+    rows = [
+        f"q{i},what,{key},0,0.01,{split}"
+        for i, (key, split) in enumerate(zip(keys, ("train", "valid", "test"), strict=True))
+    ]
+    head = "question_id,question,passage,answer_start_s,answer_end_s,split"
+    (here / "q.csv").write_text("\n".join([head, *rows]))
+    words = ["audio-spans", "q.csv", "--passages", "p.csv", "--cache", "mels", "--out", "r"]
+    words += ["--checkpoint", "fresh:base", "--checkpoint", "blind:run", "--seeds", "0-2"]
+    slurm.finetune(slurm.ShareSettings(**options(words, dry_run=True, array_tasks=99)))
+    script = printed(capsys)["finetune.sbatch"]
+    assert "#SBATCH --array=0-5%8" in script  # 2 × 3
+    assert "audio-spans q.csv --passages p.csv" in script
+
+    (here / "q.csv").write_text("\n".join([head, *rows[::2]]))
+    with pytest.raises(SpeechkdError, match="needs questions in split valid"):
+        slurm.finetune(slurm.ShareSettings(**options(words, dry_run=True)))
 
 
 @pytest.mark.parametrize(
