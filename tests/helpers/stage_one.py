@@ -5,12 +5,12 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import forkserver
 from pathlib import Path
 
 import torch
 
 from pipeline.extraction.settings import ExtractSettings, FeatureSettings
+from tests.helpers.processes import quick_processes
 
 
 def run_stage(configured: ExtractSettings | FeatureSettings) -> None:
@@ -22,9 +22,8 @@ def run_stage(configured: ExtractSettings | FeatureSettings) -> None:
 
 
 @contextmanager
-def quick_processes(*modules: str) -> Iterator[None]:
-    """A fork server that has everything imported, so that a process is up in a moment."""
-    forkserver._forkserver._stop()  # another test may have started one without
+def quick_runs(*modules: str) -> Iterator[None]:
+    """Within, a run is up in a moment."""
     imports = [
         "pipeline.extraction.running",
         "pipeline.extraction.teacher",
@@ -32,11 +31,8 @@ def quick_processes(*modules: str) -> Iterator[None]:
         "librosa.filters",
         "safetensors.torch",
     ]
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", __name__, *modules, *imports])
-    forkserver.ensure_running()
-    yield
-    forkserver._forkserver._stop()
+    with quick_processes(__name__, *modules, *imports):
+        yield
 
 
 def in_process(

@@ -25,7 +25,7 @@ from stages.cache import (
     merge,
     verify,
 )
-from tests.helpers.stage_one import content, in_process, quick_processes, run_stage
+from tests.helpers.stage_one import content, in_process, quick_runs, run_stage
 from tests.helpers.tars import write_corpus
 from tests.helpers.whispers import save_random_whisper
 
@@ -51,7 +51,7 @@ def small():
     threads, usual = torch.get_num_threads(), identity.OBJECT_BYTES
     torch.set_num_threads(1)
     identity.OBJECT_BYTES = OBJECT_BYTES
-    with quick_processes(__name__):
+    with quick_runs(__name__):
         yield
     torch.set_num_threads(threads)
     identity.OBJECT_BYTES = usual

@@ -21,7 +21,7 @@ from pipeline.shards.manifest import read_manifest, write_manifest
 from stages import cache as cache_stage
 from stages.extract_teacher import ExtractSettings, run
 from tests.helpers.caches import samples_of, vectors_of
-from tests.helpers.stage_one import content, in_process, quick_processes
+from tests.helpers.stage_one import content, in_process, quick_runs
 from tests.helpers.tars import encoded, line, sample, tar_bytes, write_corpus
 from tests.helpers.whispers import save_random_whisper, speechlike
 
@@ -52,7 +52,7 @@ def one_thread():
 
 @pytest.fixture(autouse=True, scope="module")
 def processes():
-    with quick_processes(__name__):
+    with quick_runs(__name__):
         yield
 
 

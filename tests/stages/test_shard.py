@@ -4,9 +4,10 @@ import errno
 import fcntl
 import io
 import json
+import multiprocessing
 import os
-import random
 import re
+import signal
 import subprocess
 import sys
 import tarfile
@@ -24,6 +25,7 @@ from pipeline.shards.manifest import file_sha256, read_manifest
 from pipeline.shards.reading import read_shard
 from pipeline.shards.settings import ShardSettings
 from stages import shard
+from tests.helpers.processes import quick_processes
 
 ROOT = Path(__file__).parents[2]
 REAL = ROOT.parent / "shared" / "data" / "librispeech_test_other"
@@ -393,33 +395,68 @@ def test_a_full_disk_is_told_and_survived(tmp_path, monkeypatch):
     assert files(out) == files(tmp_path / "whole")
 
 
+INSTANTS = (
+    ("before the rename", "corpus.json"),
+    ("after the rename", "corpus.json"),
+    ("before the rename", "speech-000000.tar"),
+    ("after the rename", "speech-000000.tar"),
+    ("before the rename", "speech-000001.json"),
+    ("after the rename", "speech-000004.json"),
+    ("half written", "speech-000006.tar"),
+    ("after the rename", "speech-000011.json"),
+    ("after the rename", "summary.json"),
+    ("before the rename", "manifest.jsonl"),
+    ("after the rename", "manifest.jsonl"),
+)
+"""When a command is killed, in the order of the work: where it stands with which file."""
+
+
+def run_until_killed(moment, name, settings):
+    """The body of a process that runs the command and is killed at one of `INSTANTS`."""
+    rename, write_sample = Path.replace, webdataset.TarWriter.write
+
+    def die():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def replace(path, target):
+        if (moment, target.name) == ("before the rename", name):
+            die()
+        rename(path, target)
+        if (moment, target.name) == ("after the rename", name):
+            die()
+
+    def write(tar, sample):
+        write_sample(tar, sample)
+        unfinished = settings.out.glob(f".{name}.*.partial")
+        if moment == "half written" and any(path.stat().st_size for path in unfinished):
+            die()
+
+    Path.replace, webdataset.TarWriter.write = replace, write
+    shard.run(settings)
+
+
 @pytest.mark.slow
 def test_killed_at_any_instant_the_same_command_ends_with_the_same_bytes(tmp_path):
+    """A manifest says that all is there, even if the process that wrote it had no time to end."""
     table = corpus(tmp_path / "in", 60)
     (tmp_path / "in" / "vid_7.0_2.5.wav").unlink()
-    options = ["--samples-per-shard", "5", "--workers", "2"]
-    code = "from stages.cli import main; main()"
-    command = [sys.executable, "-c", code, "shard", str(table), *options, "--out"]
-    subprocess.run([*command, str(tmp_path / "whole")], cwd=ROOT, check=True, capture_output=True)
-    out = tmp_path / "out"
-    rng = random.Random(3)
-    kills_in_work = 0
-    for target in (1, 1, 3, 5, 8, 11):
-        process = subprocess.Popen(
-            [*command, str(out)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        while process.poll() is None:
-            time.sleep(0.001)
-            finished = len(list(out.glob("speech-*.tar")))
-            if finished >= target or (target == 5 and list(out.glob(".*.partial"))):
-                time.sleep(rng.uniform(0, 0.02))
-                break
-        process.kill()
-        kills_in_work += process.wait() == -9
-        assert not (out / "manifest.jsonl").exists() or process.returncode == 0
-    assert kills_in_work >= 4
-    subprocess.run([*command, str(out)], cwd=ROOT, check=True, capture_output=True)
-    assert files(out) == files(tmp_path / "whole")
+    run(table, tmp_path / "whole", samples_per_shard=5)
+    whole, out = files(tmp_path / "whole"), tmp_path / "out"
+    settings = ShardSettings(source=table, out=out, samples_per_shard=5, workers=2)
+    with quick_processes(__name__):
+        for moment, name in INSTANTS:
+            killed = multiprocessing.get_context("forkserver").Process(
+                target=run_until_killed, args=(moment, name, settings)
+            )
+            killed.start()
+            killed.join()
+            assert killed.exitcode == -signal.SIGKILL, (moment, name)
+            after = moment == "after the rename"
+            assert [path.name for path in out.rglob(f"*{name}")] == [name] * after
+            assert after or any(path.stat().st_size for path in out.rglob(f".{name}.*.partial"))
+            assert (out / "manifest.jsonl").exists() == (files(out) == whole)
+    run(table, out, samples_per_shard=5, workers=2)
+    assert files(out) == whole
 
 
 def test_dry_run_tells_how_much_room_the_tars_take_at_most(tmp_path, capsys):
