@@ -1,9 +1,17 @@
-"""Processes of tests that are up in a moment, because their server has everything imported."""
+"""Processes of tests: they are up in a moment, and what is waited for is bound to come."""
 
 import multiprocessing
-from collections.abc import Iterator
-from contextlib import contextmanager
+import random
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
+from pathlib import Path
+from typing import Any
+
+PATIENCE_SECONDS = 300.0
+"""Only bounds a failure: a loaded machine may take long for what takes a moment on a quiet one."""
 
 
 @contextmanager
@@ -17,3 +25,56 @@ def quick_processes(*modules: str) -> Iterator[None]:
         yield
     finally:
         forkserver._forkserver._stop()
+
+
+def wait_for(
+    condition: Callable[[], Any],
+    what: str,
+    seconds: float = PATIENCE_SECONDS,
+    every: float = 0.02,
+) -> Any:
+    """Wait until `condition` holds and return what it gave."""
+    until = time.monotonic() + seconds
+    while True:
+        late = time.monotonic() >= until  # so that a pause of this process costs no last look
+        if value := condition():
+            return value
+        if late:
+            raise AssertionError(f"waited {seconds:g} s in vain for {what}")
+        time.sleep(every)
+
+
+def state(pid: int) -> str:
+    """A letter for what a process does, as proc(5) has it: "T" is stopped; "" if it has ended.
+
+    One that nobody has waited for has ended.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    return stat.rpartition(")")[2].split()[0].replace("Z", "").replace("X", "")
+
+
+def wait_for_end(pid: int) -> None:
+    """Wait until a process has ended that need not be this one's child."""
+    wait_for(lambda: not state(pid), f"process {pid} to end")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on just now.
+
+    They are not among those that the system gives to whoever asks for any: another connection
+    would take such a one before it is used.
+    """
+    given = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    lowest = int(given.read_text().split()[0]) if given.exists() else 32_768
+    ports = random.SystemRandom().sample(range(min(lowest, 32_768) - 8_000, lowest), 100)
+    free: list[int] = []
+    for port in ports:
+        with socket.socket() as one, suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            free.append(port)
+        if len(free) == count:
+            return free
+    raise OSError(f"{count} free ports below {lowest} are not to be had")

@@ -4,13 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from pipeline.foundation.errors import SpeechkdError
+from tests.helpers.processes import wait_for_end
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -107,11 +107,11 @@ def test_a_worker_ends_with_a_parent_that_is_killed(tmp_path):
         "import multiprocessing, time\n"
         "from pipeline.foundation.workers import begin_worker\n"
         "def work(pids):\n"
-        "    import os; begin_worker(); pids.put(os.getpid()); time.sleep(60)\n"
+        "    import os; begin_worker(); pids.put(os.getpid()); time.sleep(600)\n"
         "if __name__ == '__main__':\n"
         "    context = multiprocessing.get_context('forkserver'); pids = context.Queue()\n"
         "    context.Process(target=work, args=(pids,)).start()\n"
-        "    print(pids.get(), flush=True); time.sleep(60)\n"
+        "    print(pids.get(), flush=True); time.sleep(600)\n"
     )
     (tmp_path / "parent.py").write_text(code, encoding="utf-8")
     parent = subprocess.Popen(
@@ -124,10 +124,7 @@ def test_a_worker_ends_with_a_parent_that_is_killed(tmp_path):
     worker = int(parent.stdout.readline())
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    until = time.monotonic() + 10
-    while Path(f"/proc/{worker}").exists() and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not Path(f"/proc/{worker}").exists()
+    wait_for_end(worker)
 
 
 @pytest.mark.parametrize(

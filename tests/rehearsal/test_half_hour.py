@@ -52,19 +52,19 @@ def killed(_):
 
 def asleep(sitting):
     sitting.check("woke up", "yes", True)
-    time.sleep(60)
+    time.sleep(600)
 
 
 @pytest.mark.parametrize(
-    ("part", "name", "value"),
+    ("part", "minutes", "name", "value"),
     [
-        (broken, "the part as a whole", "ValueError: this part is broken"),
-        (killed, "its process", "ended with status 3"),
-        (asleep, "time", "stopped after 0.03 min"),
+        (broken, 9, "the part as a whole", "ValueError: this part is broken"),
+        (killed, 9, "its process", "ended with status 3"),
+        (asleep, 0.03, "time", "stopped after 0.03 min"),
     ],
 )
-def test_a_part_that_fails_ends_nothing_else(monkeypatch, tmp_path, part, name, value):
-    monkeypatch.setitem(gpu.PARTS, "env", gpu.Part(part, "nothing", 0.03))
+def test_a_part_that_fails_ends_nothing_else(monkeypatch, tmp_path, part, minutes, name, value):
+    monkeypatch.setitem(gpu.PARTS, "env", gpu.Part(part, "nothing", minutes))
     lines = gpu.run_part("env", torch.device("cpu"), True, tmp_path / "log")
     failed = [line for line in lines if line.passed is False]
     assert [(line.name, line.value) for line in failed] == [(name, value)]

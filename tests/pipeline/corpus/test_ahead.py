@@ -1,27 +1,31 @@
 """The batch that is made ahead is the one that is asked for, whatever is asked for."""
 
 import threading
-import time
 
 import pytest
 
 from pipeline.corpus.ahead import Ahead
+from tests.helpers.processes import wait_for
 
 
 class Recorder:
-    """Batches that say where they were made, and when."""
+    """Batches that say where they were made, and in what order."""
 
-    def __init__(self, seconds=0.0):
-        self.seconds, self.made, self.threads = seconds, [], set()
+    def __init__(self, make=lambda: None):
+        self.make, self.made, self.threads = make, [], set()
 
     def epoch(self, epoch):
         def at(place):
-            time.sleep(self.seconds)
-            self.made.append((epoch, place))
+            self.make()
             self.threads.add(threading.current_thread())
+            self.made.append((epoch, place))
             return f"{epoch}.{place}"
 
         return at
+
+    def wait_for(self, batch):
+        """As a step that takes longer than the batch beside it."""
+        wait_for(lambda: self.made[-1:] == [batch], f"batch {batch} to be made beside the step")
 
 
 def test_what_is_asked_for_is_what_is_given():
@@ -35,30 +39,32 @@ def test_what_is_asked_for_is_what_is_given():
 
 
 def test_each_batch_is_made_once_and_the_next_one_while_the_step_runs():
-    recorder = Recorder(seconds=0.01)
+    recorder = Recorder()
     ahead = Ahead(recorder.epoch, per_epoch=2)
     for epoch in range(3):
         batch_at = ahead.epoch(epoch)
         for place in range(2):
             assert batch_at(place) == f"{epoch}.{place}"
-            time.sleep(0.03)  # the step
-            following = (epoch, 1) if place == 0 else (epoch + 1, 0)
-            assert recorder.made[-1] == following
+            recorder.wait_for((epoch, 1) if place == 0 else (epoch + 1, 0))
     ahead.close()
     assert recorder.made == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0)]
     assert len(recorder.threads) == 1
     assert threading.main_thread() not in recorder.threads
 
 
-def test_waiting_is_measured_and_told_once():
-    ahead = Ahead(Recorder(seconds=0.05).epoch, per_epoch=9)
+def test_waiting_is_measured_and_told_once(monkeypatch):
+    """By a clock that goes on by 5 s with each batch that is made."""
+    now = [100.0]
+    monkeypatch.setattr("pipeline.corpus.ahead.time.perf_counter", lambda: now[0])
+    recorder = Recorder(lambda: now.__setitem__(0, now[0] + 5))
+    ahead = Ahead(recorder.epoch, per_epoch=9)
     batch_at = ahead.epoch(0)
     batch_at(0)
-    assert 0.045 < ahead.waited() < 1
-    time.sleep(0.08)
-    batch_at(1)
-    assert ahead.waited() < 0.02, "it was made beside the step"
+    recorder.wait_for((0, 1))
+    assert ahead.waited() == 5
     assert ahead.waited() == 0
+    batch_at(1)
+    assert ahead.waited() == 0, "it was made beside the step"
     ahead.close()
 
 

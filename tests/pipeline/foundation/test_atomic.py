@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.foundation import atomic
 from pipeline.foundation.errors import SpeechkdError
+from tests.helpers.processes import PATIENCE_SECONDS, wait_for
 
 
 def test_content_arrives_and_nothing_else_stays(tmp_path):
@@ -52,9 +53,7 @@ def test_a_reader_never_sees_a_torn_file_while_writers_are_killed(tmp_path):
     )
     for delay in (0.15, 0.25, 0.4):
         process = subprocess.Popen([sys.executable, "-c", code, str(path)])
-        until = time.monotonic() + 5
-        while not path.exists() and time.monotonic() < until:
-            time.sleep(0.01)
+        wait_for(path.exists, "the file to be written")
         end = time.monotonic() + delay
         while time.monotonic() < end:
             content = path.read_bytes()
@@ -130,8 +129,9 @@ def test_a_lock_is_of_a_folder_or_of_a_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_who_may_wait_waits_and_says_so(tmp_path, capsys):
+def test_who_may_wait_waits_and_says_so(tmp_path, monkeypatch):
     order = []
+    monkeypatch.setattr(atomic, "say", order.append)
 
     def second():
         with atomic.locked(tmp_path, waiting="another one writes; waiting"):
@@ -140,11 +140,11 @@ def test_who_may_wait_waits_and_says_so(tmp_path, capsys):
     with atomic.locked(tmp_path):
         thread = threading.Thread(target=second)
         thread.start()
-        time.sleep(0.1)
+        wait_for(lambda: order, "the second one to say that it waits")
+        time.sleep(0.1)  # without a lock it would not wait
         order.append("first")
     thread.join()
-    assert order == ["first", "second"]
-    assert "another one writes; waiting" in capsys.readouterr().err
+    assert order == ["another one writes; waiting", "first", "second"]
 
 
 def test_without_locks_the_work_goes_on_and_that_is_said_once(tmp_path, monkeypatch, capsys):
@@ -186,7 +186,14 @@ def test_without_locks_the_first_is_kept(tmp_path, monkeypatch):
         raise OSError("no locks here")
 
     monkeypatch.setattr("fcntl.flock", no_locks)
-    threads = [threading.Thread(target=make, args=(tmp_path / "it",)) for _ in range(3)]
+    all_at_work = threading.Barrier(3)
+
+    def fill(aside: Path) -> None:
+        all_at_work.wait(PATIENCE_SECONDS)
+        slow_fill(aside)
+
+    args = (tmp_path / "it", fill, "it")
+    threads = [threading.Thread(target=atomic.made_once, args=args) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -15,6 +15,7 @@ import pytest
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 from pipeline.foundation.guarded import guarded, guarded_call
 from pipeline.foundation.workers import in_order
+from tests.helpers.processes import wait_for_end
 
 ROOT = Path(__file__).parents[3]
 
@@ -137,7 +138,7 @@ def test_it_ends_with_a_parent_that_is_killed(tmp_path):
         "from tests.pipeline.foundation.test_guarded import pid\n"
         "if __name__ == '__main__':\n"
         "    print(guarded_call('x', pid), flush=True)\n"
-        "    time.sleep(60)\n"
+        "    time.sleep(600)\n"
     )
     parent = subprocess.Popen(
         [sys.executable, str(script)],
@@ -148,10 +149,4 @@ def test_it_ends_with_a_parent_that_is_killed(tmp_path):
     child = int(parent.stdout.readline())
     parent.kill()
     parent.communicate()
-    for _ in range(100):
-        try:
-            os.kill(child, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.1)
-    pytest.fail(f"{child} outlived its parent")
+    wait_for_end(child)

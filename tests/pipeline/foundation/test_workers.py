@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from pipeline.foundation.workers import ahead, in_order
+from tests.helpers.processes import wait_for_end
 
 SLOW_PARENT = """
-import os, sys, time
+from itertools import count
 from pipeline.foundation.workers import in_order
 from tests.pipeline.foundation.test_workers import slow
 if __name__ == "__main__":
-    for pid in in_order(slow, range(1000), 2, died=print):
+    for pid in in_order(slow, count(), 2, died=print):
         print(pid, flush=True)
 """
 
@@ -97,13 +98,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     worker = int(parent.stdout.readline())
     parent.kill()
     parent.communicate()
-    for _ in range(100):
-        try:
-            os.kill(worker, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.1)
-    pytest.fail(f"worker {worker} outlived its parent")
+    wait_for_end(worker)
 
 
 def test_ahead_keeps_the_order_takes_little_ahead_and_raises():

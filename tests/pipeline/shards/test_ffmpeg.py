@@ -13,6 +13,7 @@ from pipeline.shards import ffmpeg
 from pipeline.shards.decoding import clip_seconds, decode, read_clip
 from pipeline.shards.ffmpeg import is_for_ffmpeg
 from pipeline.shards.refusals import RefusedError
+from tests.helpers.processes import PATIENCE_SECONDS
 from tests.helpers.whispers import speechlike
 
 REAL = shutil.which("ffmpeg")
@@ -26,7 +27,7 @@ STAND_IN = """
     path = pathlib.Path(words[words.index("-i") + 1].removeprefix("file:"))
     pathlib.Path({log!r}).open("a").write(" ".join(words) + chr(10))
     if "slow" in path.name:
-        time.sleep(60)
+        time.sleep(600)
     if "endless" in path.name:
         while True:
             sys.stdout.buffer.write(b"x" * 2**16)
@@ -115,7 +116,7 @@ def test_time_and_size_are_bounded(tmp_path, stand_in, monkeypatch):
     monkeypatch.setattr(ffmpeg, "SECONDS_PER_CALL", 0.5)
     detail = fault_of(recording(tmp_path / "slow.m4a", speechlike(8_000)))
     assert detail == "ffmpeg was stopped after 0.5 s"
-    monkeypatch.setattr(ffmpeg, "SECONDS_PER_CALL", 30)
+    monkeypatch.setattr(ffmpeg, "SECONDS_PER_CALL", PATIENCE_SECONDS)
     monkeypatch.setattr(ffmpeg, "MOST_AUDIO_BYTES", 2**20)
     detail = fault_of(recording(tmp_path / "endless.m4a", speechlike(8_000)))
     assert "over 1,048,576 bytes" in detail

@@ -73,6 +73,7 @@ def test_a_kill_while_writing_leaves_the_earlier_checkpoint(tmp_path):
     if child == 0:
         atomic.sync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
         checkpoints.save(module, optimizer, Progress(step=2))
+        os._exit(0)
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     assert checkpoints.latest() == first
     assert len(list(tmp_path.iterdir())) == 2, "the remains are there"

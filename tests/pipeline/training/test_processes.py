@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import socket
 import subprocess
 import sys
 import warnings
@@ -18,6 +17,7 @@ from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.progress import say
 from pipeline.training import processes
 from pipeline.training.run_folder import RunFolder
+from tests.helpers.processes import PATIENCE_SECONDS, free_ports
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -64,13 +64,6 @@ def test_processes_that_cannot_join_are_told_why(monkeypatch):
         processes.joined(torch.device("cuda:0")),
     ):
         pass
-
-
-@pytest.fixture
-def free_port():
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
 
 
 class _Two(nn.Module):
@@ -140,14 +133,15 @@ def _in_each_process(folder: Path) -> None:
         (folder / f"{rank}.json").write_text(json.dumps(report))
 
 
-def test_one_message_settles_all_flags_of_a_step(tmp_path, free_port):
+def test_one_message_settles_all_flags_of_a_step(tmp_path):
     """Two processes under Gloo: one all-reduce per step, one more where a step is logged."""
     script = (
         "from pathlib import Path\n"
         "from tests.pipeline.training.test_processes import _in_each_process\n"
         f"_in_each_process(Path({str(tmp_path)!r}))\n"
     )
-    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port)}
+    (port,) = free_ports(1)
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     running = [
         subprocess.Popen(
             [sys.executable, "-c", script],
@@ -157,7 +151,7 @@ def test_one_message_settles_all_flags_of_a_step(tmp_path, free_port):
         )
         for rank in ("0", "1")
     ]
-    errors = [process.communicate(timeout=120)[1] for process in running]
+    errors = [process.communicate(timeout=PATIENCE_SECONDS)[1] for process in running]
     assert [process.returncode for process in running] == [0, 0], errors
     assert "FutureWarning" not in "".join(errors)
     one, two = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))

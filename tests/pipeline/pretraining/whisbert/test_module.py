@@ -27,6 +27,7 @@ from pipeline.pretraining.whisbert.measures import Seen
 from pipeline.pretraining.whisbert.module import JointTextHead, MatchHead, WhisBERT
 from pipeline.training import processes
 from pipeline.training.loop import seed_dropout
+from tests.helpers.processes import PATIENCE_SECONDS
 from tests.helpers.whisbert import (
     ALL,
     audio_by_hand,
@@ -342,7 +343,7 @@ class Lockstep:
     """Two processes as two threads: each sum waits for the other's part, and lets gradients by."""
 
     def __init__(self, monkeypatch):
-        self.barrier, self.parts = threading.Barrier(2), [None, None]
+        self.barrier, self.parts = threading.Barrier(2, timeout=PATIENCE_SECONDS), [None, None]
         self.own = threading.local()
         monkeypatch.setattr(processes, "count", lambda: 2)
         monkeypatch.setattr(processes, "differentiable_sum", self.add)
@@ -359,13 +360,17 @@ class Lockstep:
 
         def work(rank):
             self.own.rank = rank
-            results[rank] = calls[rank]()
+            try:
+                results[rank] = calls[rank]()
+            except BaseException:
+                self.barrier.abort()  # the other one waits no longer
+                raise
 
         threads = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(timeout=60)
+            thread.join()
         return results
 
 
