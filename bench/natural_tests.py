@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 from scipy import stats
 
 from pipeline.foundation.tables import json_lines
+from pipeline.reports.holm import holm
 
 MEASURES = {
     "stress": "average_precision",
@@ -99,21 +100,6 @@ def comparisons(values: Mapping[tuple[str, str], Mapping[int, float]]) -> list[C
                 if gains:
                     pairs.append(Comparison(task, arm, other, gains))
     return pairs
-
-
-def holm(p: Sequence[float], family: int) -> list[float]:
-    """Holm's adjusted p: the least level at which each would be rejected (Holm 1979).
-
-    Args:
-        p: of the comparisons that are there.
-        family: how many there are to be; those that are not there count as never rejected.
-    """
-    order = np.argsort(p, kind="stable")
-    adjusted, highest = [1.0] * len(p), 0.0
-    for rank, place in enumerate(order.tolist()):
-        highest = max(highest, min(1.0, (family - rank) * p[place]))
-        adjusted[place] = highest
-    return adjusted
 
 
 def primary_table(out: Path) -> str:

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import stats
 
 from bench import natural
@@ -23,7 +21,7 @@ from bench.natural import (
     run,
     with_needs,
 )
-from bench.natural_tests import Comparison, comparisons, holm, primary_table, values_of
+from bench.natural_tests import Comparison, comparisons, primary_table, values_of
 from pipeline.foundation.errors import SpeechkdError
 from stages import cache, distill, extract_teacher, finetune_table, probe_hearing, shard
 from stages.options import parse
@@ -155,18 +153,6 @@ def test_primary_comparisons_are_paired_over_seeds_and_the_family_is_whole(tmp_p
     assert "2 of 16 primary comparisons" in table
     assert "word-crd is better than none and word-crd-shuffled in: valence" in table
     assert "clip-crd is better than none and clip-crd-shuffled in: –" in table
-
-
-@given(st.lists(st.floats(0, 1), max_size=8), st.integers(0, 4), st.floats(0.001, 0.5))
-def test_holm_rejects_what_its_steps_reject(p, missing, level):
-    family = len(p) + missing
-    rejected, order = set(), sorted(range(len(p)), key=lambda place: p[place])
-    for rank, place in enumerate(order):
-        if (family - rank) * p[place] > level:
-            break
-        rejected.add(place)
-    adjusted = holm(p, family)
-    assert {place for place in range(len(p)) if adjusted[place] <= level} == rejected
 
 
 def test_one_seed_or_seeds_that_never_differ_prove_nothing():

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
 
@@ -55,3 +55,18 @@ class Pretrained:
     def record(self) -> dict[str, Any]:
         """All of it as plain JSON values."""
         return asdict(self)
+
+    @classmethod
+    def from_record(cls, record: Any) -> "Pretrained":
+        """Read what `record` gave, also a version of before that lacked a field that has a default.
+
+        Raises:
+            ValueError: it is no such record; the message says why.
+        """
+        known = fields(cls)
+        needed = {f.name for f in known if f.default is MISSING}
+        if not isinstance(record, dict) or not needed <= set(record) <= {f.name for f in known}:
+            raise ValueError("encoder has other fields")
+        if not isinstance(record["label"], str) or not isinstance(record["weights_sha256"], str):
+            raise ValueError("the encoder has no label or no digest")
+        return cls(**record)

@@ -79,13 +79,17 @@ def _read_lines(folder: Path) -> list[Cell]:
     return cells
 
 
+MANY_FOLDERS = 3
+"""Folders of one parent that are named one by one; of more their number is said."""
+
+
 @dataclass(frozen=True)
 class ResultSet:
     """Finished cells of one recipe on one data set and split, from one or more folders.
 
     Attributes:
         key: a number for file names if there are several sets; else empty.
-        name: what to call the set: the folders as given.
+        name: what to call the set: the folders as given, or where they lie if they are many.
         short: the same wherever the folders lie: the folders' own names, after the key.
         cells: the finished cells, by task, then label, then seed, with the figures that their
             predictions give. Folds are put together: a cell is a whole test.
@@ -96,6 +100,7 @@ class ResultSet:
         missing: the keys of cells that were asked for and are not finished.
         removed: names of cells that results.jsonl lists and whose files were removed.
         incomplete: cells of folds that no figure shows, because other folds are missing.
+        folders: the folders as given.
     """
 
     key: str
@@ -109,6 +114,7 @@ class ResultSet:
     missing: tuple[Key, ...]
     removed: tuple[str, ...]
     incomplete: tuple[Cell, ...]
+    folders: tuple[str, ...]
 
 
 def whole_tests(folder: Path) -> list[Cell]:
@@ -151,7 +157,7 @@ def _result_set(
         for cell in several:
             homes.setdefault(cell.key, (cell, folder))
     homes = {cell.key: (cell, folder) for cell, folder in sorted(homes.values(), key=_place)}
-    own_names = ", ".join(folder.resolve().name for folder in group)
+    own_names = _called([folder.resolve() for folder in group], [f.resolve().name for f in group])
     asked = {cell for folder in group for cell in read_asked(folder)}
     pooled = pool(_scored(homes.values()), [title for _, title, _ in asked])
     if not pooled.cells:
@@ -162,7 +168,7 @@ def _result_set(
     teachers = (folder / "projections" / f"{TEACHER}.csv" for folder in group)
     return ResultSet(
         key=key,
-        name=", ".join(map(str, group)),
+        name=_called([*group], [*map(str, group)], whole=True),
         short=f"{key}: {own_names}" if key else own_names,
         cells=tuple(cell for cell, _ in pooled.cells),
         predictions={cell.key: predictions for cell, predictions in pooled.cells},
@@ -172,7 +178,17 @@ def _result_set(
         missing=tuple(sorted(asked - set(homes))),
         removed=tuple(name for folder in group for name in removed[folder]),
         incomplete=pooled.incomplete,
+        folders=tuple(map(str, group)),
     )
+
+
+def _called(folders: Sequence[Path], names: Sequence[str], *, whole: bool = False) -> str:
+    """Names of folders in one line; of many their number, and what they have in common."""
+    parents = {folder.parent for folder in folders}
+    if len(folders) <= MANY_FOLDERS or len(parents) > 1:
+        return ", ".join(names)
+    (parent,) = parents
+    return f"{parent if whole else parent.name} ({len(folders)} folders)"
 
 
 def _scored(homes: Iterable[tuple[Cell, Path]]) -> list[Scored]:

@@ -20,7 +20,13 @@ import numpy as np
 from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.reports.predictions import Predictions
-from pipeline.reports.ranking import Ranked, text_sums, yes_sums
+from pipeline.reports.ranking import (
+    Ranked,
+    class_sums,
+    text_sums,
+    weighted_f1,
+    yes_sums,
+)
 from pipeline.tasks.spans.overlap import SCORES, overlap_scores
 
 DRAWS = 10_000
@@ -46,6 +52,7 @@ class Difference:
         groups: number of videos (or other groups) that the test clips come from.
         runs: how many encoders either side has, which differ in their pre-training seed.
         covers_pretraining: whether the interval holds the noise of pre-training.
+        p: two-sided p value against zero, from the draws of the interval; None if unknown.
     """
 
     mean: float
@@ -55,6 +62,7 @@ class Difference:
     groups: int
     runs: tuple[int, int] = (1, 1)
     covers_pretraining: bool = False
+    p: float | None = None
 
     @property
     def beyond_noise(self) -> bool:
@@ -68,8 +76,8 @@ def difference(first: Side, second: Side, measure: str) -> Difference | None:
     Args:
         first: predictions of each run of a group.
         second: the same for the group compared with.
-        measure: `accuracy`, `mae` or `pearson`; of words `average_precision`, `f1` or `top1`; of
-            spans `aos` or `frame_f1`.
+        measure: `accuracy`, `weighted_f1`, `mae` or `pearson`; of words
+            `average_precision`, `f1` or `top1`; of spans `aos` or `frame_f1`.
 
     Returns:
         The difference; None if they share no seed, if a correlation is undefined, or if all clips
@@ -126,7 +134,18 @@ def difference(first: Side, second: Side, measure: str) -> Difference | None:
         groups,
         runs=(len(first), len(second)),
         covers_pretraining=noise is not None,
+        p=two_sided_p(draws_R),
     )
+
+
+def two_sided_p(draws_R: Array) -> float:
+    """Two-sided p against zero of bootstrap draws `[R]`; never 0, as R draws cannot show that.
+
+    It is twice the share of draws on the rarer side of zero, with one more draw counted on either
+    (Davison & Hinkley 1997, section 4.4.1), at most 1.
+    """
+    shares = ((side.sum() + 1) / (len(draws_R) + 1) for side in (draws_R <= 0, draws_R >= 0))
+    return min(1.0, 2 * float(min(shares)))
 
 
 def pretraining_noise(
@@ -179,6 +198,8 @@ def _part(one: Predictions, group_n: Array, measure: str) -> Array | Ranked:
         return text_sums(one, group_n)
     if measure == "f1":
         return yes_sums(one, group_n)
+    if measure == "weighted_f1":
+        return class_sums(one.labels, one.predictions, group_n)
     if measure in SCORES:
         scores = dict(zip(SCORES, overlap_scores(one.labels, one.predictions[:, :2]), strict=True))
         terms = [np.ones(len(group_n)), scores[measure]]
@@ -207,6 +228,8 @@ def _value(
     if measure == "pearson":
         n, y, p, yy, pp, yp = np.moveaxis(total, -1, 0)
         value_RS = (yp - y * p / n) / np.sqrt((yy - y * y / n) * (pp - p * p / n))
+    elif measure == "weighted_f1":
+        value_RS = weighted_f1(total)
     else:
         value_RS = total[..., 1] / total[..., 0]
     return np.asarray((value_RS * seeds_RS).sum(1))

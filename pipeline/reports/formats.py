@@ -19,7 +19,7 @@ def listed(names: Sequence[str]) -> str:
 
 def is_figures(cells: Iterable[str]) -> bool:
     """Whether the cells of a column are all figures (or dashes), which are set to the right."""
-    return all(re.fullmatch(r"(?:[\d\s.,±+–()%-]|of|to)*", cell) for cell in cells)
+    return all(re.fullmatch(r"(?:[\d\s.,±+–()%*-]|of|to)*", cell) for cell in cells)
 
 
 def to_markdown(grid: Sequence[Sequence[str]]) -> str:

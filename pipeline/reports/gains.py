@@ -1,7 +1,7 @@
 """What students gain over their equals without a teacher, and over their own controls."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,7 +24,15 @@ MEASURES = {
     "value": ("mae", "pearson"),
     "words": tuple(RANKED),
 }
-TITLES = {"mae": "MAE", "pearson": "Pearson r", **RANKED, **SCORES}
+TITLES = {
+    "mae": "MAE",
+    "pearson": "Pearson r",
+    "weighted_f1": "weighted F1",
+    **RANKED,
+    **SCORES,
+}
+ON_DEMAND = {"classes": ("weighted_f1",)}
+"""Measures that are compared where they are asked for."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,8 @@ class Gain:
         against: the name of the group that it is compared with.
         difference: how much better it is; None if that cannot be stated (see `difference`).
         percent: whether the difference is shown in points (times 100).
+        task: the task.
+        key: the measure as `difference` names it.
     """
 
     measure: str
@@ -44,6 +54,8 @@ class Gain:
     against: str
     difference: Difference | None
     percent: bool
+    task: str = ""
+    key: str = ""
 
     @property
     def verdict(self) -> str:
@@ -132,8 +144,12 @@ class Gains:
         return rows
 
 
-def gains_of(results: ResultSet) -> Gains:
+def gains_of(results: ResultSet, on_demand: Collection[tuple[str, str]] = ()) -> Gains:
     """Compare every group of students with its partners.
+
+    Args:
+        results: the cells.
+        on_demand: tasks and measures of `ON_DEMAND` that are asked for.
 
     Raises:
         SpeechkdError: two encoders were scored on different clips.
@@ -146,7 +162,8 @@ def gains_of(results: ResultSet) -> Gains:
     over_unasked: list[Gain] = []
     for task, kind in {cell.task: cell.kind for cell in results.cells}.items():
         sides = {group.name: _side(results, group, task) for group in groups}
-        for measure, group in itertools.product(MEASURES[kind], groups):
+        more = [m for m in ON_DEMAND.get(kind, ()) if (task, m) in on_demand]
+        for measure, group in itertools.product([*MEASURES[kind], *more], groups):
             mine = partners[group.name]
             if kind == "words" and sides[group.name]:
                 mine_alone = sides[group.name], _word_alone(sides[group.name])
@@ -214,7 +231,7 @@ def _gain(task: str, measure: str, side: Side, other: Side, label: str, against:
     if measure in TITLES and task != "sentiment":
         title = f"{task}: {title}"
     one = difference(side, other, measure)
-    return Gain(title, label, against, one, percent=measure != "mae")
+    return Gain(title, label, against, one, measure != "mae", task, measure)
 
 
 def _side(results: ResultSet, group: Group, task: str) -> Side:

@@ -23,6 +23,7 @@ class Section:
         notes: a list of remarks under the table.
         picture: name and content of a PNG.
         chapter: the heading of the chapter that begins with this section; empty if none begins.
+        part: the heading of the part of a chapter that begins with this section; empty as above.
         folded: whether the HTML page shows only the heading until a reader opens the section.
     """
 
@@ -32,16 +33,20 @@ class Section:
     notes: tuple[str, ...] = ()
     picture: tuple[str, bytes] | None = field(default=None, repr=False)
     chapter: str = ""
+    part: str = ""
     folded: bool = False
 
 
 def as_markdown(sections: Sequence[Section]) -> str:
     """The report as Markdown; the pictures are files in `figures/`."""
     parts = []
+    level = _level(sections)
     for section in sections:
         if section.chapter:
             parts.append(f"# {_one_line(section.chapter)}")
-        parts.append(f"## {_one_line(section.title)}")
+        if section.part:
+            parts.append(f"## {_one_line(section.part)}")
+        parts.append(f"{'#' * level} {_one_line(section.title)}")
         parts += [_one_line(text) for text in section.text]
         if section.picture:
             parts.append(f"![{_one_line(section.title)}](figures/{section.picture[0]}.png)")
@@ -52,6 +57,11 @@ def as_markdown(sections: Sequence[Section]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _level(sections: Sequence[Section]) -> int:
+    """The level of the sections' headings: under chapters, and under parts where there are any."""
+    return 3 if any(section.part for section in sections) else 2
+
+
 def _one_line(text: str) -> str:
     return escaped(" ".join(text.split()))
 
@@ -60,7 +70,7 @@ STYLE = """
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 78rem; margin: 0 auto; padding: 1rem; }
 h1 { margin-top: 3rem; } h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; }
-h2, summary { font-size: 1.3rem; font-weight: 600; }
+h2, summary { font-size: 1.3rem; font-weight: 600; } h3 { margin-top: 1.8rem; font-size: 1.1rem; }
 p, ul { max-width: 48rem; }
 details { margin-top: 1rem; } summary { cursor: pointer; font-size: 1.05rem; }
 .wide { overflow-x: auto; }
@@ -82,13 +92,20 @@ ul { padding-left: 1.2rem; } li { font-size: .9rem; }
 
 def as_html(sections: Sequence[Section]) -> str:
     """The report as one HTML file that needs nothing else: no script, no network."""
-    body = []
+    level = _level(sections)
+    body = _contents(sections) if level > 2 else []
+    chapters = 0
     for section in sections:
         if section.chapter:
-            body.append(f"<h1>{html.escape(section.chapter)}</h1>")
+            chapters += 1
+            body.append(f'<h1 id="chapter-{chapters}">{html.escape(section.chapter)}</h1>')
+        if section.part:
+            body.append(f"<h2>{html.escape(section.part)}</h2>")
         title = html.escape(section.title)
         body.append(
-            f"<details><summary>{title}</summary>" if section.folded else f"<h2>{title}</h2>"
+            f"<details><summary>{title}</summary>"
+            if section.folded
+            else f"<h{level}>{title}</h{level}>"
         )
         body += [f"<p>{html.escape(text)}</p>" for text in section.text]
         if section.picture:
@@ -110,6 +127,16 @@ def as_html(sections: Sequence[Section]) -> str:
         + "\n".join(body)
         + "\n</body></html>\n"
     )
+
+
+def _contents(sections: Sequence[Section]) -> list[str]:
+    """Links to the chapters."""
+    chapters = [section.chapter for section in sections if section.chapter]
+    links = (
+        f'<li><a href="#chapter-{number}">{html.escape(chapter)}</a></li>'
+        for number, chapter in enumerate(chapters, start=1)
+    )
+    return [f"<ul>{''.join(links)}</ul>"]
 
 
 def _table(grid: Sequence[Sequence[str]]) -> str:

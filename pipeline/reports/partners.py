@@ -12,6 +12,7 @@ An encoder that has no such partner is shown and not compared. Names play no par
 
 import itertools
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,12 +82,25 @@ class Partners:
 def titled(name: str, encoder: Pretrained) -> str:
     """A name in tables, with what the encoder is if that is not in the name."""
     remarks = []
-    if encoder.objective and encoder.objective not in name:
+    if encoder.objective and not _tells(name, encoder.objective):
         distilled = encoder.method is None or encoder.objective == "none"
         remarks.append(f"kd {encoder.objective}" if distilled else encoder.objective)
     if encoder.is_control:
         remarks.append(f"CONTROL: {encoder.control} teacher")
     return f"{name} ({', '.join(remarks)})" if remarks else name
+
+
+def _tells(name: str, objective: str) -> bool:
+    """Whether a name says the objective: as a word of it, and without the word of no teacher."""
+    said, words = _words(name), _words(objective)
+    if objective != "none" and "-none-" in said:
+        return False
+    return words in said
+
+
+def _words(text: str) -> str:
+    """The words of a name, each between hyphens."""
+    return f"-{'-'.join(re.findall('[0-9A-Za-z]+', text))}-"
 
 
 def groups_of(encoders: Mapping[str, Pretrained]) -> list[Group]:
@@ -97,7 +111,7 @@ def groups_of(encoders: Mapping[str, Pretrained]) -> list[Group]:
         if encoder.objective is not None and encoder.weights_sha256 in weights:
             continue
         weights.add(encoder.weights_sha256)
-        members.setdefault(_alike(label, encoder), {})[label] = encoder
+        members.setdefault(alike(label, encoder), {})[label] = encoder
     groups: list[dict[str, Pretrained]] = []
     for several in members.values():
         seeds = [encoder.pretraining_seed for encoder in several.values()]
@@ -113,7 +127,7 @@ def groups_of(encoders: Mapping[str, Pretrained]) -> list[Group]:
     ]
 
 
-def _alike(label: str, encoder: Pretrained) -> str:
+def alike(label: str, encoder: Pretrained) -> str:
     """What is equal for encoders that differ in their pre-training seed alone."""
     if encoder.objective is None:
         return label
@@ -124,10 +138,16 @@ def _alike(label: str, encoder: Pretrained) -> str:
 def _name(labels: Sequence[str]) -> str:
     if len(labels) == 1:
         return labels[0]
-    alike = itertools.takewhile(lambda several: len(set(several)) == 1, zip(*labels, strict=False))
-    common = "".join(several[0] for several in alike).rstrip("0123456789").rstrip("-_. ")
-    common = common.removesuffix("seed").rstrip("-_. ") or labels[0]
-    return f"{common} ({len(labels)} pre-training seeds)"
+    return f"{common_name(labels)} ({len(labels)} pre-training seeds)"
+
+
+def common_name(labels: Sequence[str]) -> str:
+    """What labels have in common before the numbers of their seeds; the only label as it is."""
+    if len(labels) == 1:
+        return labels[0]
+    equal = itertools.takewhile(lambda several: len(set(several)) == 1, zip(*labels, strict=False))
+    common = "".join(several[0] for several in equal).rstrip("0123456789").rstrip("-_. ")
+    return common.removesuffix("seed").rstrip("-_. ") or labels[0]
 
 
 def partners_of(group: Group, groups: Sequence[Group]) -> Partners:

@@ -1,6 +1,6 @@
-"""Measures of answers to words in bootstrap draws: sums where the measure has them, else ranks.
+"""Measures in bootstrap draws that are no mean over items: sums where there are any, else ranks.
 
-Shapes: G groups of texts, R bootstrap draws, n words, T texts.
+Shapes: G groups of texts, R bootstrap draws, n words or texts, T texts, C classes.
 """
 
 from dataclasses import dataclass
@@ -84,6 +84,33 @@ def text_sums(one: Predictions, group_n: Array) -> Array:
     terms = (has_T.astype(np.float64), has_T * right_T)
     groups = int(group_n.max()) + 1
     return np.stack([np.bincount(group_T, term, minlength=groups) for term in terms], 1)
+
+
+def class_sums(labels: Array, predictions: Array, group_n: Array) -> Array:
+    """Per group and class `[G, 3 C]`: right answers, true labels, answers; for `weighted_f1`."""
+    classes = np.unique(np.concatenate([labels, predictions]))
+    groups, count = int(group_n.max()) + 1, len(classes)
+    label_n, answer_n = np.searchsorted(classes, labels), np.searchsorted(classes, predictions)
+    right_n = label_n == answer_n
+    terms = [(label_n[right_n], group_n[right_n]), (label_n, group_n), (answer_n, group_n)]
+    return np.concatenate(
+        [
+            np.bincount(group * count + kind, minlength=groups * count).reshape(groups, count)
+            for kind, group in terms
+        ],
+        1,
+    ).astype(np.float32)  # whole numbers below 2^24
+
+
+def weighted_f1(sums: Array) -> Array:
+    """F1 of each class weighed by its true labels `[...]`, from sums `[..., 3 C]`.
+
+    As scikit-learn's `f1_score(average="weighted")`: F1 of a class is 2 right / (labels + answers),
+    which without labels has no weight.
+    """
+    right, labels, answers = np.split(sums, 3, -1)
+    of_class = 2 * right / np.maximum(labels + answers, 1)
+    return np.asarray((of_class * labels).sum(-1) / labels.sum(-1))
 
 
 def _words(one: Predictions) -> WordAnswers:

@@ -15,7 +15,7 @@ from pipeline.reports.columns import Column, Stat
 from pipeline.reports.details import details
 from pipeline.reports.findings import findings
 from pipeline.reports.fold_tables import by_fold
-from pipeline.reports.gains import Gains, gains_of
+from pipeline.reports.gains import Gains
 from pipeline.reports.lettering import key, shown
 from pipeline.reports.page import Section
 from pipeline.reports.projections import projections
@@ -32,14 +32,17 @@ from pipeline.tasks.mosei.names import SENTIMENT_CLASSES
 from pipeline.tasks.mosei.schemes import DEFINITIONS as CONVENTIONS
 
 
-def sections(results: ResultSet) -> list[Section]:
+def sections(results: ResultSet, gains: Gains) -> list[Section]:
     """Everything that is to be said of one set of results.
+
+    Args:
+        results: the set.
+        gains: its comparisons.
 
     Raises:
         SpeechkdError: predictions or projections are missing or damaged.
     """
     cells = ordered(results.cells)
-    gains = gains_of(results)
     looks = figures.looks(encoders_of(cells))
     parts = [
         findings(results, cells, gains),
@@ -185,7 +188,7 @@ def _losses(cells: Sequence[Cell], looks: Mapping[str, figures.Look]) -> list[Se
 def _setting(results: ResultSet) -> Section:
     """With what, on what and how the cells were run."""
     cells = results.cells
-    rows = [["what", "value"]]
+    rows = [["what", "value"], ["folders", ", ".join(results.folders)]]
     rows += [[f"recipe: {key}", str(value)] for key, value in cells[0].recipe.items()]
     rows.append(["split", split_origin(cells[0]) or "the data's own, or that of --folds"])
     for task in dict.fromkeys(cell.task for cell in cells):

@@ -6,7 +6,7 @@ starts with the best constant answer.
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.finetuning.cells import Cell, Pretrained
 from pipeline.reports import published_ctal as ctal
@@ -54,6 +54,7 @@ class Table:
         notes: what the reader has to know.
         seeds: how many fine-tuning seeds it has in all.
         published: row → column → the paper's figure, for the rows that have one.
+        selection: by what the epoch of a cell was chosen; empty where cells do not say.
     """
 
     key: str
@@ -63,6 +64,7 @@ class Table:
     notes: tuple[str, ...]
     seeds: int
     published: Mapping[str, Mapping[str, str]]
+    selection: str = ""
 
     def grid(self) -> list[list[str]]:
         """The table as text: a head, then the rows; the paper's figures in their own columns."""
@@ -141,7 +143,9 @@ def _table(
     if mark := selected_on_test(cells):
         title += mark
         notes.insert(0, f"WARNING: {SELECTED_ON_TEST}.")
-    return Table(key, title, columns, tuple(rows), tuple(notes), len(seeds), figures)
+    selections = dict.fromkeys(str(cell.recipe.get("selection", "")) for cell in cells)
+    table = Table(key, title, columns, tuple(rows), tuple(notes), len(seeds), figures)
+    return replace(table, selection=" and ".join(filter(None, selections)))
 
 
 def _rows(
@@ -296,7 +300,7 @@ def every_figure(tables_by_set: Mapping[str, Sequence[Table]]) -> list[list[obje
         tables_by_set: name of a set of results → its tables.
     """
     lines: list[list[object]] = [
-        ["results", "table", "model", "column", "mean", "sigma", "seeds"],
+        ["results", "table", "model", "column", "mean", "sigma", "seeds", "selection"],
     ]
     for name, several in tables_by_set.items():
         for table in several:
@@ -305,7 +309,8 @@ def every_figure(tables_by_set: Mapping[str, Sequence[Table]]) -> list[list[obje
                     mean, sigma, seeds = (
                         (stat.mean, stat.sigma, stat.count) if stat else ("", "", 0)
                     )
-                    lines.append([name, table.key, label, column.title, mean, sigma, seeds])
+                    figures = [mean, sigma, seeds, table.selection]
+                    lines.append([name, table.key, label, column.title, *figures])
     return lines
 
 

@@ -13,6 +13,7 @@ import pytest
 from pipeline.finetuning.results import TEACHER, Results, prediction_table, projection_name
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.reports.cells import read_sets
+from pipeline.reports.gains import gains_of
 from pipeline.tasks.mosei.questions import TASKS
 from pipeline.tasks.task import Task
 from stages.report import ReportSettings, run
@@ -382,3 +383,59 @@ def test_no_results_is_an_error(tmp_path):
     with pytest.raises(SpeechkdError, match=r"holds no results: .*probe hearing"):
         run(ReportSettings(results=[tmp_path], out=tmp_path / "report"))
     assert not (tmp_path / "report").exists()
+
+
+def test_several_families_share_a_page_that_begins_with_one_table(tmp_path, capsys):
+    for name, task, data in (("a", "sentiment3", {"data": 1}), ("b", "sentiment", {"data": 2})):
+        results = Results(tmp_path / name, data, {})
+        for seed in (0, 1):
+            of_table = {"data": {**cell().data, "name": "t.csv"}} if name == "b" else {}
+            add(results, "text", seed, 0.3, task, objective="none", **of_table)
+            add(results, "kd", seed, 0.9, task, objective="crd", **of_table)
+            add(results, "mixed", seed, 0.3, task, objective="crd", control="shuffled", **of_table)
+    both = [tmp_path / "a", tmp_path / "b"]
+    run(ReportSettings(results=both, out=tmp_path / "report"))
+    told = "kd: better than without a teacher and than its control in sentiment3: accuracy and "
+    assert f"{told}sentiment: Pearson r." in capsys.readouterr().out
+    text = (tmp_path / "report" / "report.md").read_text()
+    heads = [line for line in text.splitlines() if line.startswith("# ")]
+    assert heads == ["# All tasks on one page", "# CMU-MOSEI, told from texts",
+                     "# Values, told from texts"]  # fmt: skip
+    assert "\n## Results: " in text
+    assert "| student | compared with | sentiment3: accuracy | sentiment: Pearson r |" in text
+    assert (tmp_path / "report" / "figures" / "overview.png").read_bytes().startswith(b"\x89PNG")
+    rows = list(csv.DictReader((tmp_path / "report" / "overview.csv").open()))
+    kd = next(row for row in rows if (row["task"], row["student"]) == ("sentiment3", "kd"))
+    gain = next(
+        g
+        for g in gains_of(read_sets(both)[0]).over_baseline
+        if (g.label, g.key) == ("kd", "accuracy")
+    )
+    assert float(kd["gain"]) == pytest.approx(gain.difference.mean)
+    assert float(kd["holm_p"]) == pytest.approx(4 * gain.difference.p)
+    named = ReportSettings(results=both, out=tmp_path / "r", holm_task=["sentiment3:weighted_f1"])
+    run(named)
+    assert "Holm's correction is over 2 comparisons: sentiment3: weighted F1, of kd" in (
+        tmp_path / "r" / "report.md"
+    ).read_text()  # fmt: skip
+
+
+def test_figures_of_epochs_selected_on_the_test_are_marked_in_the_table_of_figures(tmp_path):
+    results = Results(tmp_path / "r", {}, {})
+    add(results, "kd", 0, 0.5, objective="crd", recipe={"epochs": 3, "selection": "best-test"})
+    run(ReportSettings(results=[tmp_path / "r"], out=tmp_path / "report"))
+    rows = list(csv.DictReader((tmp_path / "report" / "report.csv").open()))
+    assert {row["selection"] for row in rows} == {"best-test"}
+
+
+def test_many_folders_of_one_parent_are_counted_in_headings_and_named_below(tmp_path):
+    for number in range(4):
+        results = Results(tmp_path / "all" / str(number), {}, {})
+        add(results, f"m{number}", 0, 0.5)
+    folders = [tmp_path / "all" / str(number) for number in range(4)]
+    (whole,) = read_sets(folders)
+    assert (whole.name, whole.short) == (f"{tmp_path / 'all'} (4 folders)", "all (4 folders)")
+    run(ReportSettings(results=folders, out=tmp_path / "report"))
+    assert f"| folders | {', '.join(map(str, folders))} |" in (
+        tmp_path / "report" / "report.md"
+    ).read_text()  # fmt: skip

@@ -20,7 +20,7 @@ import numpy as np
 
 from pipeline.foundation.arrays import Array
 from pipeline.foundation.seeds import derive
-from pipeline.reports.comparison import DRAWS, LEVEL, pretraining_noise
+from pipeline.reports.comparison import DRAWS, LEVEL, pretraining_noise, two_sided_p
 from pipeline.reports.hearing.measures import Measure, values_of
 from pipeline.reports.partners import Group
 from pipeline.tasks.hearing.names import Level
@@ -111,7 +111,7 @@ class Figures:
         values = {run: sample.value for run, sample in samples.items()}
         mean_R = np.mean([sample.drawn_R for sample in samples.values()], axis=0)
         mean = float(np.mean(list(values.values())))
-        return _interval(mean, mean_R, spread_of_runs(values), (len(values),))
+        return interval_of(mean, mean_R, spread_of_runs(values), (len(values),))
 
     def difference(self, measure: Measure, group: Group, other: Group) -> Interval | None:
         """By how much a group is better than another; None if that is undefined."""
@@ -119,7 +119,7 @@ class Figures:
         values = [{run: s.value for run, s in side.items()} for side in sides]
         mean_R = [np.mean([s.drawn_R for s in side.values()], axis=0) for side in sides]
         mean = float(np.mean(list(values[0].values())) - np.mean(list(values[1].values())))
-        return _interval(
+        return interval_of(
             measure.better * mean,
             measure.better * (mean_R[0] - mean_R[1]),
             pretraining_noise(*values),
@@ -153,9 +153,17 @@ def spread_of_runs(values: Mapping[str, float]) -> tuple[float, int] | None:
     return spread / len(values) ** 0.5, len(values) - 1
 
 
-def _interval(
+def interval_of(
     mean: float, drawn_R: Array, noise: tuple[float, int] | None, runs: tuple[int, ...]
 ) -> Interval | None:
+    """A figure with its interval and p; None if it is undefined.
+
+    Args:
+        mean: the figure.
+        drawn_R: it in each bootstrap draw.
+        noise: what the mean over runs may be off by, as of `pretraining_noise`.
+        runs: how many runs the figure is over.
+    """
     if noise:
         rng = np.random.default_rng(derive("noise of pre-training", noise[1]))
         drawn_R = drawn_R + noise[0] * rng.standard_t(noise[1], len(drawn_R))
@@ -163,8 +171,7 @@ def _interval(
         return None
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(drawn_R, [tail, 1 - tail])
-    under, over = ((side.sum() + 1) / (len(drawn_R) + 1) for side in (drawn_R <= 0, drawn_R >= 0))
-    return Interval(mean, float(low), float(high), min(1.0, 2 * float(min(under, over))), runs)
+    return Interval(mean, float(low), float(high), two_sided_p(drawn_R), runs)
 
 
 @functools.lru_cache(maxsize=4)

@@ -15,6 +15,7 @@ from pipeline.tasks.hearing.names import WORDS
 from pipeline.tasks.hearing.prosody import DEFINITIONS as TARGETS
 from pipeline.tasks.hearing.results import Hearing, read_hearing
 
+CHAPTER = "Hearing: unheard speech, told from its text"
 FEW_RECORDINGS = 20
 INTRODUCTION = (
     "Each encoder reads texts of speech that no student was trained on. A ridge regression on its "
@@ -56,7 +57,7 @@ class HearingReport:
                 one = self.figures.of(measure, line.group)
                 mean, runs = (one.mean, one.runs[0]) if one else ("", 0)
                 name = line.group.title
-                lines.append([str(self.folder), "hearing", name, measure.title, mean, "", runs])
+                lines.append([str(self.folder), "hearing", name, measure.title, mean, "", runs, ""])
         return lines
 
     def picture(self) -> bytes:
@@ -140,7 +141,7 @@ def hearing_sections(reports: Sequence[HearingReport]) -> list[Section]:
                 f"What {report.folder} tells of {report.hearing.asked.get('cache', 'a cache')}",
                 (INTRODUCTION, *report.findings()),
                 picture=(name, report.picture()),
-                chapter="Hearing: unheard speech, told from its text",
+                chapter=CHAPTER if number == 1 else "",
             ),
             Section(
                 f"{report.folder}: all figures",

@@ -12,7 +12,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -341,13 +341,10 @@ def _read_record(path: Path) -> dict[str, Any]:
 
 
 def _pretrained(record: Mapping[str, Any], path: Path) -> Pretrained:
-    names = {f.name for f in fields(Pretrained)}
-    encoder = record.get("encoder")
-    if not isinstance(encoder, dict) or set(encoder) != names:
-        raise Damaged(_torn(path, "encoder has other fields"))
-    if not isinstance(encoder["label"], str) or not isinstance(encoder["weights_sha256"], str):
-        raise Damaged(_torn(path, "the encoder has no label or no digest"))
-    return Pretrained(**encoder)
+    try:
+        return Pretrained.from_record(record.get("encoder"))
+    except ValueError as error:
+        raise Damaged(_torn(path, error)) from None
 
 
 def _read_json(path: Path) -> dict[str, Any]:

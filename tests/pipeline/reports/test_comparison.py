@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.metrics import f1_score
 
 from pipeline.foundation.errors import SpeechkdError
-from pipeline.reports.comparison import difference, pretraining_noise
+from pipeline.reports.comparison import difference, pretraining_noise, two_sided_p
 from pipeline.reports.predictions import Predictions
 
 
@@ -194,3 +195,48 @@ def test_only_fine_tuning_seeds_that_all_runs_have_count():
     base["1"] = {7: base["1"][0]}
     assert difference(several([0.8, 0.8]), base, "accuracy") is None
     assert difference({}, base, "accuracy") is None
+
+
+def test_weighted_f1_is_scikit_learns_in_the_mean_and_in_its_interval():
+    """Also where a class is answered and never true, and where one is true and never answered."""
+    rng = np.random.default_rng(1)
+    labels = rng.choice([0, 1, 2, 4], 120)
+    sides = [
+        {
+            seed: predictions(labels, rng.choice([0, 1, 3], 120), np.arange(120) // 4)
+            for seed in (0, 1)
+        }
+        for _ in range(2)
+    ]
+    one = nested(*sides, "weighted_f1")
+    by_hand = [
+        np.mean([f1_score(p.labels, p.predictions, average="weighted") for p in side.values()])
+        for side in sides
+    ]
+    assert one.mean == pytest.approx(by_hand[0] - by_hand[1])
+    drawn = []
+    for _ in range(400):
+        rows = (rng.integers(0, 30, 30)[:, None] * 4 + np.arange(4)).ravel()
+        seeds = rng.integers(0, 2, 2)
+        means = [
+            np.mean(
+                [
+                    f1_score(side[s].labels[rows], side[s].predictions[rows], average="weighted")
+                    for s in seeds
+                ]
+            )
+            for side in sides
+        ]
+        drawn.append(means[0] - means[1])
+    np.testing.assert_allclose([one.low, one.high], np.quantile(drawn, [0.025, 0.975]), atol=0.02)
+
+
+def test_p_is_that_of_a_normal_distribution_where_draws_have_one():
+    draws = np.random.default_rng(0).normal(0.3, 0.15, 200_000)
+    assert two_sided_p(draws) == pytest.approx(2 * stats.norm.sf(2), rel=0.05)
+    assert two_sided_p(-draws) == two_sided_p(draws)
+    assert two_sided_p(np.ones(99)) == pytest.approx(2 / 100)
+    assert two_sided_p(np.zeros(9)) == 1
+    first, second = binary(0.80, seed=1), binary(0.70, seed=2)
+    gain = nested({0: first}, {0: second}, "accuracy")
+    assert gain.p == pytest.approx(2 / 10_001)

@@ -173,3 +173,19 @@ def test_why_there_is_no_baseline_names_what_differs():
 def test_only_what_distill_made_is_called_a_distillation(objective, method, name):
     one = encoder("mine", objective, method=method)
     assert titled("mine", one) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "objective", "told"),
+    [
+        ("none", "crd", "none (kd crd)"),
+        ("none-crd", "crd", "none-crd (kd crd)"),
+        ("nonesuch", "none", "nonesuch (kd none)"),
+        ("l10", "l1", "l10 (kd l1)"),
+        ("all-none-7816", "none", "all-none-7816"),
+        ("word_crd", "crd", "word_crd"),
+        ("masked-audio-1", "masked-audio", "masked-audio-1"),
+    ],
+)
+def test_a_name_that_says_no_teacher_does_not_hide_one(name, objective, told):
+    assert titled(name, encoder(name, objective)) == told

@@ -146,3 +146,15 @@ def test_results_of_a_later_format_are_refused(tmp_path):
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
     with pytest.raises(SpeechkdError, match="format 2"):
         read_hearing(tmp_path / "o")
+
+
+def test_an_encoder_of_before_its_method_was_recorded_is_read(tmp_path):
+    """A field that came later has a default, and its lack is no damage."""
+    examination = made()
+    begin(tmp_path / "o", examination).add(judged(examination, encoder()))
+    (path,) = (tmp_path / "o" / "encoders").glob("*.json")
+    record = json.loads(path.read_text())
+    del record["encoder"]["method"]
+    path.write_text(json.dumps(record))
+    (again,) = read_hearing(tmp_path / "o").judged
+    assert again.encoder == encoder()

@@ -1,0 +1,90 @@
+"""The picture of an overview: what each student gains on each task, and its control beside it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from pipeline.reports.figures import png
+from pipeline.reports.lettering import broken, short, shown
+from pipeline.reports.overview import Column, Line, Overview
+
+ACROSS, LONGEST_NAME = 3, 30
+BESIDE = 0.28
+"""How far below its student a control is drawn, where rows are 1 apart."""
+
+
+def draw(overview: Overview) -> bytes | None:
+    """A panel per task, a row per student; None if nothing is compared with no teacher at all.
+
+    A circle is the gain of a student over its equal without a teacher; the square below is that of
+    its own control over the same.
+    """
+    rows = _rows(overview)
+    columns = [column for column in overview.columns if any(column in r.by_column for r in rows)]
+    if not rows or not columns:
+        return None
+    names = [line.student for line in rows]
+    colours = dict(zip(names, _colours(len(names)), strict=True))
+    across = min(ACROSS, len(columns))
+    down = -(-len(columns) // across)
+    size = (3.0 * across + 1.8, (0.75 + 0.34 * len(rows)) * down + 0.6)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False, sharey=True).flatten().tolist()
+    for spare in panels[len(columns) :]:
+        spare.remove()
+    titles = shown([column.heading for column in columns], "task")
+    for axes, column, title in zip(panels, columns, titles, strict=False):
+        axes.axvline(0, color="0.35", linewidth=1)
+        for place, (line, control) in enumerate(rows.items()):
+            _point(axes, line, column, place, colours[line.student], "o")
+            if control:
+                _point(axes, control, column, place + BESIDE, colours[line.student], "s")
+        axes.set_title(broken(title), fontsize=8)
+        axes.tick_params(labelsize=7)
+        axes.set_yticks(range(len(rows)), [short(n, LONGEST_NAME) for n in shown(names, "student")])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.grid(axis="y", color="0.93", linewidth=0.8)
+        axes.set_axisbelow(True)
+    figure.supxlabel(
+        "gain over the same without a teacher, in points, with its 95 % interval; each task has "
+        "its own scale",
+        fontsize=8,
+    )
+    marks = [
+        Line2D([], [], color="0.3", marker="o", linestyle="-", label="student"),
+        Line2D([], [], color="0.3", marker="s", linestyle="--", label="its own control"),
+        Line2D([], [], color="0.3", marker="o", markerfacecolor="white", label="interval holds 0"),
+    ]
+    figure.legend(handles=marks, loc="outside upper center", ncols=3, fontsize=8)
+    return png(figure, [*titles, *names])
+
+
+def _rows(overview: Overview) -> Mapping[Line, Line | None]:
+    """Each student's line over no teacher, and that of its control, if it has one here."""
+    over_none = [line for line in overview.lines if not line.first.over_control]
+    of = {line.student: line for line in over_none if line.is_control}
+    pairs = {line.student: of.get(line.other) for line in overview.lines if line.first.over_control}
+    return {line: pairs.get(line.student) for line in over_none if not line.is_control}
+
+
+def _colours(count: int) -> Sequence[Any]:
+    palette = mpl.color_sequences["tab10"]
+    return [palette[place % len(palette)] for place in range(count)]
+
+
+def _point(axes: Any, line: Line, column: Column, place: float, colour: Any, mark: str) -> None:
+    one = line.by_column.get(column)
+    if one is None or one.shown is None:
+        return
+    scale = 100 if column.percent else 1
+    low, mean, high = (scale * x for x in (one.shown.low, one.shown.mean, one.shown.high))
+    style = "-" if mark == "o" else "--"
+    axes.plot(
+        [low, high], [place, place], style, color=colour, linewidth=1.8 if mark == "o" else 1.2
+    )
+    beyond = low > 0 or high < 0
+    fill = colour if beyond else "white"
+    axes.plot(mean, place, mark, color=colour, markersize=5, markerfacecolor=fill)
