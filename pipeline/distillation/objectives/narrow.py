@@ -45,8 +45,8 @@ class Narrow:
         return teacher_KE @ self.basis_ER
 
 
-def narrow(projection: nn.Module, states_ND: Tensor) -> Narrow | None:
-    """The projected student vectors, normalised, by their coordinates, float32 or wider.
+def coordinates(projection: nn.Module, states_ND: Tensor) -> tuple[Tensor, Tensor] | None:
+    """The projected student vectors `V c` by c `[N, R]` and V `[E, R]`, float32 or wider.
 
     The last layer's own product runs outside autocast, what comes before it as the caller has it.
 
@@ -66,7 +66,16 @@ def narrow(projection: nn.Module, states_ND: Tensor) -> Narrow | None:
     with torch.autocast(states_ND.device.type, enabled=False):
         read_ND = states_ND.to(last.weight.dtype)
         coordinate_NR = torch.cat([read_ND, read_ND.new_ones(len(read_ND), 1)], dim=1)
-        basis_ER = torch.cat([last.weight, last.bias[:, None]], dim=1)
+        return coordinate_NR, torch.cat([last.weight, last.bias[:, None]], dim=1)
+
+
+def narrow(projection: nn.Module, states_ND: Tensor) -> Narrow | None:
+    """The projected student vectors, normalised, by their coordinates; None as `coordinates`."""
+    few = coordinates(projection, states_ND)
+    if few is None:
+        return None
+    coordinate_NR, basis_ER = few
+    with torch.autocast(states_ND.device.type, enabled=False):
         length_N: Tensor = _Length.apply(coordinate_NR, basis_ER)  # type: ignore[no-untyped-call]
         return Narrow(coordinate_NR / length_N[:, None], basis_ER)
 

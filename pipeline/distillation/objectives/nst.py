@@ -10,6 +10,7 @@ from pipeline.distillation.objectives.contract import (
     Objective,
     TeacherSide,
 )
+from pipeline.distillation.objectives.narrow import coordinates
 from pipeline.foundation.errors import SpeechkdError
 
 WORD_SIDES: dict[str, TeacherSide] = {
@@ -29,6 +30,8 @@ GAMMAS = {"vector": 100.0, "batch": 10.0, "token": 1.0, "sequence": 1.0}
 """Default weights: of 1, 10 and 100 the smallest that carried a planted signal well (docs/nst.md),
 and 1, the paper's, for the readings that see no direction of the teacher."""
 EPSILON = 1e-8
+BLOCK = 128
+"""Columns of the teacher's whose products with others are made at a time."""
 
 
 class NST(Objective):
@@ -123,6 +126,22 @@ class NST(Objective):
             ]
         return []
 
+    def forward(self, batch: KDBatch) -> Tensor:
+        """The loss of a batch; many words of a narrow student are compared in its own width."""
+        few = None
+        many = len(batch.whole.row_B) > batch.states_ND.shape[1]
+        if self.level == "word" and self.pattern == "batch" and many:
+            few = coordinates(self.projection, batch.states_ND)
+        if few is None:
+            return super().forward(batch)
+        coordinate_NR, basis_ER = few
+        with torch.autocast(basis_ER.device.type, enabled=False):
+            teacher_BE = self.teacher(batch.whole.teacher_BE)
+            if self.normalize:
+                teacher_BE = functional.normalize(teacher_BE, dim=0, eps=EPSILON)
+            coordinate_BR = batch.clip_means(coordinate_NR)  # a mean of vectors has the mean of c
+            return _between_bases(coordinate_BR, basis_ER, teacher_BE, normalize=self.normalize)
+
     def loss(self, student_NE: Tensor, teacher_BE: Tensor, batch: KDBatch) -> Tensor:
         """The mean discrepancy of the batch."""
         form = {
@@ -204,6 +223,46 @@ def _between_columns(student_BE: Tensor, teacher_BE: Tensor) -> Tensor:
     """
     width_s, width_t = student_BE.shape[1], teacher_BE.shape[1]
     own = (student_BE.T @ student_BE).square().sum() / width_s**2
-    theirs = (teacher_BE.T @ teacher_BE).square().sum() / width_t**2
     cross = (student_BE.T @ teacher_BE).square().sum() / (width_s * width_t)
-    return own + theirs - 2 * cross
+    return own + _square_of_products(teacher_BE) / width_t**2 - 2 * cross
+
+
+def _between_bases(
+    coordinate_BR: Tensor, basis_ER: Tensor, teacher_BE: Tensor, *, normalize: bool
+) -> Tensor:
+    """`‖SSᵀ − TTᵀ‖²_F / E²` of S = C Vᵀ, without S: only the teacher's own term has E × E numbers.
+
+    With `G = CᵀC`, `H = VᵀV` and `X = CᵀT`: `‖SᵀS‖² = tr(GHGH)`, `‖SᵀT‖² = ⟨X, HX⟩`, and column e
+    of S has the length `√(v_eᵀ G v_e)`, in float64, because it may be the small rest of large terms.
+
+    Args:
+        coordinate_BR: C.
+        basis_ER: V.
+        teacher_BE: T, normalised if S is to be.
+        normalize: whether the columns of S are to have length 1.
+    """
+    wide_BR = coordinate_BR.double()
+    gram_RR = wide_BR.T @ wide_BR
+    if normalize:
+        wide_ER = basis_ER.double()
+        square_E = ((wide_ER @ gram_RR) * wide_ER).sum(1)
+        length_E = square_E.clamp(min=EPSILON**2).sqrt()
+        basis_ER = basis_ER / length_E[:, None].to(basis_ER.dtype)
+    inner_RR = basis_ER.T @ basis_ER
+    both_RR = gram_RR.to(basis_ER.dtype) @ inner_RR
+    met_RE = coordinate_BR.T @ teacher_BE
+    cross = ((inner_RR @ met_RE) * met_RE).sum()
+    own = (both_RR * both_RR.T).sum()
+    return (own + _square_of_products(teacher_BE) - 2 * cross) / len(basis_ER) ** 2
+
+
+@torch.no_grad()
+def _square_of_products(teacher_BE: Tensor) -> Tensor:
+    """`‖TᵀT‖²_F`; of its E × E products, which are symmetric, few are made twice."""
+    total = teacher_BE.new_zeros(())
+    width = teacher_BE.shape[1]
+    for first in range(0, width, BLOCK):
+        here = slice(first, first + BLOCK)
+        products_CE = teacher_BE[:, here].T @ teacher_BE[:, first:]
+        total += 2 * products_CE.square().sum() - products_CE[:, :BLOCK].square().sum()
+    return total

@@ -11,6 +11,7 @@ from pipeline.distillation.objectives.contract import Objective, make_projection
 from pipeline.distillation.objectives.crd import CRD
 from pipeline.distillation.objectives.infonce import InfoNCE
 from pipeline.distillation.objectives.narrow import SHORTEST, narrow
+from pipeline.distillation.objectives.nst import NST
 from tests.helpers.kd_batches import changed, make_objective, make_word_batch
 
 WIDTH, TEACHER_WIDTH = 5, 17
@@ -129,6 +130,33 @@ def test_infonce_of_words_in_the_students_width_and_in_the_teachers(width):
     torch.testing.assert_close(ours, plain, rtol=1e-12, atol=0)
     for our_gradient, plain_gradient in zip(our_gradients, plain_gradients, strict=True):
         torch.testing.assert_close(our_gradient, plain_gradient, rtol=1e-8, atol=1e-11)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_nst_of_many_words_never_makes_the_students_vectors(normalize, monkeypatch):
+    batch = make_word_batch(WIDTH, TEACHER_WIDTH)
+    options = {"nst_pattern": "batch", "nst_normalize": normalize}
+    objective = make_objective(
+        "nst", WIDTH, TEACHER_WIDTH, level="word", projection="mlp", **options
+    )
+    plain, plain_gradients = value_and_gradients(Objective.forward, objective, batch)
+    monkeypatch.delattr(Objective, "student")
+    ours, our_gradients = value_and_gradients(NST.forward, objective, batch)
+    torch.testing.assert_close(ours, plain, rtol=1e-12, atol=0)
+    for our_gradient, plain_gradient in zip(our_gradients, plain_gradients, strict=True):
+        torch.testing.assert_close(our_gradient, plain_gradient, rtol=1e-8, atol=1e-11)
+
+
+def test_nst_of_words_without_length_stays_finite():
+    batch = make_word_batch(WIDTH, TEACHER_WIDTH)
+    options = {"nst_pattern": "batch", "projection": "linear"}
+    objective = make_objective("nst", WIDTH, TEACHER_WIDTH, level="word", **options)
+    for parameter in objective.projection.parameters():
+        nn.init.zeros_(parameter)
+    loss, gradients = value_and_gradients(NST.forward, objective, batch)
+    plain, _ = value_and_gradients(Objective.forward, objective, batch)
+    torch.testing.assert_close(loss, plain)
+    assert all(gradient.isfinite().all() for gradient in gradients)
 
 
 def test_shares_of_a_narrow_students_words_average_to_the_whole():
