@@ -233,7 +233,7 @@ def _between_bases(
     """`‖SSᵀ − TTᵀ‖²_F / E²` of S = C Vᵀ, without S: only the teacher's own term has E × E numbers.
 
     With `G = CᵀC`, `H = VᵀV` and `X = CᵀT`: `‖SᵀS‖² = tr(GHGH)`, `‖SᵀT‖² = ⟨X, HX⟩`, and column e
-    of S has the length `√(v_eᵀ G v_e)`, in float64, because it may be the small rest of large terms.
+    of S has the length `√(v_eᵀ G v_e)`, in float64: it may be the small rest of large terms.
 
     Args:
         coordinate_BR: C.
