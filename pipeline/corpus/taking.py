@@ -193,7 +193,8 @@ def _told(what: What, store: ArrayStore, of: str) -> str:
         )
     told = f"{what}: the means of {counted(groups, *GROUPS[what])} are taken away from {of}"
     if single:
-        told += f"; {single:,} of them have one of the {of} alone, which loses the mean over all"
+        verb = "has" if single == 1 else "have"
+        told += f"; {single:,} of them {verb} one of the {of} alone, which loses the mean over all"
     if groups == 1:
         told += "; with one alone this is what standardize does"
     return told

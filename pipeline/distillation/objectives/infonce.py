@@ -1,11 +1,17 @@
 """InfoNCE: the symmetric contrastive loss of WhisBERT, its audio side read from the cache."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from pipeline.distillation.objectives.contract import KDBatch, Objective
 from pipeline.distillation.objectives.narrow import narrow, only
+
+SHARED_FROM = 1 / 30
+"""Temperatures from which all e^(cos/τ - 1/τ) of a batch are float32 numbers, so that the sums over
+rows and over columns can be of the same ones: the smallest is e^-60."""
 
 
 class InfoNCE(Objective):
@@ -57,8 +63,50 @@ class InfoNCE(Objective):
         mean_BR = batch.clip_means(student_NR) / self.temperature  # of one vector: the vector
         rival_BB = batch.whole.rivals_BB()
         rival_BB.fill_diagonal_(True)  # and one's own, from here on
+        if self.temperature >= SHARED_FROM:
+            own_B = torch.zeros_like(mean_BR[:, 0]).index_add(
+                0, batch.clip_N, batch.weight_N.to(mean_BR.dtype)
+            )
+            both: Tensor = _BothWays.apply(  # type: ignore[no-untyped-call]
+                teacher_BR, mean_BR, rival_BB, batch.mean_of(own_B), 1 / self.temperature
+            )
+            return both / 2
         logit_BB = torch.addmm(only(rival_BB, mean_BR.new_zeros(1)), teacher_BR, mean_BR.T)
         own_B = logit_BB.diagonal()
         to_audio_N = (logit_BB.logsumexp(0) - own_B).index_select(0, batch.clip_N)
         to_text_B = logit_BB.logsumexp(1) - own_B
         return (batch.token_mean(to_audio_N) + to_text_B.mean()) / 2
+
+
+class _BothWays(torch.autograd.Function):
+    """Both sums of cross-entropies over one matrix of logits, whose exponents are taken once.
+
+    The gradient by logit (b, s) is `p w_s + q / B`, less `w_s + 1 / B` on the diagonal, where p is
+    the share of its exponent in its column and q in its row.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        teacher_BR: Tensor,
+        student_BR: Tensor,
+        allowed_BB: Tensor,
+        weight_B: Tensor,
+        highest: float,
+    ) -> Tensor:
+        logit_BB = torch.addmm(only(allowed_BB, student_BR.new_zeros(1)), teacher_BR, student_BR.T)
+        each = 1 / len(teacher_BR)
+        own = logit_BB.diagonal() @ (weight_B + each)
+        share_BB = logit_BB.sub_(highest).exp_()
+        column_B, row_B = share_BB.sum(0), share_BB.sum(1)
+        sums = (column_B.log() + highest) @ weight_B + (row_B.log() + highest).mean()
+        slope_BB = share_BB.mul_((weight_B / column_B)[None] + (each / row_B)[:, None])
+        slope_BB.diagonal().sub_(weight_B + each)
+        ctx.save_for_backward(slope_BB @ student_BR, slope_BB.T @ teacher_BR)
+        return sums - own
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        of_teacher_BR, of_student_BR = ctx.saved_tensors
+        return upstream * of_teacher_BR, upstream * of_student_BR, None, None, None

@@ -119,9 +119,11 @@ def infonce_written_out(objective, batch):
 
 
 @pytest.mark.parametrize("width", [WIDTH, TEACHER_WIDTH])
-def test_infonce_of_words_in_the_students_width_and_in_the_teachers(width):
+@pytest.mark.parametrize("temperature", [0.2, 1 / 30, 0.002])
+def test_infonce_of_words_in_the_students_width_and_in_the_teachers(width, temperature):
+    """At 0.002 e^(cos/τ - 1/τ) of unlike words is no number of float64, let alone of float32."""
     batch = make_word_batch(width, TEACHER_WIDTH)
-    options = {"level": "word", "projection": "mlp", "temperature": 0.2}
+    options = {"level": "word", "projection": "mlp", "temperature": temperature}
     results = [
         value_and_gradients(call, make_objective("infonce", width, TEACHER_WIDTH, **options), batch)
         for call in (InfoNCE.forward, infonce_written_out)
