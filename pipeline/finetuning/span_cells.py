@@ -94,6 +94,25 @@ class Cells:
         best = int(aos.argmax())
         return (*spans[best], float(aos[best]))
 
+    def greatest_aos(self, answer: tuple[Seconds, Seconds], most: int) -> float:
+        """The greatest AOS with an answer that at most `most` cells in a row can have.
+
+        `nearest` without a limit. A stretch that is shorter than the answer scores the more, the
+        more of it lies inside, so that each first cell asks for as many as there may be.
+        """
+        first, last, aos = self.nearest(answer)
+        if last - first < most:
+            return aos
+        begins = np.arange(max(0, first - 1), last + 1)
+        ends = [
+            np.minimum(begins + most - 1, min(end, self.count - 1))
+            for end in (last - 1, last, last + 1)  # where the true end lies near a border
+        ]
+        pairs = np.concatenate([np.stack([begins, end], 1) for end in ends])
+        pairs = pairs[pairs[:, 0] <= pairs[:, 1]]
+        times = np.stack([self.starts_C[pairs[:, 0]], self.ends_C[pairs[:, 1]]], 1)
+        return float(overlap_scores(np.tile(np.array(answer), (len(pairs), 1, 1)), times)[0].max())
+
 
 def best_answer(start_C: Tensor, end_C: Tensor, most: int) -> tuple[int, int, float]:
     """The cells a ≤ b of at most `most` cells with the greatest `start_C[a] + end_C[b]`, and that.

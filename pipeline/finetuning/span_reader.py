@@ -153,7 +153,8 @@ class SpanReader(Classifier):
 
     def answers(self, inputs: Any, places: Sequence[int]) -> Tensor:
         """For each question the start and end of its answer in seconds, the logarithm of the
-        probability of both, and the greatest AOS that its cells allow, `[B, 4]`, on the host.
+        probability of both, and the greatest AOS that its cells and the longest answer allow,
+        `[B, 4]`, on the host.
         """
         start_BC, end_BC = (
             side.cpu() for side in self._logarithms(self(inputs, places), inputs, places)
@@ -162,7 +163,7 @@ class SpanReader(Classifier):
         for place, start_C, end_C in zip(places, start_BC, end_BC, strict=True):
             cells = inputs.passage(place).cells
             a, b, score = best_answer(start_C[: cells.count], end_C[: cells.count], most)
-            ceiling = max(cells.nearest(answer)[2] for answer in inputs.answers_n[place])
+            ceiling = max(cells.greatest_aos(answer, most) for answer in inputs.answers_n[place])
             answers.append((cells.starts_C[a], cells.ends_C[b], score, ceiling))
         return torch.tensor(np.array(answers), dtype=torch.float32)
 

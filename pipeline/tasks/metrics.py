@@ -61,7 +61,8 @@ DEFINITIONS: dict[str, str] = {
         "several true answers the best counts; mean over questions"
     ),
     "ceiling": (
-        "the greatest AOS that the cells of time allow in which an answer can begin and end"
+        "the greatest AOS that the cells of time allow in which an answer can begin and end, and "
+        "the longest answer that is given"
     ),
     "sigma": "standard deviation over fine-tuning seeds, with n - 1",
 }

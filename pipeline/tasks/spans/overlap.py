@@ -60,9 +60,10 @@ def score_spans(answers_nA2: Array, outputs_nQ: Array, seconds_n: Array) -> dict
         seconds_n: length of each question's passage.
 
     Returns:
-        `aos` and `frame_f1`; `ceiling`, the mean of the greatest AOS that the grid allows; and the
-        same scores of two answers without a reader: `whole`, all of the passage, and `constant`,
-        one stretch for all questions (`best_constant`), with its `start_s` and `end_s`.
+        `aos` and `frame_f1`; `ceiling`, the mean of the greatest AOS that the grid and the longest
+        answer allow; and the same scores of two answers without a reader: `whole`, all of the
+        passage, and `constant`, one stretch for all questions (`best_constant`), with its `start_s`
+        and `end_s`.
 
     Raises:
         ValueError: there is no question.

@@ -37,6 +37,9 @@ def test_the_nearest_cells_are_the_best_of_all(seed):
     assert aos == pytest.approx(every.max(), abs=1e-9)
     own = overlap_scores(np.array([[answer]]), np.array([[cells.starts_C[a], cells.ends_C[b]]]))
     assert own[0][0] == aos
+    for most in (1, 2, 5, cells.count):
+        short = np.array([b - a < most for a, b in pairs])
+        assert cells.greatest_aos(answer, most) == pytest.approx(every[short].max(), abs=1e-9)
 
 
 def test_clips_that_overlap_by_a_rounding_leave_the_cells_in_order():
