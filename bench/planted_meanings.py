@@ -2,7 +2,10 @@
 
     python -m bench.planted_meanings corpus --out DIR --nouns A --teacher MINILM
     python -m bench.planted_meanings models --out DIR --nouns A --seeds 0-1
+    python -m bench.planted_meanings judge --out DIR --nouns A --seeds 0-1
     python -m bench.planted_meanings table --out DIR
+
+`models` trains and judges, `judge` does the latter alone.
 
 36 English nouns of 6 categories are said by eSpeak NG in one carrier sentence. Sound says nothing
 of the category; a text encoder does. Modules are aligned without labels on some voices. A linear
@@ -31,6 +34,7 @@ from pipeline.foundation.progress import say
 from pipeline.foundation.provenance import record as provenance
 from pipeline.foundation.seeds import parse_seeds
 from pipeline.pretraining.splat.settings import MaskedAudioSettings, SplatSettings
+from pipeline.tasks.planted.answers import gain, share
 from pipeline.tasks.planted.speech import Synthesizer
 from stages import extract_features, extract_text, pretrain_splat, shard
 
@@ -84,6 +88,12 @@ ARMS = {
         "align": "tok", "token_weights": "uniform", "control": "relabelled",
     },
 }  # fmt: skip
+CONTROLS = {
+    "Seq, cls": "Seq, relabelled, cls",
+    "Tok, uniform, mean": "Tok, uniform, relabelled, mean",
+    "Tok-contrast, uniform, mean": "Tok, uniform, relabelled, mean",
+}
+"""What each is compared with; tok-contrast has no control of its own."""
 
 
 def corpus(out: Path, nouns: str, teacher: str) -> None:
@@ -119,7 +129,7 @@ def corpus(out: Path, nouns: str, teacher: str) -> None:
 
 
 def models(out: Path, nouns: str, seeds: list[int]) -> None:
-    """Train a module per arm and seed."""
+    """Train a module per arm and seed, and judge them."""
     folder = out / nouns
     for seed in seeds:
         speech = folder / "runs" / f"Speech-{seed}"
@@ -138,11 +148,12 @@ def models(out: Path, nouns: str, seeds: list[int]) -> None:
                         **changes,
                     )
                 )  # fmt: skip
-        write_json(folder / f"answers-{seed}.json", judge(folder, nouns, seed))
+        judge(out, nouns, seed)
 
 
-def judge(folder: Path, nouns: str, seed: int) -> dict[str, dict[str, float]]:
-    """Accuracy of the probe for each arm, for heard and new voices, and the texts' own."""
+def judge(out: Path, nouns: str, seed: int) -> None:
+    """Right answers of the probe for each arm, for heard and new voices, and the texts' own."""
+    folder = out / nouns
     answers = {}
     parts = {part: AudioClips.open(str(folder / f"{part}-mel")) for part in ("heard", "new")}
     for arm in ARMS:
@@ -163,7 +174,7 @@ def judge(folder: Path, nouns: str, seed: int) -> dict[str, dict[str, float]]:
         own = text_vectors(folder, heard, control, seed)
         score = probe(own, heard, own, heard, nouns)
         answers[f"the texts' own vectors, {control}"] = {"heard": score}
-    return answers
+    write_json(folder / f"answers-{seed}.json", answers)
 
 
 def text_vectors(folder: Path, heard: AudioClips, control: str, seed: int) -> np.ndarray:
@@ -182,46 +193,64 @@ def text_vectors(folder: Path, heard: AudioClips, control: str, seed: int) -> np
 
 def probe(
     train_nD: np.ndarray, train: AudioClips, test_nD: np.ndarray, test: AudioClips, nouns: str
-) -> float:
-    """Share of clips of words without a label whose category is told right; both halves in turn."""
+) -> dict[str, float]:
+    """Per word, the share of its clips whose category is told right by a probe of the other half.
+
+    Both halves of the words are asked in turn, so that each word is asked without a label.
+    """
     category = {word: c for c, words in enumerate(NOUNS[nouns]) for word in words}
     half = {word: i % 2 for words in NOUNS[nouns] for i, word in enumerate(words)}
     of_train = [text.split()[-1] for text in train.reader.clips.text]
     of_test = [text.split()[-1] for text in test.reader.clips.text]
     mean_D, std_D = train_nD.mean(0), train_nD.std(0) + 1e-6
-    right = []
+    right: dict[str, list[bool]] = {}
     for side in (0, 1):
         learnt = np.array([half[word] == side for word in of_train])
         asked = np.array([half[word] != side for word in of_test])
         model = LogisticRegression(C=0.1, max_iter=2000)
         labels = np.array([category[word] for word in of_train])
         model.fit(((train_nD - mean_D) / std_D)[learnt], labels[learnt])
-        truth = np.array([category[word] for word in of_test])[asked]
-        right += (model.predict(((test_nD - mean_D) / std_D)[asked]) == truth).tolist()
-    return float(np.mean(right))
+        told = model.predict(((test_nD - mean_D) / std_D)[asked])
+        for word, answer in zip(np.array(of_test)[asked].tolist(), told, strict=True):
+            right.setdefault(word, []).append(bool(answer == category[word]))
+    return {word: float(np.mean(answers)) for word, answers in right.items()}
 
 
 def table(out: Path) -> None:
-    """Print mean and range over corpora and seeds, as a Markdown table."""
+    """Print right answers in per cent with 95 % intervals over nouns, seeds and words, and gains.
+
+    A gain is that over the same module aligned to other texts' states, on the same words.
+    """
     files = sorted(out.glob("*/answers-*.json"))
-    answers = [json.loads(file.read_text()) for file in files]
+    by_nouns: dict[str, list[dict[str, dict[str, dict[str, float]]]]] = {}
+    for file in files:
+        by_nouns.setdefault(file.parent.name, []).append(json.loads(file.read_text()))
     print(f"{len(files)} runs: {', '.join(f'{f.parent.name}/{f.stem}' for f in files)}\n")
     print("| module, vector | heard voices | new voices |\n|---|--:|--:|")
-    for name in answers[0]:
-        cells = []
-        for part in ("heard", "new"):
-            values = [100 * run[name][part] for run in answers if part in run[name]]
-            spread = f" ({min(values):.0f} to {max(values):.0f})" if len(values) > 1 else ""
-            cells.append(f"{np.mean(values):.0f}{spread}" if values else "–")
+
+    def right(name: str, part: str) -> list[list[dict[str, float]]]:
+        return [
+            [run[name][part] for run in runs if part in run[name]] for runs in by_nouns.values()
+        ]
+
+    for name in next(iter(by_nouns.values()))[0]:
+        cells = [
+            str(share(right(name, part))) if any(right(name, part)) else "–"
+            for part in ("heard", "new")
+        ]
         print(f"| {name} | {' | '.join(cells)} |")
+    print("\n| gain | heard voices | new voices |\n|---|--:|--:|")
+    for name, control in CONTROLS.items():
+        cells = [str(gain(right(name, part), right(control, part))) for part in ("heard", "new")]
+        print(f"| {name}, over {control} | {' | '.join(cells)} |")
 
 
 def main() -> None:
-    """Run one of the three steps."""
+    """Run one of the steps."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("step", choices=["corpus", "models", "table"])
+    parser.add_argument("step", choices=["corpus", "models", "judge", "table"])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--nouns", choices=list(NOUNS), default="A")
     parser.add_argument("--teacher", default="sentence-transformers/all-MiniLM-L6-v2")
@@ -233,6 +262,9 @@ def main() -> None:
         models(given.out, given.nouns, parse_seeds(given.seeds))
         write_json(given.out / given.nouns / "provenance.json", provenance())
         say(f"{given.out / given.nouns}: done")
+    elif given.step == "judge":
+        for seed in parse_seeds(given.seeds):
+            judge(given.out, given.nouns, seed)
     else:
         table(given.out)
 

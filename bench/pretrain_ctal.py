@@ -1,7 +1,8 @@
 """A step of CTAL, packed, beside the same model in Hugging Face's classes on padded batches.
 
 Both compute the same losses of the same batch, forward and backward, without dropout; the sides
-take turns, so that other load on the machine falls on both.
+take turns, so that other load on the machine falls on both, and time is the processor's, so that
+what others take of it counts for neither.
 
     .venv/bin/python bench/pretrain_ctal.py --width 768 --layers 3 --stack 4 --clips 8
 """
@@ -35,7 +36,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Print seconds per step of both sides, their ratio, and operations per second."""
+    """Print seconds of a processor per step of both sides, their ratio, operations per second."""
     sizes = parse()
     torch.manual_seed(0)
     heads = max(1, sizes.width // 64)
@@ -101,10 +102,10 @@ def main() -> None:
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(sizes.steps + 1):
         for name, step in sides.items():
-            started = time.perf_counter()
+            started = time.process_time()
             torch.autograd.backward(step())
             if turn:  # the first one warms up
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(time.process_time() - started)
     flops = 3 * sum(
         audio_flops(config, f, t) + text_flops(student, t)
         for f, t in zip(counts.tolist(), tokens.tolist(), strict=True)

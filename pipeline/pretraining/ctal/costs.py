@@ -62,7 +62,9 @@ def heads_flops(
     return 2.0 * (masked * of_tokens + chosen * config.width * (config.width + target_columns))
 
 
-def step_bytes(text: Student, config: AudioConfig, positions: int, tokens: int) -> int:
+def step_bytes(
+    text: Student, config: AudioConfig, positions: int, tokens: int, masked_share: float
+) -> int:
     """Upper bound in bytes for what a step holds beside weights, gradients and moments.
 
     Args:
@@ -70,9 +72,11 @@ def step_bytes(text: Student, config: AudioConfig, positions: int, tokens: int) 
         config: of the audio stack.
         positions: of a batch in this process.
         tokens: of it.
+        masked_share: share of them that the text's head predicts; four numbers per logit.
     """
     of_audio = VALUES_PER_STATE * positions * config.layers * config.width
     layers = int(text.model.config.num_hidden_layers)
     of_text = VALUES_PER_STATE * tokens * layers * text.width
     vocabulary = int(text.model.config.vocab_size)
-    return 4 * (of_audio + of_text + 3 * vocabulary * text.width + 8 * positions * config.columns)
+    of_heads = round(4 * tokens * masked_share * vocabulary) + 3 * vocabulary * text.width
+    return 4 * (of_audio + of_text + of_heads + 8 * positions * config.columns)

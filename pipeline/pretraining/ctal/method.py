@@ -34,6 +34,7 @@ from pipeline.pretraining.ctal.settings import CtalSettings
 from pipeline.pretraining.ctal.words import LESS_MEMORY, WORDS
 from pipeline.pretraining.data import joined
 from pipeline.pretraining.method import Data, Method, Parts
+from pipeline.pretraining.sizes import largest_share, own_clips
 from pipeline.training import processes
 from pipeline.training.card import CardWords
 from pipeline.training.log import Words
@@ -183,15 +184,20 @@ class CtalMethod(Method[CtalSettings]):
         return batch.frames
 
     def step_bytes(self, parts: Parts) -> int:
-        """Upper bound of what a step holds beside weights, gradients and moments, in bytes."""
+        """Upper bound of what a step holds beside weights, gradients and moments, in bytes.
+
+        It is that of the largest batch that will come, whose places follow from the seed.
+        """
         module, features = _module(parts), self.features(parts.data)
-        clips = -(-parts.batches.clips_per_batch // processes.count())
+        clips = own_clips(parts.batches.clips_per_batch, parts.batches.processes)
         frames, tokens = (
-            int(parts.data.corpus.parts[name].lengths_of(parts.data.corpus.train).max()) * clips
+            largest_share(parts.batches, name, parts.schedule.total_steps)
             for name in (FRAMES, TOKENS)
         )
         positions = min(frames, features.longest * clips) // features.stack + clips
-        return step_bytes(module.text, module.audio.config, positions, tokens)
+        return step_bytes(
+            module.text, module.audio.config, positions, tokens, self.settings.mask_share
+        )
 
     def flops(self, parts: Parts) -> float:
         """Floating-point operations per frame, forward and backward."""

@@ -7,16 +7,23 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import RobertaConfig, RobertaForMaskedLM
 
+from pipeline.corpus.row_corpus import TOKENS
 from pipeline.models.lengths import Lengths
 from pipeline.models.packing import pack
 from pipeline.models.student import Student
 from pipeline.models.text_referred import AudioConfig, AudioStack
+from pipeline.pretraining.ctal.batches import FRAMES
 from pipeline.pretraining.ctal.costs import (
     VALUES_PER_STATE,
     audio_flops,
     heads_flops,
+    step_bytes,
     text_flops,
 )
+from pipeline.pretraining.ctal.method import CtalMethod
+from pipeline.pretraining.ctal.settings import CtalSettings
+from pipeline.pretraining.running import assemble
+from tests.helpers.caches import make_sequence_cache
 
 PAPER = AudioConfig(
     columns=160, width=768, text_width=768, layers=3, heads=12, inner_width=3072, positions=3000
@@ -93,3 +100,52 @@ def test_what_is_kept_for_the_backward_pass_is_most_of_what_a_step_is_said_to_ho
     assert out.requires_grad
     values = sum(storage.nbytes() for storage in kept.values()) / 4
     assert 0.65 * VALUES_PER_STATE < values / (positions * 3 * 64) < 0.9 * VALUES_PER_STATE
+
+
+def test_memory_is_announced_for_the_largest_batch_that_will_come(tmp_path):
+    """Clips differ in length, so that no batch is as large as one of longest clips alone."""
+    make_sequence_cache(
+        tmp_path / "mels", [40], "ctal-mel", width=4, most_rows=120, hop_samples=200
+    )  # fmt: skip
+    method = CtalMethod(
+        CtalSettings(
+            cache=str(tmp_path / "mels"), out=tmp_path / "run", layers=1, width=16, heads=2,
+            vocab_size=300, epochs=2.0, batch=8, held_out=0.0, device="cpu",
+        )
+    )  # fmt: skip
+    parts = assemble(method, method.caches(), torch.device("cpu"))
+    parts.ahead.close()
+    batches, model = parts.batches, parts.module
+    steps = [divmod(step, batches.per_epoch) for step in range(parts.schedule.total_steps)]
+    totals = [batches.epoch(epoch)(place).totals for epoch, place in steps]
+    frames, tokens = (max(each[name] for each in totals) for name in (FRAMES, TOKENS))
+    longest = int(parts.data.corpus.parts[FRAMES].lengths_of(parts.data.corpus.train).max())
+    wanted, of_longest = (
+        step_bytes(model.text, model.audio.config, places + 8, tokens, 0.15)
+        for places in (frames, 8 * longest)
+    )
+    assert method.step_bytes(parts) == wanted < of_longest
+
+
+def test_a_large_vocabulary_is_announced_by_its_logits():
+    """Beside the head's own states, cross-entropy keeps logits, their logarithms and gradients."""
+    config = RobertaConfig(
+        vocab_size=5_000, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=64, max_position_embeddings=64, pad_token_id=1,
+    )  # fmt: skip
+    student = Student(RobertaForMaskedLM(config))
+    few, many = (step_bytes(student, PAPER, 10, tokens, 0.5) for tokens in (100, 300))
+    kept, alive = {}, []
+
+    def keep(tensor):
+        if tensor.numel() >= 100 * 5_000:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        alive.append(tensor)  # so that no address is used twice
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        student.masked_lm_loss(
+            torch.randn(100, 16), torch.randint(5_000, (100,)), torch.arange(100)
+        )
+    assert sum(kept.values()) >= 4 * 100 * 5_000  # the logarithms at least
+    assert many - few >= 2 * sum(kept.values())
