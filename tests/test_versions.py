@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 from pipeline.foundation.gpus import DRIVERS
 
@@ -53,7 +54,6 @@ def test_the_versions_tested_reach_from_the_oldest_supported_to_the_one_installe
 def test_makefile_image_constraints_and_page_name_one_torch_and_one_cuda():
     torch = pinned("torch")
     assert f"TORCH ?= torch=={torch}\n" in MAKEFILE
-    assert f"ARG TORCH=torch=={torch}\n" in DOCKERFILE
     assert f"| torch | {lower_limit('torch')} and newer | {torch} |" in PAGE
     row = f"| transformers | {lower_limit('transformers')} and newer, below 6 |"
     assert f"{row} {pinned('transformers')} |" in PAGE
@@ -61,9 +61,20 @@ def test_makefile_image_constraints_and_page_name_one_torch_and_one_cuda():
     assert int(driver) == DRIVERS[13]
     assert f"CUDA 12 needs {DRIVERS[12]}" in PAGE
     assert f"| {driver} or newer | pip's | `default` |" in PAGE
-    assert re.search(r"^ARG BASE=nvidia/cuda:13\.", DOCKERFILE, flags=re.M)
-    older = re.findall(r"BASE=(nvidia/cuda:12\S+) \\\n.*TORCH=(\S+)", DOCKERFILE)
-    assert older == re.findall(r"BASE=(nvidia/cuda:12\S+) \\\n.*TORCH=(\S+)", PAGE)
+
+
+def test_pips_builds_are_for_the_cuda_that_page_image_and_makefile_say():
+    """By the sentence of the page, which the builds of its table, `+cu128` say, must bear out."""
+    words = r"for CUDA (\d+)\.\d+ up\s+to torch (\S+), and for CUDA (\d+) from torch (\S+) on"
+    old_cuda, last_old, new_cuda, first_new = re.search(words, PAGE).groups()
+    assert re.findall(r"^ARG CUDA=(\d+)$", DOCKERFILE, flags=re.M) == [new_cuda] * 2
+    assert Version(pinned("torch")) >= Version(first_new)
+    older = f"torch=={last_old}.0"
+    assert f'[ "$CUDA" = {old_cuda} ]; then TORCH="${{TORCH:-{older}}}"' in DOCKERFILE
+    assert f"TORCH={older} TORCH_BACKEND=default (pip's build of it is for\" \\\n" in MAKEFILE
+    assert f'"CUDA {old_cuda})' in MAKEFILE
+    for torch, cuda in re.findall(r"^\| (\d\S+)\+cu(\d+)\d \|", PAGE, flags=re.M):
+        assert cuda == (new_cuda if Version(torch) >= Version(first_new) else old_cuda), torch
 
 
 def test_the_table_says_not_run_where_nothing_is_known(versions):
