@@ -154,12 +154,13 @@ def _times(student: Student, hours: int) -> Iterator[str]:
         two = [stage_two_seconds(student, card, hours, u) for u in reversed(UTILISATION)]
         cores = [hours * 3600 / DECODING / seconds for seconds in reversed(one)]
         yield (
-            f"| {card.name} | {_range(one)} | {_dollars(one, card)} | {cores[0]:.1f} to "
-            f"{cores[1]:.1f} | {_range(two)} | {_dollars(two, card)} |"
+            f"| {card.name} | {span(one)} | {_dollars(one, card)} | {cores[0]:.1f} to "
+            f"{cores[1]:.1f} | {span(two)} | {_dollars(two, card)} |"
         )
 
 
-def _range(seconds: Sequence[float]) -> str:
+def span(seconds: Sequence[float]) -> str:
+    """The least and the greatest of two times, in one unit."""
     unit, size = ("h", 3600) if seconds[0] >= 3600 else ("min", 60)
     low, high = (value / size for value in seconds)
     return f"{low:.1f} to {high:.1f} {unit}" if low < 10 else f"{low:.0f} to {high:.0f} {unit}"
