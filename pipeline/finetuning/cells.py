@@ -45,7 +45,8 @@ class Cell:
         chosen_epoch: the epoch, from 1, whose weights gave the metrics.
         recipe: how the cell was trained.
         seconds: time for training and scoring.
-        trained_tokens: tokens that went through training, all epochs together.
+        trained_tokens: what training read, all epochs together: tokens of texts, positions of
+            speech, of spans both. The name is the record's.
         device: where it was trained.
         provenance: versions, commit, hardware and command line.
         fold: the part of the data that is the test, where the task is asked once per part.

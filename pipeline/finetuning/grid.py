@@ -138,7 +138,8 @@ def run_cells(
         ready = len(todo) - len(unfinished)
         say(f"{ready} of {counted(len(todo), 'cell')} are finished already, {len(unfinished)} left")
     total = sum(cell.clips(grid.recipe) for cell in unfinished)
-    with Meter("fine-tuning", total, "clips") as meter:
+    unit = "questions" if any(question.asked for question in grid.questions) else "clips"
+    with Meter("fine-tuning", total, unit) as meter:
         for argument, group in itertools.groupby(unfinished, key=lambda cell: cell.argument):
             loaded = grid.load(argument)
             checkpoint, encoder, inputs = loaded.checkpoint, loaded.encoder, loaded.inputs()

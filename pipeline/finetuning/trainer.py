@@ -49,7 +49,8 @@ class Outcome:
         curve: training loss along the way: `step` and the mean `loss` since the last point.
         chosen_epoch: the epoch, from 1, whose weights gave the scores.
         seconds: time for training and scoring.
-        trained_tokens: tokens that went through training, all epochs together.
+        trained_tokens: what training read, all epochs together: tokens of texts, positions of
+            speech, of spans both. The name is the record's.
     """
 
     test_scores_nO: Array

@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.finetuning.cells import Cell, Pretrained
 from pipeline.foundation.errors import Damaged
 from pipeline.reports.columns import Stat
+from pipeline.reports.formats import NOTHING, listed
 from pipeline.reports.page import Section
 from pipeline.reports.retrieval import record_of
 
@@ -76,7 +77,9 @@ TASKS = (
 )
 HEADER = ("encoder", "task", "best constant answer", "accuracy", "published")
 METRICS = ("majority_rate", "accuracy")
-LIKENESS = ("average", "closest", "average_other_text", "closest_other_text")
+LIKENESS = ("average", "nearest_text", "average_other_text", "nearest_other_text")
+BY_SPEECH = ("closest", "closest_other_text")
+"""What runs of before recorded instead: of the clip whose vector is nearest, whatever its text."""
 GEOMETRY_HEADER = (
     *("encoder", "vectors of", "S_avg", "S_closest", "difference"),
     *("S_avg, other texts", "S_closest, other texts"),
@@ -144,9 +147,15 @@ def geometry(encoders: Iterable[Pretrained]) -> list[Section]:
         Damaged: a run's record of it is not of its form.
     """
     rows: list[tuple[str, ...]] = []
+    before: list[str] = []
     for encoder in encoders:
         for way, figures in (record_of(encoder.source).get("geometry") or {}).items():
-            rows.append((encoder.label, str(way), *_figures(figures, encoder.source)))
+            if isinstance(figures, Mapping) and BY_SPEECH[0] in figures:
+                before.append(encoder.label)
+                figures = {name: figures.get(name) for name in LIKENESS}
+            is_other = encoder.label in before
+            shown = _figures(figures, encoder.source, some=is_other)
+            rows.append((encoder.label, str(way), *shown))
     if not rows:
         return []
     text = (
@@ -155,23 +164,34 @@ def geometry(encoders: Iterable[Pretrained]) -> list[Section]:
         "centred takes the mean vector away first; other texts leaves out pairs of equal texts, "
         "which are near because of their words alone.",
     )
-    notes = (
+    notes = [
         "A module that gives every clip the same vector has 1 for both. So only the difference "
         "counts, beside that of the control (shuffled, relabelled) and of the text itself.",
         "The paper's Table 4 is of LibriSpeech's dev-clean with its own modules, so none of its "
         "figures stands here.",
-    )
+    ]
+    if before:
+        notes.append(
+            f"{listed(list(dict.fromkeys(before)))}: the run recorded S_closest of the clips whose "
+            "vectors are nearest, which is another measure, so it does not stand here. The same "
+            "alignment again with another --out records Eq. 5."
+        )
     title = "How alike clips with like texts are (SPLAT, Table 4)"
-    return [Section(title, text, (GEOMETRY_HEADER, *rows), notes)]
+    return [Section(title, text, (GEOMETRY_HEADER, *rows), tuple(notes))]
 
 
-def _figures(figures: Any, source: str) -> tuple[str, ...]:
-    values = [figures.get(name) if isinstance(figures, Mapping) else None for name in LIKENESS]
+def _figures(figures: Any, source: str, *, some: bool) -> tuple[str, ...]:
+    """The figures as text; with `some` only the averages, and dashes for the others."""
+    names = LIKENESS[::2] if some else LIKENESS
+    values = [figures.get(name) if isinstance(figures, Mapping) else None for name in names]
     numbers = [float(value) for value in values if isinstance(value, int | float)]
     if len(numbers) < len(values):
         raise Damaged(f"{source}/run.json: its geometry is not of the form that a run writes.")
-    average, closest, average_other, closest_other = numbers
+    if some:
+        average, average_other = numbers
+        return f"{average:.3f}", NOTHING, NOTHING, f"{average_other:.3f}", NOTHING
+    average, nearest, average_other, nearest_other = numbers
     return (
-        *(f"{average:.3f}", f"{closest:.3f}", f"{closest - average:+.3f}"),
-        *(f"{average_other:.3f}", f"{closest_other:.3f}"),
+        *(f"{average:.3f}", f"{nearest:.3f}", f"{nearest - average:+.3f}"),
+        *(f"{average_other:.3f}", f"{nearest_other:.3f}"),
     )

@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.progress import counted
+from pipeline.foundation.seeds import derive
 from pipeline.models.lengths import to_device
 from pipeline.models.loading import panics_as_errors
 from pipeline.models.packing import batches_by_length, pack
@@ -83,7 +84,7 @@ def log_likelihoods(
         ]
     sums = np.zeros(len(texts), np.float64)
     tokens = [len(row) * len(place) for row, place in zip(rows, places, strict=True)]
-    for batch in batches_by_length(tokens, TOKENS_PER_BATCH):
+    for batch in _mixed(list(batches_by_length(tokens, TOKENS_PER_BATCH))):
         copies = [np.repeat(rows[i][None], len(places[i]), 0) for i in batch]
         lengths = np.concatenate([np.full(len(places[i]), len(rows[i])) for i in batch])
         inside = np.concatenate([places[i] for i in batch])
@@ -103,6 +104,18 @@ def log_likelihoods(
         np.add.at(sums, owner_K, true_K.double().cpu().numpy())
         advance(len(batch))
     return [float(total) for total in sums]
+
+
+def _mixed(batches: list[list[int]]) -> list[list[int]]:
+    """The batches in an order in which the first ones are like the rest.
+
+    The shortest texts come first from `batches_by_length`, many per batch, so that an estimate of
+    the time left by the number of texts would be far too short.
+    """
+    order = np.random.default_rng(derive("order of batches", len(batches))).permutation(
+        len(batches)
+    )
+    return [batches[place] for place in order.tolist()]
 
 
 def word_ends(words: Sequence[int | None], text: str) -> Array:

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import types
 import urllib.error
 from pathlib import Path
 
@@ -116,3 +117,21 @@ def test_a_hub_out_of_reach_is_told_with_what_to_do(tmp_path, capsys, monkeypatc
     monkeypatch.setattr("urllib.request.urlopen", refuse)
     run(DoctorSettings(folder=tmp_path))
     assert "not reachable" in capsys.readouterr().out
+
+
+def test_what_pretraining_needs_is_told(tmp_path, capsys, monkeypatch):
+    """Room for frames: 100 per second, of 80 values of two bytes each."""
+    for hours, sign in ((1_000, "ok"), (1, "note")):
+        usage = types.SimpleNamespace(free=hours * 3600 * 100 * 80 * 2)
+        monkeypatch.setattr("shutil.disk_usage", lambda _, usage=usage: usage)
+        lines = examine(capsys, tmp_path).splitlines()
+        (line,) = (line for line in lines if line.split()[1] == "pretrain")
+        assert line.split()[0] == sign
+        assert f"log-mels of {hours:,} hours of speech fit there (58 MB per hour" in line
+        assert "extract-features" in line
+        assert "extract-text" in line
+
+
+def test_a_machine_without_a_gpu_is_told_what_is_slow_there(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert "distill and pretrain-… are slow" in examine(capsys, tmp_path)

@@ -100,6 +100,6 @@ def _geometry(record: Mapping[str, Any]) -> list[str]:
     return [
         f"cosines of held-out clips of different texts, {side}: mean "
         f"{figures['average_other_text']:.3f}, of those with the nearest texts "
-        f"{figures['closest_other_text']:.3f}"
+        f"{figures['nearest_other_text']:.3f}"
         for side, figures in record.get("geometry", {}).items()
     ]

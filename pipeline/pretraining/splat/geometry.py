@@ -25,16 +25,17 @@ class Likeness:
 
     Attributes:
         average: S_avg, the mean over all pairs (Eq. 4).
-        closest: S_closest, the mean over clips of the cosine with the clip whose text is nearest
-            (Eq. 5).
+        nearest_text: S_closest, the mean over clips of the cosine with the clip whose text is
+            nearest (Eq. 5). Records of before have `closest`, which was another measure: the cosine
+            with the clip whose vector is nearest, whatever its text.
         average_other_text: S_avg over pairs of different texts alone.
-        closest_other_text: S_closest among clips of another text alone.
+        nearest_other_text: S_closest among clips of another text alone.
     """
 
     average: float
-    closest: float
+    nearest_text: float
     average_other_text: float
-    closest_other_text: float
+    nearest_other_text: float
 
 
 def likeness(

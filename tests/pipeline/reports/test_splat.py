@@ -68,7 +68,7 @@ def test_of_mosei_it_is_said_why_there_is_no_figure():
 
 
 LIKE = {
-    "average": 0.1, "closest": 0.4, "average_other_text": 0.05, "closest_other_text": 0.3,
+    "average": 0.1, "nearest_text": 0.4, "average_other_text": 0.05, "nearest_other_text": 0.3,
 }  # fmt: skip
 
 
@@ -89,11 +89,21 @@ def test_geometry_is_told_with_the_difference_that_counts(tmp_path):
     assert "none of its figures" in " ".join(section.notes)
 
 
+def test_a_run_of_before_that_measured_something_else_has_dashes_and_a_word(tmp_path):
+    """`closest` was the nearest in speech; under the header of Eq. 5 it would be a wrong figure."""
+    old = {"average": 0.1, "closest": 0.9, "average_other_text": 0.05, "closest_other_text": 0.8}
+    (section,) = geometry([saved(tmp_path / "a", {"geometry": {"speech, raw": old}})])
+    assert section.grid[1] == ("Seq", "speech, raw", "0.100", "–", "–", "0.050", "–")
+    assert section.notes[-1].startswith(
+        "Seq: the run recorded S_closest of the clips whose vectors"
+    )
+
+
 def test_runs_without_geometry_give_no_section(tmp_path):
     assert geometry([saved(tmp_path / "a", {}), saved(tmp_path / "b", {"geometry": {}})]) == []
 
 
-@pytest.mark.parametrize("figures", [{"average": 1}, [1], {**LIKE, "closest": "x"}])
+@pytest.mark.parametrize("figures", [{"average": 1}, [1], {**LIKE, "nearest_text": "x"}])
 def test_geometry_of_another_form_is_told(tmp_path, figures):
     encoder = saved(tmp_path / "a", {"geometry": {"speech, raw": figures}})
     with pytest.raises(Damaged, match="its geometry is not of the form"):

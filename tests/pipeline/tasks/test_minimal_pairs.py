@@ -8,6 +8,7 @@ from transformers import AutoModelForMaskedLM
 
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.models.encoders import load_masked_lm
+from pipeline.tasks import minimal_pairs
 from pipeline.tasks.minimal_pairs import log_likelihoods, word_ends
 from tests.helpers.encoders import save_encoder
 
@@ -98,3 +99,17 @@ def test_texts_that_cannot_be_scored_are_told(folder):
     for text in ("", "the cat " * 40):
         with pytest.raises(SpeechkdError, match="must be 1 to 64"):
             log_likelihoods(student, tokenizer, [text])
+
+
+def test_the_first_batches_are_like_the_rest_so_that_the_time_left_can_be_told(folder, monkeypatch):
+    """Shortest first, a quarter of the batches had two thirds of the texts."""
+    _, student, tokenizer = load_masked_lm(str(folder))
+    monkeypatch.setattr(minimal_pairs, "TOKENS_PER_BATCH", 80)
+    texts = [" ".join(["the cat"] * (1 + number % 4)) for number in range(120)]
+    advanced = []
+    log_likelihoods(student, tokenizer, texts, advanced.append)
+    assert sum(advanced) == len(texts)
+    quarter = sum(advanced[: len(advanced) // 4])
+    assert 0.15 < quarter / len(texts) < 0.35
+    shortest_first = sorted(advanced, reverse=True)
+    assert sum(shortest_first[: len(advanced) // 4]) / len(texts) > 0.45

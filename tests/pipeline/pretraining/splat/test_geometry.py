@@ -38,23 +38,23 @@ def test_figures_are_those_of_a_loop_over_pairs(monkeypatch, centred):
     if centred:
         vectors, text_vectors = (v.double() - v.double().mean(0) for v in (vectors, text_vectors))
     every, other = (by_hand(vectors, text_vectors, texts, way) for way in (False, True))
-    assert (given.average, given.closest) == pytest.approx(every, abs=1e-12)
-    assert (given.average_other_text, given.closest_other_text) == pytest.approx(other, abs=1e-12)
+    assert (given.average, given.nearest_text) == pytest.approx(every, abs=1e-12)
+    assert (given.average_other_text, given.nearest_other_text) == pytest.approx(other, abs=1e-12)
 
 
 def test_the_text_decides_who_is_near_and_speech_how_alike_they_are():
     speech = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
     text = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.1], [0.1, 1.0]])
     given = likeness(speech, text, list("abcd"), centred=False)
-    assert given.closest == 0  # the nearest texts are said in the most different ways
-    assert likeness(speech, speech, list("abcd"), centred=False).closest == 1
+    assert given.nearest_text == 0  # the nearest texts are said in the most different ways
+    assert likeness(speech, speech, list("abcd"), centred=False).nearest_text == 1
 
 
 def test_of_texts_that_are_equally_near_the_first_is_taken():
     text = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
     speech = torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]])
     given = likeness(speech, text, list("abc"), centred=False)
-    assert given.closest == pytest.approx((1 - 1 - 1) / 3)  # 0 with 1; 1 and 2 with each other
+    assert given.nearest_text == pytest.approx((1 - 1 - 1) / 3)  # 0 with 1; 1 and 2 with each other
 
 
 def test_the_average_is_that_of_the_length_of_the_sum():
@@ -68,7 +68,7 @@ def test_the_average_is_that_of_the_length_of_the_sum():
 
 def test_a_collapsed_module_has_one_for_both():
     given = likeness(torch.ones(5, 3), torch.randn(5, 4), list("abcde"), centred=False)
-    assert (given.average, given.closest) == pytest.approx((1, 1))
+    assert (given.average, given.nearest_text) == pytest.approx((1, 1))
 
 
 @pytest.mark.parametrize("texts", [[], ["a"], ["a", "a", "a"]])
