@@ -2,9 +2,12 @@
 
 import multiprocessing
 import os
+import random
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -50,6 +53,39 @@ def in_process(
     )
     process.start()
     return process
+
+
+def killed_at_random_instants(
+    configured: Callable[[int], ExtractSettings | FeatureSettings],
+    kills: int,
+    object_bytes: int = 0,
+) -> Iterator[int]:
+    """Kill runs at instants drawn from the time that the quickest so far took.
+
+    Args:
+        configured: the settings of the n-th run, which has a cache of its own.
+        kills: how many, after a first run that nothing disturbs.
+        object_bytes: as `in_process` has it.
+
+    Yields:
+        The number of each run once it has ended, killed or not.
+    """
+    usual_seconds, rng, killed = float("inf"), random.Random(0), 0
+    for trial in count():
+        start = time.monotonic()
+        process = in_process(configured(trial), 0, object_bytes)
+        process.join(rng.uniform(0, usual_seconds) if trial else None)
+        if process.exitcode is None:
+            process.kill()
+        process.join()
+        if process.exitcode == 0:  # it was faster than the instant drawn
+            usual_seconds = min(usual_seconds, time.monotonic() - start)
+        else:
+            assert process.exitcode == -signal.SIGKILL
+            killed += 1
+        yield trial
+        if killed == kills:
+            return
 
 
 def run_and_crash(

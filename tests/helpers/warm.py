@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from tests.helpers.instants import signal_at
 from tests.helpers.rights import give_up_powers
 
 ROOT = Path(__file__).parents[2]
@@ -126,7 +127,8 @@ class Warm:
             words: the command line.
             order: `folder` (to run in), `environment` (changes), `limits` (resource → value),
                 `fault` (arguments of the shim's `arm`), `clock` (seconds that each reading of the
-                clock goes back), `powerless` (root without its powers: the rights of files count).
+                clock goes back), `powerless` (root without its powers: the rights of files count),
+                `instant` (arguments of `signal_at`).
         """
         self._logs += 1
         log = self._folder / f"{self._logs:05d}.log"
@@ -248,6 +250,8 @@ def _be_command(order: dict[str, Any]) -> None:
     library = ctypes.CDLL(None)
     if "clock" in order:
         library.clock_backwards(ctypes.c_long(order["clock"]))
+    if "instant" in order:
+        signal_at(*order["instant"])
     if "fault" in order:
         folder, kinds, first, error, manner, trace = order["fault"]
         library.arm(folder.encode(), kinds, ctypes.c_long(first), error, manner, trace.encode())

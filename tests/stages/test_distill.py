@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from pipeline.foundation.errors import SpeechkdError
 from pipeline.models.compiled import missing_for_compiling
 from stages.distill import DistillSettings, run
 from tests.helpers.caches import make_cache, make_sequence_cache
+from tests.helpers.instants import CHANGES, main_with
 from tests.helpers.warm import Warm
 
 
@@ -368,14 +368,8 @@ def command(settings):
     return [sys.executable, "-m", "stages.cli", *words_of(settings)]
 
 
+ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def wait_for(condition, seconds=60):
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, "it did not happen"
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(
@@ -388,13 +382,14 @@ def wait_for(condition, seconds=60):
 )
 def test_a_signal_saves_and_the_same_command_goes_on(settings, tmp_path, number, status):
     given = settings(out=tmp_path / "stopped", epochs=200.0)
-    process = subprocess.Popen(command(given), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: (given.out / "metrics.jsonl").exists() and metrics(given.out))
-    process.send_signal(number)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == status
-    assert "Traceback" not in told
-    assert "the same command carries on" in told
+    signalled = main_with("open", r"stopped/metrics\.jsonl$", 3, number)
+    done = subprocess.run(
+        [sys.executable, "-c", signalled, *words_of(given)],
+        env=ENVIRONMENT, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == status
+    assert "Traceback" not in done.stderr
+    assert "the same command carries on" in done.stderr
     assert not (given.out / "student").exists()
     saved = [p.name for p in (given.out / "checkpoints").glob("step-*")]
     assert len(saved) == 1
@@ -407,22 +402,21 @@ def test_a_signal_saves_and_the_same_command_goes_on(settings, tmp_path, number,
 
 @pytest.mark.slow
 def test_killed_at_random_instants_nothing_but_the_last_steps_is_lost(settings, tmp_path):
-    given = settings(out=tmp_path / "killed", epochs=40.0, checkpoint_steps=5, kd=["crd"])
-    whole = settings(out=tmp_path / "whole", epochs=40.0, kd=["crd"])
+    """Before any of the calls by which it changes files: drawn are their numbers, not times."""
+    given = settings(out=tmp_path / "killed", epochs=20.0, checkpoint_steps=5, kd=["crd"])
+    whole = settings(out=tmp_path / "whole", epochs=20.0, kd=["crd"])
     rng = random.Random(0)
     kills = 0
     with Warm(tmp_path / "logs") as warm:
-        start = time.monotonic()
         # in a process of its own as well: the number of threads decides the last bits of a sum
         done = warm.run(words_of(whole))
         assert done.status == 0, done.said
-        usual_seconds = time.monotonic() - start
         while kills < 20:
-            running = warm.start(words_of(given))
-            if warm.wait(running, rng.uniform(0, usual_seconds / 3)) is not None:
+            count = rng.randint(1, 150)
+            done = warm.run(words_of(given), instant=[CHANGES, str(given.out), count])
+            if done.status == 0:
                 break
-            warm.kill(running.pid)
-            warm.wait(running)
+            assert done.status == -signal.SIGKILL, done.said
             kills += 1
         done = warm.run(words_of(given))
         assert done.status == 0, done.said

@@ -4,10 +4,8 @@ What holds of vectors (test_extract_teacher) holds of every kind; here storage o
 that a shard fills several.
 """
 
-import random
 import re
 import signal
-import time
 
 import pytest
 import torch
@@ -25,7 +23,13 @@ from stages.cache import (
     merge,
     verify,
 )
-from tests.helpers.stage_one import content, in_process, quick_runs, run_stage
+from tests.helpers.stage_one import (
+    content,
+    in_process,
+    killed_at_random_instants,
+    quick_runs,
+    run_stage,
+)
 from tests.helpers.tars import write_corpus
 from tests.helpers.whispers import save_random_whisper
 
@@ -123,23 +127,9 @@ def test_killed_at_any_sync_it_ends_the_same(of, tmp_path, uninterrupted, crash_
 
 @pytest.mark.slow
 def test_killed_at_ten_random_instants_it_ends_the_same(of, tmp_path, uninterrupted):
-    for name in ("warm-up", "timed"):
-        start = time.monotonic()
-        in_process(of(tmp_path / name), 0, OBJECT_BYTES).join()
-        usual_seconds = time.monotonic() - start
-    assert content(tmp_path / "timed") == uninterrupted
-    rng, killed = random.Random(0), 0
-    for trial in range(40):
-        process = in_process(of(tmp_path / f"{trial}"), 0, OBJECT_BYTES)
-        time.sleep(rng.uniform(0, usual_seconds))
-        process.kill()
-        process.join()
-        killed += process.exitcode == -signal.SIGKILL
+    for trial in killed_at_random_instants(lambda n: of(tmp_path / f"{n}"), 10, OBJECT_BYTES):
         run_stage(of(tmp_path / f"{trial}"))
         assert content(tmp_path / f"{trial}") == uninterrupted
-        if killed == 10:
-            break
-    assert killed == 10
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -21,7 +20,8 @@ from pipeline.shards.manifest import read_manifest, write_manifest
 from stages import cache as cache_stage
 from stages.extract_teacher import ExtractSettings, run
 from tests.helpers.caches import samples_of, vectors_of
-from tests.helpers.stage_one import content, in_process, quick_runs
+from tests.helpers.instants import main_with
+from tests.helpers.stage_one import content, in_process, killed_at_random_instants, quick_runs
 from tests.helpers.tars import encoded, line, sample, tar_bytes, write_corpus
 from tests.helpers.whispers import save_random_whisper, speechlike
 
@@ -208,22 +208,11 @@ def test_a_second_run_does_nothing_and_says_so(corpus, teacher, tmp_path, capsys
 def test_killed_at_twenty_random_instants_it_ends_the_same(
     corpus, teacher, tmp_path, uninterrupted
 ):
-    usual_seconds, rng, killed = 5.0, random.Random(0), 0
-    for trial in range(100):
-        cache, start = tmp_path / f"{trial}", time.monotonic()
-        process = in_process(settings(corpus, cache, teacher))
-        process.join(rng.uniform(0, usual_seconds) if trial else None)
-        if process.exitcode is None:
-            process.kill()
-        else:  # it was faster than the instant drawn
-            usual_seconds = min(usual_seconds, time.monotonic() - start)
-        process.join()
-        killed += process.exitcode == -signal.SIGKILL
-        extract(corpus, cache, teacher)
-        assert content(cache) == uninterrupted
-        if killed == 20:
-            return
-    pytest.fail(f"killed {killed} times only")
+    for trial in killed_at_random_instants(
+        lambda n: settings(corpus, tmp_path / f"{n}", teacher), 20
+    ):
+        extract(corpus, tmp_path / f"{trial}", teacher)
+        assert content(tmp_path / f"{trial}") == uninterrupted
 
 
 @pytest.mark.parametrize("crash_at", [*range(1, 14), 20])
@@ -278,23 +267,22 @@ def test_a_full_disk_is_said_and_resumed(corpus, teacher, tmp_path, uninterrupte
 
 def test_sigterm_ends_with_a_line_and_status_143(teacher, tmp_path):
     manifest = write_corpus(tmp_path / "corpus", [4] + [30] * 3)
-    command = [sys.executable, "-m", "stages.cli", "extract-teacher", str(manifest), "--workers=1"]
-    process = subprocess.Popen(
+    signalled = main_with("os.rename", r"receipts/000001\.json$", 1, signal.SIGTERM)
+    command = [sys.executable, "-c", signalled, "extract-teacher", str(manifest), "--workers=1"]
+    done = subprocess.run(
         [*command, "--cache", str(tmp_path / "c"), "--teacher", str(teacher), "--devices=cpu"],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=Path(__file__).parents[2],
         stderr=subprocess.PIPE,
         text=True,
+        check=False,
     )
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "c" / "receipts" / "000000.json").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 143
-    assert "received SIGTERM" in errors
-    assert "Traceback" not in errors
-    assert TeacherCache.open(tmp_path / "c").unfinished()
+    assert done.returncode == 143
+    assert "received SIGTERM" in done.stderr
+    assert "Traceback" not in done.stderr
+    unfinished = TeacherCache.open(tmp_path / "c").unfinished()
+    assert unfinished
+    assert 0 not in unfinished
 
 
 # --- every sample accounted for --------------------------------------------------------------
