@@ -13,7 +13,7 @@ def options(words, **changes):
 
 
 def make_stubs(folder):
-    """A `speechkd` that tells its words, and a `scontrol` that is told."""
+    """A `speechkd` that tells its words and lasts until there is UNTIL; a told `scontrol`."""
     folder.mkdir()
     (folder / "speechkd").write_text(
         f"#!{sys.executable}\n"
@@ -23,7 +23,8 @@ def make_stubs(folder):
         "    told.open('a').write(json.dumps(number) + '\\n'); sys.exit(143)\n"
         "signal.signal(signal.SIGUSR2, stop); signal.signal(signal.SIGTERM, stop)\n"
         "told.open('a').write(json.dumps(sys.argv[1:]) + '\\n')\n"
-        "time.sleep(float(os.environ.get('LASTS', 0)))\n"
+        "until = os.environ.get('UNTIL')\n"
+        "while until and not os.path.exists(until): time.sleep(0.01)\n"
         "sys.exit(int(os.environ.get('ENDS', 0)))\n"
     )
     (folder / "scontrol").write_text(
@@ -50,6 +51,12 @@ def start(text, stubs, folder, **environment):
         },
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
+
+
+def heeds(job, number):
+    """Whether a job's shell has set its trap for a signal."""
+    caught = re.search(r"SigCgt:\s*(\S+)", Path(f"/proc/{job.pid}/status").read_text())
+    return bool(int(caught[1], 16) >> (number - 1) & 1)
 
 
 def told(folder):

@@ -5,6 +5,7 @@ meanwhile. The partition `urgent` takes CPUs from jobs in `requeued` and `cancel
 as these say.
 """
 
+import json
 import os
 import pwd
 import shutil
@@ -13,12 +14,16 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.helpers.instants import HOLDS
+from tests.helpers.processes import PATIENCE_SECONDS, free_ports, wait_for
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "scancel")
+HELPERS = Path(__file__).parent
 SEARCH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], "/usr/sbin"])
 
 
@@ -63,7 +68,15 @@ class Cluster:
             "SLURM_CONF": str(self.config),
             "OMP_NUM_THREADS": "1",
             "HF_HUB_OFFLINE": "1",
+            HOLDS: str(self.folder / "holds"),
+            "PYTHONPATH": os.pathsep.join(
+                map(
+                    str,
+                    (HELPERS / "at_start", HELPERS.parents[1], os.environ.get("PYTHONPATH", "")),
+                )
+            ).rstrip(os.pathsep),
         }
+        (self.folder / "holds").mkdir()
         self._daemons: list[tuple[subprocess.Popen[bytes], Path]] = []
 
     def start(self) -> None:
@@ -116,7 +129,7 @@ class Cluster:
             for daemon, _ in reversed(self._daemons):
                 daemon.terminate()
                 try:
-                    daemon.wait(10)
+                    daemon.wait(60)
                 except subprocess.TimeoutExpired:
                     daemon.kill()
                     daemon.wait()
@@ -141,7 +154,12 @@ class Cluster:
     def slurm(self, *words: str, check: bool = True) -> str:
         """What a Slurm command prints."""
         done = subprocess.run(
-            words, env=self.environment, capture_output=True, text=True, check=False, timeout=60
+            words,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_SECONDS,
         )
         assert not check or done.returncode == 0, f"{words}: {done.stderr}"
         return done.stdout
@@ -155,13 +173,23 @@ class Cluster:
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=PATIENCE_SECONDS,
         )
 
     def states(self) -> dict[str, str]:
         """Each job or array task in the queue and its state."""
         text = self.slurm("squeue", "--noheader", "--array", "--format=%F_%K|%T")
         return dict(line.split("|") for line in text.splitlines())
+
+    def hold(self, event: str, path: str, count: int) -> Path:
+        """Let processes of jobs that start from now on stop at an instant, as `signal_at` has it.
+
+        Returns:
+            The rule; once it is gone, those that start later do not stop.
+        """
+        rule = self.folder / "holds" / f"{uuid.uuid4()}.json"
+        rule.write_text(json.dumps([event, path, count]))
+        return rule
 
     def log(self) -> str:
         """The end of the daemons' logs, for messages."""
@@ -215,26 +243,3 @@ class Cluster:
             "PartitionName=cancelled PreemptMode=CANCEL\n"
             "PartitionName=urgent PriorityTier=2 PreemptMode=OFF\n"
         )
-
-
-def wait_for(
-    condition: Callable[[], Any], what: str, seconds: float = 120, every: float = 0.1
-) -> Any:
-    """Wait until `condition` holds and return what it gave."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if found := condition():
-            return found
-        time.sleep(every)
-    raise AssertionError(f"waited {seconds} s in vain for {what}")
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on just now."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports

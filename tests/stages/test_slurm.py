@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -32,9 +31,10 @@ from stages.options import parse
 from stages.slurm_steps import FINETUNE
 from tests.helpers.caches import make_cache, make_sequence_cache
 from tests.helpers.encoders import save_encoder
-from tests.helpers.job_scripts import make_stubs, options, printed, start, told
+from tests.helpers.job_scripts import heeds, make_stubs, options, printed, start, told
 from tests.helpers.mosei import write_mmsa
-from tests.helpers.slurm import SEARCH, CannotRunError, Cluster, knows_itself, wait_for, why_not
+from tests.helpers.processes import PATIENCE_SECONDS, state, wait_for
+from tests.helpers.slurm import SEARCH, CannotRunError, Cluster, knows_itself, why_not
 from tests.helpers.tars import write_corpus
 from tests.helpers.whispers import save_random_whisper
 from tests.helpers.word_caches import make_word_cache
@@ -80,7 +80,7 @@ def test_templates_pass_shellcheck():
 def test_a_template_of_shares_runs_as_it_is(tmp_path, stubs, command):
     path = next(path for path in TEMPLATES if path.stem == command.replace("-", "_"))
     job = start(path.read_text(), stubs, tmp_path)
-    assert job.wait(20) == 0
+    assert job.wait(PATIENCE_SECONDS) == 0
     assert told(tmp_path) == [[command, "--array-task", "2/4"]]
     assert f"#SBATCH --job-name={command}\n" in path.read_text()
 
@@ -92,7 +92,7 @@ def test_words_arrive_exactly_and_run_nothing(here, stubs, capsys):
     slurm.extract_teacher(slurm.ShareSettings(**options(words, dry_run=True)))
     text = printed(capsys)["extract_teacher.sbatch"]
     job = start(text, stubs, here)
-    assert job.wait(20) == 0
+    assert job.wait(PATIENCE_SECONDS) == 0
     assert told(here) == [["extract-teacher", *words, "--array-task", "2/3"]]
     assert not (here / "pwned").exists()
 
@@ -103,7 +103,7 @@ def test_frames_are_an_array_over_the_shards(here, stubs, capsys):
     text = printed(capsys)["extract_features.sbatch"]
     assert "#SBATCH --gpus-per-node=2\n" in text
     assert "#SBATCH --array=0-2%8\n" in text  # three tars
-    assert start(text, stubs, here).wait(20) == 0
+    assert start(text, stubs, here).wait(PATIENCE_SECONDS) == 0
     assert told(here) == [["extract-features", *words, "--array-task", "2/3"]]
 
 
@@ -119,7 +119,7 @@ def test_texts_are_an_array_over_the_shards_of_the_cache_that_is_read(here, stub
     slurm.extract_text(slurm.ShareSettings(**options(words, dry_run=True)))
     text = printed(capsys)["extract_text.sbatch"]
     assert "#SBATCH --array=0-1%8\n" in text
-    assert start(text, stubs, here, SLURM_ARRAY_TASK_ID="0").wait(20) == 0
+    assert start(text, stubs, here, SLURM_ARRAY_TASK_ID="0").wait(PATIENCE_SECONDS) == 0
     assert told(here) == [["extract-text", *words, "--array-task", "0/2"]]
 
 
@@ -178,7 +178,7 @@ def test_an_array_task_is_a_student_of_the_grid(here, stubs, capsys):
     slurm.distill(settings)
     text = printed(capsys)["distill.sbatch"]
     assert "#SBATCH --array=0-5%8" in text  # none has no shuffled control
-    assert start(text, stubs, here, SLURM_ARRAY_TASK_ID="5").wait(20) == 0
+    assert start(text, stubs, here, SLURM_ARRAY_TASK_ID="5").wait(PATIENCE_SECONDS) == 0
     out = str(here / "run" / "students" / "nst+crd-shuffled-seed1")
     own = ["--kd", "nst,crd", "--control", "shuffled", "--seed", "1", "--out", out]
     assert told(here) == [["distill", "c", "--epochs", "2", *own]]
@@ -196,7 +196,7 @@ def test_a_student_has_its_own_weight_beside_one_without_a_teacher(here, stubs, 
         3: ("nst-gamma5+crd-gamma0.5-real-seed0", "nst,crd", ["--gamma", "5", "--gamma", "0.5"]),
     }
     for task in wanted:
-        assert start(text, stubs, here, SLURM_ARRAY_TASK_ID=str(task)).wait(20) == 0
+        assert start(text, stubs, here, SLURM_ARRAY_TASK_ID=str(task)).wait(PATIENCE_SECONDS) == 0
     assert told(here) == [
         [
             *("distill", "c", "--kd", kd, "--control", "real", "--seed", "0"),
@@ -268,11 +268,11 @@ def test_a_signal_reaches_the_stage_and_only_a_warning_requeues(
 ):
     words = ["shards/manifest.jsonl", "--cache", "c"]
     slurm.extract_teacher(slurm.ShareSettings(**options(words, dry_run=True)))
-    job = start(printed(capsys)["extract_teacher.sbatch"], stubs, here, LASTS="30")
+    job = start(printed(capsys)["extract_teacher.sbatch"], stubs, here, UNTIL="never")
     wait_for((here / "told.jsonl").exists, "the stage to start")
-    time.sleep(0.3)  # the shell sets its traps at about the same time
+    wait_for(lambda: heeds(job, number), "the shell to set its traps")
     job.send_signal(number)
-    assert job.wait(20) == 143
+    assert job.wait(PATIENCE_SECONDS) == 143
     assert told(here)[1:] == [number]
     assert (here / "requeued").exists() == requeues
     if requeues:
@@ -283,11 +283,11 @@ def test_an_array_task_that_may_not_requeue_says_so(here, stubs, capsys):
     words = ["shards/manifest.jsonl", "--cache", "c"]
     slurm.extract_teacher(slurm.ShareSettings(**options(words, dry_run=True)))
     text = printed(capsys)["extract_teacher.sbatch"]
-    job = start(text, stubs, here, LASTS="30", REQUEUE="1")
+    job = start(text, stubs, here, UNTIL="never", REQUEUE="1")
     wait_for((here / "told.jsonl").exists, "the stage to start")
-    time.sleep(0.3)
+    wait_for(lambda: heeds(job, signal.SIGUSR2), "the shell to set its traps")
     job.send_signal(signal.SIGUSR2)
-    output, _ = job.communicate(timeout=20)
+    output, _ = job.communicate(timeout=PATIENCE_SECONDS)
     assert job.returncode == 143
     assert "by hand" in output
 
@@ -296,13 +296,14 @@ def test_what_preemption_tells_a_step_alone_queues_again(here, stubs, capsys):
     words = ["shards/manifest.jsonl", "--cache", "c"]
     slurm.extract_teacher(slurm.ShareSettings(**options(words, dry_run=True)))
     text = printed(capsys)["extract_teacher.sbatch"]
-    job = start(text, stubs, here, LASTS="1", ENDS="1")
+    job = start(text, stubs, here, UNTIL="over", ENDS="1")
     wait_for((here / "told.jsonl").exists, "the stage to start")
     (here / "preempted").write_text("PreemptTime=2026-01-01T00:00:00 Other=1\n")
-    assert job.wait(20) == 1
+    (here / "over").touch()
+    assert job.wait(PATIENCE_SECONDS) == 1
     assert (here / "requeued").read_text() == "requeue 7_2\n"
     # what was so when it started, of an earlier sitting, is no preemption of this one
-    assert start(text, stubs, here, ENDS="1").wait(20) == 1
+    assert start(text, stubs, here, ENDS="1").wait(PATIENCE_SECONDS) == 1
     assert (here / "requeued").read_text() == "requeue 7_2\n"
 
 
@@ -310,7 +311,7 @@ def test_a_failure_keeps_its_status(here, stubs, capsys):
     words = ["shards/manifest.jsonl", "--cache", "c"]
     slurm.extract_teacher(slurm.ShareSettings(**options(words, dry_run=True)))
     job = start(printed(capsys)["extract_teacher.sbatch"], stubs, here, ENDS="5")
-    output, _ = job.communicate(timeout=20)
+    output, _ = job.communicate(timeout=PATIENCE_SECONDS)
     assert job.returncode == 5
     assert "array task 7_2 failed with status 5" in output
     assert not (here / "requeued").exists()
@@ -529,7 +530,7 @@ def cluster():
 def place(tmp_path_factory):
     """Tars, a teacher, students' architectures and labels; the folder's name has a space."""
     folder = tmp_path_factory.mktemp("a cluster")
-    write_corpus(folder / "shards", [5, 6, 4] * 8)
+    write_corpus(folder / "shards", [5, 6, 4] * 4)
     save_random_whisper(folder / "whisper")
     config = BertConfig(
         hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
@@ -553,12 +554,12 @@ def submit(cluster, place, *words):
     return {stage: job for stage, _, job in lines}
 
 
-def ended(cluster, job, seconds=400.0):
+def ended(cluster, job):
     def gone():
         return not [name for name in cluster.states() if name.split("_")[0] == job]
 
     try:
-        wait_for(gone, f"job {job} to end", seconds, every=0.2)
+        wait_for(gone, f"job {job} to end", 2 * PATIENCE_SECONDS, every=0.2)
     except AssertionError as error:
         raise AssertionError(f"{error}\n{cluster.log()}") from None
 
@@ -595,7 +596,7 @@ STUDENT = [
     "--device", "cpu", "--vocab-size", "150", "--batch-size", "16", "--learning-rate", "0.001",
 ]  # fmt: skip
 SHORT = [*STUDENT, "--student", "student/config.json"]
-LONG = ["made-up", *SHORT, "--epochs", "40", "--log-every", "1", "--measure-every", "50"]
+LONG = ["made-up", *SHORT, "--epochs", "12", "--log-every", "1", "--measure-every", "50"]
 CALM = ["made-up", *STUDENT, "--student", "calm/config.json", "--epochs", "10", "--log-every", "1"]
 EXTRACT = ["shards/manifest.jsonl", "--teacher", "whisper", "--devices", "cpu"]
 ALONE = {  # what nothing disturbs, without Slurm: a cache and two students
@@ -617,7 +618,7 @@ def alone(cluster, place):
     }  # fmt: skip
 
     def ended_well(name):
-        _, told = running[name].communicate(timeout=400)
+        _, told = running[name].communicate(timeout=2 * PATIENCE_SECONDS)
         assert running[name].returncode == 0, told
         return place / "alone" / name
 
@@ -632,16 +633,12 @@ def limited(cluster, place):
     """A student that its time limit of a minute will strike half done; its job and its folder."""
     limits = [*SMALL, "--time", "1", "--warning-seconds", "5"]
     grid = ["distill", "--run", "limit", *limits, "--kd", "crd", "--", *LONG]
-    job = submit(cluster, place, *grid)["distill"]
     out = place / "limit" / "students" / "crd-real-seed0"
-    stopped = stop_in_training(cluster, out)
-    threading.Thread(target=go_on_when_warned, args=[stopped], daemon=True).start()
+    rule = hold_in_training(cluster, out)
+    job = submit(cluster, place, *grid)["distill"]
+    processes = stopped_in_training(cluster, rule, out)
+    threading.Thread(target=go_on_when_warned, args=[processes], daemon=True).start()
     return job, out
-
-
-def trained_steps(folder):
-    file = folder / "metrics.jsonl"
-    return len(file.read_text().splitlines()) if file.exists() else 0
 
 
 def processes_of(cluster, *words):
@@ -658,13 +655,26 @@ def processes_of(cluster, *words):
     return found
 
 
-def stop_in_training(cluster, out):
-    """Wait until a student is in training and hold its processes there; which they are."""
-    wait_for(lambda: trained_steps(out) >= 5, "training to start", every=0.02)
-    stopped = processes_of(cluster, "distill", str(out))
-    assert stopped
-    assert all(map(hold, stopped))
-    return stopped
+def hold_in_training(cluster, out):
+    """Let a student's process stop before it writes its fifth line; the rule that makes it so."""
+    return cluster.hold("open", rf"{out.relative_to(out.parents[2])}/metrics\.jsonl$", 5)
+
+
+def stopped_in_training(cluster, rule, out):
+    """Wait until a student's processes are stopped; which they are.
+
+    The one that logs stops by the rule. Another waits for it, and is stopped from here.
+    """
+    wait_for(lambda: stopped(cluster, "distill", str(out)), "training to be stopped")
+    rule.unlink()
+    processes = processes_of(cluster, "distill", str(out))
+    assert all(map(hold, processes))
+    return processes
+
+
+def stopped(cluster, *words):
+    """Processes that run `speechkd` with these words and are stopped."""
+    return [process for process in processes_of(cluster, *words) if state(process) == "T"]
 
 
 def hold(process):
@@ -673,23 +683,6 @@ def hold(process):
         os.kill(process, signal.SIGSTOP)
         return True
     return False
-
-
-def stop_after_a_receipt(cluster, receipts, *words):
-    """Hold the processes that run `speechkd` with these words when some of their shards are done.
-
-    They go on a little at a time, because all shards may be done before their receipts are seen
-    and the processes found.
-    """
-    processes = wait_for(lambda: processes_of(cluster, *words), "its processes", every=0.01)
-    wait_for(receipts.is_dir, "the cache", every=0.01)
-    while True:
-        assert all(map(hold, processes))
-        if list(receipts.glob("*.json")):
-            return
-        for process in processes:
-            os.kill(process, signal.SIGCONT)
-        time.sleep(0.02)
 
 
 def share_of(process):
@@ -706,7 +699,7 @@ def go_on_when_warned(processes):
         texts = [Path(f"/proc/{process}/status").read_text() for process in processes]
         return any(int(re.search(r"ShdPnd:\s*(\S+)", text)[1], 16) & waiting for text in texts)
 
-    wait_for(warned, "the warning", 120)
+    wait_for(warned, "the warning")
     for process in processes:
         os.kill(process, signal.SIGCONT)
 
@@ -717,24 +710,18 @@ class TestOnSlurm:
     # first of all, because it waits for its time limit while the others run
     @pytest.mark.usefixtures("limited")
     def test_a_disturbed_array_builds_the_cache_of_one_process(self, cluster, place, alone):
-        array = ["extract-teacher", "--run", "one", *SMALL, "--array-tasks", "8", "--"]
+        array = ["extract-teacher", "--run", "one", *SMALL, "--array-tasks", "4", "--"]
+        # held, so that what is to come does not find them done
+        rule = cluster.hold("os.rename", r"shared/receipts/\d+\.json$", 2)
         job = submit(cluster, place, *array, *EXTRACT, "--cache", "shared")["extract-teacher"]
         receipts = place / "shared" / "receipts"
 
-        def both_at_work():
-            processes = processes_of(cluster, "extract-teacher", "shared")
-            if len(processes) != 2 or not list(receipts.glob("*.json")):
-                return []
-            stopped = [process for process in processes if hold(process)]
-            if len(stopped) == 2:
-                return stopped
-            for process in stopped:
-                os.kill(process, signal.SIGCONT)
-            return []
+        def both():
+            processes = stopped(cluster, "extract-teacher", "shared")
+            return processes if len(processes) == 2 else []
 
-        # held, so that what is to come does not find them done
-        processes = wait_for(both_at_work, "two array tasks and a first receipt", every=0.01)
-        tasks = list(map(share_of, processes))
+        tasks = list(map(share_of, wait_for(both, "two array tasks with a receipt each")))
+        rule.unlink()
         requeued, killed = (f"{job}_{task}" for task in sorted(tasks, key=int))
         states = cluster.states()
         assert (states[requeued], states[killed]) == ("RUNNING", "RUNNING")
@@ -773,7 +760,7 @@ class TestOnSlurm:
         done = cluster.run("slurm", "status", "rows", cwd=place)
         assert done.returncode == 0, done.stderr
         for stage in ("extract-features", "extract-text"):
-            assert re.search(rf"{stage} +\d+ +24 of 24 shards", done.stdout)
+            assert re.search(rf"{stage} +\d+ +12 of 12 shards", done.stdout)
         monkeypatch.chdir(place)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # as on the cluster
@@ -831,12 +818,15 @@ class TestOnSlurm:
                    "crd", "--", *LONG]  # fmt: skip
         cache = ["extract-teacher", "--run", "spared", *SMALL, "--partition", "cancelled",
                  "--array-tasks", "1", "--", *EXTRACT, "--cache", "spared/cache"]  # fmt: skip
-        trained = submit(cluster, place, *student)["distill"]
         out = place / "preempted" / "students" / "crd-real-seed0"
-        stop_in_training(cluster, out)
-        extracted = submit(cluster, place, *cache)["extract-teacher"]
+        rule = hold_in_training(cluster, out)
+        trained = submit(cluster, place, *student)["distill"]
+        stopped_in_training(cluster, rule, out)
         receipts = place / "spared" / "cache" / "receipts"
-        stop_after_a_receipt(cluster, receipts, "extract-teacher", "spared/cache")
+        rule = cluster.hold("os.rename", r"spared/cache/receipts/\d+\.json$", 2)
+        extracted = submit(cluster, place, *cache)["extract-teacher"]
+        wait_for(lambda: stopped(cluster, "extract-teacher", "spared/cache"), "a first receipt")
+        rule.unlink()
         # three jobs, because one may find a CPU that is free
         urgent = ["--partition=urgent", "--array=0-2", "--mem=100", "--output=/dev/null"]
         others = cluster.slurm("sbatch", "--parsable", *urgent, "--wrap=sleep 600").strip()
@@ -849,7 +839,7 @@ class TestOnSlurm:
         assert done.returncode == 1
         assert "PREEMPTION" in done.stderr
         first = {path: path.stat().st_mtime_ns for path in receipts.glob("*.json")}
-        assert 0 < len(first) < 24
+        assert 0 < len(first) < 12
         ended(cluster, submit(cluster, place, *cache)["extract-teacher"])
         assert {path: path.stat().st_mtime_ns for path in first} == first
         assert files(place / "spared" / "cache") == files(alone("cache"))
@@ -865,12 +855,13 @@ class TestOnSlurm:
     @pytest.mark.skipif(not knows_itself(), reason="this machine's name has no address")
     def test_several_processes_stop_at_the_warning_and_end_as_one(self, cluster, place, alone):
         grid = ["distill", "--run", "two", *SMALL, "--processes", "2", "--kd", "crd", "--", *CALM]
-        job = submit(cluster, place, *grid)["distill"]
         out = place / "two" / "students" / "crd-real-seed0"
-        stopped = stop_in_training(cluster, out)
-        assert len(stopped) == 2
+        rule = hold_in_training(cluster, out)
+        job = submit(cluster, place, *grid)["distill"]
+        processes = stopped_in_training(cluster, rule, out)
+        assert len(processes) == 2
         cluster.slurm("scancel", "--batch", "--signal=USR2", f"{job}_0")  # as the limit does
-        go_on_when_warned(stopped)
+        go_on_when_warned(processes)
         ended(cluster, job)
         text = logs(place, "two")[f"distill-{job}_0.log"]
         assert "saving after this step" in text
@@ -891,7 +882,7 @@ class TestOnSlurm:
         ended(cluster, jobs["report"])
         done = cluster.run("slurm", "status", "chain", cwd=place)
         assert done.returncode == 0, done.stderr
-        for line in ("24 of 24 shards", "2 of 2 students", "2 of 2 cells", "1 of 1 report"):
+        for line in ("12 of 12 shards", "2 of 2 students", "2 of 2 cells", "1 of 1 report"):
             assert line in done.stdout
         report = (place / "chain" / "report" / "report.md").read_text()
         assert "crd-real-seed0" in report
