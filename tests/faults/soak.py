@@ -11,7 +11,8 @@ time starting the same command again, then lets it finish. It fails where
 - a half-written file or folder is left, in the output or beside it. A cache and a results folder
   may be written by several machines at once, so theirs count once they are an hour old: they are
   made to look old, and the command is run once more;
-- a process is left a minute after the main one has ended (a fork server first ends its imports).
+- a process is left five minutes after the main one has ended (a fork server first ends its
+  imports).
 
 Killed is the process group, the main process alone, or one of its others alone; some episodes send
 SIGTERM or SIGINT instead, which must end the command with status 143 or 130. Instants are uniform
@@ -46,7 +47,7 @@ COLD_SHARE = 0.1
 COLD_SECONDS = 5.0
 """What a cold start takes longer; only where instants are drawn from."""
 KILLS_AT_MOST = 5
-ORPHANS_SECONDS = 60
+ORPHANS_SECONDS = 300
 PYTHONS_OWN = ("resource_tracker: process died", "Exception ignored in atexit callback")
 """What the interpreter says itself where its own helper is killed, or its end interrupted."""
 SHARED = ("extract-teacher", "cache merge", "cache export", "finetune", "report")
@@ -180,7 +181,12 @@ class Episode:
 
 
 def soak(
-    folder: Path, seed: int, seconds: float, only: str = "", stages: tuple[str, ...] = ()
+    folder: Path,
+    seed: int,
+    seconds: float,
+    only: str = "",
+    stages: tuple[str, ...] = (),
+    stops: int = 0,
 ) -> int:
     """Play episodes until time is up, print the counts, and return how many failed.
 
@@ -190,6 +196,7 @@ def soak(
         seconds: time for episodes, without what preparing takes.
         only: `STAGE/NUMBER` of a single episode.
         stages: names of the stages; all by default.
+        stops: how many commands must be stopped, whatever the time it takes.
     """
     kills: defaultdict[str, Counter[str]] = defaultdict(Counter)
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -209,7 +216,7 @@ def soak(
             undisturbed[stage.name] = time.monotonic() - start
         end = time.monotonic() + seconds
         number = 0
-        while time.monotonic() < end:
+        while time.monotonic() < end or sum(count.total() for count in kills.values()) < stops:
             stage = chosen[number % len(chosen)]
             name = f"{stage.name}/{number // len(chosen)}"
             number += 1

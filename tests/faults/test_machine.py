@@ -5,8 +5,7 @@ import random
 import shutil
 import signal
 import subprocess
-import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -61,6 +60,13 @@ def test_the_clock_goes_backwards(warm, shop, tmp_path, name):
     assert not ends_right(warm, shop, stage, tmp_path / "out")
 
 
+def set_rights(top, mode):
+    """Of a folder and all below it, some of which may go, come or be renamed meanwhile."""
+    for folder, _, _ in os.walk(top):
+        with suppress(FileNotFoundError):
+            os.chmod(folder, mode)  # noqa: PTH101
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STAGES)
 def test_permission_is_lost_in_mid_run_and_given_back(warm, shop, tmp_path, name):
@@ -72,13 +78,9 @@ def test_permission_is_lost_in_mid_run_and_given_back(warm, shop, tmp_path, name
     for _ in range(3):
         running = warm.start(stage.command(out), powerless=True)
         warm.wait(running, rng.uniform(0, 1))
-        folders = [out.parent, *(path for path in out.parent.rglob("*") if path.is_dir())]
-        for folder in folders:
-            folder.chmod(0o555)
+        set_rights(out.parent, 0o555)
         warm.wait(running)
-        for folder in folders:
-            if folder.exists():
-                folder.chmod(0o755)
+        set_rights(out.parent, 0o755)
         assert not faults_of(running, (0, 1))
     assert not ends_right(warm, shop, stage, out)
 
@@ -115,20 +117,22 @@ def test_a_worker_that_dies(warm, shop, tmp_path, name):
     stage = shop.need(name)
     rng = random.Random(0)
     killed = 0
-    for trial in range(2):
+    for trial in range(20):  # two, but where this process sleeps while a command is at work
         out = tmp_path / str(trial) / "out"
         running = warm.start(stage.command(out, choice=1))
-        limit = time.monotonic() + 60
-        while warm.wait(running, 0.01) is None and time.monotonic() < limit:
+        while warm.wait(running, 0.01) is None:
             others = [pid for pid in running.family() if pid != running.pid]
             if len(others) >= 3 and rng.random() < 0.3:
-                os.kill(others[-1], signal.SIGKILL)
-                killed += 1
+                with suppress(ProcessLookupError):
+                    os.kill(others[-1], signal.SIGKILL)
+                    killed += 1
                 break
         warm.wait(running)
         assert not faults_of(running, (0, 1))
         assert not ends_right(warm, shop, stage, out)
-    assert killed
+        if trial and killed:
+            return
+    pytest.fail("no worker was killed")
 
 
 @pytest.mark.parametrize("name", MOSTLY_SLOW)

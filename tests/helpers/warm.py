@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 import types
 from collections.abc import Callable
 from contextlib import suppress
@@ -272,15 +273,24 @@ def _end(main: Callable[[], None]) -> int:
         code = 0
     except SystemExit as exit:
         code = exit.code if isinstance(exit.code, int) else int(exit.code is not None)
-    except BaseException:  # what the interpreter would do with it
-        sys.excepthook(*sys.exc_info())
+    except BaseException as error:  # what the interpreter would do with it
         code = 1
+        if isinstance(error, KeyboardInterrupt) and _is_outside(error):
+            code = 130  # between its start or its end and what is here
+        else:
+            sys.excepthook(*sys.exc_info())
     with suppress(BaseException):
         threading._shutdown()
         atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     return code
+
+
+def _is_outside(error: BaseException) -> bool:
+    """Whether an exception was raised here, before or after the command's own function."""
+    files = {frame.filename for frame in traceback.extract_tb(error.__traceback__)}
+    return files <= {__file__, signal.__file__}
 
 
 if __name__ == "__main__":

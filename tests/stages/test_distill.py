@@ -490,7 +490,7 @@ def test_memory_stays_below_what_was_announced(cache, tmp_path, words):
         "finally:\n"
         "    print('PEAK', peak[0] / 1e9)\n"
     )
-    command = ["distill", str(cache), "--out", str(tmp_path / "run"), "--max-steps", "8"]
+    command = ["distill", str(cache), "--out", str(tmp_path / "run"), "--max-steps", "4"]
     done = subprocess.run(
         [sys.executable, "-c", script, *command, *words, "--measure-every", "10"],
         capture_output=True, text=True, env=ENVIRONMENT, check=True,

@@ -1,9 +1,13 @@
-"""Stage one's memory and time a clip do not grow with the corpus."""
+"""Stage one's memory and time a clip do not grow with the corpus.
+
+What a worker sends and what an encoder gives are kept or let go apart from each other; so vectors
+with a worker and frames without one meet both.
+"""
 
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -56,11 +60,17 @@ ALLOCATION = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
 LIMITS_KIB = {"vectors": 400_000, "frames": 550_000}
 
 
+def processor_seconds() -> float:
+    """Of processes that have ended. The clock's depend on what else the machine does."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def peak_and_seconds(kind: str, manifest: Path, cache: Path, workers: int) -> tuple[int, float]:
-    """Peak memory of the main process in KiB, and wall time of the whole command."""
+    """Peak memory of the main process in KiB, and processor time of the whole command."""
     command, option = COMMANDS[kind]
     arguments = [command, str(manifest), "--cache", str(cache), option]
-    start = time.monotonic()
+    start = processor_seconds()
     done = subprocess.run(
         [sys.executable, "-c", AND_ITS_PEAK, *arguments, f"--workers={workers}", "--devices=cpu"],
         check=True,
@@ -68,13 +78,12 @@ def peak_and_seconds(kind: str, manifest: Path, cache: Path, workers: int) -> tu
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", **ALLOCATION},
     )
-    return int(done.stdout.split()[-1]), time.monotonic() - start
+    return int(done.stdout.split()[-1]), processor_seconds() - start
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peaks are read from /proc")
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("kind", COMMANDS)
+@pytest.mark.parametrize(("kind", "workers"), [("vectors", 1), ("frames", 0)])
 def test_memory_and_time_a_clip_do_not_grow(tmp_path, kind, workers):
     found = {}
     for clips in (1_000, 4_000):
@@ -87,4 +96,4 @@ def test_memory_and_time_a_clip_do_not_grow(tmp_path, kind, workers):
     # batch's result is kept by itself (extraction.output), or torch's note of each tensor from a
     # worker (batches.load).
     assert found[4_000][0] < LIMITS_KIB[kind]
-    assert found[4_000][1] < 1.5 * 4 * found[1_000][1]  # other users of the machine included
+    assert found[4_000][1] < 1.5 * 4 * found[1_000][1]
