@@ -85,7 +85,7 @@ def run(settings: ConvertSettings) -> None:
             raise SpeechkdError(
                 f"{settings.audio}: no clip of {corpus.source} is there ({counts})."
             )
-        corpus, heard = replace(corpus, clips=tuple(audible.clips)), audible.heard
+        corpus, heard = replace(corpus, clips=tuple(audible.clips)), audible.stretches
     write_table(corpus, settings.out, heard)
     print(f"{settings.out}: {counted(len(corpus.clips), 'clip')} of {corpus.source}")
     for split, count in corpus.counts().items():

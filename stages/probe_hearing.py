@@ -128,12 +128,12 @@ def run(settings: HearingSettings) -> None:
     caches = Caches.open(settings.cache, settings.words, settings.prosody)
     encoders = [look_at(checkpoint) for checkpoint in dict.fromkeys(settings.checkpoint)]
     asking, texts = _prepare(settings, caches, encoders)
-    for line in asking.told:
+    for line in asking.notes:
         say(line)
     if settings.dry_run:
         return
     asked = {**settings.identity(), "cache": caches.main.location, "digests": caches.digests}
-    folder = HearingFolder(settings.out, asked, asking.told, asking.examinations, record())
+    folder = HearingFolder(settings.out, asked, asking.notes, asking.examinations, record())
     with ieee_float32():
         _ask(settings, encoders, texts, asking, folder, device)
     report = HearingReport(settings.out)
@@ -199,7 +199,7 @@ def _ask(
     counts = kinds.word_counts()
     if not folder.has(counts):
         say(f"asking {counts.label}")
-        folder.add(Judged(counts, "words", "", asking.told_by(asking.counts(), device)))
+        folder.add(Judged(counts, "words", "", asking.answers_from(asking.counts(), device)))
     began = folder.untrained()
     names = kinds.untrained_names(encoders, began)
     for one in encoders:
@@ -226,7 +226,7 @@ def _ask(
                     settings.word_tokens,
                     meter.advance,
                 )
-            told = asking.told_by(asking.features(clips_CD, words_WD), device)
+            told = asking.answers_from(asking.features(clips_CD, words_WD), device)
             folder.add(Judged(known, role, one.start, told))
 
 

@@ -52,7 +52,13 @@ def run(settings: SwitchboardSettings) -> None:
     from collections import Counter
 
     from pipeline.tasks.switchboard import nxt, swda
-    from pipeline.tasks.switchboard.acts import Recordings, divided, heard, read_lists, write_acts
+    from pipeline.tasks.switchboard.acts import (
+        Recordings,
+        audible_acts,
+        divided,
+        read_lists,
+        write_acts,
+    )
 
     notes: Counter[str] = Counter()
     if xml := nxt.folder_of(settings.root):
@@ -75,7 +81,7 @@ def run(settings: SwitchboardSettings) -> None:
             f"{settings.root} holds neither xml/dialAct and xml/terminals (NXT) nor train and test "
             "(Switchboard-Corpus)."
         )
-    acts = heard(said, Recordings.below(settings.audio), notes)
+    acts = audible_acts(said, Recordings.below(settings.audio), notes)
     if settings.split_list:
         acts = divided(acts, read_lists(settings.split_list), notes)
     rows = list(acts)

@@ -50,7 +50,7 @@ class Units:
     count: int
     clips: dict[str, int]
 
-    def told(self) -> str:
+    def in_words(self) -> str:
         """How many clips took which, in words."""
         return ", ".join(f"{n:,} clips by {what}" for what, n in self.clips.items() if n)
 

@@ -44,7 +44,7 @@ class Join:
     def __len__(self) -> int:
         return len(next(iter(self.places.values())))
 
-    def told(self) -> str:
+    def in_words(self) -> str:
         """What the caches do not share, in words; empty if they share all."""
         parts = [f"{count:,} of {name} alone" for name, count in self.missing.items() if count]
         return f"{counted(len(self), 'clip')} in all caches, {', '.join(parts)}" if parts else ""

@@ -70,7 +70,7 @@ class RowCorpus:
         speaker_C: number of each clip's speaker, -1 if unknown.
         train: clips to train on.
         held_out: clips of other recordings, or of other speakers.
-        told: what was left out and why, in words; empty if nothing was.
+        omissions: what was left out and why, in words; empty if nothing was.
     """
 
     parts: Mapping[str, Part]
@@ -80,7 +80,7 @@ class RowCorpus:
     speaker_C: Tensor
     train: Tensor
     held_out: Tensor
-    told: str
+    omissions: str
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -167,7 +167,7 @@ def read_rows(
         recording_C if split_by == "recording" else _speakers_or_recordings(speaker_C, recording_C)
     )
     train, held_out = split_by_recording(by_C, held_out_share, seed)
-    return RowCorpus(parts, keys, texts, recording_C, speaker_C, train, held_out, joined.told())
+    return RowCorpus(parts, keys, texts, recording_C, speaker_C, train, held_out, joined.in_words())
 
 
 def _speakers_or_recordings(speaker_C: Tensor, recording_C: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ class WordCorpus:
         words: the words.
         cache: that they are from.
         counts: how many can be taught, and why the others cannot.
-        told: what else was left out or taken away, in words.
+        notes: what else was left out or taken away, in words.
         place_P: which clip of the cache of words each clip of the corpus's cache is; -1 for none.
         prepared: of the cache of words.
     """
@@ -36,7 +36,7 @@ class WordCorpus:
     words: WordVectors
     cache: TeacherCache
     counts: WordCounts
-    told: list[str]
+    notes: list[str]
     place_P: Tensor
     prepared: Prepared
 
@@ -80,8 +80,8 @@ def read_words(
     counts = WordCounts(**{f.name: store.facts[f.name] for f in fields(WordCounts)})
     if not counts.taught:
         raise SpeechkdError(
-            f"{cache.location}: no word can be taught ({counts.told()}). Make a cache whose words "
-            "have times that can be trusted: `speechkd cache info` counts them."
+            f"{cache.location}: no word can be taught ({counts.in_words()}). Make a cache whose "
+            "words have times that can be trusted: `speechkd cache info` counts them."
         )
     nearest = staged(cache, stage_to) if stage_to else cache
     reader = SequenceReader(nearest, with_words=False)
@@ -106,7 +106,7 @@ def read_words(
     if not int(words.counts(corpus.train).sum()):
         raise SpeechkdError(
             f"{cache.location}: no clip to train on has a word that can be taught "
-            f"({counts.told()})."
+            f"({counts.in_words()})."
         )
     return WordCorpus(words, cache, counts, told, place_P, ready)
 
@@ -142,4 +142,4 @@ def _joined(texts: TeacherCache, reader: SequenceReader, location: str) -> tuple
     )
     place_P = torch.full((len(samples),), -1, dtype=torch.int64)
     place_P[torch.from_numpy(joined.places["CACHE"])] = torch.from_numpy(joined.places["--words"])
-    return place_P, joined.told()
+    return place_P, joined.in_words()

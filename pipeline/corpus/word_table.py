@@ -49,7 +49,7 @@ class WordCounts:
     tokens_of_no_word: int
     types: int
 
-    def told(self) -> str:
+    def in_words(self) -> str:
         """The same in words."""
         left_out = {
             "without a trusted time": self.untrusted,

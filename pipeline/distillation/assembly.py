@@ -48,7 +48,7 @@ class Parts:
         tokenizer: the student's.
         corpus: the cache as tokens and vectors.
         words: the words of its clips; None if nothing depends on them.
-        told: what was left out of the teacher's vectors or taken away from them, in words.
+        notes: what was left out of the teacher's vectors or taken away from them, in words.
         distillation: the student and the objectives, on the device.
         batches: this process's share of every batch.
         schedule: how long and how fast to train.
@@ -64,7 +64,7 @@ class Parts:
     tokenizer: PreTrainedTokenizerBase
     corpus: Corpus
     words: WordCorpus | None
-    told: list[str]
+    notes: list[str]
     distillation: Distillation
     batches: Batches
     schedule: Schedule
@@ -132,7 +132,7 @@ def assemble(
         tokenizer=tokenizer,
         corpus=corpus,
         words=words,
-        told=told,
+        notes=told,
         distillation=distillation,
         batches=batches,
         schedule=schedule,

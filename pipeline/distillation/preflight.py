@@ -62,11 +62,11 @@ def announce(parts: Parts) -> None:
             )
         else:
             say(
-                f"words of {parts.words.cache.location}: {parts.words.counts.told()}; a word's "
+                f"words of {parts.words.cache.location}: {parts.words.counts.in_words()}; a word's "
                 f"{settings.word_tokens} token{'s' * (settings.word_tokens == 'mean')} learn"
                 f"{'s' * (settings.word_tokens == 'first')} its vector"
             )
-    for taken in parts.told:
+    for taken in parts.notes:
         say(taken)
     for name, objective in distillation.named_objectives():
         say(

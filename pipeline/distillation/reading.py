@@ -116,7 +116,7 @@ def take_away(
     Raises:
         SpeechkdError: there is nothing to take away.
     """
-    told = list(words.told) if words else []
+    told = list(words.notes) if words else []
     if "clip" not in settings.levels():
         return corpus, told
     with processes.first_on_this_machine():

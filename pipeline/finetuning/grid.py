@@ -138,14 +138,14 @@ def run_cells(
         ready = len(todo) - len(unfinished)
         say(f"{ready} of {counted(len(todo), 'cell')} are finished already, {len(unfinished)} left")
     total = sum(cell.clips(grid.recipe) for cell in unfinished)
-    unit = "questions" if any(question.asked for question in grid.questions) else "clips"
+    unit = "questions" if any(question.passages for question in grid.questions) else "clips"
     with Meter("fine-tuning", total, unit) as meter:
         for argument, group in itertools.groupby(unfinished, key=lambda cell: cell.argument):
             loaded = grid.load(argument)
             checkpoint, encoder, inputs = loaded.checkpoint, loaded.encoder, loaded.inputs()
             _tell_unknown(checkpoint.label, inputs)
             encoder.to(device)
-            if not grid.questions[0].asked:  # a passage is no point on a plane
+            if not grid.questions[0].passages:  # a passage is no point on a plane
                 project_encoder(results, grid.ids, grid.questions, checkpoint, encoder, inputs)
             for cell in group:
                 if results.finished(cell.name):  # meanwhile, by another command
@@ -209,7 +209,7 @@ def _write(
         device=str(device),
         provenance=provenance(),
         fold=question.fold,
-        repeated_texts=None if question.asked else question.repeated,
+        repeated_texts=None if question.passages else question.repeated,
         unknown_tokens=inputs.unknown,
     )
     predictions = prediction_table(
@@ -229,8 +229,8 @@ def _beside(question: Question, ids: Sequence[str]) -> dict[str, Sequence[str]]:
     """What a predictions file tells of each word, or of each question about a passage, beside its
     answer; nothing of whole texts.
     """
-    if question.asked:
-        asked = question.asked["test"]
+    if question.passages:
+        asked = question.passages["test"]
         seconds = [repr(float(value)) for value in asked.seconds_n]
         return {"passage": asked.names, "seconds": seconds}
     if not question.words:
@@ -322,7 +322,7 @@ def _prepare(
     todo = [whole[i] for i in share(sizes, array_task(settings.array_task))]
     for question in grid.questions:
         counts = ", ".join(f"{split} {n:,}" for split, n in question.counts.items())
-        noun = "questions" if question.asked else "clips"
+        noun = "questions" if question.passages else "clips"
         say(f"{question.title}: {counts} {noun}; {question.task.definition}")
         tested = {grid.groups[place] for place in question.places["test"]}
         if len(tested) == 1 < question.counts["test"]:

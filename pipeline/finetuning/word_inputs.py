@@ -75,10 +75,10 @@ class WordInputs(TextInputs):
                 "or use a tokenizer that adds special tokens."
             )
         owners = tuple(
-            _owners(words, np.asarray(text.asked, np.int64), np.asarray(offsets, np.int64))
+            _owners(words, np.asarray(text.places, np.int64), np.asarray(offsets, np.int64))
             for words, text, offsets in zip(formed, texts, encoded["offset_mapping"], strict=True)
         )
-        counts = tuple(len(text.asked) for text in texts)
+        counts = tuple(len(text.places) for text in texts)
         unread = [
             count - len(np.unique(owner[owner != NOBODY]))
             for count, owner in zip(counts, owners, strict=True)

@@ -22,7 +22,7 @@ def announce(method: Method[Any], parts: Parts) -> None:
         say(f"{name}: {cache.location}, {cache.identity.kind}, width {cache.identity.width}")
     say(
         f"{len(corpus):,} clips ({len(corpus.train):,} to train on, {len(corpus.held_out):,} held "
-        f"out by {settings.hold_out_by})" + (f"; {corpus.told}" if corpus.told else "")
+        f"out by {settings.hold_out_by})" + (f"; {corpus.omissions}" if corpus.omissions else "")
     )
     say(
         f"{method.name}: {sum(p.numel() for p in parts.module.parameters()):,} parameters; "

@@ -52,7 +52,7 @@ def method_record(method: Method[Any], parts: Parts, digests: Mapping[str, str])
             "clips": len(corpus),
             "train_clips": len(corpus.train),
             "held_out_clips": len(corpus.held_out),
-            "told": corpus.told,
+            "told": corpus.omissions,
         },
         **method.record(parts),
     }

@@ -42,13 +42,13 @@ class _Surveyed:
     keys: NDArray[np.uint64]
     """Hash of each row's key."""
 
-    def told(self) -> tuple[int, int, int, str]:
+    def fields(self) -> tuple[int, int, int, str]:
         """Rows, bytes of audio, bytes held at once, and digest."""
         return self.rows, self.audio_bytes, self.held_bytes, self.digest
 
     def content(self) -> bytes:
         """As it is kept: a line of JSON, then the hashes, eight bytes each."""
-        header = [FORMAT, *self.told()]
+        header = [FORMAT, *self.fields()]
         return json.dumps(header).encode() + b"\n" + self.keys.astype("<u8").tobytes()
 
     @classmethod
@@ -102,7 +102,7 @@ def survey(
     ordered = [found[number] for number in range(len(files))]
     repeated = _repeated([surveyed.keys for surveyed in ordered])
     parts = [
-        Part(number, file, *surveyed.told())
+        Part(number, file, *surveyed.fields())
         for number, (file, surveyed) in enumerate(zip(files, ordered, strict=True))
     ]
     return [

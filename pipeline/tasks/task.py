@@ -103,7 +103,7 @@ class Question:
             (`pipeline.tasks.folds`); empty where the data have one split.
         repeated: how many of the test texts stand in training, too (`pipeline.tasks.duplicates`).
         words: for each split the words that are asked of; empty where texts are asked of as wholes.
-        asked: for each split the passages that are asked about; empty but for spans.
+        passages: for each split the passages that are asked about; empty but for spans.
     """
 
     task: Task
@@ -113,7 +113,7 @@ class Question:
     fold: str = ""
     repeated: int = 0
     words: Mapping[str, AskedWords] = field(default_factory=dict)
-    asked: Mapping[str, AskedPassages] = field(default_factory=dict)
+    passages: Mapping[str, AskedPassages] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -144,8 +144,8 @@ class Question:
         Raises:
             ValueError: the split has no label.
         """
-        if self.asked:
-            return score_spans(self.labels[split], scores_nO, self.asked[split].seconds_n)
+        if self.passages:
+            return score_spans(self.labels[split], scores_nO, self.passages[split].seconds_n)
         if not self.words:
             return self.task.score(self.labels[split], scores_nO)
         words = self.words[split]

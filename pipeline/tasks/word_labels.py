@@ -43,7 +43,7 @@ class MarkedText:
     marks: tuple[int, ...]
 
     @property
-    def asked(self) -> tuple[int, ...]:
+    def places(self) -> tuple[int, ...]:
         """The places of the words that are asked of."""
         return tuple(place for place, mark in enumerate(self.marks) if mark != NOT_ASKED)
 
@@ -79,7 +79,7 @@ def marked(
                 f"({row.text[:60]!r}, {row.label[:60]!r}). A text is cut at its blanks, and each "
                 "word needs a label: 1, 0, or - where it is not asked of."
             )
-        if text.asked:
+        if text.places:
             known.append(replace(row, text=" ".join(words)))
             texts.append(text)
         else:
@@ -150,14 +150,14 @@ def word_question(
             "be learnt from them."
         )
     spelled = {
-        split: tuple(texts[i].words[place] for i in rows_in for place in texts[i].asked)
+        split: tuple(texts[i].words[place] for i in rows_in for place in texts[i].places)
         for split, rows_in in places.items()
     }
     prior = TypePrior.of(spelled["train"], labels["train"])
     words = {
         split: AskedWords(
-            counts=tuple(len(texts[i].asked) for i in rows_in),
-            ids=tuple(f"{rows[i].id}:{place + 1}" for i in rows_in for place in texts[i].asked),
+            counts=tuple(len(texts[i].places) for i in rows_in),
+            ids=tuple(f"{rows[i].id}:{place + 1}" for i in rows_in for place in texts[i].places),
             spellings=spelled[split],
             prior_n=prior.log_odds(spelled[split]),
         )

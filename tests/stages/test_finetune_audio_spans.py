@@ -85,6 +85,7 @@ def test_cells_are_judged_in_time_beside_controls_and_simple_answers(folder, tmp
     given = settings(folder, tmp_path / "results", checkpoint=checkpoints, seeds="0")
     run(given)
     told = capsys.readouterr()
+    assert " questions, " in told.err.partition("fine-tuning: ")[2]
     table = told.out.splitlines()
     assert any("AOS" in line and "frame F1" in line and "AOS at most" in line for line in table)
     assert any("the whole passage" in line for line in table), told.out

@@ -92,7 +92,7 @@ class MaskedAudio(Method[MaskedAudioSettings]):
         """How frames are normalised, and what needs no learning."""
         frames = self.frames(parts.data)
         yield (
-            f"frames: {frames.units.told()}, drawn towards the whole cache as by "
+            f"frames: {frames.units.in_words()}, drawn towards the whole cache as by "
             f"{self.front.shrink_frames:g} frames; deviation at least {self.front.floor:.3g}"
         )
         if self.front.source["kind"] == "states":

@@ -85,7 +85,7 @@ class HearingReport:
     def remarks(self) -> list[str]:
         """What a reader must know of how this was asked."""
         hearing = self.hearing
-        remarks = [*hearing.told]
+        remarks = [*hearing.notes]
         for level in hearing.levels:
             remarks += hearing.missing.get(level, [])
             recordings, _ = self.figures.units(level)

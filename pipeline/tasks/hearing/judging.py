@@ -78,7 +78,7 @@ class Examination:
     sought_n: Array
     missing: Sequence[str]
 
-    def heard(self) -> dict[str, Array]:
+    def truths(self) -> dict[str, Array]:
         """Columns `[n]` of what was heard, the same for every encoder; NaN where it does not count.
 
         `total:VIEW` is the mean square of a vector's values, which is what there is to explain, and
@@ -90,7 +90,7 @@ class Examination:
         }
         return columns | self._named("heard", [(one, one.heard_mE) for one in self.targets])
 
-    def told(self, features: Features, device: torch.device) -> dict[str, Array]:
+    def answers(self, features: Features, device: torch.device) -> dict[str, Array]:
         """Columns `[n]` of what an encoder tells; NaN where it does not count.
 
         `error:VIEW` is the mean squared error of a vector, `better` and `equal` how many of the

@@ -90,13 +90,13 @@ class Chosen:
         clips: as the first cache has them.
         words: as that of words has them; empty without one.
         prosody_C: the place of each in the cache of prosody; empty without one.
-        told: what was left out, in words.
+        notes: what was left out, in words.
     """
 
     clips: Sequence[Clip]
     words: Sequence[Clip]
     prosody_C: Array
-    told: Sequence[str]
+    notes: Sequence[str]
 
 
 def choose(caches: Caches, trainings: Trainings, *, new: What, most: int, seed: int) -> Chosen:
@@ -126,7 +126,7 @@ def choose(caches: Caches, trainings: Trainings, *, new: What, most: int, seed: 
     rest = unheard(common, trainings, new, caches.main.location)
     places = _whole_recordings([common[place] for place in rest.places], most, seed)
     mine = [rest.places[place] for place in places]
-    notes = [*filter(None, [joined.told()]), *rest.told]
+    notes = [*filter(None, [joined.in_words()]), *rest.notes]
     if len(places) < len(rest.places):
         notes.append(
             f"{counted(len(mine), 'clip')} of {len(rest.places):,} are judged, whole recordings "
@@ -166,7 +166,7 @@ class Asking:
         texts: of all clips that are read.
         spoken: the words of these; None without a cache of words.
         halves: by what no two halves share.
-        told: what was left out, in words.
+        notes: what was left out, in words.
     """
 
     examinations: Mapping[Level, Examination]
@@ -174,7 +174,7 @@ class Asking:
     texts: Sequence[str]
     spoken: Sequence[Spoken] | None
     halves: By
-    told: Sequence[str]
+    notes: Sequence[str]
 
     def features(self, clips_CD: Array, words_WD: Array) -> dict[Level, Features]:
         """Hidden states of clips and words as features of the items."""
@@ -196,12 +196,12 @@ class Asking:
             )
         return features
 
-    def told_by(
+    def answers_from(
         self, features: Mapping[Level, Features], device: torch.device
     ) -> dict[Level, dict[str, Array]]:
         """What is told from some features, by level."""
         return {
-            level: one.told(features[level], device) for level, one in self.examinations.items()
+            level: one.answers(features[level], device) for level, one in self.examinations.items()
         }
 
 
@@ -234,7 +234,7 @@ def prepare(
     Raises:
         SpeechkdError: there are too few clips, recordings or words, or nothing can be asked.
     """
-    notes = list(chosen.told)
+    notes = list(chosen.notes)
     texts = [clip.text for clip in chosen.clips]
     silent_C = np.zeros(len(texts), bool)
     for tokens in read.values():
@@ -258,7 +258,7 @@ def prepare(
         audible = [one if not silent else Spoken([], *(np.empty(0),) * 3, 0, None)
                    for one, silent in zip(spoken, silent_C, strict=True)]  # fmt: skip
         words = asked_words(audible, read_by, caches.words.location)
-        notes.append(words.told)
+        notes.append(words.omissions)
         clip_targets, word_targets = _times(words, len(texts))
     if caches.prosody:
         of_clips, of_words = _prosody(caches.prosody, chosen, words)

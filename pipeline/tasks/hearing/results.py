@@ -45,7 +45,7 @@ class Judged:
         role: what it is.
         start: digest of a student's configuration and tokenizer, which it shares with the
             untrained one; empty for others.
-        columns: per level, the columns of `Examination.told`.
+        columns: per level, the columns of `Examination.answers`.
     """
 
     encoder: Pretrained
@@ -69,7 +69,7 @@ class LevelItems:
             neither is.
         half_n: 0 or 1.
         candidates_n: among how many each is sought; 0 for one that is not.
-        heard: the columns of `Examination.heard`.
+        heard: the columns of `Examination.truths`.
     """
 
     recording_n: Sequence[str]
@@ -86,7 +86,7 @@ class Hearing:
     Attributes:
         folder: where it is.
         asked: what was asked, by name.
-        told: what was left out, in words.
+        notes: what was left out, in words.
         missing: per level, what is not asked and why.
         levels: the items of each level.
         judged: what each encoder told, those of one role together.
@@ -94,7 +94,7 @@ class Hearing:
 
     folder: Path
     asked: Mapping[str, Any]
-    told: Sequence[str]
+    notes: Sequence[str]
     missing: Mapping[Level, Sequence[str]]
     levels: Mapping[Level, LevelItems]
     judged: Sequence[Judged]
@@ -106,7 +106,7 @@ class HearingFolder:
     Args:
         path: where it is or shall be.
         asked: what is asked, as plain JSON values by name; results of something else are refused.
-        told: what was left out, in words.
+        notes: what was left out, in words.
         examinations: by level.
         provenance: of the command that begins the folder.
 
@@ -118,7 +118,7 @@ class HearingFolder:
         self,
         path: Path,
         asked: Mapping[str, Any],
-        told: Sequence[str],
+        notes: Sequence[str],
         examinations: "Mapping[Level, Examination]",
         provenance: Mapping[str, Any],
     ) -> None:
@@ -132,7 +132,7 @@ class HearingFolder:
         record = {
             "format": FORMAT,
             "asked": asked,
-            "told": list(told),
+            "told": list(notes),
             "missing": {level: list(one.missing) for level, one in examinations.items()},
             "created_by": provenance,
         }
@@ -258,7 +258,7 @@ def _items_table(examination: "Examination") -> str:
         "half": items.half_n.tolist(),
         "candidates": examination.sought_n.tolist(),
     }
-    return _csv(columns | {name: _written(x_n) for name, x_n in examination.heard().items()})
+    return _csv(columns | {name: _written(x_n) for name, x_n in examination.truths().items()})
 
 
 def _table(columns: Mapping[str, Array]) -> str:

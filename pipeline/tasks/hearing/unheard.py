@@ -25,12 +25,12 @@ class Unheard:
         places: of these clips.
         speakers: whether their speakers were heard in training: `unheard`, some `heard`, or
             `unknown` where the cache or the trainings do not name them.
-        told: what was left out and why, in words.
+        notes: what was left out and why, in words.
     """
 
     places: list[int]
     speakers: Literal["unheard", "heard", "unknown"]
-    told: list[str]
+    notes: list[str]
 
 
 def unheard(clips: Sequence[Clip], trainings: Trainings, what: What, location: str) -> Unheard:

@@ -89,7 +89,7 @@ class Words:
         start_W: when each begins, in seconds.
         end_W: when it ends.
         pause_W: silence before it in seconds; NaN where that cannot be told.
-        told: what was left out, in words.
+        omissions: what was left out, in words.
     """
 
     clip_W: Array
@@ -100,7 +100,7 @@ class Words:
     start_W: Array
     end_W: Array
     pause_W: Array
-    told: str
+    omissions: str
 
     def __len__(self) -> int:
         return len(self.texts)

@@ -33,14 +33,14 @@ class Placed:
 
     Attributes:
         clips: that can be heard, in their order.
-        heard: where, one for each.
+        stretches: where, one for each.
         without_recording: clips of which no recording is there.
         without_times: clips whose video is there, but not when in it they are said.
         unused: recordings that no clip is heard in.
     """
 
     clips: Sequence[MoseiClip]
-    heard: Sequence[Heard]
+    stretches: Sequence[Heard]
     without_recording: int
     without_times: int
     unused: int

@@ -88,7 +88,7 @@ class SpanTable:
             for split, inside in places.items()
         }
         raw = [in_cell(self.rows[i].answers) for i in places["test"]]
-        return Question(TASK, places, labels, raw, asked=asked)
+        return Question(TASK, places, labels, raw, passages=asked)
 
     def _answers(self, inside: Sequence[int], most: int) -> Array:
         answers_nA2 = np.zeros((len(inside), most, 2))

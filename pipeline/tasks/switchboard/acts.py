@@ -137,7 +137,9 @@ class Said:
     split: str = ""
 
 
-def heard(acts: Iterable[Said], recordings: Recordings, notes: Counter[str]) -> Iterator[Act]:
+def audible_acts(
+    acts: Iterable[Said], recordings: Recordings, notes: Counter[str]
+) -> Iterator[Act]:
     """The acts that can be cut out of a recording.
 
     Args:

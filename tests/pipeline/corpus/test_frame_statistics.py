@@ -145,7 +145,7 @@ def test_a_clip_takes_its_speaker_else_its_recording_else_itself(reader):
     assert units.unit_P[:5].tolist() == [0, 1, 2, 0, 1]
     assert units.clips["utterance"] == 1
     assert units.clips["recording"] == 2
-    assert "1 clips by utterance" in units.told()
+    assert "1 clips by utterance" in units.in_words()
     assert units_of(clips, "recording").unit_P[:5].tolist() == [0, 0, 1, 2, 0]
     assert units_of(clips, "utterance").unit_P.tolist() == list(range(len(clips)))
     assert set(units_of(clips, "global").unit_P.tolist()) == {0}

@@ -28,13 +28,13 @@ def test_keys_decide_who_meets_whom(one, other):
     assert [one[place] for place in joined.places["a"]] == common
     assert [other[place] for place in joined.places["b"]] == common
     assert joined.missing == {"a": len(one) - len(common), "b": len(other) - len(common)}
-    assert bool(joined.told()) == (set(one) != set(other))
+    assert bool(joined.in_words()) == (set(one) != set(other))
     assert len(joined) == len(common)
 
 
 def test_what_is_missing_is_said():
     joined = join({"frames": listing("abcd"), "text": listing("xbcdyz")})
-    assert joined.told() == "3 clips in all caches, 1 of frames alone, 3 of text alone"
+    assert joined.in_words() == "3 clips in all caches, 1 of frames alone, 3 of text alone"
 
 
 def test_caches_that_hardly_meet_are_named():

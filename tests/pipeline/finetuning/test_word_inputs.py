@@ -58,7 +58,7 @@ def test_the_vector_of_a_word_is_that_of_its_tokens(folder, encoder, pooling):
     wanted = [
         by_hand(folder, LINES[place][0], word, pooling)
         for place in places
-        for word in TEXTS[place].asked
+        for word in TEXTS[place].places
     ]
     torch.testing.assert_close(vectors, torch.stack(wanted), atol=1e-5, rtol=1e-4)
     assert inputs.truncated == 0
@@ -69,7 +69,7 @@ def test_scores_stand_in_the_order_of_words_whatever_the_batches(encoder, monkey
     model, tokenizer = encoder
     inputs = WordInputs.of_words(TEXTS, RECIPE, model, tokenizer)
     classifier = Classifier(model, 2, RECIPE, torch.Generator().manual_seed(0))
-    answers = [len(text.asked) for text in TEXTS]
+    answers = [len(text.places) for text in TEXTS]
     together = score(classifier, inputs, range(4), RECIPE, answers=answers)
     monkeypatch.setattr("pipeline.finetuning.inputs.SCORED_TOKENS_PER_BATCH", 12)
     apart = score(classifier, inputs, range(4), RECIPE, answers=answers)

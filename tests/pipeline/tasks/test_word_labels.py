@@ -41,7 +41,7 @@ def test_each_word_has_its_label(tmp_path):
     assert question.labels_of("train", np.array([1, 0])).tolist() == [1, 0, 0, 1]
     assert question.raw == ["0", "1", "1", "0"]
     assert table.words[0].words == ("you", "did", "it")
-    assert table.words[3].asked == (1, 2)
+    assert table.words[3].places == (1, 2)
     assert table.notes == (
         "rows without a word that is asked of, left out: 1",
         "words that are asked of: 8",

@@ -44,7 +44,7 @@ def encoder(label="a", digest="1" * 64, **changes):
 
 def judged(examination, known, role="encoder", start=""):
     features = Features.of_states(np.random.default_rng(1).standard_normal((N, 4)))
-    return Judged(known, role, start, {"clip": examination.told(features, torch.device("cpu"))})
+    return Judged(known, role, start, {"clip": examination.answers(features, torch.device("cpu"))})
 
 
 def begin(path, examination=None, asked=None):
@@ -59,14 +59,14 @@ def test_what_is_written_is_read_again(tmp_path):
     folder.add(done)
     hearing = read_hearing(tmp_path / "o")
     assert hearing.asked == {"seed": 0}
-    assert hearing.told == ["a note"]
+    assert hearing.notes == ["a note"]
     (again,) = hearing.judged
     assert (again.encoder, again.role, again.start) == (encoder(), "encoder", "s")
     items = hearing.levels["clip"]
     assert items.candidates_n.tolist() == examination.sought_n.tolist()
     assert sorted(np.bincount(items.half_n[items.candidates_n > 0])) == [30, 30]
     for stored, made_now in (
-        (items.heard, examination.heard()),
+        (items.heard, examination.truths()),
         (again.columns["clip"], done.columns["clip"]),
     ):
         assert stored.keys() == made_now.keys()

@@ -39,7 +39,7 @@ def test_recordings_that_any_student_was_trained_on_are_left_out():
     here = clips()
     result = left(here, training(here, range(100)), training(here, range(80, 140)))
     assert result.places == list(range(140, 200))
-    assert "140 clips left out" in " ".join(result.told)
+    assert "140 clips left out" in " ".join(result.notes)
 
 
 def test_a_recording_of_which_one_clip_was_read_is_left_out_as_a_whole():
@@ -58,7 +58,7 @@ def test_recordings_that_share_a_name_and_no_clip_are_others_and_that_is_said():
     here, other = clips(), clips(name="other")
     result = left(here, training(other, range(100)))
     assert result.places == list(range(200))
-    assert "names TRAINING has, too" in " ".join(result.told)
+    assert "names TRAINING has, too" in " ".join(result.notes)
 
 
 def test_too_few_clips_are_refused_with_the_remedy():
@@ -70,7 +70,7 @@ def test_too_few_clips_are_refused_with_the_remedy():
 def test_what_cannot_be_checked_is_warned_of():
     result = left(clips(), unchecked=["crd"])
     assert result.places == list(range(200))
-    assert "WARNING: which clips crd was trained on could not be told" in result.told[0]
+    assert "WARNING: which clips crd was trained on could not be told" in result.notes[0]
 
 
 def test_by_itself_only_new_speakers_are_judged_if_there_are_enough():
@@ -87,7 +87,7 @@ def test_with_few_new_speakers_all_are_judged_with_a_warning():
     result = left(here, training(before, range(40)), what="auto")
     assert len(result.places) == 200
     assert result.speakers == "heard"
-    assert "WARNING: a student was trained on other recordings of the speakers" in result.told[-1]
+    assert "WARNING: a student was trained on other recordings of the speakers" in result.notes[-1]
 
 
 def test_new_speakers_can_be_asked_for_and_refused():

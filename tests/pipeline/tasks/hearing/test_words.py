@@ -36,7 +36,7 @@ def test_each_reason_is_counted():
         "1 without a trusted",
         "2 that some enc",
     ):
-        assert part in words.told
+        assert part in words.omissions
 
 
 def test_words_alone_without_a_time_or_a_token_are_refused():

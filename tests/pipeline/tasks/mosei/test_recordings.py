@@ -24,7 +24,7 @@ def test_each_layout_is_known(tmp_path, file, whole):
     (tmp_path / file).touch()
     (tmp_path / "v-1_3.txt").touch()
     found = placed([clip(start_s=0.0, end_s=2.0)], tmp_path)
-    assert found.heard == [Heard(file, whole=whole)]
+    assert found.stretches == [Heard(file, whole=whole)]
     assert (found.without_recording, found.without_times, found.unused) == (0, 0, 0)
 
 
@@ -32,7 +32,7 @@ def test_sound_goes_before_the_film_of_the_same_clip(tmp_path):
     (tmp_path / "v-1").mkdir()
     for name in ("3.mp4", "3.wav"):
         (tmp_path / "v-1" / name).touch()
-    assert placed([clip()], tmp_path).heard == [Heard("v-1/3.wav", whole=True)]
+    assert placed([clip()], tmp_path).stretches == [Heard("v-1/3.wav", whole=True)]
 
 
 def test_what_has_no_counterpart_is_counted(tmp_path):

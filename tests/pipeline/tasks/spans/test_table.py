@@ -35,8 +35,8 @@ def test_answers_become_labels_with_nothing_where_a_question_has_fewer(tmp_path)
     assert np.array_equal(question.labels["train"], [[[1, 2], [4, 5]]])
     assert np.array_equal(question.labels["test"], [[[1, 2.5], [0, 0]]])
     assert question.counts == {"train": 1, "valid": 1, "test": 1}
-    assert question.asked["train"].names == ("p",)
-    assert question.asked["test"].seconds_n.tolist() == [5.0]
+    assert question.passages["train"].names == ("p",)
+    assert question.passages["test"].seconds_n.tolist() == [5.0]
     assert question.raw == ["1.0 2.5"]
     assert table.notes == ()
 

@@ -9,8 +9,8 @@ from pipeline.foundation.errors import NotThere, SpeechkdError
 from pipeline.tasks.switchboard.acts import (
     Recordings,
     Said,
+    audible_acts,
     divided,
-    heard,
     read_lists,
     write_acts,
 )
@@ -52,7 +52,7 @@ def test_what_cannot_be_cut_is_counted_by_its_reason():
         said(), said(name="da2", text=""), said(name="da3", start=None, end=None),
         said(name="da4", end=1.0), said(number="2010"), said(number="2010", side="B"),
     ]  # fmt: skip
-    rows = list(heard(acts, recordings, notes))
+    rows = list(audible_acts(acts, recordings, notes))
     assert [(row.key, row.path, row.channel) for row in rows] == [
         ("sw2005A-da1", "sw2005.sph", "1"), ("sw2010B-da1", "b.wav", ""),
     ]  # fmt: skip
@@ -72,7 +72,7 @@ def test_lists_divide_conversations(tmp_path):
     assert split_of == {"2005": "train", "2006": "train", "2007": "test"}
     recordings = Recordings({n: f"{n}.sph" for n in ("2005", "2007", "2008")}, {})
     notes = Counter()
-    rows = heard([said(number=n) for n in ("2005", "2007", "2008")], recordings, notes)
+    rows = audible_acts([said(number=n) for n in ("2005", "2007", "2008")], recordings, notes)
     assert [row.split for row in divided(rows, split_of, notes)] == ["train", "test"]
     assert notes["acts of conversations in no list, left out"] == 1
 
@@ -100,7 +100,7 @@ def test_a_conversation_in_two_splits_is_an_error(tmp_path):
 @pytest.mark.parametrize("split", ["", "train"])
 def test_the_table_has_a_column_of_splits_where_there_are_any(tmp_path, split):
     recordings = Recordings({"2005": "sw2005.sph"}, {})
-    write_acts(heard([said(split=split)], recordings, Counter()), tmp_path / "acts.csv")
+    write_acts(audible_acts([said(split=split)], recordings, Counter()), tmp_path / "acts.csv")
     (row,) = csv.DictReader((tmp_path / "acts.csv").open())
     assert ("split" in row) == bool(split)
     assert (row["key"], row["start"], row["channel"]) == ("sw2005A-da1", "1.0", "1")
