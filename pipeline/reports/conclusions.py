@@ -18,6 +18,7 @@ def sentences(gains: Gains) -> list[str]:
         *filter(None, lines),
         *_beside(gains.over_word_alone, gains),
         *_beside(gains.over_unasked, gains),
+        *_beside(gains.over_fresh, gains),
         *_alone(gains),
     ]
 
@@ -38,7 +39,9 @@ def _alone(gains: Gains) -> list[str]:
     others = [
         name
         for name, group in gains.groups.items()
-        if group.first.objective is None and not group.first.source.startswith(tuple(CONTROLS))
+        if group.first.objective is None
+        and not group.first.source.startswith(tuple(CONTROLS))
+        and name not in {gain.against for gain in gains.over_fresh}
     ]
     idle = [
         name

@@ -1,7 +1,7 @@
 """What students gain over their equals without a teacher, and over their own controls."""
 
 import itertools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,6 +31,8 @@ TITLES = {
     **RANKED,
     **SCORES,
 }
+FRESH = ("fresh:", "scratch:")
+"""What stands before a run to name its encoder with fresh weights."""
 ON_DEMAND = {"classes": ("weighted_f1",)}
 """Measures that are compared where they are asked for."""
 
@@ -91,6 +93,8 @@ class Gains:
             text.
         over_unasked: of spans, every group against the same encoders fine-tuned as a control: with
             questions about other passages, or none.
+        over_fresh: encoders of `pretrain` against the same ones with fresh weights, `fresh:RUN` or
+            `scratch:RUN`.
     """
 
     groups: Mapping[str, Group]
@@ -99,6 +103,7 @@ class Gains:
     over_control: tuple[Gain, ...]
     over_word_alone: tuple[Gain, ...] = ()
     over_unasked: tuple[Gain, ...] = ()
+    over_fresh: tuple[Gain, ...] = ()
 
     @property
     def all(self) -> tuple[Gain, ...]:
@@ -108,6 +113,7 @@ class Gains:
             *self.over_control,
             *self.over_word_alone,
             *self.over_unasked,
+            *self.over_fresh,
         )
 
     def grid(self) -> list[list[str]]:
@@ -160,6 +166,7 @@ def gains_of(results: ResultSet, on_demand: Collection[tuple[str, str]] = ()) ->
     over_control: list[Gain] = []
     over_word_alone: list[Gain] = []
     over_unasked: list[Gain] = []
+    over_fresh: list[Gain] = []
     for task, kind in {cell.task: cell.kind for cell in results.cells}.items():
         sides = {group.name: _side(results, group, task) for group in groups}
         more = [m for m in ON_DEMAND.get(kind, ()) if (task, m) in on_demand]
@@ -177,6 +184,7 @@ def gains_of(results: ResultSet, on_demand: Collection[tuple[str, str]] = ()) ->
             for others, gains in (
                 ((mine.baseline,), over_baseline),
                 (mine.controls, over_control),
+                ((_fresh(group, groups),), over_fresh),
             ):
                 gains += [
                     _gain(
@@ -197,7 +205,19 @@ def gains_of(results: ResultSet, on_demand: Collection[tuple[str, str]] = ()) ->
         tuple(over_control),
         tuple(over_word_alone),
         tuple(over_unasked),
+        tuple(over_fresh),
     )
+
+
+def _fresh(group: Group, groups: Sequence[Group]) -> Group | None:
+    """The same encoder with fresh weights, where it stands beside its run."""
+    own = {
+        f"{mark}{member.source}"
+        for member in group.members.values()
+        if member.method is not None or group.is_student
+        for mark in FRESH
+    }
+    return next((other for other in groups if other.first.source in own), None)
 
 
 def _unasked(results: ResultSet, group: Group, task: str, control: str) -> Side:

@@ -133,8 +133,8 @@ class Overview:
 
     `columns` and `lines` are those of the table; `family` and `members` the columns and lines of
     the family. `pairs` are its comparisons and `size` their number, also of such as cannot be
-    stated; where tasks or students are named, it is all of these together, whether they were run or
-    not. `floor` is the least p that could be shown, times that number.
+    stated; where students are named, each is counted with every task of the family, whether it was
+    run or not. `floor` is the least p that could be shown, times that number.
 
     Args:
         comparisons: of all sets, in all measures.
@@ -177,7 +177,7 @@ class Overview:
             (line, column)
             for column in self.family
             for line in self.members
-            if tasks or students or column in line.by_column
+            if students or column in line.by_column
         ]
         self.size = len(self.pairs)
         known = [

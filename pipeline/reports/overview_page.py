@@ -19,8 +19,9 @@ def overview_sections(overview: Overview, without_interval: Sequence[str]) -> li
         without_interval: tasks that are shown below and of whose gains no interval is stated.
     """
     notes = [
-        "A line is a student and what it is compared with: its equal without a teacher, or its own "
-        "control, whose vectors were other clips'. A gain that the control also has over the first "
+        "A line is a student and what it is compared with: its equal without a teacher (of what "
+        "`pretrain` made, the same with fresh weights), or its own control, whose vectors, texts "
+        "or audio were other clips'. A gain that the control also has over the first "
         "is not from the teacher.",
         "Gains are in points, with 95 % intervals; of MAE in its own unit, its sign turned so that "
         "more is better. * marks Holm's p of 0.05 or less.",

@@ -26,8 +26,12 @@ def draw(overview: Overview) -> bytes | None:
     columns = [column for column in overview.columns if any(column in r.by_column for r in rows)]
     if not rows or not columns:
         return None
-    names = [line.student for line in rows]
-    colours = dict(zip(names, _colours(len(names)), strict=True))
+    students = [line.student for line in rows]
+    names = [
+        line.student if students.count(line.student) == 1 else f"{line.student} over {line.other}"
+        for line in rows
+    ]
+    colours = dict(zip(rows, _colours(len(names)), strict=True))
     across = min(ACROSS, len(columns))
     down = -(-len(columns) // across)
     size = (3.0 * across + 1.8, (0.75 + 0.34 * len(rows)) * down + 0.6)
@@ -39,9 +43,9 @@ def draw(overview: Overview) -> bytes | None:
     for axes, column, title in zip(panels, columns, titles, strict=False):
         axes.axvline(0, color="0.35", linewidth=1)
         for place, (line, control) in enumerate(rows.items()):
-            _point(axes, line, column, place, colours[line.student], "o")
+            _point(axes, line, column, place, colours[line], "o")
             if control:
-                _point(axes, control, column, place + BESIDE, colours[line.student], "s")
+                _point(axes, control, column, place + BESIDE, colours[line], "s")
         axes.set_title(broken(title), fontsize=8)
         axes.tick_params(labelsize=7)
         axes.set_yticks(range(len(rows)), [short(n, LONGEST_NAME) for n in shown(names, "student")])

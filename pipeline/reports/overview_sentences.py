@@ -63,19 +63,17 @@ def _unseen(stated: list[tuple[Column, Shown]]) -> list[str]:
 def _better(overview: Overview, name: str) -> tuple[set[Column], set[Column]]:
     """Where a student is better than its equal without a teacher, and than all its controls."""
     lines = [line for line in overview.members if line.student == name]
-    over = {
-        column
-        for line in lines
-        for column in overview.family
-        if not line.first.over_control and overview.is_better(line, column)
-    }
-    own = {
-        column
-        for column in overview.family
-        if (mine := [n for n in lines if n.first.over_control and column in n.by_column])
-        and all(overview.is_better(line, column) for line in mine)
-    }
-    return over, own
+
+    def better(*, over_control: bool) -> set[Column]:
+        some = [line for line in lines if line.first.over_control == over_control]
+        return {
+            column
+            for column in overview.family
+            if (mine := [line for line in some if column in line.by_column])
+            and all(overview.is_better(line, column) for line in mine)
+        }
+
+    return better(over_control=False), better(over_control=True)
 
 
 def _shown_over_both(overview: Overview, name: str) -> bool:

@@ -51,11 +51,14 @@ def on_demand(names: Iterable[str]) -> set[tuple[str, str]]:
 
 
 def of_results(results: ResultSet, gains: Gains) -> list[Comparison]:
-    """Those of fine-tuned encoders, each over its equal without a teacher and over its controls."""
+    """Those of fine-tuned encoders, each over its equal without a teacher and over its controls.
+
+    What `pretrain` made has its equal with fresh weights instead of one without a teacher.
+    """
     kinds = {cell.task: cell.kind for cell in results.cells}
     number = f"{results.key}: " if results.key else ""
     comparisons = []
-    for gain in (*gains.over_baseline, *gains.over_control):
+    for gain in (*gains.over_baseline, *gains.over_fresh, *gains.over_control):
         kind = kinds[gain.task]
         title = TITLES.get(gain.key, gain.key)
         column = Column(

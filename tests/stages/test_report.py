@@ -439,3 +439,21 @@ def test_many_folders_of_one_parent_are_counted_in_headings_and_named_below(tmp_
     assert f"| folders | {', '.join(map(str, folders))} |" in (
         tmp_path / "report" / "report.md"
     ).read_text()  # fmt: skip
+
+
+def test_what_pretraining_made_is_compared_with_the_same_of_fresh_weights(tmp_path):
+    """And with those of no other run."""
+    results = Results(tmp_path / "r", {}, {})
+    for seed in (0, 1):
+        add(results, "kd", seed, 0.9, objective="ctal")
+        add(results, "scratch", seed, 0.3)
+        add(results, "other", seed, 0.3)
+    for path in (results.folder / "cells").glob("*.json"):
+        text = path.read_text().replace('"source": "runs/scratch"', '"source": "scratch:runs/kd"')
+        path.write_text(text.replace('"source": "runs/other"', '"source": "scratch:runs/other"'))
+    results.collect()
+    run(ReportSettings(results=[results.folder], out=tmp_path / "report", holm_task=["sentiment3"]))
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "kd: better than without a teacher alone in sentiment3: accuracy (it has no" in text
+    assert "| kd | scratch | +" in text
+    assert "because no run of distillation made them: other." in text

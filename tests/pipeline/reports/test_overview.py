@@ -82,6 +82,7 @@ def test_a_named_family_counts_what_is_missing_of_it():
     clip = next(line for line in overview.lines if line.student == "clip")
     assert overview.adjusted(clip, overview.family[0]) == 0.006
     assert [c.heading for c in overview.columns] == ["a: accuracy", "b: accuracy", "a: weighted_f1"]
+    assert Overview(SOME, ["a:weighted_f1", "b"], []).size == 4
     assert overview.details()[3][3:6] == ["-5.00 (-6.00 to -4.00)", "0.0010", "0.0060"]
 
 
