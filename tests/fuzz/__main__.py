@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tests.fuzz.targets import Target
 
-SECONDS_AN_INPUT = 20
+SECONDS_AN_INPUT = 60
+"""By the clock, so that a machine that pauses is not taken for an input that does not end."""
 MEGABYTES = 3000
 COUNTED_EVERY = 500
 
