@@ -4,7 +4,6 @@ import http.client
 import socket
 import struct
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -36,12 +35,14 @@ class FlakyStorage:
             (another body of the same length).
         fails: of method and path of a request, whether it fails.
         failed: how many have.
+        healed: whether everything is passed on; who gets no answer waits for it.
     """
 
     def __init__(self, host: str, port: int) -> None:
         self.how: int | str = 0
         self.fails: Fails = lambda *_: False
         self.failed = 0
+        self.healed = threading.Event()
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self, host, port))
         self._server.daemon_threads = True
@@ -55,10 +56,12 @@ class FlakyStorage:
     def set(self, how: int | str, fails: Fails) -> None:
         """Fail in a way from now on."""
         self.how, self.fails, self.failed = how, fails, 0
+        self.healed.clear()
 
     def heal(self) -> None:
         """Pass everything on."""
         self.fails = lambda *_: False
+        self.healed.set()
 
     def fate(self, method: str, path: str) -> int | str:
         """How the request at hand fails; 0 where it does not."""
@@ -91,7 +94,7 @@ def _handler(storage: FlakyStorage, host: str, port: int) -> type[BaseHTTPReques
                 self.connection.close()
                 return
             if fate == "silent":
-                time.sleep(2)
+                storage.healed.wait()
                 self.close_connection = True
                 return
             self._pass_on(body, str(fate or ""))
@@ -117,7 +120,7 @@ def _handler(storage: FlakyStorage, host: str, port: int) -> type[BaseHTTPReques
                 self.wfile.write(text)
 
         def _pass_on(self, body: bytes, how: str) -> None:
-            connection = http.client.HTTPConnection(host, port, timeout=30)
+            connection = http.client.HTTPConnection(host, port, timeout=300)
             sent = {k: v for k, v in self.headers.items() if k.lower() != "transfer-encoding"}
             sent["Content-Length"] = str(len(body))
             connection.request(self.command, self.path, body, sent)

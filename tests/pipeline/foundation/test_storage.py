@@ -1,7 +1,10 @@
 """Locations: what is refused, what is tried again; a real S3 API; tars in the hub."""
 
 import io
+import itertools
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -9,6 +12,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 import zarr
 
 from pipeline.cache import verification
@@ -42,6 +46,8 @@ from tests.helpers.caches import (
     write_sequences,
 )
 from tests.helpers.hub import Hub
+from tests.helpers.processes import quick_processes
+from tests.helpers.s3 import close_all
 from tests.helpers.tars import write_corpus
 
 BUCKET = "speech"
@@ -192,7 +198,7 @@ def s3(tmp_path_factory):
     patch.setenv("AWS_ACCESS_KEY_ID", "testing")
     patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    s3fs.S3FileSystem.clear_instance_cache()
+    close_all()
     filesystem = s3fs.S3FileSystem()
     filesystem.mkdir(BUCKET)
     folder = tmp_path_factory.mktemp("corpus")
@@ -200,6 +206,7 @@ def s3(tmp_path_factory):
     for path in folder.iterdir():
         filesystem.put_file(str(path), f"{BUCKET}/corpus/{path.name}")
     yield filesystem, folder
+    close_all()
     server.stop()
     patch.undo()
 
@@ -318,6 +325,29 @@ def test_a_shorter_shard_leaves_no_object_in_s3(s3, monkeypatch):
     assert not [e for e in found if "storage object" in str(e)]
 
 
+@pytest.fixture(scope="module")
+def quick(s3):
+    """Processes that are up in a moment and find this S3."""
+    with quick_processes(__name__, "s3fs", "aiobotocore.session"):
+        yield
+
+
+def killed_at_put(make, cache, puts):
+    """The body of a process that makes a cache and is killed before its n-th object is put."""
+    import s3fs
+
+    put, count = s3fs.S3FileSystem._pipe_file, itertools.count(1)
+
+    async def counted(*args, **kwargs):
+        if next(count) == puts:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return await put(*args, **kwargs)
+
+    s3fs.S3FileSystem._pipe_file = counted
+    torch.set_num_threads(1)
+    make(MANIFEST, cache)
+
+
 @pytest.mark.parametrize(
     ("command", "puts"),
     [
@@ -331,32 +361,18 @@ def test_a_shorter_shard_leaves_no_object_in_s3(s3, monkeypatch):
         ),
     ],
 )
-def test_killed_at_any_put_a_cache_in_s3_ends_the_same(s3, command, puts):
+def test_killed_at_any_put_a_cache_in_s3_ends_the_same(s3, quick, command, puts):
     filesystem, _ = s3
-    make, option = {
-        "extract-teacher": (extract, "--encoder=dummy"),
-        "extract-features": (frames, "--features=whisper-mel"),
-    }[command]
+    make = {"extract-teacher": extract, "extract-features": frames}[command]
     reference, location = f"{BUCKET}/reference-{command}", f"{BUCKET}/killed-{command}-{puts}"
     if not filesystem.exists(reference):
         make(MANIFEST, f"s3://{reference}")
-    code = (
-        "import os, signal, s3fs\n"
-        "count = 0\n"
-        "put = s3fs.S3FileSystem._pipe_file\n"
-        "async def counted(*a, **k):\n"
-        "    global count\n"
-        "    count += 1\n"
-        f"    if count == {puts}:\n"
-        "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return await put(*a, **k)\n"
-        "s3fs.S3FileSystem._pipe_file = counted\n"
-        "from stages.cli import main\n"
-        "main()\n"
+    killed = multiprocessing.get_context("forkserver").Process(
+        target=killed_at_put, args=(make, f"s3://{location}", puts)
     )
-    arguments = [command, MANIFEST, "--cache", f"s3://{location}", option, "--workers=0"]
-    killed = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True)
-    assert killed.returncode == -9
+    killed.start()
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
     make(MANIFEST, f"s3://{location}")
     filesystem.invalidate_cache()
     assert objects(filesystem, location) == objects(filesystem, reference)
