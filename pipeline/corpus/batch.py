@@ -65,6 +65,9 @@ class WholeBatch(Movable):
 
 
 def _rivals(row_B: Tensor, recording_B: Tensor, row_K: Tensor, recording_K: Tensor) -> Tensor:
+    if recording_B.is_cpu and not bool((recording_B < 0).any()):
+        # one's own row is of one's own recording; a GPU would have to finish its work to say so
+        return recording_B[:, None] != recording_K
     rival_BK = row_B[:, None] != row_K
     # two unknown recordings are not one
     known_B = torch.where(recording_B < 0, -1, recording_B)
