@@ -41,7 +41,7 @@ NEW_SENTENCES = 5
 CTAL = {
     "layers": 2, "width": 64, "heads": 4, "vocab_size": 500, "stack": 4, "normalisation": "corpus",
     "batch": 32, "epochs": 60.0, "learning_rate": 2e-3, "held_out": 0.1, "hold_out_by": "recording",
-    "device": "cpu", "log_every": 50, "measure_every": 120, "checkpoint_minutes": 0.0,
+    "device": "cpu", "log_every": 40, "measure_every": 120, "checkpoint_minutes": 0.0,
 }  # fmt: skip
 TOKEN = {"kd": ["crd"], "temperature": 0.1, "level": "token"}
 HEARD = {

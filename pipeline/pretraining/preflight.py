@@ -7,6 +7,9 @@ from pipeline.models.capitals import capitals_doubt
 from pipeline.pretraining.method import Method, Parts
 from pipeline.training.preflight import ORDER_BYTES, check_disk, say_choices, say_memory
 
+LIBRARY_BYTES = 220_000_000
+"""What logs, the picture and the libraries' own scratch space come to at most in a run of
+pre-training. One that holds next to nothing else grew by 180 MB."""
 FEW_SPEAKERS = 10
 """With fewer speakers than this the held-out ones say little about others."""
 
@@ -38,6 +41,7 @@ def announce(method: Method[Any], parts: Parts) -> None:
         other_bytes=ORDER_BYTES * len(corpus.train),
         device=parts.device,
         remedy=method.less_memory,
+        library_bytes=LIBRARY_BYTES,
     )
     for doubt in doubts(parts):
         say(doubt)

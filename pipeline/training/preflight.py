@@ -25,6 +25,7 @@ def say_memory(
     other_bytes: int,
     device: torch.device,
     remedy: str,
+    library_bytes: int = LIBRARY_BYTES,
 ) -> None:
     """Say how much memory training takes at most, and warn if there may be too little.
 
@@ -35,6 +36,7 @@ def say_memory(
         other_bytes: what else takes this machine's memory at times, in bytes.
         device: where training is.
         remedy: what a user can do about too little, in a sentence.
+        library_bytes: what logs and libraries come to.
     """
     state = 12 * sum(p.numel() for p in module.parameters())
     plan = (
@@ -47,7 +49,7 @@ def say_memory(
         say(f"{plan} of {free / 1e9:.1f} GB free on {device}")
     else:
         free, now = available_bytes(), resident_bytes()
-        needed += other_bytes + LIBRARY_BYTES
+        needed += other_bytes + library_bytes
         whole = (now + needed) / 1e9
         say(f"{plan}; this process holds {now / 1e9:.2f} GB now and at most {whole:.2f} GB later")
     if needed > free:

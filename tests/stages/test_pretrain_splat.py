@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from pipeline.pretraining.splat.settings import MaskedAudioSettings, SplatSettin
 from stages.pretrain_splat import masked_audio, splat
 from tests.helpers import caches
 from tests.helpers.caches import make_sequence_cache, shard_result
+from tests.helpers.peaks import announced_and_taken
 
 SHARDS = [30, 30]
 SMALL = {"device": "cpu", "batch": 8, "held_out": 0.2, "log_every": 1, "measure_every": 2}
@@ -336,3 +338,24 @@ def test_the_exported_folder_needs_nothing_of_this_project(tmp_path):
     with torch.no_grad():
         wanted = module.vectors(clips)[0]
     torch.testing.assert_close(torch.tensor(json.loads(done.stdout)), wanted, atol=2e-4, rtol=2e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peaks are read from /proc")
+def test_an_alignment_takes_what_it_announces_and_not_much_less(tmp_path):
+    """Frames are many and the module is small, so that most of it is frames that are only read."""
+    kind = {"kind": "whisper-mel", "most_rows": 400, "rows_per_object": 4096}
+    many = make_sequence_cache(tmp_path / "frames", [128], width=80, **kind)
+    states = make_sequence_cache(
+        tmp_path / "text", [128], "text", width=5, most_rows=9, dtype="float32",
+        teacher="made-up", teacher_sha256="0" * 64, layer=2,
+    )  # fmt: skip
+    frames = str(many.folder.path)
+    masked_audio(first_step(frames, tmp_path / "speech", max_steps=1, batch=2))
+    words = [
+        *("pretrain", "splat", frames, "--text", str(states.folder.path), "--device", "cpu"),
+        *("--init", str(tmp_path / "speech"), "--out", str(tmp_path / "run"), "--held-out", "0"),
+        *("--selection", "last", "--batch-size", "128", "--max-steps", "1"),
+    ]
+    announced, taken = announced_and_taken(words)
+    assert taken < announced < 1.3 * taken

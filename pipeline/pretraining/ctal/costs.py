@@ -6,7 +6,7 @@ Shapes: P positions of a clip, T tokens of its text.
 from pipeline.models.student import Student
 from pipeline.models.text_referred import AudioConfig
 
-VALUES_PER_STATE = 36
+VALUES_PER_STATE = 38
 """Numbers of 4 bytes that a step of float32 holds per position, layer and unit of width: 27 that
 self-attention, cross-attention and a feed-forward part four times as wide keep for the backward
 pass, and what that pass takes for itself. docs/ctal.md has it beside measured peaks."""

@@ -144,7 +144,8 @@ class Splat(Method[SplatSettings]):
         by_token = self.settings.align != "seq"
         width = parts.data.caches[TEXT].identity.width if by_token else 0
         front = _present(self.front)
-        return costs.step_bytes(parts, self._config(parts), front, self._passes, width)
+        fills = bool(self.settings.keep_masked_audio)
+        return costs.step_bytes(parts, self._config(parts), front, self._passes, width, fills)
 
     def flops(self, parts: Parts) -> float:
         """Per frame, forward and backward."""

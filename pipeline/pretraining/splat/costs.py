@@ -20,9 +20,12 @@ states before and after GELU, 4 of attention, 6 of sums, norms and dropout, and 
 allocator cannot use."""
 PASSING_NUMBERS = 12
 """Numbers that the backward pass of one layer holds beside them: gradients of the grown states."""
-CELL_NUMBERS = 16
-"""Numbers per cell of the frames: raw, normalised, shown, predicted, their errors and gradients,
-and those of the next batch."""
+CELL_NUMBERS = 22
+"""Numbers per cell of the frames that are filled in: raw, normalised, shown, predicted, their
+errors and gradients, those of the next batch, and what the allocator cannot use again."""
+READ_NUMBERS = 5
+"""The same where frames are read and not filled in: raw, normalised, and of the next batch, with
+what their making takes."""
 
 ALIGNED_NUMBERS = 6
 """Numbers per place and unit of the text's width that an alignment by tokens holds: states brought
@@ -85,7 +88,12 @@ def clip_flops(
 
 
 def step_bytes(
-    parts: Parts, config: Any, front: SpeechFront, passes: int = 1, text_width: int = 0
+    parts: Parts,
+    config: Any,
+    front: SpeechFront,
+    passes: int = 1,
+    text_width: int = 0,
+    fills: bool = True,
 ) -> int:
     """Upper bound in bytes of what a step holds beside weights, gradients and moments.
 
@@ -95,6 +103,7 @@ def step_bytes(
         front: of the module.
         passes: through the encoder per batch.
         text_width: E, if each place is compared with tokens of texts; else 0.
+        fills: whether hidden frames are filled in.
     """
     clips = own_clips(parts.batches.clips_per_batch, parts.batches.processes)
     frames = largest_share(parts.batches, FRAMES, parts.schedule.total_steps)
@@ -106,11 +115,18 @@ def step_bytes(
         int(config.hidden_size),
         passes,
         text_width,
+        CELL_NUMBERS if fills else READ_NUMBERS,
     )
 
 
 def held_bytes(
-    places: int, cells: int, layers: int, width: int, passes: int = 1, text_width: int = 0
+    places: int,
+    cells: int,
+    layers: int,
+    width: int,
+    passes: int = 1,
+    text_width: int = 0,
+    cell_numbers: int = CELL_NUMBERS,
 ) -> int:
     """Bytes that a step of so many places holds beside weights, gradients and moments.
 
@@ -121,7 +137,8 @@ def held_bytes(
         width: D.
         passes: through the encoder.
         text_width: E, if each place is compared with tokens of texts; else 0.
+        cell_numbers: numbers that are held per cell.
     """
     body = (passes * LAYER_NUMBERS * layers + PASSING_NUMBERS) * places * width
     aligned = ALIGNED_NUMBERS * places * text_width
-    return FLOAT_BYTES * (body + aligned + CELL_NUMBERS * cells)
+    return FLOAT_BYTES * (body + aligned + cell_numbers * cells)
