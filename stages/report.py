@@ -97,7 +97,11 @@ def run(settings: ReportSettings) -> None:
     if several or settings.holm_task or settings.holm_student:
         compared = comparisons(list(zip(sets, gains, strict=True)), hearings, pairs)
         overview = Overview(compared, settings.holm_task, settings.holm_student)
-        beginning = overview_sections(overview, [t for one in sets for t in has_no_interval(one)])
+        without = [task for one in sets for task in has_no_interval(one)]
+        numbered = [one.short for one in sets]
+        if len(hearings) > 1:
+            numbered += [f"hearing {n}: {one.folder}" for n, one in enumerate(hearings, start=1)]
+        beginning = overview_sections(overview, without, numbered)
         page = beginning + page
         print("\n".join(beginning[0].text))
         write_text(settings.out / "overview.csv", to_csv(overview.all_lines()))

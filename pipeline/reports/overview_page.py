@@ -11,12 +11,15 @@ from pipeline.reports.overview_sentences import sentences
 from pipeline.reports.page import Section
 
 
-def overview_sections(overview: Overview, without_interval: Sequence[str]) -> list[Section]:
+def overview_sections(
+    overview: Overview, without_interval: Sequence[str], sets: Sequence[str] = ()
+) -> list[Section]:
     """Sentences, the table of student × task, the picture, and all of the family's comparisons.
 
     Args:
         overview: of the page.
         without_interval: tasks that are shown below and of whose gains no interval is stated.
+        sets: names of the sets of results, each after its number.
     """
     notes = [
         "A line is a student and what it is compared with: its equal without a teacher (of what "
@@ -32,6 +35,8 @@ def overview_sections(overview: Overview, without_interval: Sequence[str]) -> li
     if without_interval:
         tasks = listed(list(dict.fromkeys(without_interval)))
         notes.append(f"Shown below and not here, because no interval is stated of them: {tasks}.")
+    if any(column.task != column.name for column in overview.columns):
+        notes.append(f"The number before a task is that of its results: {'; '.join(sets)}.")
     page = [short]
     if overview.lines:
         grid = tuple(map(tuple, overview.grid()))

@@ -102,6 +102,9 @@ def test_tasks_of_one_name_from_two_sets_have_columns_of_their_own():
     other = replace(A, task="3: a")
     overview = Overview([one(A, "clip", "none", 0.05), one(other, "clip", "none", 0.01)], [], [])
     assert overview.grid()[0][2:] == ["1: a: accuracy", "3: a: accuracy"]
+    text = as_markdown(overview_sections(overview, [], ["1: here", "3: there"]))
+    assert "The number before a task is that of its results: 1: here; 3: there." in text
+    assert "The number before" not in as_markdown(overview_sections(Overview(SOME, [], []), []))
     assert Overview(SOME, ["a"], []).grid()[0][2] == "a: accuracy"
 
 
