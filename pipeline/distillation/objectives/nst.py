@@ -234,13 +234,16 @@ def _between_bases(
 
     With `G = CᵀC`, `H = VᵀV` and `X = CᵀT`: `‖SᵀS‖² = tr(GHGH)`, `‖SᵀT‖² = ⟨X, HX⟩`, and column e
     of S has the length `√(v_eᵀ G v_e)`, in float64: it may be the small rest of large terms.
+    Student states have much in common, and V's bias takes it away again where the teacher's vectors
+    are centred. C is centred first, because in float32 that would cost G and X their last digits.
 
     Args:
-        coordinate_BR: C.
+        coordinate_BR: C, its last column 1, or a row 0 throughout.
         basis_ER: V.
         teacher_BE: T, normalised if S is to be.
         normalize: whether the columns of S are to have length 1.
     """
+    coordinate_BR, basis_ER = _centred(coordinate_BR, basis_ER)
     wide_BR = coordinate_BR.double()
     gram_RR = wide_BR.T @ wide_BR
     if normalize:
@@ -254,6 +257,21 @@ def _between_bases(
     cross = ((inner_RR @ met_RE) * met_RE).sum()
     own = (both_RR * both_RR.T).sum()
     return (own + _square_of_products(teacher_BE) - 2 * cross) / len(basis_ER) ** 2
+
+
+def _centred(coordinate_BR: Tensor, basis_ER: Tensor) -> tuple[Tensor, Tensor]:
+    """Other C and V with the same C Vᵀ: what all rows of C share has moved to V's last column.
+
+    It is moved as a number, and so for any number the gradients stay what they were.
+    """
+    counts_B1 = coordinate_BR[:, -1:]
+    with torch.no_grad():
+        sums_R = coordinate_BR.sum(0)
+        shared_R = sums_R / sums_R[-1].clamp(min=1)
+        shared_R[-1] = 0
+    moved_E1 = (basis_ER.double() @ shared_R.double()[:, None]).to(basis_ER.dtype)
+    basis_ER = torch.cat([basis_ER[:, :-1], basis_ER[:, -1:] + moved_E1], dim=1)
+    return coordinate_BR - counts_B1 * shared_R, basis_ER
 
 
 @torch.no_grad()
