@@ -358,4 +358,5 @@ def test_an_alignment_takes_what_it_announces_and_not_much_less(tmp_path):
         *("--selection", "last", "--batch-size", "128", "--max-steps", "1"),
     ]
     announced, taken = announced_and_taken(words)
-    assert taken < announced < 1.3 * taken
+    # 1.2; 1.5 with frames counted as if they were filled in. What is resident of libraries varies
+    assert taken < announced < 1.4 * taken
