@@ -164,7 +164,7 @@ def probe(out: Path, table: Labelled, name: str, states_nD: np.ndarray) -> None:
         states_nD: a row per word that is asked of, in the table's order; not a number where
             there is none, which becomes the mean.
     """
-    counts = np.array([len(text.asked) for text in table.words])
+    counts = np.array([len(text.places) for text in table.words])
     first = np.cumsum(counts) - counts
     known_n = np.isfinite(states_nD).all(1)
     margins: dict[str, float] = {}
@@ -195,7 +195,7 @@ def teacher_states(data: Path, out: Path, table: Labelled) -> np.ndarray:
     """The teacher's vector of each word that is asked of; not a number where it has none."""
     heard = heard_words(out / "judged", data, JUDGED)
     asked = [(row.id, n) for row, text in zip(table.rows, table.words, strict=True)
-             for n in text.asked]  # fmt: skip
+             for n in text.places]  # fmt: skip
     states_nE = np.full((len(asked), heard.rows_NE.shape[1]), np.nan, np.float32)
     for place, word in enumerate(asked):
         if word in heard.row_of:
@@ -211,7 +211,7 @@ def encoder_states(run: Path, table: Labelled, *, untrained: bool = False) -> np
         encoder.apply(forget)
     recipe = finetune_settings(run.parent, [str(run)]).part(Recipe, precision="float32")
     inputs = WordInputs.of_words(table.words, recipe, encoder, tokenizer)
-    answers = [len(text.asked) for text in table.words]
+    answers = [len(text.places) for text in table.words]
     return vectors(encoder, inputs, range(len(table.words)), answers)
 
 
