@@ -53,8 +53,8 @@ def draw(overview: Overview) -> bytes | None:
         axes.grid(axis="y", color="0.93", linewidth=0.8)
         axes.set_axisbelow(True)
     figure.supxlabel(
-        "gain over the same without a teacher, in points, with its 95 % interval; each task has "
-        "its own scale",
+        "gain over the same without a teacher (or of fresh weights), in points (MAE in its own "
+        "unit),\nwith its 95 % interval; each task has its own scale",
         fontsize=8,
     )
     marks = [
