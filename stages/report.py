@@ -73,9 +73,10 @@ def run(settings: ReportSettings) -> None:
     from pipeline.reports.tables import every_figure, summary, tables
     from pipeline.tasks.hearing.results import is_hearing
 
-    hearings = [HearingReport(folder) for folder in settings.results if is_hearing(folder)]
-    pairs = read_pair_reports([path for path in settings.results if is_pairs(path)])
-    sets = read_sets([f for f in settings.results if not (is_hearing(f) or is_pairs(f))])
+    places = list({path.resolve(): path for path in settings.results}.values())  # each once
+    hearings = [HearingReport(folder) for folder in places if is_hearing(folder)]
+    pairs = read_pair_reports([path for path in places if is_pairs(path)])
+    sets = read_sets([folder for folder in places if not (is_hearing(folder) or is_pairs(folder))])
     gains = [gains_of(results, on_demand(settings.holm_task)) for results in sets]
     several = len(sets) + len(hearings) + len(pairs) > 1
     by_family: list[tuple[str, list[Section]]] = []

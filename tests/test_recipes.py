@@ -8,6 +8,7 @@ import pytest
 
 from bench import recipes
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.pretraining.splat.costs import clip_flops
 from stages import cli
 from stages.options import parse
 from tests.test_docs import handed_on, refusal
@@ -78,3 +79,10 @@ def test_a_teacher_takes_time_in_proportion_to_its_operations():
     shapes = [one.shape.flops(1500) for one in (small, tiny)]
     assert seconds[0] / seconds[1] == pytest.approx(shapes[0] / shapes[1])
     assert seconds[1] == pytest.approx(3600 / 71)
+
+
+def test_four_frames_in_one_position_take_a_fifth_of_the_operations():
+    sizes = {"layers": 3, "width": 768, "inner": 3072}
+    stacked, single = clip_flops(375, stacked=320, **sizes), clip_flops(1500, stacked=80, **sizes)
+    assert stacked / single == pytest.approx(1 / 5, rel=0.1)
+    assert "a fifth of SPLAT's operations" in PAGE

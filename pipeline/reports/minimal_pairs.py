@@ -203,6 +203,11 @@ def _report(records: Mapping[Path, dict[str, Any]]) -> PairReport:
             parts.setdefault(BLIMP, []).append(_pair_set(record))
             if "supplement" in record:
                 parts.setdefault(SUPPLEMENT, []).append(_pair_set(record["supplement"]))
+            for name, several in parts.items():
+                if several[-1].paradigms != several[0].paradigms:
+                    raise ValueError(f"it has the pairs of {name} in another order than others")
+                if not record["encoders"].keys() <= several[-1].decided.keys():
+                    raise ValueError("an encoder decided nothing")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _damaged(path, error) from None
     sets = {
@@ -228,7 +233,9 @@ def _pair_set(record: Mapping[str, Any]) -> PairSet:
         if names != (paradigms or names):
             raise ValueError("encoders decided other pairs")
         scores = record["scores"][label]
-        if abs(float(scores["over_pairs"]) - float(values_n.mean())) > ROUNDING:
+        if not len(values_n):
+            raise ValueError("there are no pairs")
+        if not abs(float(scores["over_pairs"]) - float(values_n.mean())) <= ROUNDING:
             raise ValueError(f"the decisions of {label} do not give its accuracy")
         paradigms, decided[label] = names, values_n
         fields[label] = {name: float(x) for name, x in scores["fields"].items()}

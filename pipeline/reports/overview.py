@@ -5,6 +5,8 @@ between encoders of one setup. Nothing here compares figures of two sets. A line
 student and what it is compared with; a column is a task, in its first measure or a named one.
 """
 
+import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -51,6 +53,7 @@ class Column:
         first: whether it is the first measure of its kind of task.
         percent: whether it is shown times 100.
         chapter: of the page that has its tables.
+        mark: what stands behind its heading where epochs were selected on the test.
     """
 
     task: str
@@ -60,11 +63,12 @@ class Column:
     first: bool
     percent: bool
     chapter: str
+    mark: str = ""
 
     @property
     def heading(self) -> str:
         """Task and measure."""
-        return f"{self.task}: {self.title}"
+        return f"{self.task}: {self.title}{self.mark}"
 
     def is_named(self, name: str) -> bool:
         """Whether `TASK` or `TASK:MEASURE` is this."""
@@ -229,7 +233,8 @@ class Overview:
                     figures = [shown.mean, shown.low, shown.high, shown.p, "" if p is None else p]
                     figures += [shown.seeds or "", _runs(shown)]
                 control = one.student.first.control if line.is_control else ""
-                names = [column.chapter, column.task, column.title, line.student, line.other]
+                title = f"{column.title}{column.mark}"
+                names = [column.chapter, column.task, title, line.student, line.other]
                 rows.append([*names, *figures, control or ""])
         return rows
 
@@ -292,14 +297,11 @@ def _numbered(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 def _lines(comparisons: Sequence[Comparison]) -> list[Line]:
     """A line per student and what it is compared with; who is the same has the same record."""
-    labels: dict[str, dict[str, None]] = {}
+    members: dict[str, dict[str, None]] = {}
     for one in comparisons:
         for group in (one.student, one.other):
-            labels.setdefault(_identity(group), {}).update(dict.fromkeys(group.members))
-    names = {key: common_name(list(several)) for key, several in labels.items()}
-    for key, name in names.items():
-        if list(names.values()).count(name) > 1:
-            names[key] = " + ".join(labels[key])
+            members.setdefault(_identity(group), {}).update(dict.fromkeys(group.members))
+    names = _told_apart({key: list(labels) for key, labels in members.items()})
     kinds: dict[tuple[str, str], dict[Column, Comparison]] = {}
     for one in comparisons:
         pair = _identity(one.student), _identity(one.other)
@@ -315,5 +317,25 @@ def _lines(comparisons: Sequence[Comparison]) -> list[Line]:
     )
 
 
+def _told_apart(labels: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """A name for each identity, of its labels; others of the same name have a number behind it."""
+    names = {key: common_name(list(several)) for key, several in labels.items()}
+    for as_labels in (True, False):
+        how_many = Counter(names.values())
+        numbers: Counter[str] = Counter()
+        for key, name in names.items():
+            if how_many[name] > 1:
+                numbers[name] += 1
+                names[key] = " + ".join(labels[key]) if as_labels else f"{name} #{numbers[name]}"
+    return names
+
+
 def _identity(group: Group) -> str:
-    return alike(next(iter(group.members)), group.first)
+    """What is equal for the same encoders in several sets.
+
+    Records that do not tell recipes apart cannot say so, and there it is the weights.
+    """
+    record = alike(next(iter(group.members)), group.first)
+    if group.first.setup is not None:
+        return record
+    return json.dumps([record, sorted(one.weights_sha256 for one in group.members.values())])

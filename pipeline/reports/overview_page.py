@@ -6,7 +6,7 @@ from dataclasses import replace
 from pipeline.reports.formats import listed
 from pipeline.reports.lettering import key
 from pipeline.reports.overview import Overview
-from pipeline.reports.overview_picture import draw
+from pipeline.reports.overview_picture import MOST_STUDENTS, controls_of_students, draw
 from pipeline.reports.overview_sentences import sentences
 from pipeline.reports.page import Section
 
@@ -47,6 +47,9 @@ def overview_sections(
             *key([column.heading for column in overview.columns], "task"),
             *key(list(dict.fromkeys(line.student for line in overview.lines)), "student"),
         ]
+        students = len(controls_of_students(overview))
+        if students > MOST_STUDENTS:
+            numbered.insert(0, f"The first {MOST_STUDENTS} of {students} students are drawn.")
         title = "Gain per task, beside that of the control"
         page.append(Section(title, tuple(numbered), picture=("overview", picture)))
     if overview.size:

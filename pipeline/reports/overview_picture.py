@@ -1,5 +1,6 @@
 """The picture of an overview: what each student gains on each task, and its control beside it."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,16 +14,18 @@ from pipeline.reports.overview import Column, Line, Overview
 
 ACROSS, LONGEST_NAME = 3, 30
 BESIDE = 0.28
-"""How far below its student a control is drawn, where rows are 1 apart."""
+"""How far below its student its last control is drawn, where rows are 1 apart."""
+MOST_STUDENTS, MOST_INCHES = 40, 200
+"""A picture of more would be too large to be made, or read."""
 
 
 def draw(overview: Overview) -> bytes | None:
     """A panel per task, a row per student; None if nothing is compared with no teacher at all.
 
-    A circle is the gain of a student over its equal without a teacher; the square below is that of
-    its own control over the same.
+    A circle is the gain of a student over its equal without a teacher; a square below is that of
+    a control of its own over the same. Of more than `MOST_STUDENTS` students the first are drawn.
     """
-    rows = _rows(overview)
+    rows = dict(itertools.islice(controls_of_students(overview).items(), MOST_STUDENTS))
     columns = [column for column in overview.columns if any(column in r.by_column for r in rows)]
     if not rows or not columns:
         return None
@@ -34,7 +37,7 @@ def draw(overview: Overview) -> bytes | None:
     colours = dict(zip(rows, _colours(len(names)), strict=True))
     across = min(ACROSS, len(columns))
     down = -(-len(columns) // across)
-    size = (3.0 * across + 1.8, (0.75 + 0.34 * len(rows)) * down + 0.6)
+    size = (3.0 * across + 1.8, min((0.75 + 0.34 * len(rows)) * down + 0.6, MOST_INCHES))
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(down, across, squeeze=False, sharey=True).flatten().tolist()
     for spare in panels[len(columns) :]:
@@ -42,10 +45,11 @@ def draw(overview: Overview) -> bytes | None:
     titles = shown([column.heading for column in columns], "task")
     for axes, column, title in zip(panels, columns, titles, strict=False):
         axes.axvline(0, color="0.35", linewidth=1)
-        for place, (line, control) in enumerate(rows.items()):
+        for place, (line, controls) in enumerate(rows.items()):
             _point(axes, line, column, place, colours[line], "o")
-            if control:
-                _point(axes, control, column, place + BESIDE, colours[line], "s")
+            for number, control in enumerate(controls, start=1):
+                below = place + BESIDE * number / len(controls)
+                _point(axes, control, column, below, colours[line], "s")
         axes.set_title(broken(title), fontsize=8)
         axes.tick_params(labelsize=7)
         axes.set_yticks(range(len(rows)), [short(n, LONGEST_NAME) for n in shown(names, "student")])
@@ -66,12 +70,19 @@ def draw(overview: Overview) -> bytes | None:
     return png(figure, [*titles, *names])
 
 
-def _rows(overview: Overview) -> Mapping[Line, Line | None]:
-    """Each student's line over no teacher, and that of its control, if it has one here."""
+def controls_of_students(overview: Overview) -> Mapping[Line, Sequence[Line]]:
+    """Each student's line over no teacher, and those of its controls over the same."""
     over_none = [line for line in overview.lines if not line.first.over_control]
-    of = {line.student: line for line in over_none if line.is_control}
-    pairs = {line.student: of.get(line.other) for line in overview.lines if line.first.over_control}
-    return {line: pairs.get(line.student) for line in over_none if not line.is_control}
+    of = {(line.student, line.other): line for line in over_none if line.is_control}
+    own: dict[str, list[str]] = {}
+    for line in overview.lines:
+        if line.first.over_control:
+            own.setdefault(line.student, []).append(line.other)
+    return {
+        line: [of[n, line.other] for n in own.get(line.student, []) if (n, line.other) in of]
+        for line in over_none
+        if not line.is_control
+    }
 
 
 def _colours(count: int) -> Sequence[Any]:

@@ -3,6 +3,7 @@
 from pipeline.foundation.progress import counted
 from pipeline.reports.formats import listed
 from pipeline.reports.overview import LEVEL, Column, Overview, Shown, shown_of
+from pipeline.reports.tables import SELECTED_ON_TEST
 
 NOT_SHOWN = (
     "No gain is shown: after Holm's correction no student is better than both, its equal without a "
@@ -30,6 +31,8 @@ def sentences(overview: Overview) -> list[str]:
         "over its equal without a teacher and over its own controls. All else has intervals "
         "without a claim."
     )
+    if any(column.mark for column in overview.columns):
+        several.append(f"WARNING: where it is said, {SELECTED_ON_TEST}.")
     if overview.floor > LEVEL:
         several.append(
             "WARNING: the draws of an interval cannot show a p so small that it would count among "
@@ -93,11 +96,13 @@ def _of_student(overview: Overview, name: str) -> str:
         parts.append(f"better than without a teacher and than its control in {said(both)}")
     if alone := over - own:
         has_control = any(line.first.over_control for line in lines)
-        why = "not better than its control" if has_control else "it has no control here"
+        why = "not shown to be better than its control" if has_control else "it has no control here"
         parts.append(f"better than without a teacher alone in {said(alone)} ({why})")
     if twin := own - over:
         has_equal = any(not line.first.over_control for line in lines)
-        why = "not better than without a teacher" if has_equal else "it has no equal without one"
+        why = "it has no equal without one"
+        if has_equal:
+            why = "not shown to be better than without a teacher"
         parts.append(f"better than its control alone in {said(twin)} ({why})")
     worse = {
         column

@@ -13,6 +13,7 @@ from pipeline.reports.hearing.sections import HearingReport
 from pipeline.reports.minimal_pairs import CHAPTER as PAIRS
 from pipeline.reports.minimal_pairs import PairReport
 from pipeline.reports.overview import Column, Comparison, Shown
+from pipeline.reports.tables import selected_on_test
 
 FIRST: Mapping[str, str] = MappingProxyType(
     {
@@ -56,6 +57,7 @@ def of_results(results: ResultSet, gains: Gains) -> list[Comparison]:
     What `pretrain` made has its equal with fresh weights instead of one without a teacher.
     """
     kinds = {cell.task: cell.kind for cell in results.cells}
+    mark = selected_on_test(results.cells)
     number = f"{results.key}: " if results.key else ""
     comparisons = []
     for gain in (*gains.over_baseline, *gains.over_fresh, *gains.over_control):
@@ -69,6 +71,7 @@ def of_results(results: ResultSet, gains: Gains) -> list[Comparison]:
             first=gain.key == FIRST[kind],
             percent=gain.percent,
             chapter=chapter_of(results),
+            mark=mark,
         )
         one = gain.difference
         shown = None

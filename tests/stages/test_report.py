@@ -428,6 +428,22 @@ def test_figures_of_epochs_selected_on_the_test_are_marked_in_the_table_of_figur
     assert {row["selection"] for row in rows} == {"best-test"}
 
 
+def test_gains_of_epochs_selected_on_the_test_are_marked_wherever_they_stand(tmp_path, capsys):
+    results = Results(tmp_path / "r", {}, {})
+    for label, share, objective in (("none", 0.3, "none"), ("kd", 0.9, "crd")):
+        recipe = {"epochs": 3, "selection": "best-test"}
+        add(results, label, 0, share, objective=objective, recipe=recipe)
+    named = ["sentiment3:accuracy"]
+    run(ReportSettings(results=[tmp_path / "r"], out=tmp_path / "report", holm_task=named))
+    printed = capsys.readouterr().out
+    assert "alone in sentiment3: accuracy [SELECTED ON THE TEST] (" in printed
+    assert "WARNING: where it is said, epochs are selected on the test itself" in printed
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert r"| compared with | sentiment3: accuracy \[SELECTED ON THE TEST\] |" in text
+    (row,) = csv.DictReader((tmp_path / "report" / "overview.csv").open())
+    assert row["measure"] == "accuracy [SELECTED ON THE TEST]"
+
+
 def test_many_folders_of_one_parent_are_counted_in_headings_and_named_below(tmp_path):
     for number in range(4):
         results = Results(tmp_path / "all" / str(number), {}, {})

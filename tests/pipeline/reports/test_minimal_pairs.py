@@ -1,6 +1,7 @@
 """Minimal pairs on a page: files of the same pairs together, each student beside its partners."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -42,6 +43,11 @@ def write(path, labels, pairs=PAIRS):
     record = {"masking": "token", "definition": DEFINITIONS["token"], **answers.record()}
     path.write_text(json.dumps(record))
     return path
+
+
+def changed(text, **entries):
+    """The text of a file with other entries."""
+    return json.dumps(json.loads(text) | entries)
 
 
 def test_files_of_the_same_pairs_are_put_together_and_others_are_not(tmp_path):
@@ -107,6 +113,12 @@ def test_accuracies_and_differences_stand_on_the_page(tmp_path, capsys):
         ),
         (lambda text: text.replace('"weights_sha256"', '"sha"'), "encoder has other fields"),
         (lambda _: "[]", "no decisions on pairs"),
+        (
+            lambda text: re.sub('"over_pairs": [0-9.]+', '"over_pairs": NaN', text),
+            "do not give its accuracy",
+        ),
+        (lambda text: changed(text, decisions={}), "an encoder decided nothing"),
+        (lambda text: changed(text, decisions={"none": {}}), "there are no pairs"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, change, told):
@@ -114,6 +126,15 @@ def test_a_damaged_file_is_named(tmp_path, change, told):
     path.write_text(change(path.read_text()))
     with pytest.raises(Damaged, match=told):
         read_pair_reports([path])
+
+
+def test_files_whose_pairs_have_another_order_are_not_compared(tmp_path):
+    files = [write(tmp_path / f"{label}.json", [label]) for label in ("none", "crd")]
+    record = json.loads(files[1].read_text())
+    record["decisions"]["crd"] = dict(reversed(record["decisions"]["crd"].items()))
+    files[1].write_text(json.dumps(record))
+    with pytest.raises(Damaged, match=r"crd.json.*pairs of BLiMP in another order"):
+        read_pair_reports(files)
 
 
 def test_one_label_for_two_encoders_is_refused(tmp_path):

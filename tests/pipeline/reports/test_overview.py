@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.reports.figures import DOTS_PER_INCH
 from pipeline.reports.holm import holm
 from pipeline.reports.overview import Column, Comparison, Overview, Shown
 from pipeline.reports.overview_page import chapters, overview_sections
-from pipeline.reports.overview_picture import draw
+from pipeline.reports.overview_picture import controls_of_students, draw
 from pipeline.reports.overview_sentences import NOT_SHOWN, NOTHING_TO_COMPARE, sentences
 from pipeline.reports.page import Section, as_html, as_markdown
 from pipeline.reports.partners import groups_of
@@ -124,11 +125,44 @@ def test_students_of_other_seeds_on_another_task_are_one_line_and_of_another_set
     assert len(Overview(pair, [], []).lines) == 2
 
 
+def test_students_that_records_do_not_tell_apart_keep_lines_of_their_own():
+    """Two of one seed, of before setups were recorded: neither figure takes the other's place."""
+    old = {
+        label: checkpoint(label, objective, weights_sha256=label)
+        for label, objective in (("none", "none"), ("crd-a", "crd"), ("crd-b", "crd"))
+    }
+    none, first, second = groups_of(old)
+    shown = Shown(0.05, 0.04, 0.06, 0.001, 5, (1, 1), 0.0002)
+    pair = [
+        Comparison(A, first, none, shown),
+        Comparison(A, second, none, replace(shown, mean=-0.05, low=-0.06, high=-0.04)),
+    ]
+    overview = Overview(pair, [], [])
+    assert overview.size == 2
+    assert [(row[0], row[2][:5]) for row in overview.grid()[1:]] == [
+        ("crd-a", "+5.00"),
+        ("crd-b", "-5.00"),
+    ]
+
+
+def test_other_students_of_the_same_label_have_another_name():
+    wide = {
+        label: replace(one, setup={"texts": "u"}, weights_sha256=f"{label} u")
+        for label, one in ENCODERS.items()
+    }
+    groups = {group.name: group for group in groups_of(wide)}
+    other = Comparison(B, groups["clip"], groups["none"], SOME[0].shown)
+    overview = Overview([SOME[0], other], [], [])
+    lines = [(line.student, line.other) for line in overview.lines]
+    assert lines == [("clip #1", "none #1"), ("clip #2", "none #2")]
+    assert sentences(overview)[2].startswith("clip #2: ")
+
+
 def test_sentences_say_no_more_than_the_correction_leaves():
     told = sentences(Overview(SOME, [], []))
     assert told[0] == (
-        "clip: better than without a teacher and than its control in a: accuracy; better than "
-        "without a teacher alone in b: accuracy (not better than its control)."
+        "clip: better than without a teacher and than its control in a: accuracy; better "
+        "than without a teacher alone in b: accuracy (not shown to be better than its control)."
     )
     assert told[1] == "word: WORSE than one of the two in b: accuracy."
     assert told[2].startswith("Holm's correction is over 5 comparisons: a: accuracy and b: ")
@@ -152,6 +186,34 @@ def test_the_picture_has_a_panel_per_task_and_needs_a_gain_over_no_teacher():
     assert picture is not None
     assert picture.startswith(b"\x89PNG")
     assert draw(Overview([one(A, "clip", "clip-twin", 0.04)], [], [])) is None
+
+
+def test_the_picture_has_all_controls_of_a_student():
+    noise = {"random": replace(ENCODERS["clip-twin"], label="random", control="random",
+                               weights_sha256="random")}  # fmt: skip
+    (random,) = groups_of(noise)
+    more = [
+        Comparison(A, GROUPS["clip"], random, SOME[0].shown),
+        Comparison(A, random, GROUPS["none"], SOME[0].shown),
+    ]
+    rows = controls_of_students(Overview([*SOME, *more], [], []))
+    assert {line.student: [c.student for c in own] for line, own in rows.items()} == {
+        "clip": ["clip-twin", "random"],
+        "word": [],
+    }
+
+
+def test_of_very_many_students_the_picture_has_the_first(monkeypatch):
+    """65,536 dots are the most that a picture may be high."""
+    monkeypatch.setattr("pipeline.reports.overview_page.MOST_STUDENTS", 1)
+    monkeypatch.setattr("pipeline.reports.overview_picture.MOST_STUDENTS", 1)
+    page = overview_sections(Overview(SOME, [], []), [])
+    assert "The first 1 of 2 students are drawn." in as_markdown(page)
+    many = [one(column(str(n)), "word", "none", 0.05) for n in range(3)]
+    monkeypatch.setattr("pipeline.reports.overview_picture.ACROSS", 1)
+    monkeypatch.setattr("pipeline.reports.overview_picture.MOST_INCHES", 3)
+    picture = draw(Overview(many, [], []))
+    assert int.from_bytes(picture[20:24]) < 1.5 * 3 * DOTS_PER_INCH
 
 
 def test_families_are_chapters_and_their_sets_are_parts():
