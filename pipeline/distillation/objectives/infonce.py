@@ -102,11 +102,13 @@ class _BothWays(torch.autograd.Function):
         sums = (column_B.log() + highest) @ weight_B + (row_B.log() + highest).mean()
         slope_BB = share_BB.mul_((weight_B / column_B)[None] + (each / row_B)[:, None])
         slope_BB.diagonal().sub_(weight_B + each)
-        ctx.save_for_backward(slope_BB @ student_BR, slope_BB.T @ teacher_BR)
+        of_teacher = ctx.needs_input_grad[0]  # as of a narrow student, whose basis is in it
+        of_teacher_BR = slope_BB @ student_BR if of_teacher else None
+        ctx.save_for_backward(of_teacher_BR, slope_BB.T @ teacher_BR)
         return sums - own
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        of_teacher_BR, of_student_BR = ctx.saved_tensors
-        return upstream * of_teacher_BR, upstream * of_student_BR, None, None, None
+        slopes = [None if slope is None else upstream * slope for slope in ctx.saved_tensors]
+        return (*slopes, None, None, None)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.distillation.objectives.contract import Objective, make_projection
 from pipeline.distillation.objectives.crd import CRD
@@ -132,6 +133,16 @@ def test_infonce_of_words_in_the_students_width_and_in_the_teachers(width, tempe
     torch.testing.assert_close(ours, plain, rtol=1e-12, atol=0)
     for our_gradient, plain_gradient in zip(our_gradients, plain_gradients, strict=True):
         torch.testing.assert_close(our_gradient, plain_gradient, rtol=1e-8, atol=1e-11)
+
+
+def test_infonce_multiplies_for_no_gradient_that_nobody_asks_for():
+    """In the teacher's width there are the products and the student's gradient, and no third."""
+    batch = make_word_batch(TEACHER_WIDTH, TEACHER_WIDTH)
+    objective = make_objective("infonce", TEACHER_WIDTH, TEACHER_WIDTH, level="word")
+    with FlopCounterMode(display=False) as counter:
+        objective(changed(batch, states_ND=batch.states_ND.requires_grad_())).backward()
+    words = len(batch.whole.row_B)
+    assert counter.get_total_flops() == 2 * (2 * words**2 * TEACHER_WIDTH)
 
 
 @pytest.mark.parametrize("normalize", [True, False])
