@@ -3,7 +3,7 @@
 #   docker build -t speechkd .                       CUDA 13, for drivers from 580 on
 #   docker build -t speechkd --build-arg CUDA=12 .   CUDA 12, for drivers from 525 on
 #   docker build -t speechkd --build-arg CUDA= .     CPU
-#   docker run --rm --gpus all --shm-size 8g --user "$(id -u)" -e HOME=/tmp \
+#   docker run --rm --gpus all --shm-size 8g --user "$(id -u):$(id -g)" -e HOME=/tmp \
 #       -v "$PWD/out:/out" speechkd demo --out /out/demo
 #
 # CUDA's libraries come with pip's build of torch, Triton's assembler among them, and the driver from the
@@ -53,8 +53,10 @@ COPY pipeline pipeline
 COPY stages stages
 # The toolkit reads what the image wants: every GPU, nvidia-smi beside CUDA, and a driver that is new enough.
 # Without CUDA all three are empty, and the toolkit leaves the container alone. Where no toolkit is at
-# work, as on Google's clusters, the driver lies in /usr/local/nvidia.
-ENV PATH=/opt/venv/bin:$PATH:/usr/local/nvidia/bin \
+# work, as on Google's clusters, the driver lies in /usr/local/nvidia. Older versions of torch compile for
+# nobody without a name, which a number given by --user has only here.
+ENV USER=speechkd \
+    PATH=/opt/venv/bin:$PATH:/usr/local/nvidia/bin \
     LD_LIBRARY_PATH=/usr/local/nvidia/lib64 \
     NVIDIA_VISIBLE_DEVICES=${CUDA:+all} \
     NVIDIA_DRIVER_CAPABILITIES=${CUDA:+compute,utility} \
