@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.helpers.processes import PATIENCE_SECONDS
+
 
 def options(words, **changes):
     return {"words": words, "run": Path("run"), **changes}
@@ -24,7 +26,8 @@ def make_stubs(folder):
         "signal.signal(signal.SIGUSR2, stop); signal.signal(signal.SIGTERM, stop)\n"
         "told.open('a').write(json.dumps(sys.argv[1:]) + '\\n')\n"
         "until = os.environ.get('UNTIL')\n"
-        "while until and not os.path.exists(until): time.sleep(0.01)\n"
+        f"end = time.monotonic() + {2 * PATIENCE_SECONDS}\n"  # of a test that has failed
+        "while until and not os.path.exists(until) and time.monotonic() < end: time.sleep(0.01)\n"
         "sys.exit(int(os.environ.get('ENDS', 0)))\n"
     )
     (folder / "scontrol").write_text(
@@ -57,6 +60,11 @@ def heeds(job, number):
     """Whether a job's shell has set its trap for a signal."""
     caught = re.search(r"SigCgt:\s*(\S+)", Path(f"/proc/{job.pid}/status").read_text())
     return bool(int(caught[1], 16) >> (number - 1) & 1)
+
+
+def begun(folder):
+    """Whether the stage has told its words, which a signal before would keep from being told."""
+    return (folder / "told.jsonl").exists() and told(folder)
 
 
 def told(folder):

@@ -188,7 +188,9 @@ class Cluster:
             The rule; once it is gone, those that start later do not stop.
         """
         rule = self.folder / "holds" / f"{uuid.uuid4()}.json"
-        rule.write_text(json.dumps([event, path, count]))
+        unfinished = rule.with_suffix(".partial")  # a job that starts meanwhile would read a half
+        unfinished.write_text(json.dumps([event, path, count]))
+        unfinished.rename(rule)
         return rule
 
     def log(self) -> str:

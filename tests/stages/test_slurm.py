@@ -31,7 +31,7 @@ from stages.options import parse
 from stages.slurm_steps import FINETUNE
 from tests.helpers.caches import make_cache, make_sequence_cache
 from tests.helpers.encoders import save_encoder
-from tests.helpers.job_scripts import heeds, make_stubs, options, printed, start, told
+from tests.helpers.job_scripts import begun, heeds, make_stubs, options, printed, start, told
 from tests.helpers.mosei import write_mmsa
 from tests.helpers.processes import PATIENCE_SECONDS, state, wait_for
 from tests.helpers.slurm import SEARCH, CannotRunError, Cluster, knows_itself, why_not
@@ -269,7 +269,7 @@ def test_a_signal_reaches_the_stage_and_only_a_warning_requeues(
     words = ["shards/manifest.jsonl", "--cache", "c"]
     slurm.extract_teacher(slurm.ShareSettings(**options(words, dry_run=True)))
     job = start(printed(capsys)["extract_teacher.sbatch"], stubs, here, UNTIL="never")
-    wait_for((here / "told.jsonl").exists, "the stage to start")
+    wait_for(lambda: begun(here), "the stage to start")
     wait_for(lambda: heeds(job, number), "the shell to set its traps")
     job.send_signal(number)
     assert job.wait(PATIENCE_SECONDS) == 143
@@ -284,7 +284,7 @@ def test_an_array_task_that_may_not_requeue_says_so(here, stubs, capsys):
     slurm.extract_teacher(slurm.ShareSettings(**options(words, dry_run=True)))
     text = printed(capsys)["extract_teacher.sbatch"]
     job = start(text, stubs, here, UNTIL="never", REQUEUE="1")
-    wait_for((here / "told.jsonl").exists, "the stage to start")
+    wait_for(lambda: begun(here), "the stage to start")
     wait_for(lambda: heeds(job, signal.SIGUSR2), "the shell to set its traps")
     job.send_signal(signal.SIGUSR2)
     output, _ = job.communicate(timeout=PATIENCE_SECONDS)
@@ -297,7 +297,7 @@ def test_what_preemption_tells_a_step_alone_queues_again(here, stubs, capsys):
     slurm.extract_teacher(slurm.ShareSettings(**options(words, dry_run=True)))
     text = printed(capsys)["extract_teacher.sbatch"]
     job = start(text, stubs, here, UNTIL="over", ENDS="1")
-    wait_for((here / "told.jsonl").exists, "the stage to start")
+    wait_for(lambda: begun(here), "the stage to start")
     (here / "preempted").write_text("PreemptTime=2026-01-01T00:00:00 Other=1\n")
     (here / "over").touch()
     assert job.wait(PATIENCE_SECONDS) == 1
