@@ -11,6 +11,7 @@ from tests.helpers.kd_batches import (
     make_batch,
     make_objective,
     make_word_batch,
+    run_in_lockstep,
 )
 
 FORMS = {
@@ -223,29 +224,3 @@ def test_several_processes_average_to_the_whole(form):
     mean.backward()
     torch.testing.assert_close(mean.detach(), loss, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(states_ND.grad, gradient, rtol=1e-8, atol=1e-12)
-
-
-def run_in_lockstep(objectives, parts):
-    """Run each part with sums over all parts, found by replaying until the sums settle."""
-    offered = [[] for _ in parts]
-    while True:
-        asked = [[] for _ in parts]
-        losses = []
-        for index, (objective, part) in enumerate(zip(objectives, parts, strict=True)):
-
-            def add_up(value, index=index, asked=asked, offered=offered):
-                asked[index].append(value)
-                turn = len(asked[index]) - 1
-                others = [o[turn] for i, o in enumerate(offered) if i != index and turn < len(o)]
-                return sum(others, value)
-
-            if hasattr(objective, "log_mean"):
-                objective.log_mean.fill_(torch.nan)
-            losses.append(objective(changed(part, sum_over_processes=add_up)))
-        if all(len(o) == len(a) for o, a in zip(offered, asked, strict=True)) and all(
-            torch.equal(x, y)
-            for o, a in zip(offered, asked, strict=True)
-            for x, y in zip(o, a, strict=True)
-        ):
-            return losses
-        offered = asked

@@ -13,7 +13,7 @@ from pipeline.distillation.objectives.crd import CRD
 from pipeline.distillation.objectives.infonce import InfoNCE
 from pipeline.distillation.objectives.narrow import SHORTEST, narrow
 from pipeline.distillation.objectives.nst import NST
-from tests.helpers.kd_batches import changed, make_objective, make_word_batch
+from tests.helpers.kd_batches import changed, make_objective, make_word_batch, run_in_lockstep
 
 WIDTH, TEACHER_WIDTH = 5, 17
 
@@ -232,6 +232,34 @@ def test_shares_of_a_narrow_students_words_average_to_the_whole():
     for n in range(1, len(gradients)):  # of the projection; each share has states of its own
         mean = sum(share[1][n] for share in shares) / 2
         torch.testing.assert_close(mean, gradients[n], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["infonce", "nst"])
+def test_a_narrow_student_of_two_processes_learns_as_one(name):
+    """Each process has states of its own words, of which others enter its loss by their sum."""
+    batch = make_word_batch(WIDTH, TEACHER_WIDTH)
+    options = {"level": "word", "projection": "mlp", "temperature": 0.2}
+    whole, *parts = (make_objective(name, WIDTH, TEACHER_WIDTH, **options) for _ in range(3))
+    loss, (of_states, *of_projection) = value_and_gradients(type(whole).forward, whole, batch)
+    states_ND = batch.states_ND.clone().requires_grad_()
+    shares = [
+        changed(
+            batch,
+            states_ND=states_ND[mine],
+            clip_N=batch.clip_N[mine],
+            place_N=batch.place_N[mine],
+            weight_N=batch.weight_N[mine],
+            processes=2,
+        )
+        for mine in (batch.clip_N < 4, batch.clip_N >= 4)
+    ]
+    mean = sum(run_in_lockstep(parts, shares)) / 2
+    mean.backward()
+    torch.testing.assert_close(mean.detach(), loss, rtol=1e-12, atol=0)
+    torch.testing.assert_close(states_ND.grad, of_states, rtol=1e-8, atol=1e-12)
+    parameters = (part.projection.parameters() for part in parts)
+    for one, two, wanted in zip(*parameters, of_projection, strict=True):
+        torch.testing.assert_close(one.grad + two.grad, wanted, rtol=1e-8, atol=1e-12)
 
 
 def test_autocast_reaches_what_comes_before_the_last_layer_alone():
