@@ -30,6 +30,7 @@ class Shown:
         seeds: of fine-tuning; 0 where nothing is fine-tuned.
         runs: pre-training seeds of either side.
         least_p: the least p that its draws could have shown.
+        units: how many videos, recordings or the like are drawn; None where none are too few.
     """
 
     mean: float
@@ -39,6 +40,7 @@ class Shown:
     seeds: int
     runs: tuple[int, ...]
     least_p: float
+    units: int | None = None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What an overview shows, in sentences: no more than Holm's correction leaves."""
 
 from pipeline.foundation.progress import counted
+from pipeline.reports.conclusions import FEW_GROUPS
 from pipeline.reports.formats import listed
 from pipeline.reports.overview import LEVEL, Column, Overview, Shown, shown_of
 from pipeline.reports.tables import SELECTED_ON_TEST
@@ -43,6 +44,16 @@ def sentences(overview: Overview) -> list[str]:
         several.append(
             f"WARNING: in {once} of these comparisons each side was pre-trained once, so that p "
             "and interval say nothing of another pre-training seed."
+        )
+    if luck := sum(shown.seeds == 1 for _, shown in stated):
+        several.append(
+            f"WARNING: {luck} of these comparisons are of one fine-tuning seed, whose luck p and "
+            "interval do not hold."
+        )
+    if few := sum(shown.units is not None and shown.units < FEW_GROUPS for _, shown in stated):
+        several.append(
+            f"WARNING: in {few} of these comparisons fewer than {FEW_GROUPS} videos, recordings or "
+            "the like are drawn, so that p is too low and the interval too narrow."
         )
     return [*several, *_unseen(stated)]
 

@@ -1,6 +1,7 @@
 """The comparisons of each kind of results as an overview shows them side by side."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 from pipeline.reports.cells import ResultSet
@@ -78,7 +79,7 @@ def of_results(results: ResultSet, gains: Gains) -> list[Comparison]:
         if one is not None and one.p is not None:
             draws = RANKED_DRAWS if gain.key == "average_precision" else DRAWS
             figures = one.mean, one.low, one.high, one.p
-            shown = Shown(*figures, one.seeds, one.runs, 2 / (draws + 1))
+            shown = Shown(*figures, one.seeds, one.runs, 2 / (draws + 1), one.groups)
         groups = gains.groups[gain.label], gains.groups[gain.against]
         comparisons.append(Comparison(column, *groups, shown))
     return comparisons
@@ -107,7 +108,9 @@ def of_hearing(report: HearingReport, number: str) -> list[Comparison]:
             percent=one.measure.in_percent,
             chapter=HEARING,
         )
-        comparisons.append(Comparison(column, one.group, one.other, _shown(one.difference)))
+        units, _ = report.figures.units(one.measure.level, one.measure.view)
+        shown = replace(_shown(one.difference), units=units)
+        comparisons.append(Comparison(column, one.group, one.other, shown))
     return comparisons
 
 

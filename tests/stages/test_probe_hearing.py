@@ -94,8 +94,12 @@ def test_a_dry_run_says_what_would_be_asked_and_writes_nothing(here, tmp_path, c
 
 def test_a_report_has_its_findings_table_and_picture(here, tmp_path, capsys):
     asked(here, tmp_path / "o", prosody=str(here / "prosody"))
-    report.run(report.ReportSettings(results=[tmp_path / "o"], out=tmp_path / "page"))
+    (tmp_path / "again").symlink_to(tmp_path / "o")  # a folder named twice counts once
+    twice = [tmp_path / "o", tmp_path / "again"]
+    report.run(report.ReportSettings(results=twice, out=tmp_path / "page"))
     page = (tmp_path / "page" / "report.md").read_text()
+    assert page.count("# Hearing: unheard speech") == page.count("all figures") == 1
+    assert "All tasks on one page" not in page
     assert "# Hearing: unheard speech" in page
     assert "a against word counts" in page
     assert "clips: explained variance (within speaker), %" in page

@@ -440,6 +440,7 @@ def test_gains_of_epochs_selected_on_the_test_are_marked_wherever_they_stand(tmp
     assert "WARNING: where it is said, epochs are selected on the test itself" in printed
     text = (tmp_path / "report" / "report.md").read_text()
     assert r"| compared with | sentiment3: accuracy \[SELECTED ON THE TEST\] |" in text
+    assert "1 of these comparisons are of one fine-tuning seed" in printed
     (row,) = csv.DictReader((tmp_path / "report" / "overview.csv").open())
     assert row["measure"] == "accuracy [SELECTED ON THE TEST]"
 

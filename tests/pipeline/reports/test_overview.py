@@ -175,6 +175,16 @@ def test_sentences_say_no_more_than_the_correction_leaves():
     assert any("over 1 comparison, of which 0 can be stated" in sentence for sentence in missing)
 
 
+def test_what_p_does_not_hold_is_said_where_it_stars():
+    shown = replace(SOME[0].shown, seeds=1, units=19)
+    told = sentences(Overview([replace(SOME[0], shown=shown), SOME[1]], [], []))
+    assert any("1 of these comparisons are of one fine-tuning seed" in one for one in told)
+    assert any("in 1 of these comparisons fewer than 20 videos" in one for one in told)
+    enough = replace(shown, seeds=2, units=20)
+    told = sentences(Overview([replace(SOME[0], shown=enough)], [], []))
+    assert not any("WARNING" in one for one in told)
+
+
 def test_a_family_too_large_for_its_draws_is_said():
     many = [one(column(str(n)), "word", "none", 0.05, 0.0002) for n in range(251)]
     assert any("cannot show a p so small" in s for s in sentences(Overview(many, [], [])))
