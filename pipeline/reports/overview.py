@@ -139,8 +139,9 @@ class Overview:
 
     `columns` and `lines` are those of the table; `family` and `members` the columns and lines of
     the family. `pairs` are its comparisons and `size` their number, also of such as cannot be
-    stated; where students are named, each is counted with every task of the family, whether it was
-    run or not. `floor` is the least p that could be shown, times that number.
+    stated; where students are named, each is counted with every task of the family, over no teacher
+    and over a control, whether these were run or not. `floor` is the least p that could be shown,
+    times that number.
 
     Args:
         comparisons: of all sets, in all measures.
@@ -185,7 +186,9 @@ class Overview:
             for line in self.members
             if students or column in line.by_column
         ]
-        self.size = len(self.pairs)
+        sides = {(line.student, line.first.over_control) for line in self.members}
+        absent = 2 * len({student for student, _ in sides}) - len(sides) if students else 0
+        self.size = len(self.pairs) + absent * len(self.family)
         known = [
             (line, column, shown)
             for line, column in self.pairs

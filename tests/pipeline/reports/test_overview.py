@@ -79,12 +79,12 @@ def test_a_named_family_counts_what_is_missing_of_it():
     """So that a grid that is half done is not judged as if no more had been asked."""
     overview = Overview(SOME, ["a:weighted_f1", "b"], ["clip", "word"])
     assert [where.heading for where in overview.family] == ["b: accuracy", "a: weighted_f1"]
-    assert overview.size == 2 * 3
+    assert overview.size == 2 * (2 + 2)  # the control of "word" is not there
     clip = next(line for line in overview.lines if line.student == "clip")
-    assert overview.adjusted(clip, overview.family[0]) == 0.006
+    assert overview.adjusted(clip, overview.family[0]) == 0.008
     assert [c.heading for c in overview.columns] == ["a: accuracy", "b: accuracy", "a: weighted_f1"]
     assert Overview(SOME, ["a:weighted_f1", "b"], []).size == 4
-    assert overview.details()[3][3:6] == ["-5.00 (-6.00 to -4.00)", "0.0010", "0.0060"]
+    assert overview.details()[3][3:6] == ["-5.00 (-6.00 to -4.00)", "0.0010", "0.0080"]
 
 
 @pytest.mark.parametrize(
