@@ -82,12 +82,13 @@ class Cells:
         """The first and the last cell of what comes nearest to an answer, and its AOS.
 
         With one end fixed, AOS rises towards the true other end and falls behind it. So each end
-        lies at a border of a cell next to the true one.
+        lies at a border of a cell next to the true one, or one further where two clips overlap by a
+        rounding and the answer lies there.
         """
         first = int(np.searchsorted(self.starts_C, answer[0], side="right")) - 1
         last = int(np.searchsorted(self.ends_C, answer[1], side="left"))
-        begins = [a for a in (first, first + 1) if 0 <= a < self.count]
-        ends = [b for b in (last, last - 1) if 0 <= b < self.count]
+        begins = [a for a in (first, first + 1, first - 1) if 0 <= a < self.count]
+        ends = [b for b in (last, last - 1, last + 1) if 0 <= b < self.count]
         spans = [(a, b) for a in begins for b in ends if a <= b]
         times = np.array([(self.starts_C[a], self.ends_C[b]) for a, b in spans])
         aos, _ = overlap_scores(np.tile(np.array(answer), (len(spans), 1, 1)), times)

@@ -49,10 +49,10 @@ def test_clips_that_overlap_by_a_rounding_leave_the_cells_in_order():
     assert cells.starts_C[-1] == pytest.approx(0.171)  # what overlaps shifts nothing behind it
     pairs = list(itertools.combinations_with_replacement(range(cells.count), 2))
     times = np.array([(cells.starts_C[a], cells.ends_C[b]) for a, b in pairs])
-    for start in np.arange(0.07, 0.12, 0.001):
-        answer = np.array([[[start, start + 0.013]]])
-        best = overlap_scores(np.tile(answer[0], (len(pairs), 1, 1)), times)[0].max()
-        assert cells.nearest((start, start + 0.013))[2] == pytest.approx(best)
+    for start, seconds in itertools.product(np.arange(0.07, 0.12, 0.001), (0.013, 0.001)):
+        answer = (start, start + seconds)
+        best = overlap_scores(np.tile(np.array(answer), (len(pairs), 1, 1)), times)[0].max()
+        assert cells.nearest(answer)[2] == pytest.approx(best)
 
 
 @pytest.mark.parametrize("most", [1, 3, 9, 50])
