@@ -71,3 +71,16 @@ def test_what_the_page_says_was_shown_stands_on_the_page_that_it_names():
                 assert re.search(rf"(?<![\d.]){re.escape(figure)}(?!\d)", evidence), (figure, name)
                 checked += 1
     assert checked > 20
+
+
+def test_hours_of_speech_stand_on_the_pages_that_they_are_from():
+    told = PAGE.partition("| hours here, planted apart |")[2].partition("\n## ")[0]
+    pairs = re.findall(r"(\d+(?:\.\d+)?) \(\[[\w.-]+\]\((\w[\w-]*\.md)\)\)", told)
+    assert len(pairs) >= 7
+    for hours, name in pairs:
+        evidence = (ROOT / "docs" / name).read_text(encoding="utf-8")
+        one = "|one hour" if hours == "1.0" else ""
+        assert re.search(rf"(?<![\d.]){re.escape(hours)} (?:h\b|hours){one}", evidence), (
+            hours,
+            name,
+        )
