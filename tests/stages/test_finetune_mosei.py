@@ -14,6 +14,7 @@ from pipeline.finetuning.trainer import train_cell
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.seeds import parse_seeds
 from pipeline.reports.cells import read_results, read_sets
+from pipeline.reports.gains import gains_of
 from pipeline.reports.projections import read_projection
 from pipeline.reports.sections import sections
 from pipeline.reports.tables import tables
@@ -110,13 +111,13 @@ def test_a_report_of_part_of_a_grid_tells_what_is_missing(here, tmp_path):
     (results,) = read_sets([tmp_path / "r"])
     (done,) = [cell.seed for cell in results.cells]
     assert results.missing == tuple(("a", "sentiment3", s) for s in range(3) if s != done)
-    text = sections(results)[0].text
+    text = sections(results, gains_of(results))[0].text
     assert "1 of 3 cells are finished" in text[0]
     assert text[1].startswith("Missing: a sentiment3 seed ")
     run(settings(here, **share))
     (results,) = read_sets([tmp_path / "r"])
     assert results.missing == ()
-    assert "3 of 3 cells are finished" in sections(results)[0].text[0]
+    assert "3 of 3 cells are finished" in sections(results, gains_of(results))[0].text[0]
 
 
 def test_a_made_split_does_not_ask_for_a_sound_one(here, tmp_path):
