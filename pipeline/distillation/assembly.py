@@ -109,11 +109,11 @@ def assemble(
         tokenizer = make_tokenizer(settings, cache, tables)
     corpus = make_corpus(settings, cache, tables, tokenizer, device)
     words: WordCorpus | None = None
-    told: list[str] = []
+    notes: list[str] = []
     if cache:
         if settings.needs_words():
             words = make_words(settings, cache, corpus, tokenizer)
-        corpus, told = take_away(settings, cache, corpus, words)
+        corpus, notes = take_away(settings, cache, corpus, words)
     torch.manual_seed(settings.seed)  # of the weights: the student's, then the projections'
     student = make_student(settings, tokenizer)
     start = weights_sha256(student.encoder) if settings.init else "fresh"
@@ -132,7 +132,7 @@ def assemble(
         tokenizer=tokenizer,
         corpus=corpus,
         words=words,
-        notes=told,
+        notes=notes,
         distillation=distillation,
         batches=batches,
         schedule=schedule,

@@ -116,9 +116,9 @@ def take_away(
     Raises:
         SpeechkdError: there is nothing to take away.
     """
-    told = list(words.notes) if words else []
+    notes = list(words.notes) if words else []
     if "clip" not in settings.levels():
-        return corpus, told
+        return corpus, notes
     with processes.first_on_this_machine():
         prepared = Prepared(cache, settings.prepared)
         if settings.teacher_side == "within-speaker":
@@ -128,5 +128,5 @@ def take_away(
                 corpus.vectors, prepared, words.words, words.place_P
             )
         else:
-            return corpus, told
-    return replace(corpus, vectors=vectors), [*told, taken]
+            return corpus, notes
+    return replace(corpus, vectors=vectors), [*notes, taken]

@@ -1,6 +1,7 @@
 """Pictures of results, as PNG: gains with their intervals, losses, confusion matrices, planes."""
 
 import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -107,7 +108,7 @@ def losses(cells: Sequence[Cell], looks: Mapping[str, Look]) -> bytes:
     tasks = list(dict.fromkeys(cell.task for cell in cells))
     labels = list(dict.fromkeys(cell.label for cell in cells))
     titles = dict(zip(tasks, shown(tasks, "task"), strict=True))
-    figure, panels = _panels(len(tasks), 3.2, 2.4)
+    figure, panels = panels_of(len(tasks), 3.2, 2.4)
     for axes, task in zip(panels, tasks, strict=True):
         for label in labels:
             curves = [
@@ -145,7 +146,7 @@ def confusions(
     names = [short(name) for name in shown(outputs, "class")] if with_figures else []
     slant = _slant(names, side)
     margin = max(map(len, names)) * LETTER_INCHES if slant else 0
-    figure, panels = _panels(
+    figure, panels = panels_of(
         len(matrices), side + 0.4 + margin, side + 0.5 + margin, most=4 if side < 2 else 3
     )
     titles = shown(list(matrices), "encoder")
@@ -184,7 +185,7 @@ def planes(
         points: encoder → coordinates `[n, 2]`, a number per text, share of the variance.
         kinds: what the numbers 0, 1, … stand for; empty if they are a quantity.
     """
-    figure, panels = _panels(len(points), 3.0, 2.9)
+    figure, panels = panels_of(len(points), 3.0, 2.9)
     values = np.concatenate([np.asarray(one[1]) for one in points.values()])
     titles = shown(list(points), "encoder")
     for axes, title, (points_n2, numbers, share) in zip(
@@ -218,15 +219,52 @@ def planes(
     return png(figure, [*points, *kinds])
 
 
-def _panels(count: int, width: float, height: float, most: int = 3) -> tuple[Figure, list[Any]]:
-    """A figure of `count` panels, at most `most` across, of a size in inches each."""
+def panels_of(
+    count: int,
+    width: float,
+    height: float,
+    most: int = 3,
+    *,
+    margins: tuple[float, float] = (0.0, 0.5),
+    tallest: float = math.inf,
+    rows: bool = False,
+) -> tuple[Figure, list[Any]]:
+    """A figure of `count` panels, at most `most` across, of a size in inches each.
+
+    Args:
+        count: of the panels.
+        width: of one.
+        height: of one.
+        most: panels side by side.
+        margins: what all of them have beside and below them.
+        tallest: height that the figure does not exceed.
+        rows: whether panels of a line share their rows.
+    """
     across = min(most, count)
     down = -(-count // across)
-    figure = Figure(figsize=(width * across, height * down + 0.5), layout="constrained")
-    panels = figure.subplots(down, across, squeeze=False).flatten().tolist()
+    size = (width * across + margins[0], min(height * down + margins[1], tallest))
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False, sharey=rows).flatten().tolist()
     for spare in panels[count:]:
         spare.remove()
     return figure, panels[:count]
+
+
+def name_rows(axes: Any, title: str, names: Sequence[str], beyond: float = 0.5) -> None:
+    """Give a panel its title, and a name to each of its rows, which lie 1 apart from the top.
+
+    Args:
+        axes: of the panel.
+        title: of the panel.
+        names: of the rows.
+        beyond: room above the first row and below the last.
+    """
+    axes.set_title(title, fontsize=8)
+    axes.tick_params(labelsize=7)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 1 + beyond, -beyond)
+    axes.grid(axis="y", color="0.93", linewidth=0.8)
+    axes.set_axisbelow(True)
 
 
 def _legend(figure: Figure, looks: Mapping[str, Look]) -> None:

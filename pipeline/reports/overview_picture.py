@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pipeline.reports.figures import png
+from pipeline.reports.figures import name_rows, panels_of, png
 from pipeline.reports.lettering import broken, short, shown
 from pipeline.reports.overview import Column, Line, Overview
 
@@ -35,27 +34,25 @@ def draw(overview: Overview) -> bytes | None:
         for line in rows
     ]
     colours = dict(zip(rows, _colours(len(names)), strict=True))
-    across = min(ACROSS, len(columns))
-    down = -(-len(columns) // across)
-    size = (3.0 * across + 1.8, min((0.75 + 0.34 * len(rows)) * down + 0.6, MOST_INCHES))
-    figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(down, across, squeeze=False, sharey=True).flatten().tolist()
-    for spare in panels[len(columns) :]:
-        spare.remove()
+    figure, panels = panels_of(
+        len(columns),
+        3.0,
+        0.75 + 0.34 * len(rows),
+        ACROSS,
+        margins=(1.8, 0.6),
+        tallest=MOST_INCHES,
+        rows=True,
+    )
     titles = shown([column.heading for column in columns], "task")
-    for axes, column, title in zip(panels, columns, titles, strict=False):
+    for axes, column, title in zip(panels, columns, titles, strict=True):
         axes.axvline(0, color="0.35", linewidth=1)
         for place, (line, controls) in enumerate(rows.items()):
             _point(axes, line, column, place, colours[line], "o")
             for number, control in enumerate(controls, start=1):
                 below = place + BESIDE * number / len(controls)
                 _point(axes, control, column, below, colours[line], "s")
-        axes.set_title(broken(title), fontsize=8)
-        axes.tick_params(labelsize=7)
-        axes.set_yticks(range(len(rows)), [short(n, LONGEST_NAME) for n in shown(names, "student")])
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.grid(axis="y", color="0.93", linewidth=0.8)
-        axes.set_axisbelow(True)
+        labels = [short(name, LONGEST_NAME) for name in shown(names, "student")]
+        name_rows(axes, broken(title), labels, beyond=0.6)
     figure.supxlabel(
         "gain over the same without a teacher (or of fresh weights), in points (MAE in its own "
         "unit),\nwith its 95 % interval; each task has its own scale",

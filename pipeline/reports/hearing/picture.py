@@ -2,15 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from matplotlib.figure import Figure
-
-from pipeline.reports.figures import Look, png
+from pipeline.reports.figures import Look, name_rows, panels_of, png
 from pipeline.reports.hearing.bootstrap import Figures
 from pipeline.reports.hearing.comparisons import Line
 from pipeline.reports.hearing.measures import Measure
 from pipeline.reports.lettering import short, shown
 
-ACROSS = 3
 LONGEST_NAME = 34
 
 
@@ -46,16 +43,12 @@ def draw(
         looks: how encoders are drawn, by label.
     """
     measures = [m for m in measures if any(figures.of(m, line.group) for line in lines)]
-    across = min(ACROSS, len(measures))
-    down = -(-len(measures) // across)
-    height = 0.7 + 0.21 * len(lines)
-    figure = Figure(figsize=(3.0 * across + 1.6, height * down + 0.5), layout="constrained")
-    panels = figure.subplots(down, across, squeeze=False, sharey=True).flatten().tolist()
-    for spare in panels[len(measures) :]:
-        spare.remove()
+    figure, panels = panels_of(
+        len(measures), 3.0, 0.7 + 0.21 * len(lines), margins=(1.6, 0.5), rows=True
+    )
     titles = [line.group.title for line in lines]
     names = [short(name, LONGEST_NAME) for name in shown(titles, "encoder")]
-    for axes, measure in zip(panels, measures, strict=False):
+    for axes, measure in zip(panels, measures, strict=True):
         scale = 100 if measure.in_percent else 1
         axes.axvline(scale * measure.chance, color="0.35", linewidth=1, linestyle=":")
         for place, line in enumerate(lines):
@@ -83,12 +76,7 @@ def draw(
                 markersize=5,
                 markerfacecolor=look.colour if beyond else "white",
             )
-        axes.set_title(measure.title, fontsize=8)
-        axes.tick_params(labelsize=7)
-        axes.set_yticks(range(len(lines)), names, fontsize=7)
-        axes.set_ylim(len(lines) - 0.5, -0.5)
-        axes.grid(axis="y", color="0.93", linewidth=0.8)
-        axes.set_axisbelow(True)
+        name_rows(axes, measure.title, names)
     figure.supxlabel(
         "with 95 % intervals; dotted: chance; hollow: no different from it; square, broken line: "
         "control",
