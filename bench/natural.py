@@ -5,9 +5,7 @@
     python -m bench.natural run --data SHARED --out DIR --part 0/4 # a quarter of it (array task 0)
     python -m bench.natural table --data SHARED --out DIR          # what is done, and its figures
 
-A cell is one command. It is done once `DIR/cells/NAME.json` says that this very command ended well.
-All commands carry on where they stopped, and so does this. An array task does its share of what is
-ready and leaves what waits for others; run it again when they are done, or with `--wait`.
+What a cell is, and how cells are carried out: `bench/cells.py`.
 
 `--small` makes every cell as small as it can be, to see that the way is open. Its folder is another
 one, because its figures mean nothing.
@@ -16,27 +14,19 @@ one, because its figures mean nothing.
 import argparse
 import gzip
 import json
-import os
-import resource
-import shlex
-import subprocess
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bench import capitals
+from bench.cells import Cell, overview, part_of, run, speechkd, with_needs
 from bench.hearing import ACRONYMS
 from bench.hearing import JUDGED as STRESSED
 from bench.hearing import TRAINING as ACTED
 from bench.hearing_speech import Corpus, lines_of, write_clips
 from bench.natural_tests import primary_table
-from pipeline.foundation.atomic import write_json
-from pipeline.foundation.progress import say
-from pipeline.foundation.provenance import git_commit
 from pipeline.foundation.tables import read_rows
 
 SEEDS = (7816, 9573, 7788, 4242, 1031)
@@ -161,14 +151,12 @@ class Rates:
     """What a core second does, measured: docs/natural-speech.md says how. None is a claim of speed.
 
     Attributes:
-        start_s: core seconds of a command before its first step.
         tokens_per_s: of masked-LM training, alone or with words taught, of a `bert-mini`.
         tuned_words_per_s: words that a classifier is trained on.
         words_heard_per_s: seconds of speech of which tiny.en tells words and their times.
         clips_heard_per_s: seconds of speech that become a vector per clip.
     """
 
-    start_s: float = 10.0
     tokens_per_s: float = 2800.0
     tuned_words_per_s: float = 2000.0
     words_heard_per_s: float = 12.0
@@ -182,28 +170,6 @@ SECONDS = {"urquan": 15_326, "queen": 16_155, "ocean": 10_354, "sky": 6_948, "ca
 WORDS = {"urquan": 36_410, "queen": 38_916, "ocean": 15_849}
 TOKENS_PER_WORD = 1.3
 PARTS = {"all": tuple(TRAINING), **KINDS_OF_SPEECH}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One command.
-
-    Attributes:
-        name: of the cell; `/` parts its kind.
-        command: the words after `python -m`.
-        needs: names of cells that must be done before.
-        core_s: expected core seconds.
-    """
-
-    name: str
-    command: tuple[str, ...]
-    needs: tuple[str, ...] = ()
-    core_s: float = 0.0
-
-    @property
-    def kind(self) -> str:
-        """What comes before the first `/` of its name."""
-        return self.name.partition("/")[0]
 
 
 def cells(data: Path, out: Path, sizes: Sizes) -> list[Cell]:
@@ -227,13 +193,6 @@ def cells(data: Path, out: Path, sizes: Sizes) -> list[Cell]:
         every += questions(data, out, f"{part}-{arm}-{seed}", main, sizes)
     every.append(hearing(out, [f"{part}-{arm}-{seed}" for part, arm, seed in runs]))
     return every
-
-
-def speechkd(
-    name: str, words: Sequence[str], needs: Sequence[str] = (), core_s: float = 0.0
-) -> Cell:
-    """A cell that is a command of speechkd."""
-    return Cell(name, ("stages.cli", *words), tuple(needs), RATES.start_s + core_s)
 
 
 def speech(out: Path, name: str, here: Sequence[str]) -> Iterator[Cell]:
@@ -335,90 +294,6 @@ def make_clips(data: Path, out: Path, name: str, sizes: Sizes) -> None:
     write_clips(lines_of(data, corpus), out / name, sizes.hours)
 
 
-def record_of(out: Path, cell: Cell) -> dict[str, Any]:
-    """What is known of a cell's command if it ended well; empty if not, or if it was another."""
-    path = out / "cells" / f"{cell.name.replace('/', '--')}.json"
-    record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    return record if record.get("command") == list(cell.command) else {}
-
-
-def carry_out(out: Path, cell: Cell) -> bool:
-    """Run a cell's command; whether it ended well. Its output goes to `DIR/logs/`."""
-    file = cell.name.replace("/", "--")
-    log = out / "logs" / f"{file}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    start, before = time.time(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    with log.open("a", encoding="utf-8") as output:
-        output.write(f"$ python -m {shlex.join(cell.command)}\n")
-        output.flush()
-        process = subprocess.run(
-            [sys.executable, "-m", *cell.command], stdout=output, stderr=output,
-            env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
-        )  # fmt: skip
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    core_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    if process.returncode:
-        say(f"{cell.name}: ended with {process.returncode}; see {log}")
-        return False
-    (out / "cells").mkdir(exist_ok=True)
-    write_json(
-        out / "cells" / f"{file}.json",
-        {"command": list(cell.command), "core_s": round(core_s, 1),
-         "wall_s": round(time.time() - start, 1), "commit": git_commit()},
-    )  # fmt: skip
-    return True
-
-
-def run(out: Path, every: Sequence[Cell], part: tuple[int, int], wait_s: float) -> int:
-    """Carry out this part's cells that are ready, again and again; the exit code.
-
-    Returns:
-        0 if all of this part is done, 1 if a command failed, 3 if some wait for other parts.
-    """
-    index, count = part
-    mine = [cell for place, cell in enumerate(every) if place % count == index]
-    names = {cell.name for cell in every}
-    failed: set[str] = set()
-    while True:
-        done = {cell.name for cell in every if record_of(out, cell)}
-        todo = [cell for cell in mine if cell.name not in done | failed]
-        ready = [c for c in todo if all(n in done or n not in names for n in c.needs)]
-        if not todo:
-            return 1 if failed else 0
-        if not ready:
-            if failed or not wait_s:
-                say(f"{len(todo)} cells wait, the first for {', '.join(todo[0].needs)}")
-                return 1 if failed else 3
-            time.sleep(wait_s)
-            continue
-        say(f"{ready[0].name} ({len(done)} of {len(every)} done)")
-        if not carry_out(out, ready[0]):
-            failed.add(ready[0].name)
-
-
-def overview(out: Path, every: Sequence[Cell], *, commands: bool) -> str:
-    """What is to do and what is done, kind by kind; with the command of each cell if asked for."""
-    sums: dict[str, list[float]] = defaultdict(lambda: [0, 0, 0.0, 0.0])
-    lines = []
-    for cell in every:
-        record = record_of(out, cell)
-        row = sums[cell.kind]
-        row[0] += 1
-        row[1] += bool(record)
-        row[2] += cell.core_s
-        row[3] += record.get("core_s", 0.0)
-        state = f"done in {record['core_s']:,.0f} s" if record else f"{cell.core_s:,.0f} s expected"
-        lines.append(f"# {cell.name}: {state}\npython -m {shlex.join(cell.command)}")
-    table = ["| kind | cells | done | expected, core-hours | used by those done |",
-             "|---|--:|--:|--:|--:|"]  # fmt: skip
-    whole = [sum(column) for column in zip(*sums.values(), strict=True)]
-    for kind, (count, done, expected, used) in [*sums.items(), ("all", whole)]:
-        table.append(
-            f"| {kind} | {count:.0f} | {done:.0f} | {expected / 3600:.2f} | {used / 3600:.2f} |"
-        )
-    return "\n".join([*(lines if commands else []), *table])
-
-
 def figures(out: Path) -> str:
     """Every figure of every finished cell of fine-tuning, its mean over seeds and folds."""
     lines = ["| task | student | measure | mean | cells |", "|---|---|---|--:|--:|"]
@@ -435,14 +310,6 @@ def figures(out: Path) -> str:
                 f"| {path.parts[-3]} | {path.parts[-2]} | {name} | {mean:.4f} | {len(each)} |"
             )
     return "\n".join(lines)
-
-
-def part_of(text: str) -> tuple[int, int]:
-    """`I/N` as two numbers."""
-    index, _, count = text.partition("/")
-    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no part such as 0/4")
-    return int(index), int(count)
 
 
 def main() -> int:
@@ -471,21 +338,6 @@ def main() -> int:
         if options.what == "table":
             print(f"\n{primary_table(options.out)}\n\n{figures(options.out)}")
     return 0
-
-
-def with_needs(every: Sequence[Cell], beginnings: Sequence[str]) -> list[Cell]:
-    """Cells whose names begin in one of these ways, and all that they need."""
-    by_name = {cell.name: cell for cell in every}
-    names: set[str] = set()
-    look = [name for name in by_name if name.startswith(tuple(beginnings))]
-    if not look:
-        raise SystemExit(f"no cell begins with {' or '.join(beginnings)}")
-    while look:
-        name = look.pop()
-        if name not in names:
-            names.add(name)
-            look += by_name[name].needs
-    return [cell for cell in every if cell.name in names]
 
 
 if __name__ == "__main__":

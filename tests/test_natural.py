@@ -9,18 +9,8 @@ import pytest
 from scipy import stats
 
 from bench import natural
-from bench.natural import (
-    FULL,
-    SEEDS,
-    SMALL,
-    TASKS,
-    Cell,
-    cells,
-    overview,
-    record_of,
-    run,
-    with_needs,
-)
+from bench.cells import Cell, overview, record_of, run, with_needs
+from bench.natural import FULL, SEEDS, SMALL, TASKS, cells
 from bench.natural_tests import Comparison, comparisons, primary_table, values_of
 from pipeline.foundation.errors import SpeechkdError
 from stages import cache, distill, extract_teacher, finetune_table, probe_hearing, shard

@@ -1,0 +1,269 @@
+"""SPLAT on real speech: every run of docs/splat.md's "Real speech", as commands.
+
+    python -m bench.splat_speech plan --data SHARED --teacher MINILM --out DIR    # commands, times
+    python -m bench.splat_speech run --data SHARED --teacher MINILM --out DIR     # one by one
+    python -m bench.splat_speech table --out DIR    # figures of fine-tuning, mean over seeds
+
+The speech module learns from all speech with text but that of the speakers that it is judged by. It
+is judged by two questions of keywords, put to voices and sentences that it never heard: which of
+five names a caller says, and whether a read sentence holds a number word. What a cell is, and how
+cells are carried out: `bench/cells.py`.
+"""
+
+import argparse
+import csv
+import json
+import math
+import random
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bench.cells import Cell, overview, part_of, run, speechkd, with_needs
+from pipeline.foundation.tables import read_rows
+
+CORPORA = (
+    "ur_quan_masters", "flight_of_the_amazon_queen", "beneath_a_steel_sky", "wuw2",
+    "speechocean762", "librispeech_test_other",
+)  # fmt: skip
+NAMES = ("operator", "think engine", "onword", "wildfire", "voyager")
+NUMBERS = frozenset((
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
+    "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+    "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety", "hundred",
+    "thousand", "million",
+))  # fmt: skip
+TASKS = ("keyword", "number")
+SHARES = (1, 5, 10, 50, 100)
+"""Per cent of the training rows, those of the paper's Figure 3; each set holds the smaller ones."""
+SEEDS = (0, 1, 2)
+CALLS = {"test": 0.3, "valid": 0.1}
+"""Shares of callers; the others train."""
+OF_A_READER = 10
+"""Clips of each reader that trains or validates; of those who test all are taken."""
+SHAPE = ["--layers", "2", "--width", "128", "--heads", "4", "--stack", "8", "--dropout", "0"]
+TRAINED = ["--batch-size", "32", "--held-out", "0.05", "--learning-rate", "1e-3", "--device", "cpu",
+           "--log-every", "50", "--measure-every", "500"]  # fmt: skip
+SPEECH_EPOCHS, ALIGN_EPOCHS, TEXT_EPOCHS = 8, 8, 3
+ALIGNED = {
+    "Seq": ("texts", "real"),
+    "Seq-MLM": ("texts-mlm", "real"),
+    "Seq-relabelled": ("texts", "relabelled"),
+}
+FRAMES_PER_S = 100_000
+"""Of a core, for masked audio with this shape; measured, and no claim of speed."""
+FRAMES = 5_900_000
+"""Of the speech that trains."""
+
+
+def cells(data: Path, out: Path, teacher: str) -> list[Cell]:
+    """All cells, in an order in which each stands behind what it needs."""
+    tables = ("bench.splat_speech", "tables", "--data", str(data), "--out", str(out))
+    every = [Cell("tables", tables, core_s=10)]
+    for part in ("train", "judged"):
+        every.append(
+            speechkd(f"shard/{part}",
+                     ["shard", f"{out}/{part}.csv", "--out", f"{out}/{part}-shards",
+                      "--key-column", "key", "--speaker-column", "speaker",
+                      "--recording-column", "recording", "--max-refused", "0.2"],
+                     ["tables"], 60)
+        )  # fmt: skip
+        every.append(
+            speechkd(f"frames/{part}",
+                     ["extract-features", f"{out}/{part}-shards/manifest.jsonl",
+                      "--features", "whisper-mel", "--cache", f"{out}/{part}-mel"],
+                     [f"shard/{part}"], 60)
+        )  # fmt: skip
+    every.append(text(out, "texts", teacher, "frames/train"))
+    every.append(
+        speechkd("text-encoder",
+                 ["distill", f"{out}/train-mel", "--kd", "none", "--init", teacher,
+                  "--epochs", str(TEXT_EPOCHS), "--learning-rate", "5e-5", "--batch-size", "64",
+                  "--device", "cpu", "--out", f"{out}/lm"],
+                 ["frames/train"], 600)
+    )  # fmt: skip
+    every.append(text(out, "texts-mlm", f"{out}/lm/student", "text-encoder"))
+    for seed in SEEDS:
+        every += runs(out, seed)
+    return every
+
+
+def text(out: Path, name: str, teacher: str, needs: str) -> Cell:
+    """What a text encoder says of the transcripts."""
+    words = ["extract-text", f"{out}/train-mel", "--teacher", teacher, "--out", f"{out}/{name}"]
+    return speechkd(name, words, ["frames/train", needs], 120)
+
+
+def runs(out: Path, seed: int) -> Iterator[Cell]:
+    """The modules of a seed, and the questions that are put to them."""
+    speech, core_s = f"{out}/runs/Speech-{seed}", SPEECH_EPOCHS * FRAMES / FRAMES_PER_S
+    same = [*TRAINED, "--seed", str(seed)]
+    yield speechkd(
+        f"run/Speech-{seed}",
+        ["pretrain", "masked-audio", f"{out}/train-mel", "--out", speech,
+         "--epochs", str(SPEECH_EPOCHS), *SHAPE, *same],
+        ["frames/train"], core_s,
+    )  # fmt: skip
+    checkpoints = {"Scratch": f"fresh:{speech}", "Speech": speech}
+    for name, (texts, control) in ALIGNED.items():
+        checkpoints[name] = f"{out}/runs/{name}-{seed}"
+        yield speechkd(
+            f"run/{name}-{seed}",
+            ["pretrain", "splat", f"{out}/train-mel", "--text", f"{out}/{texts}", "--init", speech,
+             "--align", "seq", "--text-vector", "mean", "--control", control,
+             "--out", checkpoints[name], "--epochs", str(ALIGN_EPOCHS), *same],
+            [f"run/Speech-{seed}", texts], 0.8 * core_s,
+        )  # fmt: skip
+    for task in TASKS:
+        for share in SHARES:
+            yield speechkd(
+                f"judge/{task}-{share}-{seed}",
+                ["finetune", "audio", f"{out}/{task}-{share}.csv", "--cache", f"{out}/judged-mel",
+                 "--label-column", task, "--split-column", "split", "--group-column", "speaker",
+                 "--text-column", "text", "--class-weights", "balanced", "--device", "cpu",
+                 *(w for name, run in checkpoints.items()
+                   for w in ("--checkpoint", f"{name}-{seed}={run}")),
+                 "--out", f"{out}/results/{task}-{share}"],
+                [f"run/{name}-{seed}" for name in checkpoints if name != "Scratch"]
+                + ["frames/judged"],
+                20 + 5 * share,
+            )  # fmt: skip
+
+
+def make_tables(data: Path, out: Path) -> None:
+    """Clips to learn from, clips to be asked about, and labels with a split by speaker."""
+    out.mkdir(parents=True, exist_ok=True)
+    train, judged = [], []
+    for corpus in CORPORA:
+        _, placed = read_rows(data / corpus / "manifest.tsv")
+        rows = [row for _, row in placed if row["text"].strip()]
+        split_of = callers(rows) if corpus == "wuw2" else {}
+        for row in rows:
+            who = f"{corpus}/{row['speaker']}" if row["speaker"] else ""
+            split = split_of.get(row["speaker"]) or row.get("split", "train")
+            key = f"{corpus}/{row['utt_id']}"
+            clip = {"path": str((data / corpus / row["path"]).resolve()), "text": row["text"],
+                    "speaker": who, "recording": who if corpus == "wuw2" else key, "key": key,
+                    "split": split}  # fmt: skip
+            if split != "test":
+                train.append(clip)
+            if corpus in ("wuw2", "speechocean762"):
+                judged.append(clip)
+    write(out / "train.csv", train)
+    write(out / "judged.csv", judged)
+    for task in TASKS:
+        rows = [*labelled(judged, task)]
+        for share in SHARES:
+            write(out / f"{task}-{share}.csv", list(some(rows, task, share)))
+
+
+def callers(rows: Sequence[dict[str, str]]) -> dict[str, str]:
+    """The split of each caller, drawn once."""
+    who = sorted({row["speaker"] for row in rows})
+    random.Random("callers").shuffle(who)
+    test = math.ceil(CALLS["test"] * len(who))
+    valid = test + math.ceil(CALLS["valid"] * len(who))
+    splits = {"test": who[:test], "valid": who[test:valid], "train": who[valid:]}
+    return {name: split for split, names in splits.items() for name in names}
+
+
+def labelled(judged: Sequence[dict[str, str]], task: str) -> Iterator[dict[str, str]]:
+    """The rows of a task, each with its label.
+
+    Raises:
+        ValueError: for a task that is not one of `TASKS`.
+    """
+    of_reader: dict[str, int] = defaultdict(int)
+    readers = sorted({r["speaker"] for r in judged if r["key"].startswith("speechocean762/")})
+    valid = set(readers[::6])
+    for clip in judged:
+        row = {name: clip[name] for name in ("text", "speaker", "split")} | {"id": clip["key"]}
+        spoken = clip["text"].lower()
+        if task == "keyword" and clip["key"].startswith("wuw2/"):
+            said = [name for name in NAMES if name in spoken]
+            if len(said) == 1:
+                yield row | {task: said[0]}
+        elif task == "number" and clip["key"].startswith("speechocean762/"):
+            of_reader[clip["speaker"]] += 1
+            if clip["split"] == "test" or of_reader[clip["speaker"]] <= OF_A_READER:
+                if clip["split"] != "test" and clip["speaker"] in valid:
+                    row["split"] = "valid"
+                yield row | {task: "yes" if NUMBERS & set(spoken.split()) else "no"}
+
+
+def some(rows: Sequence[dict[str, str]], task: str, share: int) -> Iterator[dict[str, str]]:
+    """A share of the training rows of each label, at least one, and all rows of other splits."""
+    by_label = defaultdict(list)
+    for row in rows:
+        if row["split"] == "train":
+            by_label[row[task]].append(row)
+        else:
+            yield row
+    for label, those in sorted(by_label.items()):
+        random.Random(f"{task} {label}").shuffle(those)
+        yield from those[: math.ceil(share * len(those) / 100)]
+
+
+def write(path: Path, rows: Sequence[dict[str, str]]) -> None:
+    """Write rows as a table."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def table(out: Path) -> str:
+    """Mean and σ over seeds of the test's balanced accuracy, per share of the training rows."""
+    lines = []
+    for task in TASKS:
+        values: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+        for share in SHARES:
+            path = out / "results" / f"{task}-{share}" / "results.jsonl"
+            for row in path.read_text().splitlines() if path.exists() else ():
+                cell = json.loads(row)
+                name = cell["checkpoint"]["label"].rpartition("-")[0]
+                values[name][share].append(100 * cell["metrics"]["balanced_accuracy"])
+        lines += [f"| {task} | " + " | ".join(f"{share} %" for share in SHARES) + " |",
+                  "|---|" + "--:|" * len(SHARES)]  # fmt: skip
+        for name, of_share in values.items():
+            each = [of_share[share] for share in SHARES]
+            lines.append(f"| {name} | " + " | ".join(map(mean_and_spread, each)) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    """`54.6 ± 4.4`, the mean alone of one, or a dash of none."""
+    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{spread}" if values else "–"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["plan", "run", "table", "tables"])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--teacher", default="sentence-transformers/all-MiniLM-L6-v2")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--part", type=part_of, default=(0, 1), help="I/N: this array task's share")
+    parser.add_argument("--only", nargs="*", help="cells whose names begin so, and their needs")
+    parser.add_argument("--wait", type=float, default=0.0, help="s between looks at other parts")
+    options = parser.parse_args()
+    if options.what == "tables":
+        make_tables(options.data, options.out)
+        return 0
+    if options.what == "table":
+        print(table(options.out))
+        return 0
+    every = cells(options.data, options.out, options.teacher)
+    if options.only:
+        every = with_needs(every, options.only)
+    if options.what == "run":
+        return run(options.out, every, options.part, options.wait)
+    print(overview(options.out, every, commands=True))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
