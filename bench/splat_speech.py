@@ -46,7 +46,7 @@ OF_A_READER = 10
 SHAPE = ["--layers", "2", "--width", "128", "--heads", "4", "--stack", "8", "--dropout", "0"]
 TRAINED = ["--batch-size", "32", "--held-out", "0.05", "--learning-rate", "1e-3", "--device", "cpu",
            "--log-every", "50", "--measure-every", "500"]  # fmt: skip
-SPEECH_EPOCHS, ALIGN_EPOCHS, TEXT_EPOCHS = 8, 8, 3
+SPEECH_EPOCHS, ALIGN_EPOCHS, TEXT_EPOCHS = 6, 5, 2
 ALIGNED = {
     "Seq": ("texts", "real"),
     "Seq-MLM": ("texts-mlm", "real"),
