@@ -3,8 +3,8 @@
 The encoder is Hugging Face's own, entered through its attention interface. Only attention meets
 padding, and only a little of it.
 
-Shapes: B sequences, N tokens in all, G places of padded grids, L tokens of the longest sequence,
-D width, H heads, E width of a head.
+Shapes: B sequences, N tokens in all, K places to keep, G places of padded grids, L tokens of the
+longest sequence, D width, H heads, E width of a head.
 """
 
 from collections.abc import Iterator, Sequence
@@ -210,10 +210,10 @@ def encode_first_tokens(encoder: PreTrainedModel, packed: Packed) -> Tensor:
     saves up to three quarters of that layer's work. Other encoders compute every state.
     """
     reading = reading_of(encoder)
-    after_attention = _after_attention(encoder)
-    if after_attention is None or (reading and reading.layout != "packed"):
+    dense = after_attention(encoder)
+    if dense is None or (reading and reading.layout != "packed"):
         return encode_packed(encoder, packed)[packed.starts_B]
-    with _first_alone(after_attention, packed):
+    with kept_alone(dense, packed.starts_B):
         return encode_packed(encoder, packed)
 
 
@@ -222,28 +222,28 @@ def encode_first_values(encoder: PreTrainedModel, lengths: Lengths, values_ND: T
 
     The last layer's dense part skips the others, as in `encode_first_tokens`.
     """
-    after_attention = _after_attention(encoder)
-    if after_attention is None:
+    dense = after_attention(encoder)
+    if dense is None:
         return encode_values(encoder, lengths, values_ND)[lengths.starts_B]
-    with _first_alone(after_attention, lengths):
+    with kept_alone(dense, lengths.starts_B):
         return encode_values(encoder, lengths, values_ND)
 
 
 @contextmanager
-def _first_alone(after_attention: nn.Module, lengths: Lengths) -> Iterator[None]:
-    """While the block runs, a module sees the first place of each sequence and no other one."""
+def kept_alone(dense: nn.Module, place_K: Tensor) -> Iterator[None]:
+    """While the block runs, a module sees these places and no other one."""
 
-    def keep_first(_: nn.Module, inputs_1ND: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(x_1ND.index_select(1, lengths.starts_B) for x_1ND in inputs_1ND)
+    def keep(_: nn.Module, inputs_1ND: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(x_1ND.index_select(1, place_K) for x_1ND in inputs_1ND)
 
-    handle = after_attention.register_forward_pre_hook(keep_first)
+    handle = dense.register_forward_pre_hook(keep)
     try:
         yield
     finally:
         handle.remove()
 
 
-def _after_attention(encoder: PreTrainedModel) -> nn.Module | None:
+def after_attention(encoder: PreTrainedModel) -> nn.Module | None:
     """In a BERT's last layer: the module that attention's result and its residual enter."""
     layers = getattr(getattr(encoder, "encoder", None), "layer", None)
     if not isinstance(layers, nn.ModuleList) or not len(layers):

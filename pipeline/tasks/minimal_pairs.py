@@ -20,6 +20,7 @@ from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.progress import counted
 from pipeline.foundation.seeds import derive
+from pipeline.models.copies import encode_copies
 from pipeline.models.lengths import to_device
 from pipeline.models.loading import panics_as_errors
 from pipeline.models.packing import batches_by_length, pack
@@ -97,7 +98,8 @@ def log_likelihoods(
         truth_K = to_device(torch.from_numpy(ids_N[masked_K]), device)
         ids_N[hidden_M] = tokenizer.mask_token_id
         packed = pack(torch.from_numpy(ids_N), torch.from_numpy(lengths)).to(device)
-        hidden_KD = student(packed)[to_device(torch.from_numpy(masked_K), device)]
+        asked_K = to_device(torch.from_numpy(masked_K), device)
+        hidden_KD = encode_copies(student.encoder, packed, asked_K)
         logits_KV = student.masked_lm_logits(hidden_KD).float()
         true_K = logits_KV.log_softmax(1).gather(1, truth_K[:, None])[:, 0]
         owner_K = np.repeat(batch, [len(places[i]) for i in batch])
