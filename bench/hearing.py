@@ -13,8 +13,9 @@ command carries on. docs/hearing.md describes the experiment and its figures.
 import argparse
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,7 +24,8 @@ from transformers.utils import logging as transformers_logging
 
 from bench import capitals
 from bench.hearing_speech import Corpus, heard_words, lines_of, write_clips
-from pipeline.extraction.settings import FeatureSettings
+from pipeline.distillation.settings import DistillSettings
+from pipeline.extraction.settings import ExtractSettings, FeatureSettings
 from pipeline.finetuning.projection import vectors
 from pipeline.finetuning.settings import Recipe
 from pipeline.finetuning.word_inputs import WordInputs
@@ -33,6 +35,7 @@ from pipeline.foundation.provenance import git_commit
 from pipeline.models.encoders import load_pretrained
 from pipeline.reports.comparison import Difference, Side, difference
 from pipeline.reports.predictions import Predictions, WordAnswers
+from pipeline.shards.settings import ShardSettings
 from pipeline.tasks.labelled import Division, Labelled, read_labelled
 from pipeline.tasks.labelled_rows import LabelColumns, Source
 from pipeline.tasks.words import RANKED, best_threshold, ranked
@@ -49,15 +52,15 @@ JUDGED = Corpus("beneath_a_steel_sky", scene_letters=3)
 ACRONYMS = ["LINC", "D-LINC", "LINC-SPACE", "ID", "WD"]
 """Names of the judged script that are always in capitals, and no words that are stressed."""
 SEEDS = (7816, 9573, 7788)
-STUDENT = {
+STUDENT: dict[str, Any] = {
     "student": "bert-tiny", "vocab_size": 8000, "epochs": 30.0, "batch": 64, "learning_rate": 1e-3,
     "device": "cpu", "log_every": 100, "measure_every": 100, "checkpoint_minutes": 0.0,
     "held_out": 0.0,
 }  # fmt: skip
-CRD = {"kd": ["crd"], "temperature": 0.1}
+CRD: dict[str, Any] = {"kd": ["crd"], "temperature": 0.1}
 WORD = {**CRD, "level": "word"}
 WITHIN = {**WORD, "teacher_side": "within-word"}
-ARMS = {
+ARMS: dict[str, dict[str, Any]] = {
     "none": {"kd": ["none"]},
     "crd-word": WORD,
     "crd-word-shuffled": {**WORD, "control": "shuffled"},
@@ -75,7 +78,12 @@ TWINS = {
     "within-word": ("none", "within-word-shuffled"),
     "infonce-word": ("none", "infonce-word-shuffled"),
 }
-FINE_TUNING = {"epochs": 5, "learning_rate": 3e-4, "device": "cpu", "text_form": "as-is"}
+FINE_TUNING: dict[str, Any] = {
+    "epochs": 5,
+    "learning_rate": 3e-4,
+    "device": "cpu",
+    "text_form": "as-is",
+}
 FOLDS = 5
 PROBE = "logistic regression (C = 0.01) on standardised states of the last layer, mean over tokens"
 
@@ -90,18 +98,23 @@ def make_speech(data: Path, out: Path, teacher: str, hours: float, training: lis
 
 
 def hear(
-    data: Path, folder: Path, corpus: Corpus, teacher: str, hours: float, kinds: list[str]
+    data: Path,
+    folder: Path,
+    corpus: Corpus,
+    teacher: str,
+    hours: float,
+    kinds: Sequence[Literal["words", "vector"]],
 ) -> None:
     """Clips of a corpus, their tars, and what the teacher heard in them."""
     if not (folder / "lines.json").exists():
         table = write_clips(lines_of(data, corpus), folder, hours)
-        shard.run(shard.ShardSettings(source=str(table), out=folder / "shards"))
+        shard.run(ShardSettings(source=str(table), out=folder / "shards"))
     for keep in kinds:
         extract_teacher.run(
-            extract_teacher.ExtractSettings(
+            ExtractSettings(
                 manifest=str(folder / "shards" / "manifest.jsonl"), cache=str(folder / keep),
                 teacher=teacher, keep=keep, context="15s", max_refused=0.1,
-                **({"pooling": "length"} if keep == "vector" else {}),
+                pooling="length" if keep == "vector" else "fixed750",
             )
         )  # fmt: skip
 
@@ -127,7 +140,7 @@ def train(out: Path, arm: str, seed: int, epochs: float = STUDENT["epochs"]) -> 
     settings = ARMS[arm]
     kind = "vector" if settings.get("level", "clip") == "clip" and arm != "none" else "words"
     distill.run(
-        distill.DistillSettings(
+        DistillSettings(
             cache=str(out / f"training-{kind}"),
             out=run,
             seed=seed,
@@ -141,10 +154,10 @@ def train(out: Path, arm: str, seed: int, epochs: float = STUDENT["epochs"]) -> 
 def merge(out: Path, training: list[str]) -> None:
     """One cache of each kind over the training corpora."""
     for kind in ("words", "vector"):
-        merged = out / f"training-{kind}"
+        whole = out / f"training-{kind}"
         parts = [str(out / name / kind) for name in training if (out / name / kind).exists()]
-        if parts and not merged.exists():
-            cache.merge(cache.MergeSettings(caches=parts, out=str(merged)))
+        if parts and not whole.exists():
+            cache.merge(cache.MergeSettings(caches=parts, out=str(whole)))
 
 
 def judged(out: Path) -> Labelled:
@@ -176,13 +189,13 @@ def probe(out: Path, table: Labelled, name: str, states_nD: np.ndarray) -> None:
         }
         train_nD = states_nD[places["train"]]
         mean_D, std_D = np.nanmean(train_nD, 0), np.nanstd(train_nD, 0) + 1e-6
-
-        def scaled(split: str, places=places, mean_D=mean_D, std_D=std_D) -> np.ndarray:
-            return np.nan_to_num((states_nD[places[split]] - mean_D) / std_D, nan=0.0)
-
+        scaled = {
+            split: np.nan_to_num((states_nD[at] - mean_D) / std_D, nan=0.0)
+            for split, at in places.items()
+        }
         model = LogisticRegression(C=0.01, max_iter=300)
-        model.fit(scaled("train"), question.labels["train"])
-        raw = {split: model.decision_function(scaled(split)) for split in places}
+        model.fit(scaled["train"], question.labels["train"])
+        raw = {split: model.decision_function(x_nD) for split, x_nD in scaled.items()}
         threshold = best_threshold(question.labels["train"], raw["train"])
         ids = question.words["test"].ids
         margins |= dict(zip(ids, (raw["test"] - (threshold or 0.0)).tolist(), strict=True))
@@ -193,13 +206,13 @@ def probe(out: Path, table: Labelled, name: str, states_nD: np.ndarray) -> None:
 
 def teacher_states(data: Path, out: Path, table: Labelled) -> np.ndarray:
     """The teacher's vector of each word that is asked of; not a number where it has none."""
-    heard = heard_words(out / "judged", data, JUDGED)
-    asked = [(row.id, n) for row, text in zip(table.rows, table.words, strict=True)
+    teacher = heard_words(out / "judged", data, JUDGED)
+    words = [(row.id, n) for row, text in zip(table.rows, table.words, strict=True)
              for n in text.places]  # fmt: skip
-    states_nE = np.full((len(asked), heard.rows_NE.shape[1]), np.nan, np.float32)
-    for place, word in enumerate(asked):
-        if word in heard.row_of:
-            states_nE[place] = heard.rows_NE[heard.row_of[word]]
+    states_nE = np.full((len(words), teacher.rows_NE.shape[1]), np.nan, np.float32)
+    for place, word in enumerate(words):
+        if word in teacher.row_of:
+            states_nE[place] = teacher.rows_NE[teacher.row_of[word]]
     return states_nE
 
 
@@ -219,8 +232,9 @@ def forget(module: torch.nn.Module) -> None:
     """Give a module the weights that BERT begins with."""
     if isinstance(module, torch.nn.Linear | torch.nn.Embedding):
         torch.nn.init.normal_(module.weight, std=0.02)
-        if getattr(module, "bias", None) is not None:
-            torch.nn.init.zeros_(module.bias)
+        bias = getattr(module, "bias", None)
+        if isinstance(bias, torch.Tensor):
+            torch.nn.init.zeros_(bias)
     elif isinstance(module, torch.nn.LayerNorm):
         module.reset_parameters()
 
@@ -262,7 +276,12 @@ def ask(data: Path, out: Path, *, fine_tune: bool) -> None:
 
 def answers_of(table: Labelled, margins: Mapping[str, float] | None) -> Predictions:
     """The answers of a probe to all folds together; of None those of each word alone."""
-    ids, groups, texts, labels, mine, alone = [], [], [], [], [], []
+    ids: list[str] = []
+    groups: list[str] = []
+    texts: list[str] = []
+    labels: list[float] = []
+    mine: list[float] = []
+    alone: list[float] = []
     all_groups = [row.group for row in table.rows]
     for question in table.questions:
         words = question.words["test"]
@@ -281,7 +300,18 @@ def answers_of(table: Labelled, margins: Mapping[str, float] | None) -> Predicti
 
 def figures(one: Predictions) -> dict[str, float | None]:
     words = one.words
-    return ranked(one.labels, words.margins, words.text_n) if words else {}
+    if words is None:
+        return dict.fromkeys(RANKED)
+    return ranked(one.labels, words.margins, words.text_n)
+
+
+def per_cent(values: Sequence[float | None]) -> str:
+    """Mean of shares in per cent, and their spread; a dash where one of them is not defined."""
+    defined = [100 * value for value in values if value is not None]
+    if not defined or len(defined) < len(values):
+        return "–"
+    spread = f" ± {np.std(defined, ddof=1):.1f}" if len(defined) > 1 else ""
+    return f"{np.mean(defined):.1f}{spread}"
 
 
 def tables(out: Path) -> str:
@@ -294,23 +324,19 @@ def tables(out: Path) -> str:
         name, run = (arm, seed) if seed.isdecimal() else (path.stem, "0")
         sides.setdefault(name, {})[run] = {0: answers_of(table, margins)}
     alone = answers_of(table, None)
-    constant = figures(Predictions(alone.ids, alone.groups, alone.labels, np.ones(len(alone.ids)),
-        WordAnswers(alone.words.texts, np.ones(len(alone.ids)), alone.words.prior)))  # fmt: skip
+    of_alone = figures(alone)
+    constant = figures(answers_of(table, dict.fromkeys(alone.ids, 1.0)))
     lines = [
         f"| what is probed | {' | '.join(RANKED.values())} | students |",
         "|---|--:|--:|--:|--:|",
-        f"| constant answer | {' | '.join(f'{100 * constant[n]:.1f}' for n in RANKED)} | – |",
-        f"| the word alone | {' | '.join(f'{100 * figures(alone)[n]:.1f}' for n in RANKED)} | – |",
+        f"| constant answer | {' | '.join(per_cent([constant[n]]) for n in RANKED)} | – |",
+        f"| the word alone | {' | '.join(per_cent([of_alone[n]]) for n in RANKED)} | – |",
     ]
     order = ["teacher", "untrained", *ARMS]
     for arm in [name for name in order if name in sides]:
         each = [figures(run[0]) for run in sides[arm].values()]
-        values = [[100 * one[n] for one in each] for n in RANKED]
-        shown = [
-            f"{np.mean(v):.1f}" + (f" ± {np.std(v, ddof=1):.1f}" if len(v) > 1 else "")
-            for v in values
-        ]
-        lines.append(f"| {arm} | {' | '.join(shown)} | {len(each) if arm != 'teacher' else '–'} |")
+        cells = [per_cent([one[n] for one in each]) for n in RANKED]
+        lines.append(f"| {arm} | {' | '.join(cells)} | {len(each) if arm != 'teacher' else '–'} |")
     lines += [
         "",
         "| compared | average precision | top-1 | pre-training seeds |",
@@ -330,12 +356,14 @@ def row_of(arm: str, other: str, first: Side, second: Side) -> str:
     runs = sorted(first.keys() & second.keys())
     sides = [{run: side[run] for run in runs} for side in (first, second)]
     cells = [
-        _shown(difference(sides[0], sides[1], measure)) for measure in ("average_precision", "top1")
+        gain_of(difference(sides[0], sides[1], measure))
+        for measure in ("average_precision", "top1")
     ]
     return f"| {arm} over {other} | {' | '.join(cells)} | {len(runs)} |"
 
 
-def _shown(one: Difference | None) -> str:
+def gain_of(one: Difference | None) -> str:
+    """A difference in points with its interval; a dash of none."""
     if one is None:
         return "–"
     return f"{100 * one.mean:+.2f} ({100 * one.low:+.2f} to {100 * one.high:+.2f})"

@@ -38,7 +38,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Corpus:
-    """A folder with a manifest.tsv of lines, and what is taken of it."""
+    """A folder with a manifest.tsv of lines, and what is selection of it."""
 
     folder: str
     scene_letters: int = 0
@@ -46,7 +46,7 @@ class Corpus:
     without: tuple[str, ...] = ()
     """Speakers that are left out."""
     only: tuple[str, ...] = ()
-    """Speakers that are taken; none named: all."""
+    """Speakers that are selection; none named: all."""
     split: str = ""
     """What the column `split` must say; empty for all lines."""
 
@@ -101,14 +101,14 @@ def write_clips(lines: Sequence[Line], out: Path, hours: float = 0.0) -> Path:
     clips = list(joined(lines))
     total_s = sum(line.seconds for clip in clips for line in clip)
     share = min(1.0, hours * 3600 / total_s) if hours else 1.0
-    taken = [c for i, c in enumerate(clips) if int((i + 1) * share) > int(i * share)]
+    selection = [c for i, c in enumerate(clips) if int((i + 1) * share) > int(i * share)]
     names: dict[str, list[str]] = {}
     silence = np.zeros(round(SILENCE_S * SAMPLE_RATE_HZ), np.float32)
     table = out / "clips.csv"
     with table.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "key", "text", "speaker", "recording"])
-        for number, clip in enumerate(taken):
+        for number, clip in enumerate(selection):
             waves = []
             for line in clip:
                 wave, rate = soundfile.read(line.audio, dtype="float32")
@@ -145,7 +145,7 @@ def heard_words(folder: Path, root: Path, corpus: Corpus) -> HeardWords:
     A line's words are those between its blanks; a clip's are those that its times name. Both are
     told apart by their letters.
     """
-    reader = SequenceReader(TeacherCache.open(folder / "words", kinds=("words",)))
+    reader = SequenceReader(TeacherCache.open(folder / "words", kinds=["words"]))
     clips = reader.clips
     text_of = {line.id: line.text.lower() for line in lines_of(root, corpus)}
     names = json.loads((folder / "lines.json").read_text())
@@ -157,10 +157,11 @@ def heard_words(folder: Path, root: Path, corpus: Corpus) -> HeardWords:
         ]
         owner = owners(clips.text[place], [word["text"] for word in clips.words[place]])
         begin = 0
-        for line, number, word in blanks if owner is not None else ():
-            mine = [o for o in owner[begin : begin + len(word)] if o >= 0]
-            begin += len(word) + 1
-            if mine and clips.words[place][mine[0]]["trusted"]:
-                row_of[line, number] = first + int(mine[0])
+        if owner is not None:  # else the clip's words do not spell its text
+            for line, number, word in blanks:
+                mine = [o for o in owner[begin : begin + len(word)] if o >= 0]
+                begin += len(word) + 1
+                if mine and clips.words[place][mine[0]]["trusted"]:
+                    row_of[line, number] = first + int(mine[0])
         first += int(clips.rows[place])
     return HeardWords(row_of, reader.values(range(len(clips))).float().numpy())

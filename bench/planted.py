@@ -17,8 +17,9 @@ import math
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import torch
@@ -26,12 +27,15 @@ from transformers.utils import logging as transformers_logging
 
 from bench.planted_grid import CONFIG, CORPORA, FINE_TUNING, STUDENT, WORDS, Job, jobs
 from pipeline.cache.store import TeacherCache
+from pipeline.distillation.settings import DistillSettings
+from pipeline.extraction.settings import ExtractSettings
 from pipeline.finetuning.inputs import tokenize
 from pipeline.finetuning.projection import vectors
 from pipeline.foundation.atomic import write_json
 from pipeline.foundation.progress import say
 from pipeline.foundation.provenance import git_commit
 from pipeline.models.encoders import load_pretrained
+from pipeline.shards.settings import ShardSettings
 from pipeline.tasks.planted.answers import probe_by_word, right_by_word, teacher_vectors
 from pipeline.tasks.planted.corpus import plant
 from pipeline.tasks.planted.folder import SPLIT_COLUMNS, write_corpus
@@ -46,9 +50,9 @@ def make_corpus(name: str, out: Path) -> None:
             WORDS, corpus.carriers, corpus.seed, voices=corpus.voices, strength=corpus.strength
         )
         table, _ = write_corpus(utterances, folder, corpus.seed)
-        shard.run(shard.ShardSettings(source=table, out=folder / "shards"))
+        shard.run(ShardSettings(source=str(table), out=folder / "shards"))
         extract_teacher.run(
-            extract_teacher.ExtractSettings(
+            ExtractSettings(
                 manifest=str(folder / "shards" / "manifest.jsonl"), cache=str(folder / "cache"),
                 teacher="offline:tiny.en", pooling="length",
             )
@@ -75,24 +79,24 @@ def make_corpus(name: str, out: Path) -> None:
     )
 
 
-def mean_squares(clip_CE: np.ndarray, rows: list[dict]) -> tuple[np.ndarray, np.ndarray]:
+def mean_squares(clip_CE: np.ndarray, rows: list[dict[str, str]]) -> tuple[np.ndarray, np.ndarray]:
     """The one number that nst `token` sees of a clip, and its mean over the clips of its word."""
     size_C1 = np.square(clip_CE).mean(1, keepdims=True)
     word_C = np.array([row["word"] for row in rows])
     return size_C1, np.stack([size_C1[word_C == word].mean(0) for word in word_C])
 
 
-def read_labels(folder: Path) -> list[dict]:
+def read_labels(folder: Path) -> list[dict[str, str]]:
     with (folder / "labels.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
-def distil(corpus: Path, folder: Path, seed: int, settings: dict) -> None:
+def distil(corpus: Path, folder: Path, seed: int, settings: Mapping[str, Any]) -> None:
     settings = {**STUDENT, **settings}
     if settings["student"] == STUDENT["student"]:
         settings["student"] = str(corpus / "student.json")
         write_json(Path(settings["student"]), CONFIG)
-    distill.run(distill.DistillSettings(cache=corpus / "cache", out=folder, seed=seed, **settings))
+    distill.run(DistillSettings(cache=str(corpus / "cache"), out=folder, seed=seed, **settings))
 
 
 def fine_tune(student: Path, corpus: Path, seed: int, out: Path) -> dict[str, float]:
@@ -109,7 +113,7 @@ def fine_tune(student: Path, corpus: Path, seed: int, out: Path) -> dict[str, fl
     return right_by_word(out.glob("split_*/predictions/*.csv"))
 
 
-def hidden_states(student: Path, rows: list[dict]) -> np.ndarray:
+def hidden_states(student: Path, rows: list[dict[str, str]]) -> np.ndarray:
     """Mean of the student's last hidden states, per sentence."""
     _, encoder, tokenizer = load_pretrained(str(student))
     inputs = tokenize(tokenizer, [row["text"] for row in rows], 128)

@@ -14,18 +14,22 @@ docs/splat.md describes it and has its figures.
 
 import argparse
 import csv
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 
 from pipeline.corpus.tokenization import train_wordpiece
+from pipeline.extraction.settings import FeatureSettings
 from pipeline.foundation.atomic import write_json
 from pipeline.foundation.provenance import record as provenance
 from pipeline.foundation.units import SAMPLE_RATE_HZ
 from pipeline.pretraining.splat.settings import MaskedAudioSettings
 from pipeline.reports.cells import read_results
 from pipeline.reports.tables import summary
+from pipeline.shards.settings import ShardSettings
 from pipeline.tasks.planted.speech import Synthesizer
 from stages import extract_features, finetune_audio_spans, pretrain_splat, shard
 
@@ -39,7 +43,7 @@ RELATIONS = {
 VOICES = ("en-us", "en-us+boris", "en-gb-x-rp+linda")
 PASSAGES = {"train": 260, "valid": 30, "test": 60}
 PAUSE_S = 0.1
-SHAPE = {"layers": 2, "width": 64, "heads": 4, "stack": 4, "dropout": 0.0}
+SHAPE: dict[str, Any] = {"layers": 2, "width": 64, "heads": 4, "stack": 4, "dropout": 0.0}
 
 
 def corpus(out: Path, passages: dict[str, int], seed: int) -> None:
@@ -55,7 +59,9 @@ def corpus(out: Path, passages: dict[str, int], seed: int) -> None:
     wavs = out / "wavs"
     wavs.mkdir(parents=True, exist_ok=True)
     pause = np.zeros(round(PAUSE_S * SAMPLE_RATE_HZ), np.float32)
-    sentences, asked, parts = [], [], []
+    sentences: list[list[str]] = []
+    questions: list[list[str | float]] = []
+    parts: list[list[str]] = []
     for split, count in passages.items():
         for number in range(count):
             passage, voice = f"{split}-{number}", VOICES[number % len(VOICES)]
@@ -73,16 +79,16 @@ def corpus(out: Path, passages: dict[str, int], seed: int) -> None:
                 sentences.append([f"{key}.wav", f"{name} {relation} {value}", voice, key])
                 parts.append([passage, key])
                 times = begins / SAMPLE_RATE_HZ, ends / SAMPLE_RATE_HZ
-                asked.append([key, question.format(name), passage, *times, split])
+                questions.append([key, question.format(name), passage, *times, split])
                 at += len(wave)
     write(wavs / "table.csv", ["path", "text", "speaker", "key"], sentences)
     write(out / "passages.csv", ["passage", "clip"], parts)
     names = ["question_id", "question", "passage", "answer_start_s", "answer_end_s", "split"]
-    write(out / "questions.csv", names, asked)
+    write(out / "questions.csv", names, questions)
     shards = out / "shards"
-    shard.run(shard.ShardSettings(source=str(wavs / "table.csv"), out=shards, workers=1))
+    shard.run(ShardSettings(source=str(wavs / "table.csv"), out=shards, workers=1))
     extract_features.run(
-        extract_features.FeatureSettings(
+        FeatureSettings(
             manifest=str(shards / "manifest.jsonl"), features="whisper-mel", cache=str(out / "mels")
         )
     )
@@ -94,7 +100,7 @@ def trimmed(wave: np.ndarray) -> np.ndarray:
     return np.asarray(wave[loud[0] : loud[-1] + 1])
 
 
-def write(path: Path, names: list[str], rows: list[list]) -> None:
+def write(path: Path, names: list[str], rows: Sequence[Sequence[str | float]]) -> None:
     """A table as CSV."""
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([names, *rows])
@@ -137,13 +143,13 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=14)
     parser.add_argument("--masked-epochs", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    if given.step == "corpus":
-        corpus(given.out, PASSAGES, given.seed)
-    elif given.step == "models":
-        models(given.out, given.seeds, given.epochs, given.masked_epochs)
+    options = parser.parse_args()
+    if options.step == "corpus":
+        corpus(options.out, PASSAGES, options.seed)
+    elif options.step == "models":
+        models(options.out, options.seeds, options.epochs, options.masked_epochs)
     else:
-        print(summary(read_results(given.out / "results")), end="")
+        print(summary(read_results(options.out / "results")), end="")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """The planted-signal experiment: its corpora, its settings, and every student in order."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.foundation.hashing import json_sha256
 from pipeline.tasks.planted.corpus import CARRIERS
@@ -52,16 +53,21 @@ CONFIG = {
     "intermediate_size": 256, "max_position_embeddings": 128,
 }  # fmt: skip
 """Half as wide as bert-tiny, and twice as fast to train on a CPU."""
-STUDENT = {
+STUDENT: dict[str, Any] = {
     "student": "64 wide", "epochs": 60.0, "batch": 64, "learning_rate": 3e-3, "held_out": 0.0,
     "device": "cpu", "log_every": 100, "measure_every": 100, "checkpoint_minutes": 0.0,
 }  # fmt: skip
-FINE_TUNING = {"epochs": 10, "learning_rate": 5e-4, "device": "cpu"}
+FINE_TUNING: dict[str, Any] = {"epochs": 10, "learning_rate": 5e-4, "device": "cpu"}
 
-NONE = {"kd": ["none"]}
-CRD = {"kd": ["crd"], "gamma": [1.0], "temperature": 0.1, "teacher_side": "standardize"}
+NONE: dict[str, Any] = {"kd": ["none"]}
+CRD: dict[str, Any] = {
+    "kd": ["crd"],
+    "gamma": [1.0],
+    "temperature": 0.1,
+    "teacher_side": "standardize",
+}
 INFONCE = {**CRD, "kd": ["infonce"]}
-NST = {"kd": ["nst"], "gamma": [10.0], "teacher_side": "none"}
+NST: dict[str, Any] = {"kd": ["nst"], "gamma": [10.0], "teacher_side": "none"}
 VECTOR = {**NST, "nst_pattern": "vector", "gamma": [100.0]}
 BATCH = {**NST, "nst_pattern": "batch", "teacher_side": "standardize"}
 CARRYING = {"crd": CRD, "infonce": INFONCE, "nst batch": BATCH, "nst vector": VECTOR}
@@ -137,7 +143,7 @@ class Job:
     name: str
     corpus: str
     seed: int
-    settings: dict
+    settings: dict[str, Any]
 
     @property
     def digest(self) -> str:
@@ -145,7 +151,7 @@ class Job:
         return settings_digest(self.corpus, self.seed, self.settings)
 
 
-def settings_digest(corpus: str, seed: int, settings: dict) -> str:
+def settings_digest(corpus: str, seed: int, settings: Mapping[str, Any]) -> str:
     """A short digest of everything that a student depends on."""
     return json_sha256([corpus, seed, {**STUDENT, **settings}, FINE_TUNING])[:12]
 
@@ -174,7 +180,9 @@ def jobs() -> list[Job]:
     ]
 
 
-def main(corpora: Iterable[str], seed: int, forms: dict[str, dict] = MAIN) -> list[Job]:
+def main(
+    corpora: Iterable[str], seed: int, forms: Mapping[str, dict[str, Any]] = MAIN
+) -> list[Job]:
     return [
         Job("main", name, corpus, seed, settings)
         for corpus, (name, settings) in itertools.product(corpora, forms.items())

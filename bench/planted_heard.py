@@ -17,6 +17,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,9 +28,12 @@ from bench.planted_grid import CORPORA, SEEDS, WORDS
 from bench.planted_words import word_states
 from pipeline.cache.sequences import SequenceReader
 from pipeline.cache.store import TeacherCache
+from pipeline.extraction.settings import ExtractSettings, FeatureSettings
 from pipeline.foundation.atomic import write_json
 from pipeline.foundation.progress import say
 from pipeline.foundation.provenance import git_commit
+from pipeline.pretraining.ctal.settings import CtalSettings
+from pipeline.shards.settings import ShardSettings
 from pipeline.tasks.planted.answers import probe_by_word, share
 from pipeline.tasks.planted.corpus import plant
 from pipeline.tasks.planted.folder import SPLIT_COLUMNS, write_corpus
@@ -38,20 +42,20 @@ from stages import shard as sharding
 
 NEW_SENTENCES = 5
 """Carriers of another corpus in which the same words are said for `probe hearing`."""
-CTAL = {
+CTAL: dict[str, Any] = {
     "layers": 2, "width": 64, "heads": 4, "vocab_size": 500, "stack": 4, "normalisation": "corpus",
     "batch": 32, "epochs": 60.0, "learning_rate": 2e-3, "held_out": 0.1, "hold_out_by": "recording",
     "device": "cpu", "log_every": 40, "measure_every": 120, "checkpoint_minutes": 0.0,
 }  # fmt: skip
-TOKEN = {"kd": ["crd"], "temperature": 0.1, "level": "token"}
-HEARD = {
+TOKEN: dict[str, Any] = {"kd": ["crd"], "temperature": 0.1, "level": "token"}
+HEARD: dict[str, dict[str, Any]] = {
     "heard": {},
     "heard, shuffled audio": {"control": "shuffled-audio"},
     "heard, nothing taken away": {"less": "none"},
     "heard, nothing taken away, shuffled audio": {"less": "none", "control": "shuffled-audio"},
 }
 """What is heard: each a cache, by the settings of `extract-heard`."""
-ARMS = {
+ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "none": ("heard", {"kd": ["none"]}),
     **{name: (name, TOKEN) for name in HEARD},
     "heard, shuffled rows": ("heard", {**TOKEN, "control": "shuffled"}),
@@ -59,10 +63,8 @@ ARMS = {
 """Students: the cache that teaches, and the settings of `distill`."""
 
 
-def features(manifest: Path, out: Path, kind: str) -> None:
-    extract_features.run(
-        extract_features.FeatureSettings(manifest=str(manifest), features=kind, cache=str(out))
-    )
+def features(manifest: Path, out: Path, kind: Literal["ctal-mel", "prosody"]) -> None:
+    extract_features.run(FeatureSettings(manifest=str(manifest), features=kind, cache=str(out)))
 
 
 def make_corpus(name: str, out: Path) -> None:
@@ -70,34 +72,34 @@ def make_corpus(name: str, out: Path) -> None:
     corpus, folder = CORPORA[name], out / name
     others = next(c.carriers for n, c in CORPORA.items() if n in "ABC" and n != name)
     for part, carriers in (("heard", corpus.carriers), ("new", others[:NEW_SENTENCES])):
-        said = plant(WORDS, carriers, corpus.seed, voices=corpus.voices, strength=corpus.strength)
-        said = [replace(u, key=f"{u.key}-{part}") for u in said]
-        table, _ = write_corpus(said, folder / part, corpus.seed)
+        utterances = plant(
+            WORDS, carriers, corpus.seed, voices=corpus.voices, strength=corpus.strength
+        )
+        utterances = [replace(u, key=f"{u.key}-{part}") for u in utterances]
+        table, _ = write_corpus(utterances, folder / part, corpus.seed)
         shards = folder / part / "shards"
-        sharding.run(sharding.ShardSettings(source=table, out=shards, workers=1))
+        sharding.run(ShardSettings(source=str(table), out=shards, workers=1))
         manifest = shards / "manifest.jsonl"
         if part == "heard":
             features(manifest, folder / "mels", "ctal-mel")
             continue
         features(manifest, folder / "prosody", "prosody")
         extract_teacher.run(
-            extract_teacher.ExtractSettings(
+            ExtractSettings(
                 manifest=str(manifest), cache=str(folder / "whisper"), teacher="offline:tiny.en",
                 context="15s", pooling="length",
             )
         )  # fmt: skip
 
 
-def cache_name(heard: str, seed: int) -> str:
-    return f"{heard.replace(', ', '-').replace(' ', '-')}-{seed}"
+def cache_name(name: str, seed: int) -> str:
+    return f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
 
 
 def make_model(folder: Path, seed: int) -> Path:
     """Pre-train CTAL, and write what it hears."""
     model = folder / "ctal" / str(seed)
-    pretrain_ctal.run(
-        pretrain_ctal.CtalSettings(cache=str(folder / "mels"), out=model, seed=seed, **CTAL)
-    )
+    pretrain_ctal.run(CtalSettings(cache=str(folder / "mels"), out=model, seed=seed, **CTAL))
     for name, changes in HEARD.items():
         extract_heard.run(
             extract_heard.HeardSettings(
@@ -108,39 +110,39 @@ def make_model(folder: Path, seed: int) -> Path:
     return model
 
 
-def mean_heard(cache: Path, rows: list[dict]) -> np.ndarray:
+def clip_means(cache: Path, rows: list[dict[str, str]]) -> np.ndarray:
     """The mean of a clip's vectors, for each row."""
-    reader = SequenceReader(TeacherCache.open(str(cache), kinds=("text",)))
+    reader = SequenceReader(TeacherCache.open(str(cache), kinds=["text"]))
     place_of = {key: place for place, key in enumerate(reader.clips.key)}
     return np.stack([reader.values([place_of[row["key"]]]).float().mean(0).numpy() for row in rows])
 
 
-def placed(rows: list[dict]) -> list[dict]:
-    """With the place of each row's word in its text."""
-    return [{**row, "place": row["text"].index(row["word"])} for row in rows]
+def with_places(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The rows, with the place of each one's word in its text."""
+    return [{**row, "place": str(row["text"].index(row["word"]))} for row in rows]
 
 
 def train(out: Path, corpus: str, seed: int) -> None:
     """Pre-train, distil each arm, probe it, ask it what it hears, and write the figures."""
-    folder, done = out / corpus, out / f"answers-{corpus}-{seed}.json"
-    if done.exists():
+    folder, answers_file = out / corpus, out / f"answers-{corpus}-{seed}.json"
+    if answers_file.exists():
         return
-    rows = placed(read_labels(folder / "heard"))
+    rows = with_places(read_labels(folder / "heard"))
     model = make_model(folder, seed)
     answers: dict[str, dict[str, dict[str, float]]] = {
         f"the vectors themselves: {name}": {
             "sentence": probe_by_word(
-                mean_heard(folder / "tokens" / cache_name(name, seed), rows), rows, SPLIT_COLUMNS
+                clip_means(folder / "tokens" / cache_name(name, seed), rows), rows, SPLIT_COLUMNS
             )
         }
         for name in HEARD
     }
     students = folder / "students" / str(seed)
-    for arm, (heard, settings) in ARMS.items():
+    for arm, (source, settings) in ARMS.items():
         work = students / f"{cache_name(arm, seed)}-cache"
         work.mkdir(parents=True, exist_ok=True)
         if not (work / "cache").exists():
-            (work / "cache").symlink_to((folder / "tokens" / cache_name(heard, seed)).resolve())
+            (work / "cache").symlink_to((folder / "tokens" / cache_name(source, seed)).resolve())
         run = students / cache_name(arm, seed)
         tokenizer = str(model / "model" / "text")
         distil(work, run, seed, {**settings, "tokenizer": tokenizer})
@@ -159,12 +161,12 @@ def train(out: Path, corpus: str, seed: int) -> None:
     )  # fmt: skip
     record = json.loads((model / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
     losses = {name: value for name, value in record.items() if "mcam" in name or "line/" in name}
-    write_json(done, {"answers": answers, "ctal": losses, "commit": git_commit()})
+    write_json(answers_file, {"answers": answers, "ctal": losses, "commit": git_commit()})
 
 
 def table(out: Path) -> str:
     """Right answers in per cent, with intervals over corpora, seeds and words."""
-    by_arm: dict[str, dict[str, dict[str, list[dict]]]] = {}
+    by_arm: dict[str, dict[str, dict[str, list[dict[str, float]]]]] = {}
     files = sorted(out.glob("answers-*.json"))
     for path in files:
         corpus = path.stem.split("-")[1]

@@ -19,6 +19,7 @@ import argparse
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -27,13 +28,16 @@ from sklearn.linear_model import LogisticRegression
 
 from pipeline.cache.sequences import SequenceReader
 from pipeline.cache.store import TeacherCache
-from pipeline.corpus.rows import Sequences, control_rows
+from pipeline.corpus.rows import RowControl, Sequences, control_rows
+from pipeline.extraction.settings import FeatureSettings, TextSettings
 from pipeline.finetuning.audio_inputs import AudioClips
+from pipeline.finetuning.settings import Pooling
 from pipeline.foundation.atomic import write_json
 from pipeline.foundation.progress import say
 from pipeline.foundation.provenance import record as provenance
 from pipeline.foundation.seeds import parse_seeds
 from pipeline.pretraining.splat.settings import MaskedAudioSettings, SplatSettings
+from pipeline.shards.settings import ShardSettings
 from pipeline.tasks.planted.answers import gain, share
 from pipeline.tasks.planted.speech import Synthesizer
 from stages import extract_features, extract_text, pretrain_splat, shard
@@ -64,6 +68,7 @@ NOUNS = {
         ("red", "yellow", "purple", "green", "brown", "pink"),
     ),
 }
+POOLINGS: tuple[Pooling, ...] = ("cls", "mean")
 CARRIER = "show me the {}"
 HEARD = (
     "en-us",
@@ -74,9 +79,9 @@ HEARD = (
     "en-029+travis",
 )
 NEW = ("en-gb-x-rp+Andy", "en-gb-scotland+adam")
-SHAPE = {"layers": 2, "width": 64, "heads": 4, "stack": 8, "dropout": 0.0}
+SHAPE: dict[str, Any] = {"layers": 2, "width": 64, "heads": 4, "stack": 8, "dropout": 0.0}
 SPEECH_EPOCHS, ALIGN_EPOCHS, BATCH, RATE = 20.0, 100.0, 36, 2e-3
-ARMS = {
+ARMS: dict[str, dict[str, Any] | None] = {
     "Speech": None,
     "Seq": {"align": "seq"},
     "Seq, shuffled": {"align": "seq", "control": "shuffled"},
@@ -114,17 +119,15 @@ def corpus(out: Path, nouns: str, teacher: str) -> None:
         with (wavs / "table.csv").open("w", newline="") as file:
             csv.writer(file).writerows([["path", "text", "speaker", "key", "category"], *rows])
         shards = folder / f"{part}-shards"
-        shard.run(shard.ShardSettings(source=str(wavs / "table.csv"), out=shards, workers=1))
+        shard.run(ShardSettings(source=str(wavs / "table.csv"), out=shards, workers=1))
         mels = str(folder / f"{part}-mel")
         extract_features.run(
-            extract_features.FeatureSettings(
+            FeatureSettings(
                 manifest=str(shards / "manifest.jsonl"), features="whisper-mel", cache=mels
             )
         )
     extract_text.run(
-        extract_text.TextSettings(
-            cache=str(folder / "heard-mel"), teacher=teacher, out=str(folder / "text")
-        )
+        TextSettings(cache=str(folder / "heard-mel"), teacher=teacher, out=str(folder / "text"))
     )
 
 
@@ -133,8 +136,10 @@ def models(out: Path, nouns: str, seeds: list[int]) -> None:
     folder = out / nouns
     for seed in seeds:
         speech = folder / "runs" / f"Speech-{seed}"
-        same = {"frames": str(folder / "heard-mel"), "batch": BATCH, "held_out": 0.0, "seed": seed,
-                "device": "cpu", "learning_rate": RATE, "checkpoint_minutes": 0.0}  # fmt: skip
+        same: dict[str, Any] = {
+            "frames": str(folder / "heard-mel"), "batch": BATCH, "held_out": 0.0, "seed": seed,
+            "device": "cpu", "learning_rate": RATE, "checkpoint_minutes": 0.0,
+        }  # fmt: skip
         pretrain_splat.masked_audio(
             MaskedAudioSettings(**same, out=speech, epochs=SPEECH_EPOCHS, **SHAPE)
         )
@@ -157,37 +162,38 @@ def judge(out: Path, nouns: str, seed: int) -> None:
     answers = {}
     parts = {part: AudioClips.open(str(folder / f"{part}-mel")) for part in ("heard", "new")}
     for arm in ARMS:
-        for pooling in ("cls", "mean"):
+        for pooling in POOLINGS:
             vectors = {}
             for part, clips in parts.items():
                 keys = clips.reader.clips.key
-                loaded = clips.load(keys, pooling, str(folder / "runs" / f"{arm}-{seed}"))
-                inputs, encoder = loaded.inputs(), loaded.encoder.eval()
+                module = clips.load(keys, pooling, str(folder / "runs" / f"{arm}-{seed}"))
+                inputs, encoder = module.inputs(), module.encoder.eval()
                 with torch.inference_mode():
                     vectors[part] = inputs.vectors(encoder, range(len(keys)), pooling).numpy()
             answers[f"{arm}, {pooling}"] = {
                 part: probe(vectors["heard"], parts["heard"], vectors[part], parts[part], nouns)
                 for part in parts
             }
-    heard = parts["heard"]
-    for control in ("real", "relabelled"):
-        own = text_vectors(folder, heard, control, seed)
-        score = probe(own, heard, own, heard, nouns)
+    voices = parts["heard"]
+    controls: tuple[RowControl, ...] = ("real", "relabelled")
+    for control in controls:
+        own = text_vectors(folder, voices, control, seed)
+        score = probe(own, voices, own, voices, nouns)
         answers[f"the texts' own vectors, {control}"] = {"heard": score}
     write_json(folder / f"answers-{seed}.json", answers)
 
 
-def text_vectors(folder: Path, heard: AudioClips, control: str, seed: int) -> np.ndarray:
+def text_vectors(folder: Path, clips: AudioClips, control: RowControl, seed: int) -> np.ndarray:
     """The vectors that clips were aligned to: the mean over each text's tokens."""
-    cache = TeacherCache.open(str(folder / "text"), kinds=("text",))
+    cache = TeacherCache.open(str(folder / "text"), kinds=["text"])
     reader = SequenceReader(cache)
     place_of = {key: place for place, key in enumerate(reader.clips.key)}
-    place_C = torch.tensor([place_of[key] for key in heard.reader.clips.key])
+    place_C = torch.tensor([place_of[key] for key in clips.reader.clips.key])
     part = control_rows(
-        Sequences(reader, place_C, cache.statistics()), control, seed, heard.reader.clips.text
+        Sequences(reader, place_C, cache.statistics()), control, seed, clips.reader.clips.text
     )
     rows = part.of(torch.arange(len(place_C)))
-    means = [x.mean(0) for x in rows.values_NW.split(rows.lengths_B.tolist())]
+    means = [x.mean(0) for x in torch.split(rows.values_NW, rows.lengths_B.tolist())]
     return torch.stack(means).numpy()
 
 
@@ -205,13 +211,13 @@ def probe(
     mean_D, std_D = train_nD.mean(0), train_nD.std(0) + 1e-6
     right: dict[str, list[bool]] = {}
     for side in (0, 1):
-        learnt = np.array([half[word] == side for word in of_train])
-        asked = np.array([half[word] != side for word in of_test])
+        trains_n = np.array([half[word] == side for word in of_train])
+        tests_n = np.array([half[word] != side for word in of_test])
         model = LogisticRegression(C=0.1, max_iter=2000)
         labels = np.array([category[word] for word in of_train])
-        model.fit(((train_nD - mean_D) / std_D)[learnt], labels[learnt])
-        told = model.predict(((test_nD - mean_D) / std_D)[asked])
-        for word, answer in zip(np.array(of_test)[asked].tolist(), told, strict=True):
+        model.fit(((train_nD - mean_D) / std_D)[trains_n], labels[trains_n])
+        answers_n = model.predict(((test_nD - mean_D) / std_D)[tests_n])
+        for word, answer in zip(np.array(of_test)[tests_n].tolist(), answers_n, strict=True):
             right.setdefault(word, []).append(bool(answer == category[word]))
     return {word: float(np.mean(answers)) for word, answers in right.items()}
 
@@ -255,18 +261,18 @@ def main() -> None:
     parser.add_argument("--nouns", choices=list(NOUNS), default="A")
     parser.add_argument("--teacher", default="sentence-transformers/all-MiniLM-L6-v2")
     parser.add_argument("--seeds", default="0")
-    given = parser.parse_args()
-    if given.step == "corpus":
-        corpus(given.out, given.nouns, given.teacher)
-    elif given.step == "models":
-        models(given.out, given.nouns, parse_seeds(given.seeds))
-        write_json(given.out / given.nouns / "provenance.json", provenance())
-        say(f"{given.out / given.nouns}: done")
-    elif given.step == "judge":
-        for seed in parse_seeds(given.seeds):
-            judge(given.out, given.nouns, seed)
+    options = parser.parse_args()
+    if options.step == "corpus":
+        corpus(options.out, options.nouns, options.teacher)
+    elif options.step == "models":
+        models(options.out, options.nouns, parse_seeds(options.seeds))
+        write_json(options.out / options.nouns / "provenance.json", provenance())
+        say(f"{options.out / options.nouns}: done")
+    elif options.step == "judge":
+        for seed in parse_seeds(options.seeds):
+            judge(options.out, options.nouns, seed)
     else:
-        table(given.out)
+        table(options.out)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,11 @@ Prints Markdown; DIR/curves.png has the curves. Unfinished students are left out
 
 import argparse
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.planted_grid import CURVES, MAIN, WEAK, settings_digest
@@ -31,7 +33,7 @@ class Finished:
             for path in folder.glob("corpus-*.json")
         }
 
-    def right(self, settings: dict, corpora: Iterable[str], what: str) -> RightAnswers:
+    def right(self, settings: Mapping[str, Any], corpora: Iterable[str], what: str) -> RightAnswers:
         """Per corpus, per finished seed: the share of right answers per word."""
         by_corpus = [
             [
@@ -43,12 +45,12 @@ class Finished:
         ]
         return [seeds for seeds in by_corpus if seeds]
 
-    def share(self, settings: dict, corpora: Iterable[str], what: str) -> Share | None:
+    def share(self, settings: Mapping[str, Any], corpora: Iterable[str], what: str) -> Share | None:
         """Mean and interval over finished students, or None."""
         right = self.right(settings, corpora, what)
         return share(right) if right else None
 
-    def masked_lm(self, settings: dict, corpora: Iterable[str]) -> str:
+    def masked_lm(self, settings: Mapping[str, Any], corpora: Iterable[str]) -> str:
         """Mean masked-LM loss of the last training step, over finished students."""
         losses = [
             record["losses"]["loss/mlm"]
@@ -58,7 +60,7 @@ class Finished:
         ]
         return f"{sum(losses) / len(losses):.1f}" if losses else "–"
 
-    def gain(self, settings: dict, corpora: str, what: str) -> Share | None:
+    def gain(self, settings: Mapping[str, Any], corpora: str, what: str) -> Share | None:
         """Gain over the text-only student, on the corpora that have both."""
         both = [
             c for c in corpora
@@ -175,9 +177,7 @@ def curves(finished: Finished, path: Path) -> None:
     for name, settings in CURVES["teacher side"].items():
         student, _, side = name.rpartition(", ")
         if one := finished.share(settings, "A", "fine_tuned"):
-            lines.setdefault(student, []).append(
-                (("none", "center", "standardize").index(side), one)
-            )
+            lines.setdefault(student, []).append((SIDES.index(side), one))
     draw(panels[2], lines)
     panels[2].set_xticks(range(len(SIDES)), SIDES)
     panels[2].set_xlabel("teacher side")
@@ -192,7 +192,7 @@ def curves(finished: Finished, path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def draw(axes, lines: dict[str, list[tuple[float, Share]]]) -> None:
+def draw(axes: Axes, lines: dict[str, list[tuple[float, Share]]]) -> None:
     axes.axhline(CHANCE, color="0.6", linewidth=1, linestyle="--")
     for name, points in lines.items():
         x = [value for value, _ in points]

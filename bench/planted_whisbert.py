@@ -26,6 +26,7 @@ import torch
 from pipeline.cache.identity import sequence_identity
 from pipeline.cache.store import TeacherCache
 from pipeline.cache.writing import ShardWriter
+from pipeline.models.lengths import Lengths
 from pipeline.models.whisbert import fusion
 from pipeline.models.whisbert.fusion import Pairing
 from pipeline.models.whisbert.layers import positions
@@ -85,17 +86,17 @@ def held_out(cache: Path, folder: Path, **changes: Any) -> dict[str, Any]:
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
-    given: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "cache": str(cache), "out": folder / "run", "student": str(folder / "config.json"),
         "vocab_size": 200, "max_tokens": 8, "width": 48, "heads": 4, "audio_layers": 1,
         "fusion_layers": 2, "batch": 32, "mask_share": 0.25, "mam_share": 0.2, "mam_span": 1,
         "learning_rate": 4e-3, "warmup_fraction": 0.05, "held_out": 0.1, "epochs": 16.0,
         "log_every": 50, "measure_every": 50, **changes,
     }  # fmt: skip
-    run(WhisbertSettings(**given))
+    run(WhisbertSettings(**settings))
     record = json.loads((folder / "run" / "run.json").read_text())
-    told: dict[str, Any] = record["result"]["validation"][-1]
-    return {**told, "retrieval": record.get("retrieval")}
+    results: dict[str, Any] = record["result"]["validation"][-1]
+    return {**results, "retrieval": record.get("retrieval")}
 
 
 @contextmanager
@@ -103,7 +104,7 @@ def by_pair(*_: Any) -> Iterator[None]:
     """A state's position is its pair's place in the batch."""
 
     def wrong(lengths: Any, width: int) -> torch.Tensor:
-        table = positions(fusion.Lengths.of(torch.tensor([len(lengths.lengths_B)])), width)
+        table = positions(Lengths.of(torch.tensor([len(lengths.lengths_B)])), width)
         return table[lengths.sequence_N]
 
     with patch.object(fusion, "positions", wrong):
@@ -119,7 +120,7 @@ def slipped() -> Iterator[None]:
         clips = torch.arange(len(text.lengths_B))
         return right(audio, text, (clips.roll(1), clips) if pairs is None else pairs)
 
-    with patch.object(batches.Pairing, "of", wrong):
+    with patch.object(Pairing, "of", wrong):
         yield
 
 
@@ -174,25 +175,27 @@ def main() -> None:
     print("| run | mlm | mmm_text | right | mmc | atm right | found first |")
     print("|---|---|---|---|---|---|---|")
     for control in ("real", "shuffled"):
-        told = held_out(cache, out / control, losses=ALL, control=control, epochs=epochs)
-        line(control, told)
+        results = held_out(cache, out / control, losses=ALL, control=control, epochs=epochs)
+        line(control, results)
     for losses in (["mlm", "mmm"], ["mlm", "atm"]):
-        told = held_out(cache, out / "-".join(losses), **JOINED, losses=losses, epochs=epochs)
-        line(f"real, {losses[1]} alone", told)
+        results = held_out(cache, out / "-".join(losses), **JOINED, losses=losses, epochs=epochs)
+        line(f"real, {losses[1]} alone", results)
     for name, (mutation, control, losses) in MUTATIONS.items():
         with mutation():
             folder = out / name.replace(" ", "-")
-            told = held_out(cache, folder, **JOINED, losses=losses, control=control, epochs=epochs)
-        line(f"{control}, broken: {name}", told)
+            results = held_out(
+                cache, folder, **JOINED, losses=losses, control=control, epochs=epochs
+            )
+        line(f"{control}, broken: {name}", results)
 
 
-def line(name: str, told: dict[str, Any]) -> None:
+def line(name: str, results: dict[str, Any]) -> None:
     """Print one line of the table."""
-    first = (told["retrieval"] or {}).get("audio to text, across recordings") or {}
+    first = (results["retrieval"] or {}).get("audio to text, across recordings") or {}
     names = ("loss/mlm", "loss/mmm_text", "accuracy/mmm_text", "loss/mmc", "accuracy/atm")
-    values = [*(told.get(name) for name in names), first.get("r1")]
-    shown = ["–" if value is None else f"{value:.3f}" for value in values]
-    print(f"| {name} | {' | '.join(shown)} |", flush=True)
+    values = [*(results.get(name) for name in names), first.get("r1")]
+    cells = ["–" if value is None else f"{value:.3f}" for value in values]
+    print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -97,11 +97,11 @@ def main() -> None:
     print("| run | mlm | mmm_text | right | mmc | atm right | found first |")
     print("|---|---|---|---|---|---|---|")
     for control in ("real", "shuffled"):
-        told = held_out(
+        results = held_out(
             cache, options.out / control, **JOINED, losses=["mlm", "mmm"], control=control,
             epochs=options.epochs, batch=options.clips // 30,
         )  # fmt: skip
-        line(control, told)
+        line(control, results)
 
 
 if __name__ == "__main__":

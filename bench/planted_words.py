@@ -17,6 +17,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from bench.planted_grid import CORPORA, SEEDS, STUDENT
 from pipeline.cache.sequences import SequenceReader
 from pipeline.cache.store import TeacherCache
 from pipeline.cache.vectors import vectors_by_key
+from pipeline.extraction.settings import ExtractSettings
 from pipeline.foundation.atomic import write_json
 from pipeline.foundation.hashing import json_sha256
 from pipeline.foundation.progress import say
@@ -43,9 +45,9 @@ TIMES = {"exact": 0.0, "own": None, "50ms": 0.05, "100ms": 0.1, "200ms": 0.2}
 """Where word times come from: eSpeak NG's events, the teacher itself, events that were moved."""
 STEPS = 360
 """Of each student, whatever the number of sentences."""
-CRD = {"kd": ["crd"], "temperature": 0.1}
+CRD: dict[str, Any] = {"kd": ["crd"], "temperature": 0.1}
 WORD = {**CRD, "level": "word"}
-ARMS = {
+ARMS: dict[str, dict[str, Any]] = {
     "none": {"kd": ["none"]},
     "crd, clip": CRD,
     "crd, word": WORD,
@@ -75,9 +77,9 @@ def make_corpus(out: Path, corpus: str, times: str) -> None:
     manifest, _ = write_sentences(sentences, folder, seed, jitter_s=TIMES[times])
     for keep in ("words", "vector") if times == "exact" else ("words",):
         extract_teacher.run(
-            extract_teacher.ExtractSettings(
+            ExtractSettings(
                 manifest=str(manifest), cache=str(folder / keep), teacher="offline:tiny.en",
-                keep=keep, context="15s", **({"pooling": "length"} if keep == "vector" else {}),
+                keep=keep, context="15s", pooling="length" if keep == "vector" else "fixed750",
             )
         )  # fmt: skip
     if times == "exact":
@@ -95,14 +97,14 @@ def make_corpus(out: Path, corpus: str, times: str) -> None:
         )
 
 
-def read_labels(folder: Path) -> list[dict]:
+def read_labels(folder: Path) -> list[dict[str, str]]:
     with (folder / "labels.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
-def word_vectors(cache: Path, rows: list[dict]) -> np.ndarray:
+def word_vectors(cache: Path, rows: list[dict[str, str]]) -> np.ndarray:
     """The teacher's vector of the word of each row."""
-    reader = SequenceReader(TeacherCache.open(cache, kinds=("words",)))
+    reader = SequenceReader(TeacherCache.open(cache, kinds=["words"]))
     clips = reader.clips
     place_of = {key: place for place, key in enumerate(clips.key)}
     first = []
@@ -113,7 +115,7 @@ def word_vectors(cache: Path, rows: list[dict]) -> np.ndarray:
     return reader.read(first, [1] * len(first)).float().numpy()
 
 
-def clip_vectors(cache: Path, rows: list[dict]) -> np.ndarray:
+def clip_vectors(cache: Path, rows: list[dict[str, str]]) -> np.ndarray:
     """The teacher's vector of the clip of each row."""
     keys = sorted({row["key"] for row in rows})
     places, vectors = vectors_by_key(TeacherCache.open(cache), keys)
@@ -122,7 +124,7 @@ def clip_vectors(cache: Path, rows: list[dict]) -> np.ndarray:
 
 
 @torch.no_grad()
-def word_states(student: Path, rows: list[dict], at_once: int = 64) -> np.ndarray:
+def word_states(student: Path, rows: list[dict[str, str]], at_once: int = 64) -> np.ndarray:
     """The student's states of the word of each row: the mean over its tokens."""
     tokenizer = AutoTokenizer.from_pretrained(student)
     model = AutoModel.from_pretrained(student, add_pooling_layer=False).eval()
@@ -143,7 +145,7 @@ def word_states(student: Path, rows: list[dict], at_once: int = 64) -> np.ndarra
     return torch.stack(states).numpy()
 
 
-def jobs(corpora: list[str], seeds: int) -> list[tuple[str, int, str, str, dict]]:
+def jobs(corpora: list[str], seeds: int) -> list[tuple[str, int, str, str, dict[str, Any]]]:
     """Corpus, seed, arm, times and settings of every student, one seed after the other."""
     return [
         (corpus, seed, arm, times, settings)
@@ -154,7 +156,9 @@ def jobs(corpora: list[str], seeds: int) -> list[tuple[str, int, str, str, dict]
     ]
 
 
-def train(out: Path, corpus: str, seed: int, arm: str, times: str, settings: dict) -> None:
+def train(
+    out: Path, corpus: str, seed: int, arm: str, times: str, settings: dict[str, Any]
+) -> None:
     """Distil a student, probe it, and write its line."""
     started = time.monotonic()
     digest = json_sha256([corpus, seed, arm, settings])[:16]
@@ -175,10 +179,11 @@ def train(out: Path, corpus: str, seed: int, arm: str, times: str, settings: dic
     options = {"epochs": STEPS / batches, "prepared": source / "prepared"}
     distil(work, run, seed, {**options, **settings, **words})
     last = json.loads((run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    right = probe_by_word(word_states(run / "student", rows), rows, SPLIT_COLUMNS)
     line = {
         "digest": digest, "corpus": corpus, "seed": seed, "student": arm, "settings": settings,
         "commit": git_commit(), "losses": {n: v for n, v in last.items() if n.startswith("loss")},
-        "probe": probe_by_word(word_states(run / "student", rows), rows, SPLIT_COLUMNS),
+        "probe": right,
         "seconds": round(time.monotonic() - started, 1),
     }  # fmt: skip
     descriptor = os.open(lines, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -188,12 +193,12 @@ def train(out: Path, corpus: str, seed: int, arm: str, times: str, settings: dic
         os.close(descriptor)
     shutil.rmtree(run)
     shutil.rmtree(work)
-    say(f"{corpus} {seed} {arm}: {np.mean(list(line['probe'].values())):.3f}, {line['seconds']} s")
+    say(f"{corpus} {seed} {arm}: {np.mean(list(right.values())):.3f}, {line['seconds']} s")
 
 
 def table(out: Path) -> str:
     """Right answers per arm in per cent, with intervals over corpora, seeds and words."""
-    by_arm: dict[str, dict[str, list[dict]]] = {}
+    by_arm: dict[str, dict[str, list[dict[str, float]]]] = {}
     for path in sorted(out.glob("ceiling-*.json")):
         corpus = path.stem.removeprefix("ceiling-")
         for name, right in json.loads(path.read_text(encoding="utf-8")).items():

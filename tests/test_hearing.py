@@ -9,6 +9,7 @@ import soundfile
 from bench import hearing
 from bench.hearing_speech import Corpus, heard_words, joined, lines_of, write_clips
 from pipeline.cache.sequences import SequenceReader
+from pipeline.reports.predictions import Predictions, WordAnswers
 from tests.helpers.word_caches import make_word_cache
 
 LINES = [
@@ -83,3 +84,14 @@ def test_a_student_that_is_there_is_not_taken_for_one_of_other_epochs(tmp_path, 
     monkeypatch.setattr(hearing.distill, "run", settings.append)
     hearing.train(tmp_path, "none", 7, epochs=2.0)
     assert [(one.epochs, one.seed) for one in settings] == [(2.0, 7)], "distill compares them"
+
+
+def test_a_figure_that_is_not_defined_is_a_dash_and_no_crash():
+    words = WordAnswers(("text", "text"), np.ones(2), np.zeros(2))
+    nothing = Predictions(("a", "b"), ("g", "g"), np.zeros(2), np.ones(2), words)
+    figures = hearing.figures(nothing)
+    assert [hearing.per_cent([figures[name]]) for name in ("average_precision", "top1")] == 2 * [
+        "–"
+    ]
+    assert hearing.per_cent([0.5, 0.52]) == "51.0 ± 1.4"
+    assert hearing.per_cent([0.5, None]) == "–"
