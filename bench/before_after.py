@@ -82,7 +82,7 @@ def finetuning(checkout: Path, folder: Path) -> Rates:
 
 
 def help_text(checkout: Path, _: Path) -> Rates:
-    _, seconds, processor = run(checkout, "-m", "stages.cli", "--help")
+    seconds, processor = run(checkout, "-m", "stages.cli", "--help")[1:]
     return {"--help, per s": 1 / seconds, "--help, per cpu-s": 1 / processor}
 
 

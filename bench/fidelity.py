@@ -11,6 +11,7 @@ import argparse
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from pipeline.extraction.teacher import load_teacher
 from pipeline.foundation.provenance import git_commit, hardware
 from pipeline.shards.manifest import read_manifest
 
-WAYS = {
+WAYS: dict[str, dict[str, Any]] = {
     "exact": {},
     "exact, stored as float16": {},
     "bfloat16": {"precision": "bfloat16"},
@@ -32,7 +33,8 @@ WAYS = {
 def cosines(vectors_NE: np.ndarray, exact_NE: np.ndarray) -> np.ndarray:
     """Cosine of each row with its row of the other."""
     lengths_N = np.linalg.norm(vectors_NE, axis=1) * np.linalg.norm(exact_NE, axis=1)
-    return (vectors_NE * exact_NE).sum(axis=1) / lengths_N
+    cosine_N: np.ndarray = (vectors_NE * exact_NE).sum(axis=1) / lengths_N
+    return cosine_N
 
 
 def compare(vectors_NE: np.ndarray, exact_NE: np.ndarray) -> dict[str, float]:
@@ -63,8 +65,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    listed = read_manifest(options.manifest)
-    work = [Work(i, shard, listed.resolve(shard)) for i, shard in enumerate(listed)]
+    manifest = read_manifest(options.manifest)
+    work = [Work(i, shard, manifest.resolve(shard)) for i, shard in enumerate(manifest)]
     items = (i for i in load(work, options.batch_size, 0, pin=False) if isinstance(i, WaveBatch))
     batches = list(itertools.islice(items, -(-options.clips // options.batch_size)))
     vectors: dict[str, np.ndarray] = {}
@@ -85,7 +87,10 @@ def main() -> None:
         values = [f"{row[k]:.6f}" for k in list(row)[:5]]
         print(f"| {name} | {' | '.join(values)} | {row['nearest_is_own']:.0%} |")
     if options.out:
-        record = {"settings": {**vars(options), "out": str(options.out)}, "ways": rows}
+        record: dict[str, Any] = {
+            "settings": {**vars(options), "out": str(options.out)},
+            "ways": rows,
+        }
         record |= {"hardware": hardware(), "commit": git_commit()}
         options.out.write_text(json.dumps(record, indent=1))
 

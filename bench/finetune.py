@@ -12,6 +12,7 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ def ours(
 def trainer(
     encoder: str,
     tokenizer: PreTrainedTokenizerBase,
-    ids: list,
+    ids: Sequence[np.ndarray],
     labels: np.ndarray,
     recipe: Recipe,
     device: str,
@@ -123,7 +124,7 @@ def main() -> None:
     inputs = tokenize(tokenizer, [clip.text for clip in clips], MAX_TOKENS)
     ids = list(inputs.ids)
     labels = targets(clips, TASK)[1]
-    ways = {
+    ways: dict[str, Callable[[], float]] = {
         "speechkd, packed": lambda: ours(options.encoder, inputs, labels, recipe, device),
         "Trainer, padded to 128": lambda: trainer(
             options.encoder, tokenizer, ids, labels, recipe, device, grouped=False

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.cache.identity import sequence_identity
+from pipeline.cache.identity import Kind, sequence_identity
 from pipeline.cache.store import TeacherCache
 from pipeline.cache.writing import ShardWriter
 from pipeline.corpus.row_batches import RowBatches
@@ -31,11 +31,11 @@ from pipeline.foundation.provenance import git_commit, hardware
 from pipeline.shards.manifest import Manifest, Shard
 
 SHARD_CLIPS = 1000
-KINDS = {"words": (34, 384), "whisper-mel": (1400, 80)}
+KINDS: dict[Kind, tuple[int, int]] = {"words": (34, 384), "whisper-mel": (1400, 80)}
 """Rows and width of a clip of 14 s: tiny.en's words, and log-mel."""
 
 
-def make_cache(location: str, kind: str, clips: int) -> TeacherCache:
+def make_cache(location: str, kind: Kind, clips: int) -> TeacherCache:
     """A cache of random rows; clips of a shard take turns in a few blocks of them."""
     rows, width = KINDS[kind]
     counts = [min(SHARD_CLIPS, clips - first) for first in range(0, clips, SHARD_CLIPS)]
@@ -47,12 +47,13 @@ def make_cache(location: str, kind: str, clips: int) -> TeacherCache:
     )
     cache = TeacherCache.create_or_open(location, manifest, identity, {})
     block = np.random.default_rng(0).standard_normal((rows, width)).astype(np.float16)
+    texts = [f"w{i}" for i in range(rows)]
     words = [
-        {"text": f"w{i}", "start_s": i * 0.4, "end_s": i * 0.4 + 0.3, "trusted": True}
-        for i in range(rows)
+        {"text": text, "start_s": i * 0.4, "end_s": i * 0.4 + 0.3, "trusted": True}
+        for i, text in enumerate(texts)
     ]
     record = {"words": words} if kind == "words" else {}
-    text = " ".join(word["text"] for word in words)[:200]
+    text = " ".join(texts)[:200]
     for shard, count in enumerate(counts):
         writer = ShardWriter(cache, shard)
         samples = []
@@ -98,22 +99,22 @@ def gather(cache: TeacherCache, batch: int, batches: int, *, cold: bool) -> dict
     forget_peak()
     resident = memory_mib("VmRSS")
     corpus = read_rows({"rows": cache}, held_out_share=0.0, seed=0)
-    read = memory_mib("VmRSS")
-    made = RowBatches(corpus, batch, seed=0)
+    after_reading = memory_mib("VmRSS")
+    row_batches = RowBatches(corpus, batch, seed=0)
     if cold:
         drop_pages(cache)
-    at = made.epoch(0)
-    clips = batch * min(batches, made.per_epoch)
+    at = row_batches.epoch(0)
+    clips = batch * min(batches, row_batches.per_epoch)
     started, busy, before = time.perf_counter(), time.process_time(), bytes_read()
     ranges = 0
-    for place in range(min(batches, made.per_epoch)):
+    for place in range(min(batches, row_batches.per_epoch)):
         ranges += at(place).totals["rows"] * cache.identity.row_bytes
     seconds, processor = time.perf_counter() - started, time.process_time() - busy
     return {
         "clips_per_s": clips / seconds,
         "clips_per_processor_s": clips / processor,
         "ms_per_clip": 1000 * seconds / clips,
-        "read_mib": read - resident,
+        "read_mib": after_reading - resident,
         "peak_mib": memory_mib("VmHWM"),
         "bytes_per_clip": (bytes_read() - before if cache.folder.path else ranges) / clips,
     }

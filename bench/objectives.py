@@ -51,21 +51,21 @@ class Way:
         started = time.thread_time()
         loss = self.objective(self.module.pairs(self.states_ND, self.batch, self.level))
         loss.backward()
-        taken = time.thread_time() - started
+        seconds = time.thread_time() - started
         self.states_ND.grad = None
         self.objective.zero_grad(set_to_none=True)
-        return taken * 1e3
+        return seconds * 1e3
 
 
 def least_making(batches: Batches, rounds: int) -> float:
     """Milliseconds of processor time in which a batch is made, the least of several."""
     at = batches.epoch(0)
-    taken = []
+    seconds = []
     for _ in range(rounds):
         started = time.thread_time()
         at(0)
-        taken.append(time.thread_time() - started)
-    return 1e3 * min(taken)
+        seconds.append(time.thread_time() - started)
+    return 1e3 * min(seconds)
 
 
 def main() -> None:
@@ -92,16 +92,17 @@ def main() -> None:
         for level in LEVELS:
             statistics = words.statistics if level == "word" else corpus.vectors.statistics
             objective = OBJECTIVES[name](Context(student.width, statistics, chosen, level))
-            named = f"{WORD_PREFIX}{name}" if level == "word" else name
-            module = Distillation(student, {named: objective}, {named: 1.0}, View())
+            label = f"{WORD_PREFIX}{name}" if level == "word" else name
+            module = Distillation(student, {label: objective}, {label: 1.0}, View())
             leaf_ND = states_ND.clone().requires_grad_()
             ways[form, level] = Way(level, module, objective, batch, leaf_ND)
     least = {key: min(way.once() for _ in range(2)) for key, way in ways.items()}
     for _ in range(options.rounds):
         for key, way in ways.items():
             least[key] = min(least[key], way.once())
+    spoken = batch.words.total if batch.words else 0
     print(
-        f"{options.student}, {batch.tokens:,} tokens, {batch.words.total:,} words, teacher "
+        f"{options.student}, {batch.tokens:,} tokens, {spoken:,} words, teacher "
         f"{options.teacher_width} wide, torch {torch.__version__}, commit {git_commit()}"
     )
     print(f"{'ms':14s} {'clips':>8s} {'words':>8s} {'more':>8s}")

@@ -5,6 +5,8 @@ take turns, so that other load on the machine falls on both, and time is the pro
 what others take of it counts for neither.
 
     .venv/bin/python bench/pretrain_ctal.py --width 768 --layers 3 --stack 4 --clips 8
+
+Shapes: F positions of frames, N tokens, of all clips.
 """
 
 import argparse
@@ -66,15 +68,16 @@ def main() -> None:
     lengths, ids = Lengths.of(counts), torch.randint(5, VOCABULARY, (int(tokens.sum()),))
     packed = pack(ids, tokens)
     values = torch.randn(int(counts.sum()), config.columns)
-    chosen = torch.rand(len(values)) < CHOSEN
-    asked = torch.rand(len(ids)) < CHOSEN
-    target = torch.randn(int(chosen.sum()), config.columns)
+    hidden_F = torch.rand(len(values)) < CHOSEN
+    masked_N = torch.rand(len(ids)) < CHOSEN
+    target = torch.randn(int(hidden_F.sum()), config.columns)
 
     def ours() -> Tensor:
         states = student(packed)
-        mlm = student.masked_lm_loss(states, ids, asked.nonzero()[:, 0])
-        heard = audio(values, lengths, states, packed)
-        return mlm + (head(heard[chosen]) - target).abs().sum()
+        mlm = student.masked_lm_loss(states, ids, masked_N.nonzero()[:, 0])
+        states_of_audio = audio(values, lengths, states, packed)
+        loss: Tensor = mlm + (head(states_of_audio[hidden_F]) - target).abs().sum()
+        return loss
 
     grid, valid = lengths.grid_BL, lengths.valid_BL
     text_grid, text_valid = packed.grid_BL, packed.valid_BL
@@ -89,14 +92,15 @@ def main() -> None:
         out = plain_text.roberta(
             input_ids=ids[text_grid].masked_fill(~text_valid, 1), attention_mask=text_valid.long()
         ).last_hidden_state
-        logits = plain_text.lm_head(out)[text_valid][asked]
-        mlm = nn.functional.cross_entropy(logits, ids[asked], reduction="sum")
+        logits = plain_text.lm_head(out)[text_valid][masked_N]
+        mlm = nn.functional.cross_entropy(logits, ids[masked_N], reduction="sum")
         offsets = torch.arange(grid.shape[1]).expand_as(grid)
-        heard = plain(
+        states_of_audio = plain(
             audio.embeddings(values[grid], offsets), attention_mask=of_audio,
             encoder_hidden_states=out, encoder_attention_mask=of_text, use_cache=False,
         ).last_hidden_state  # fmt: skip
-        return mlm + (head(heard[valid][chosen]) - target).abs().sum()
+        loss: Tensor = mlm + (head(states_of_audio[valid][hidden_F]) - target).abs().sum()
+        return loss
 
     sides: dict[str, Callable[[], Tensor]] = {"packed": ours, "padded": theirs}
     seconds: dict[str, list[float]] = {name: [] for name in sides}

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,12 @@ from pipeline.pretraining.running import assemble
 from pipeline.pretraining.whisbert.batches import PairBatch
 from pipeline.pretraining.whisbert.contrast import within_clip
 from pipeline.pretraining.whisbert.costs import Clip, clip_flops, pass_flops
+from pipeline.pretraining.whisbert.losses import Loss
 from pipeline.pretraining.whisbert.method import Whisbert
 from pipeline.pretraining.whisbert.module import WhisBERT
 from pipeline.pretraining.whisbert.settings import WhisbertSettings
 
-ALL = ["mlm", "mam", "mmc", "mmm", "atm"]
+ALL: list[Loss] = ["mlm", "mam", "mmc", "mmm", "atm"]
 
 
 def padded_layers(layers: Layers, states_BLD: Tensor, valid_BL: Tensor) -> Tensor:
@@ -71,8 +73,8 @@ class Straightforward:
         self.text_valid, self.patch_valid = packed.valid_BL, inner.valid_BL
         longest = int(inner.lengths_B.max()) * model.shape.per_patch
         frames = made.audio.frames
-        clips = frames.frames_LW[frames.inside_L].split(
-            (inner.lengths_B * model.shape.per_patch).tolist()
+        clips = torch.split(
+            frames.frames_LW[frames.inside_L], (inner.lengths_B * model.shape.per_patch).tolist()
         )
         self.frames_BFW = torch.stack(
             [functional.pad(clip, (0, 0, 0, longest - len(clip))) for clip in clips]
@@ -91,7 +93,7 @@ class Straightforward:
         encoder.set_attn_implementation(before)
         return states
 
-    def heard(self, masked: bool) -> tuple[Tensor, Tensor]:
+    def audio_pass(self, masked: bool) -> tuple[Tensor, Tensor]:
         """A stem and an audio pass, padded: patches and states with their CLS."""
         speech: Any = self.model.speech
         stem, inner = speech.stem, self.audio.places.inner
@@ -99,14 +101,14 @@ class Straightforward:
         u = u * self.inside_BF[:, None]
         z = functional.gelu(stem.second(functional.pad(u, (3, 3)))).transpose(1, 2)
         patches_BPD = stem.norm(z)
-        shown = patches_BPD
+        inputs_BPD = patches_BPD
         if masked:
             hidden = self.audio.hidden.masked_P[inner.grid_BL] & inner.valid_BL
-            shown = torch.where(hidden[:, :, None], speech.mask_D, patches_BPD)
-        shown = shown + sinusoids(shown.shape[1], speech.width)
-        cls = speech.cls_D.expand(len(shown), 1, -1)
+            inputs_BPD = torch.where(hidden[:, :, None], speech.mask_D, patches_BPD)
+        inputs_BPD = inputs_BPD + sinusoids(inputs_BPD.shape[1], speech.width)
+        cls = speech.cls_D.expand(len(inputs_BPD), 1, -1)
         valid = functional.pad(inner.valid_BL, (1, 0), value=True)
-        return patches_BPD, padded_layers(speech.layers, torch.cat([cls, shown], 1), valid)
+        return patches_BPD, padded_layers(speech.layers, torch.cat([cls, inputs_BPD], 1), valid)
 
     def fused(self, audio_BAD: Tensor, text_BLD: Tensor, order: Tensor) -> Tensor:
         """A fusion pass, padded; `order` says whose text joins each audio."""
@@ -136,32 +138,42 @@ class Straightforward:
         packed, clips = text.packed, torch.arange(len(text.packed.lengths_B))
         at = (packed.sequence_N[text.chosen_K], packed.offset_N[text.chosen_K])
         truth = packed.ids_N[text.chosen_K]
-        told = model.student.masked_lm_logits(self.text(text.masked_N)[at])
-        losses = {"mlm": functional.cross_entropy(told, truth)}
-        patches, states = self.heard(True)
+        logits_KV = model.student.masked_lm_logits(self.text(text.masked_N)[at])
+        losses = {"mlm": functional.cross_entropy(logits_KV, truth)}
+        patches, states = self.audio_pass(True)
         losses["mam"] = self.contrast(model.audio_head, states, patches)
-        clean_text, (_, clean_audio) = self.text(packed.ids_N), self.heard(False)
+        clean_text, (_, clean_audio) = self.text(packed.ids_N), self.audio_pass(False)
         a = functional.normalize(model.clip_heads.audio(clean_audio[:, 0]), dim=1)
         t = functional.normalize(model.clip_heads.text(clean_text[:, 0]), dim=1)
-        shown = made.rivals_BB | torch.eye(len(clips), dtype=torch.bool)
-        logits = (model.clip_heads.scale() * a @ t.T).masked_fill(~shown, -torch.inf)
+        compared_BB = made.rivals_BB | torch.eye(len(clips), dtype=torch.bool)
+        logits = (model.clip_heads.scale() * a @ t.T).masked_fill(~compared_BB, -torch.inf)
         each = functional.cross_entropy(logits, clips) + functional.cross_entropy(logits.T, clips)
         losses["mmc"] = each / 2
-        patches, states = self.heard(True)
-        joined = self.fused(states, self.text(text.masked_N), clips)
+        patches, states = self.audio_pass(True)
+        pairs_BLD = self.fused(states, self.text(text.masked_N), clips)
         embedding = model.student.encoder.get_input_embeddings().weight
-        words = joined[:, 2 + self.patch_valid.shape[1] :][at]
+        words = pairs_BLD[:, 2 + self.patch_valid.shape[1] :][at]
         losses["mmm_text"] = functional.cross_entropy(
             model.joint_text_head(words, embedding), truth
         )
-        audio = joined[:, 1 : 2 + self.patch_valid.shape[1]]
+        audio = pairs_BLD[:, 1 : 2 + self.patch_valid.shape[1]]
         losses["mmm_audio"] = self.contrast(model.joint_audio_head, audio, patches)
-        _, states = self.heard(True)
+        _, states = self.audio_pass(True)
         words_again = self.text(text.masked_N)
         half = [self.fused(states, words_again, order)[:, 0] for order in (clips, clips.roll(1))]
         label = torch.arange(2 * len(clips)) < len(clips)
         losses["atm"] = functional.cross_entropy(model.match_head(torch.cat(half)), label.long())
         return losses
+
+    def loss(self) -> Tensor:
+        """Their sum."""
+        return sum(self.losses().values(), torch.zeros(()))
+
+
+def shared_loss(model: WhisBERT, batch: PairBatch) -> Tensor:
+    """The loss by shared and packed passes."""
+    loss: Tensor = model(batch)["loss"]
+    return loss
 
 
 def seconds(step: Callable[[], Tensor], model: WhisBERT) -> float:
@@ -203,16 +215,16 @@ def operations(method: Whisbert, parts: Any) -> None:
 
 def run_costs(options: argparse.Namespace, folder: Path) -> None:
     """Print memory and waiting of a run of the command beside what its dry run says."""
-    named = {
+    flags = {
         "--student": options.student, "--width": options.width, "--heads": options.width // 64,
         "--audio-layers": options.layers, "--fusion-layers": options.layers,
         "--batch-size": options.batch, "--vocab-size": 2000, "--held-out": 0.1,
         "--prepared": folder / "prepared", "--out": folder / "run", "--device": "cpu",
     }  # fmt: skip
-    words = [str(word) for pair in named.items() for word in pair]
+    words = [str(word) for pair in flags.items() for word in pair]
     command = [sys.executable, "-m", "stages.cli", "pretrain", "whisbert", options.cache, *words]
     dry = subprocess.run([*command, "--dry-run"], capture_output=True, text=True, check=True)
-    announced = float(re.findall(r"at most ([\d.]+) GB later", dry.stderr)[0])
+    promise_gb = float(re.findall(r"at most ([\d.]+) GB later", dry.stderr)[0])
     limits = ["--max-steps", str(options.rounds), "--log-every", "1", "--measure-every", "1000"]
     subprocess.run([*command, *limits], capture_output=True, check=True)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
@@ -221,7 +233,8 @@ def run_costs(options: argparse.Namespace, folder: Path) -> None:
     waited = sum(line["waited_s"] for line in steps[1:])
     spent = steps[-1]["seconds"] - steps[0]["seconds"]
     print(
-        f"memory: {announced:.2f} GB announced, {peak:.2f} GB taken ({announced / peak - 1:+.1%}); "
+        f"memory: {promise_gb:.2f} GB announced, {peak:.2f} GB taken "
+        f"({promise_gb / peak - 1:+.1%}); "
         f"waiting for frames: {waited / spent:.2%} of {spent:.1f} s"
     )
 
@@ -259,12 +272,10 @@ def main() -> None:
             straightforward = Straightforward(model, made)
             if number == 0:
                 same(model(made), straightforward.losses())
-            ours.append(seconds(lambda made=made: model(made)["loss"], model))
-            plain.append(
-                seconds(lambda s=straightforward: sum(s.losses().values(), torch.zeros(())), model)
-            )
+            ours.append(seconds(partial(shared_loss, model, made), model))
+            plain.append(seconds(straightforward.loss, model))
             clips = len(made.text.packed.lengths_B)
-            patches = len(made.audio.places.inner.sequence_N)
+            patches = len(straightforward.audio.places.inner.sequence_N)
             print(
                 f"round {number + 1}: {clips} clips, {patches:,} patches; shared and packed "
                 f"{ours[-1]:.2f} s, straightforward {plain[-1]:.2f} s, "

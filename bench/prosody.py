@@ -56,13 +56,17 @@ WAYS: dict[str, Callable[[NDArray[np.float32]], Tracked]] = {
 }
 
 
-def made(seed: int, ratio_db: float) -> tuple[NDArray[np.float32], NDArray, NDArray]:
+def wave_of(
+    seed: int, ratio_db: float
+) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_]]:
     """A wave, and its pitch and whether there is a tone, at every sample."""
     rng = np.random.default_rng(seed)
     seconds = np.arange(SECONDS * SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
     hertz = 80 * (350 / 80) ** (0.5 + 0.5 * np.sin(2 * np.pi * 0.2 * seconds + seed))
     phase = 2 * np.pi * np.cumsum(hertz) / SAMPLE_RATE_HZ
-    tone = sum(rng.uniform(0.2, 1) / k * np.sin(k * phase) for k in range(1, 11))
+    tone = sum(
+        (rng.uniform(0.2, 1) / k * np.sin(k * phase) for k in range(1, 11)), np.zeros(len(phase))
+    )
     sounds = np.sin(2 * np.pi * 0.9 * seconds + seed) > -0.3
     noise = rng.standard_normal(len(tone)) * np.std(tone) * 10 ** (-ratio_db / 20)
     return (0.1 * (tone * sounds + noise)).astype(np.float32), hertz, sounds
@@ -71,9 +75,9 @@ def made(seed: int, ratio_db: float) -> tuple[NDArray[np.float32], NDArray, NDAr
 def judge(ratio_db: float) -> list[str]:
     lines = []
     for name, track in WAYS.items():
-        errors, heard, false = [], [], []
+        errors, hits, false = [], [], []
         for seed in range(TONES):
-            wave, hertz, sounds = made(seed, ratio_db)
+            wave, hertz, sounds = wave_of(seed, ratio_db)
             centres = np.arange(0, len(wave), HOP_LENGTH)
             around = [
                 sounds[max(0, c - PITCH_WINDOW // 2) : c + PITCH_WINDOW // 2] for c in centres
@@ -81,13 +85,13 @@ def judge(ratio_db: float) -> list[str]:
             within = np.array([bool(part.all()) for part in around])
             outside = np.array([not part.any() for part in around])
             pitch, voiced = (values[: len(centres)] for values in track(wave))
-            known = within & voiced
-            errors.append(np.abs(pitch[known] / hertz[centres][known] - 1))
-            heard.append(voiced[within])
+            judged_C = within & voiced
+            errors.append(np.abs(pitch[judged_C] / hertz[centres][judged_C] - 1))
+            hits.append(voiced[within])
             false.append(voiced[outside])
         error = np.concatenate(errors)
         lines.append(
-            f"| {ratio_db:g} dB | {name} | {np.concatenate(heard).mean():.1%} | "
+            f"| {ratio_db:g} dB | {name} | {np.concatenate(hits).mean():.1%} | "
             f"{np.concatenate(false).mean():.1%} | {np.median(error):.2%} | "
             f"{(error > 0.05).mean():.2%} |"
         )
@@ -131,7 +135,7 @@ def main() -> None:
     print("|---|---|--:|--:|--:|--:|")
     for ratio_db in (40, 20, 10):
         print("\n".join(judge(ratio_db)))
-    waves = [made(seed, 20)[0] for seed in range(TONES)]
+    waves = [wave_of(seed, 20)[0] for seed in range(TONES)]
     if options.audio:
         kinds = (".flac", ".wav", ".ogg", ".opus")
         paths = sorted(p for p in options.audio.rglob("*") if p.suffix in kinds)

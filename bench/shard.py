@@ -15,7 +15,9 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow
@@ -36,22 +38,26 @@ def flacs() -> list[bytes]:
     """Made-up speech: a buzz that rises and falls, with pauses and noise."""
     rng = np.random.default_rng(0)
     time_S = np.arange(CLIP_SAMPLES) / SAMPLE_RATE_HZ
-    made = []
+    clips = []
     for _ in range(DIFFERENT):
         pitch_S = rng.uniform(90, 250) + 40 * np.sin(rng.uniform(2, 5) * time_S)
         phase_S = 2 * np.pi * np.cumsum(pitch_S) / SAMPLE_RATE_HZ
         voice_S = np.sum([np.sin(k * phase_S) / k for k in range(1, 20)], axis=0)
         loud_S = np.clip(np.sin(rng.uniform(5, 12) * time_S), 0, None)
         wave_S = 0.1 * voice_S * loud_S + 0.004 * rng.standard_normal(CLIP_SAMPLES)
-        made.append(encode_flac(wave_S.astype(np.float32)))
-    return made
+        clips.append(encode_flac(wave_S.astype(np.float32)))
+    return clips
 
 
 def write_corpora(folder: Path, clips: int, files: int) -> None:
     """The same clips twice: as FLAC files with texts beside them, and in Parquet files."""
-    made = flacs()
-    rows = [
-        {"id": f"{i:06d}", "audio": {"bytes": made[i % DIFFERENT], "path": ""}, "text": f"clip {i}"}
+    sounds = flacs()
+    rows: list[dict[str, Any]] = [
+        {
+            "id": f"{i:06d}",
+            "audio": {"bytes": sounds[i % DIFFERENT], "path": ""},
+            "text": f"clip {i}",
+        }
         for i in range(clips)
     ]
     (folder / "flac").mkdir()
@@ -65,7 +71,7 @@ def write_corpora(folder: Path, clips: int, files: int) -> None:
         parquet.write_table(table, path, row_group_size=100)
 
 
-def timed(call: Callable[[], None]) -> tuple[float, float]:
+def timed(call: Callable[[], object]) -> tuple[float, float]:
     """Seconds by the wall clock, and on the processor, of this process and of those it starts."""
     wall, processor = time.monotonic(), processor_seconds()
     call()
@@ -96,9 +102,9 @@ def main() -> None:
                 settings = ShardSettings(
                     source=str(folder / kind), out=out, workers=options.workers
                 )
-                wall, processor = timed(lambda settings=settings: run(settings))
-                found = best.setdefault(kind, [wall, processor])
-                best[kind] = [min(found[0], wall), min(found[1], processor)]
+                wall, processor = timed(partial(run, settings))
+                least = best.setdefault(kind, [wall, processor])
+                best[kind] = [min(least[0], wall), min(least[1], processor)]
     rates = {kind: options.clips / seconds[0] for kind, seconds in best.items()}
     record = {
         "commit": git_commit(),

@@ -18,7 +18,7 @@ import random
 import statistics
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bench.cells import Cell, overview, part_of, run, speechkd, with_needs
@@ -135,10 +135,11 @@ def runs(out: Path, seed: int) -> Iterator[Cell]:
 def make_tables(data: Path, out: Path) -> None:
     """Clips to learn from, clips to be asked about, and labels with a split by speaker."""
     out.mkdir(parents=True, exist_ok=True)
-    train, judged = [], []
+    train: list[dict[str, str]] = []
+    clips: list[dict[str, str]] = []
     for corpus in CORPORA:
-        _, placed = read_rows(data / corpus / "manifest.tsv")
-        rows = [row for _, row in placed if row["text"].strip()]
+        _, lines = read_rows(data / corpus / "manifest.tsv")
+        rows = [row for _, row in lines if row["text"].strip()]
         split_of = callers(rows) if corpus == "wuw2" else {}
         for row in rows:
             who = f"{corpus}/{row['speaker']}" if row["speaker"] else ""
@@ -150,16 +151,16 @@ def make_tables(data: Path, out: Path) -> None:
             if split != "test":
                 train.append(clip)
             if corpus in ("wuw2", "speechocean762"):
-                judged.append(clip)
+                clips.append(clip)
     write(out / "train.csv", train)
-    write(out / "judged.csv", judged)
+    write(out / "judged.csv", clips)
     for task in TASKS:
-        rows = [*labelled(judged, task)]
+        answers = [*labelled(clips, task)]
         for share in SHARES:
-            write(out / f"{task}-{share}.csv", list(some(rows, task, share)))
+            write(out / f"{task}-{share}.csv", list(some(answers, task, share)))
 
 
-def callers(rows: Sequence[dict[str, str]]) -> dict[str, str]:
+def callers(rows: Sequence[Mapping[str, str]]) -> dict[str, str]:
     """The split of each caller, drawn once."""
     who = sorted({row["speaker"] for row in rows})
     random.Random("callers").shuffle(who)

@@ -172,27 +172,27 @@ def wrong_texts(
         },
         "another clip's": [clips[(i + 7) % len(clips)].text for i in range(len(clips))],
     }
-    found = {}
-    for name, told in aligned(teacher, aligner, clips, texts).items():
-        trusted = [[word.trusted for word in words] for words in told]
-        found[name] = {
+    shares = {}
+    for name, times in aligned(teacher, aligner, clips, texts).items():
+        trusted = [[word.trusted for word in words] for words in times]
+        shares[name] = {
             "words": float(sum(map(len, trusted))),
             "untrusted": 1 - float(np.mean([one for words in trusted for one in words])),
             "refused": float(np.mean([2 * sum(words) < len(words) for words in trusted])),
         }
-    return found
+    return shares
 
 
 def spoken_corpus(folder: Path, clips: int) -> Path:
     """One tar of clips of 10 to 15 s: a few different ones, again and again under other keys."""
-    spoken = sentences(60, seed=3)
+    queue = sentences(60, seed=3)
     members = []
     for _ in range(min(clips, 8)):
         parts, samples = [], 0
-        while samples + len(spoken[0].wave_S) <= CLIP_SAMPLES:
-            samples += len(spoken[0].wave_S)
-            parts.append(spoken.pop(0))
-            spoken.append(parts[-1])
+        while samples + len(queue[0].wave_S) <= CLIP_SAMPLES:
+            samples += len(queue[0].wave_S)
+            parts.append(queue.pop(0))
+            queue.append(parts[-1])
         buffer = BytesIO()
         wave_S = np.concatenate([part.wave_S for part in parts])
         soundfile.write(buffer, wave_S, SAMPLE_RATE_HZ, format="FLAC")
@@ -212,7 +212,8 @@ def rates(teacher: str, clips: int, rounds: int) -> dict[str, float]:
 
     Processor time, because other load on a machine moves the wall clock more than the decoder does.
     """
-    from stages.extract_teacher import ExtractSettings, run
+    from pipeline.extraction.settings import ExtractSettings
+    from stages.extract_teacher import run
 
     best: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as name:
