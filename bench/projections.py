@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from transformers import BertConfig, BertForMaskedLM
 
+from pipeline.corpus.masking import most_chosen
 from pipeline.distillation.costs import flops_per_token, step_bytes
 from pipeline.distillation.preflight import objective_bytes
 from pipeline.extraction.whisper import EncoderShape
@@ -83,7 +84,7 @@ def clips_that_fit(student: Student, card: Card, kd: bool) -> int:
     while True:
         more = clips + 32
         tokens = more * TOKENS_PER_CLIP
-        needed = step_bytes(student, tokens, MASKED_SHARE, passes=1)
+        needed = step_bytes(student, tokens, most_chosen(MASKED_SHARE, tokens), passes=1)
         if kd:
             needed += objective_bytes(tokens, more, 0, student.width, WHISPER_SMALL.d_model)
         if needed > room:

@@ -3,6 +3,7 @@
 Shapes: N tokens, O ordinary tokens, K chosen tokens, V vocabulary.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,8 @@ from pipeline.corpus.draws import below, random_bits
 
 OF_TEN_MASKED, OF_TEN_REPLACED = 8, 1
 """Of ten chosen tokens: how many become the mask token, and how many become another one."""
+RARE = 1e-9
+"""How often a share of a batch may have more chosen tokens than `most_chosen` says."""
 
 
 @dataclass(frozen=True)
@@ -64,3 +67,22 @@ class Masking:
         masked_N = ids_N.clone()
         masked_N[chosen_K] = torch.where(fate_K < OF_TEN_MASKED, self.mask_id, other_K)
         return chosen_K, masked_N
+
+
+def most_chosen(share: float, tokens: int, processes: int = 1) -> int:
+    """Chosen tokens in a process's share of a batch at most, except one batch in a billion.
+
+    The share of a whole batch is exact. What of it falls to a process that has a part of the batch
+    is a draw without replacement, and Bernstein's bound for one with replacement holds for it.
+
+    Args:
+        share: of the batch's ordinary tokens that is chosen.
+        tokens: of the process's share.
+        processes: how many share the batch, each with no more tokens than these.
+    """
+    mean = share * tokens
+    if processes == 1:
+        return max(1, math.ceil(mean))
+    rare = -math.log(RARE)
+    beyond = rare / 3 + math.sqrt((rare / 3) ** 2 + 2 * rare * mean * (1 - share))
+    return min(tokens, math.ceil(mean * processes) + 1, math.ceil(mean + beyond) + 1)

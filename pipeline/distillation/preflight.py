@@ -4,6 +4,7 @@ import math
 
 from pipeline.cache.store import TeacherCache
 from pipeline.corpus.batches import Batches
+from pipeline.corpus.masking import most_chosen
 from pipeline.distillation.assembly import Parts
 from pipeline.distillation.costs import step_bytes
 from pipeline.distillation.doubts import doubts, only_speaker
@@ -116,7 +117,8 @@ def _step_bytes(parts: Parts) -> int:
     tokens = parts.batches.shapes()[-1].tokens
     passes = distillation.passes
     student, batches = distillation.student, parts.batches
-    needed = step_bytes(student, tokens, settings.mask_share, passes)
+    masked = most_chosen(settings.mask_share, tokens, batches.processes)
+    needed = step_bytes(student, tokens, masked, passes)
     for name, objective in distillation.named_objectives():
         if objective.level == "clip":
             needed += objective_bytes(

@@ -63,20 +63,27 @@ def heads_flops(
 
 
 def step_bytes(
-    text: Student, config: AudioConfig, positions: int, tokens: int, masked_share: float
+    text: Student,
+    config: AudioConfig,
+    target_columns: int,
+    *,
+    positions: int,
+    tokens: int,
+    masked: int,
 ) -> int:
     """Upper bound in bytes for what a step holds beside weights, gradients and moments.
 
     Args:
         text: the text encoder.
         config: of the audio stack.
+        target_columns: values of a position that are predicted; all positions may be.
         positions: of a batch in this process.
         tokens: of it.
-        masked_share: share of them that the text's head predicts; four numbers per logit.
+        masked: tokens of it that the text's head predicts; four numbers per logit.
     """
     of_audio = VALUES_PER_STATE * positions * config.layers * config.width
     layers = int(text.model.config.num_hidden_layers)
     of_text = VALUES_PER_STATE * tokens * layers * text.width
     vocabulary = int(text.model.config.vocab_size)
-    of_heads = round(4 * tokens * masked_share * vocabulary) + 3 * vocabulary * text.width
-    return 4 * (of_audio + of_text + of_heads + 8 * positions * config.columns)
+    of_heads = 4 * masked * vocabulary + 3 * vocabulary * text.width
+    return 4 * (of_audio + of_text + of_heads + 8 * positions * target_columns)

@@ -14,7 +14,7 @@ from pipeline.cache.store import TeacherCache
 from pipeline.corpus.ctal_model import AUDIO, FEATURES, TEXT
 from pipeline.corpus.frame_features import MELS, FrameFeatures, front_end
 from pipeline.corpus.identity import tokenizer_sha256
-from pipeline.corpus.masking import Masking
+from pipeline.corpus.masking import Masking, most_chosen
 from pipeline.corpus.prepared import Prepared
 from pipeline.corpus.row_batches import RowBatch
 from pipeline.corpus.row_corpus import TOKENS, RowCorpus
@@ -194,9 +194,13 @@ class CtalMethod(Method[CtalSettings]):
             largest_share(parts.batches, name, parts.schedule.total_steps)
             for name in (FRAMES, TOKENS)
         )
-        positions = min(frames, features.longest * clips) // features.stack + clips
         return step_bytes(
-            module.text, module.audio.config, positions, tokens, self.settings.mask_share
+            module.text,
+            module.audio.config,
+            features.target_columns,
+            positions=min(frames, features.longest * clips) // features.stack + clips,
+            tokens=tokens,
+            masked=most_chosen(self.settings.mask_share, tokens, parts.batches.processes),
         )
 
     def flops(self, parts: Parts) -> float:

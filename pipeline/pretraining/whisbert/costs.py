@@ -78,9 +78,18 @@ def step_bytes(
     losses: Mapping[Loss, float],
     clip: Clip,
     clips: int,
-    masked_share: float,
+    masked: int,
 ) -> int:
-    """Upper bound in bytes for what a step holds beside weights, gradients and moments."""
+    """Upper bound in bytes for what a step holds beside weights, gradients and moments.
+
+    Args:
+        student: the text encoder.
+        shape: of the rest.
+        losses: what is trained, with weights.
+        clip: mean sizes of a clip of the largest batch.
+        clips: of it in this process.
+        masked: tokens of these that a masked-LM head predicts; four numbers per logit.
+    """
     config = student.model.config
     counts = passes(losses)
     patches = clip.frames / shape.per_patch
@@ -91,8 +100,8 @@ def step_bytes(
     stem = counts["stem"] * STEM_NUMBERS * clip.frames * shape.audio.width
     vocabulary = int(config.vocab_size)
     heads = counts["text head"] + counts["fusion head"]
-    logits = 4 * heads * clip.tokens * masked_share * vocabulary
-    numbers = clips * (NUMBERS_PER_STATE * (text + audio + fusion) + stem + logits)
+    logits = 4 * heads * masked * vocabulary
+    numbers = clips * (NUMBERS_PER_STATE * (text + audio + fusion) + stem) + logits
     return 4 * round(numbers + 3 * vocabulary * student.width)
 
 

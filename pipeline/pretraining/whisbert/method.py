@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from pipeline.cache.identity import Kind
 from pipeline.cache.store import TeacherCache
 from pipeline.corpus.draws import DRAWS
-from pipeline.corpus.masking import Masking
+from pipeline.corpus.masking import Masking, most_chosen
 from pipeline.corpus.prepared import Prepared
 from pipeline.corpus.prepared_texts import new_wordpiece
 from pipeline.corpus.row_batches import RowBatch
@@ -184,18 +184,18 @@ class Whisbert(Method[WhisbertSettings]):
         model, batches = model_of(parts), parts.batches
         clips = own_clips(batches.clips_per_batch, batches.processes)
         frames, tokens = (
-            largest_share(batches, name, parts.schedule.total_steps) / clips
+            largest_share(batches, name, parts.schedule.total_steps)
             if name in batches.corpus.parts
-            else 0.0
+            else 0
             for name in (FRAMES, TOKENS)
         )
         return costs.step_bytes(
             model.student,
             model.shape,
             model.weights,
-            costs.Clip(frames, tokens),
+            costs.Clip(frames / clips, tokens / clips),
             clips,
-            self.settings.mask_share,
+            most_chosen(self.settings.mask_share, tokens, batches.processes),
         )
 
     def clip(self, parts: Parts) -> costs.Clip:

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from scipy.stats import hypergeom
 
-from pipeline.corpus.masking import Masking
+from pipeline.corpus.masking import Masking, most_chosen
 from tests.helpers.caches import make_cache, samples_of, wordpiece
 
 
@@ -44,3 +45,26 @@ def test_at_least_one_token_is_predicted(tokenizer):
         chosen_K, _ = masking.choose(torch.tensor(ids), torch.arange(len(ids)), 0, "test")
         assert len(chosen_K) == 1
         assert chosen_K[0] in places, "a special token only where there is no other"
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 3, 7, 200])
+@pytest.mark.parametrize("share", [0.01, 0.15, 0.9])
+def test_a_whole_batch_has_no_more_chosen_than_is_said(tokens, share):
+    masking = Masking(share, 0, torch.tensor([True, False]))
+    chosen_K, _ = masking.choose(torch.ones(tokens, dtype=torch.long), torch.arange(tokens), 0)
+    assert len(chosen_K) <= most_chosen(share, tokens) <= len(chosen_K) + 1
+
+
+@pytest.mark.parametrize("share", [0.01, 0.15, 0.9])
+@pytest.mark.parametrize("processes", [2, 3, 64])
+@pytest.mark.parametrize("tokens", [1, 5, 40, 640, 20_000])
+def test_a_share_of_a_batch_has_more_chosen_than_is_said_once_in_a_billion(
+    share, processes, tokens
+):
+    """What falls to a share is hypergeometric; scipy has its quantiles."""
+    whole = tokens * processes
+    chosen = max(1, round(share * whole))
+    exact = hypergeom(whole, chosen, tokens).isf(1e-9)
+    said = most_chosen(share, tokens, processes)
+    assert exact <= said <= tokens
+    assert said <= 2 * exact + 10  # and is of some use

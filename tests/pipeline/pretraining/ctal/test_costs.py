@@ -1,18 +1,24 @@
 """Operations of a step by torch's own counter, which counts no fused kernel of a CPU."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import RobertaConfig, RobertaForMaskedLM
 
+from pipeline.corpus.masking import most_chosen
+from pipeline.corpus.row_batches import RowBatches
 from pipeline.corpus.row_corpus import TOKENS
 from pipeline.models.lengths import Lengths
 from pipeline.models.packing import pack
 from pipeline.models.student import Student
 from pipeline.models.text_referred import AudioConfig, AudioStack
-from pipeline.pretraining.ctal.batches import FRAMES
+from pipeline.pretraining.ctal.batches import FRAMES, CtalBatch
 from pipeline.pretraining.ctal.costs import (
     VALUES_PER_STATE,
     audio_flops,
@@ -21,8 +27,10 @@ from pipeline.pretraining.ctal.costs import (
     text_flops,
 )
 from pipeline.pretraining.ctal.method import CtalMethod
+from pipeline.pretraining.ctal.module import CtalPretraining
 from pipeline.pretraining.ctal.settings import CtalSettings
 from pipeline.pretraining.running import assemble
+from pipeline.pretraining.sizes import largest_share
 from tests.helpers.caches import make_sequence_cache
 
 PAPER = AudioConfig(
@@ -102,6 +110,67 @@ def test_what_is_kept_for_the_backward_pass_is_most_of_what_a_step_is_said_to_ho
     assert 0.65 * VALUES_PER_STATE < values / (positions * 3 * 64) < 0.9 * VALUES_PER_STATE
 
 
+def peak_bytes(module: CtalPretraining, batch: CtalBatch) -> int:
+    """What torch's allocator gave at most during a step that it had not before."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        module(batch, measure=True)["loss"].backward()
+    events = [e for e in profiled.profiler.kineto_results.events() if e.name() == "[memory]"]
+    now = most = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        now += event.nbytes()
+        most = max(most, now)
+    return most
+
+
+@pytest.mark.parametrize(
+    ("unlucky", "chosen", "masked", "columns"),
+    [("tokens", 0.15, 1.0, 320), ("frames", 1.0, 0.15, 320), ("frames without deltas", 1, 0, 160)],
+)
+def test_a_step_of_an_unlucky_draw_holds_no_more_than_is_said(unlucky, chosen, masked, columns):
+    """In one process's share nearly all may be predicted, whatever the share of the whole batch."""
+    clips, tokens, positions, stack, width = 4, 60, 100, 4, 16
+    vocabulary, layers = (3_000, 1) if unlucky == "tokens" else (300, 1)
+    text = RobertaConfig(
+        vocab_size=vocabulary, hidden_size=width, num_hidden_layers=layers, num_attention_heads=2,
+        intermediate_size=4 * width, max_position_embeddings=64, pad_token_id=1,
+        attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+    config = AudioConfig(
+        columns=columns, width=width, text_width=width, layers=layers, heads=2,
+        inner_width=4 * width, positions=positions,
+    )  # fmt: skip
+    module = CtalPretraining(Student(RobertaForMaskedLM(text)), AudioStack(config), 320).train()
+    for parameter in module.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    many_tokens, many_positions = clips * tokens, clips * positions
+    chosen_J = torch.arange(round(chosen * many_positions))
+    chosen_K = torch.arange(max(1, round(masked * many_tokens)))
+    ids_N = torch.randint(5, vocabulary, (many_tokens,))
+    real_JS = torch.ones(len(chosen_J), stack, dtype=torch.bool)
+
+    def batch() -> CtalBatch:
+        return CtalBatch(
+            packed=pack(ids_N, torch.full((clips,), tokens)), masked_N=ids_N, chosen_K=chosen_K,
+            token_number_N=torch.arange(many_tokens),
+            audio=Lengths.of(torch.full((clips,), positions)),
+            read_PC=torch.randn(many_positions, columns),
+            position_number_P=torch.arange(many_positions), chosen_J=chosen_J,
+            target_JSM=torch.randn(len(chosen_J), stack, 80), real_JS=real_JS, middle_JS=real_JS,
+            lines=torch.zeros(6), dropout_key=torch.tensor(3), chosen_total=len(chosen_K),
+            frames_total=stack * len(chosen_J), middle_total=stack * len(chosen_J),
+            frames=stack * many_positions, clips=clips, processes=1,
+        )  # fmt: skip
+
+    said = step_bytes(
+        module.text, config, 320, positions=many_positions, tokens=many_tokens,
+        masked=len(chosen_K),
+    )  # fmt: skip
+    made = batch()
+    of_batch = 4 * (made.read_PC.numel() + made.target_JSM.numel())
+    taken = peak_bytes(module, made) + of_batch
+    assert taken <= said < 3 * taken
+
+
 def test_memory_is_announced_for_the_largest_batch_that_will_come(tmp_path):
     """Clips differ in length, so that no batch is as large as one of longest clips alone."""
     make_sequence_cache(
@@ -121,10 +190,23 @@ def test_memory_is_announced_for_the_largest_batch_that_will_come(tmp_path):
     frames, tokens = (max(each[name] for each in totals) for name in (FRAMES, TOKENS))
     longest = int(parts.data.corpus.parts[FRAMES].lengths_of(parts.data.corpus.train).max())
     wanted, of_longest = (
-        step_bytes(model.text, model.audio.config, places + 8, tokens, 0.15)
+        step_bytes(
+            model.text, model.audio.config, 8, positions=places + 8, tokens=tokens,
+            masked=math.ceil(0.15 * tokens),
+        )
         for places in (frames, 8 * longest)
-    )
+    )  # fmt: skip
     assert method.step_bytes(parts) == wanted < of_longest
+    # masks are drawn over a whole batch, and a share of it may get more than its own
+    shared = RowBatches(parts.data.corpus, 8, parts.settings.seed, process=0, processes=2)
+    places, tokens = (
+        largest_share(shared, name, parts.schedule.total_steps) for name in (FRAMES, TOKENS)
+    )
+    without = step_bytes(
+        model.text, model.audio.config, 8, positions=places + 4, tokens=tokens, masked=0
+    )
+    masked = (method.step_bytes(replace(parts, batches=shared)) - without) / (4 * 4 * 300)
+    assert masked == most_chosen(0.15, tokens, 2) > math.ceil(0.15 * tokens)
 
 
 def test_a_large_vocabulary_is_announced_by_its_logits():
@@ -134,7 +216,10 @@ def test_a_large_vocabulary_is_announced_by_its_logits():
         intermediate_size=64, max_position_embeddings=64, pad_token_id=1,
     )  # fmt: skip
     student = Student(RobertaForMaskedLM(config))
-    few, many = (step_bytes(student, PAPER, 10, tokens, 0.5) for tokens in (100, 300))
+    few, many = (
+        step_bytes(student, PAPER, 160, positions=10, tokens=300, masked=masked)
+        for masked in (50, 150)
+    )
     kept, alive = {}, []
 
     def keep(tensor):
