@@ -69,7 +69,8 @@ class Needs:
         train: what a clip must have for training.
         cache_bytes: what stage one keeps of it.
         stage_one: operations of frozen encoders, once per clip; 0 for a spectrogram.
-        trained: parameters that stage two trains, heads that it throws away left out.
+        trained: parameters that stage two trains, heads of masked tokens and frames with them; what
+            objectives of distillation add is left out.
         stage_two: operations per clip and epoch, forward and backward.
         epochs: the defaults of its steps.
         use: what the model reads afterwards.

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import BertConfig, BertForMaskedLM, BertModel
+from transformers import BertConfig, BertForMaskedLM, BertModel, RobertaConfig, RobertaForMaskedLM
 
 from bench import systems
 from pipeline.models.student import PRESETS
@@ -51,6 +51,49 @@ def test_operations_of_a_text_are_those_that_torch_counts(needs):
         with counted, torch.no_grad():
             bert(torch.zeros(1, tokens, dtype=torch.long))
     assert needs["clip"].inference == pytest.approx(counted.get_total_flops(), rel=0.01)
+
+
+def test_ctal_is_what_torch_counts_of_its_stacks_in_hugging_faces_classes(needs):
+    """1,201 frames of 160 values and a text; heads see 15 % of both, as the paper's recipe says."""
+    frames, tokens, width, ctal = 1201, systems.TOKENS_PER_CLIP, 768, needs["ctal"]
+    plain = {"layer_norm_eps": 1e-12, "num_hidden_layers": 3}
+    with torch.device("meta"):
+        text = RobertaForMaskedLM(
+            RobertaConfig(
+                vocab_size=30_000, type_vocab_size=2, max_position_embeddings=512, pad_token_id=1,
+                **plain,
+            )
+        )  # fmt: skip
+        audio = BertModel(
+            BertConfig(
+                vocab_size=1, type_vocab_size=1, max_position_embeddings=frames, is_decoder=True,
+                add_cross_attention=True, use_cache=False, **plain,
+            ),
+            add_pooling_layer=False,
+        )  # fmt: skip
+        reads = torch.nn.Linear(160, width)
+        norm = torch.nn.LayerNorm(width)
+        head = torch.nn.Sequential(torch.nn.Linear(width, width), torch.nn.Linear(width, 160))
+        with FlopCounterMode(display=False) as counted, torch.no_grad():
+            text_states = text.roberta(torch.zeros(1, tokens, dtype=torch.long))[0]
+            audio(
+                inputs_embeds=reads(torch.zeros(1, frames, 160)),
+                attention_mask=torch.ones(1, 1, frames, frames),  # of two dimensions it is causal
+                encoder_hidden_states=text_states,
+            )
+            forward = counted.get_total_flops()
+            text.lm_head(torch.zeros(round(0.15 * tokens), width))
+            head(torch.zeros(round(0.15 * frames), width))
+            with_heads = counted.get_total_flops()
+    assert ctal.inference == pytest.approx(forward, rel=0.002)
+    assert ctal.stage_two == pytest.approx(3 * with_heads, rel=0.002)
+
+    def size(module):
+        return sum(p.numel() for p in module.parameters())
+
+    of_audio = size(audio) - 2 * width + size(reads)  # frames have neither words nor kinds
+    assert ctal.parameters == size(text.roberta) + of_audio
+    assert ctal.trained == size(text) + of_audio + size(head) + size(norm)
 
 
 def test_bytes_of_a_clip_are_those_of_its_rows(needs):
