@@ -67,6 +67,7 @@ def run(settings: ReportSettings) -> None:
         comparisons,
         has_no_interval,
         on_demand,
+        uncompared,
     )
     from pipeline.reports.page import as_html, as_markdown
     from pipeline.reports.sections import sections
@@ -77,7 +78,7 @@ def run(settings: ReportSettings) -> None:
     hearings = [HearingReport(folder) for folder in places if is_hearing(folder)]
     pairs = read_pair_reports([path for path in places if is_pairs(path)])
     sets = read_sets([folder for folder in places if not (is_hearing(folder) or is_pairs(folder))])
-    gains = [gains_of(results, on_demand(settings.holm_task)) for results in sets]
+    gains = [gains_of(one, on_demand(settings.holm_task, one.key)) for one in sets]
     several = len(sets) + len(hearings) + len(pairs) > 1
     by_family: list[tuple[str, list[Section]]] = []
     tables_by_set: dict[str, list[Table]] = {}
@@ -96,13 +97,13 @@ def run(settings: ReportSettings) -> None:
     for part in (settings.out, settings.out / "figures"):
         remove_leftovers(part)
     if several or settings.holm_task or settings.holm_student:
-        compared = comparisons(list(zip(sets, gains, strict=True)), hearings, pairs)
-        overview = Overview(compared, settings.holm_task, settings.holm_student)
+        together = list(zip(sets, gains, strict=True)), hearings, pairs
+        overview = Overview(comparisons(*together), settings.holm_task, settings.holm_student)
         without = [task for one in sets for task in has_no_interval(one)]
         numbered = [one.short for one in sets]
         if len(hearings) > 1:
             numbered += [f"hearing {n}: {one.folder}" for n, one in enumerate(hearings, start=1)]
-        beginning = overview_sections(overview, without, numbered)
+        beginning = overview_sections(overview, without, numbered, uncompared(*together))
         page = beginning + page
         print("\n".join(beginning[0].text))
         write_text(settings.out / "overview.csv", to_csv(overview.all_lines()))

@@ -15,7 +15,7 @@ from pipeline.cache.identity import Kind
 from pipeline.cache.sequences import SequenceReader, finished
 from pipeline.cache.store import TeacherCache
 from pipeline.corpus.frame_statistics import Frames, open_frames
-from pipeline.corpus.speech import FRESH, is_fresh, open_speech, speech_folder
+from pipeline.corpus.speech import BASE, FRESH, is_fresh, open_speech, speech_folder
 from pipeline.corpus.stacking import stack_rows, stacked_lengths
 from pipeline.finetuning.inputs import Loaded, device_of
 from pipeline.finetuning.patch_inputs import PatchEncoder, PatchInputs, open_hearing
@@ -31,7 +31,7 @@ from pipeline.models.whisbert.loading import whisbert_folder
 FRAME_KINDS: tuple[Kind, ...] = ("whisper-mel", "ctal-mel", "states")
 SCORED_POSITIONS_PER_BATCH = 8192
 FRESH_SEED = 0
-"""Of the weights of `fresh:…`, which are the same in every cell."""
+"""Of the weights of `fresh:base`, which are the same in every cell."""
 NEEDS_ATTENTION = ("tok", "tok-contrast")
 """Alignments that ask nothing of the vector of a whole clip."""
 
@@ -174,7 +174,7 @@ class AudioClips:
             return self._patches(keys, pooling, checkpoint, folder)
         run = run_of_speech(source)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(FRESH_SEED)
+            torch.manual_seed(fresh_seed(source))
             speech, front = open_speech(source, self.cache, self.reader, self.prepared)
         chosen = pooling
         if pooling == "auto":
@@ -199,10 +199,11 @@ class AudioClips:
         self, keys: Sequence[str], pooling: Pooling, checkpoint: str, folder: Path
     ) -> Loaded:
         """The audio encoder of a WhisBERT run, and clips as it reads them."""
-        fresh = is_fresh(name_and_source(checkpoint)[1])
+        source = name_and_source(checkpoint)[1]
+        fresh = is_fresh(source)
         run = {} if fresh else record_above(folder)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(FRESH_SEED)
+            torch.manual_seed(fresh_seed(source, folder))
             hearing = open_hearing(folder, self.cache.identity, self.cache.location, fresh=fresh)
         chosen: Pooling = "cls" if pooling == "auto" else pooling
         encoder = PatchEncoder(hearing.encoder, chosen)
@@ -219,3 +220,19 @@ def run_of_speech(source: str) -> Mapping[str, Any]:
     if is_fresh(source):
         return {}
     return record_above(speech_folder(source))
+
+
+def fresh_seed(source: str, folder: Path | None = None) -> int:
+    """The seed of fresh weights: that of the run that they are named by.
+
+    So beside runs of several seeds stand as many draws of fresh weights.
+
+    Args:
+        source: as the user wrote it.
+        folder: of the encoder in its run; None for that of a speech module.
+    """
+    name = source.removeprefix(FRESH)
+    if not is_fresh(source) or name == BASE:
+        return FRESH_SEED
+    seed = record_above(folder or speech_folder(name)).get("settings", {}).get("seed", FRESH_SEED)
+    return seed if isinstance(seed, int) else FRESH_SEED

@@ -14,7 +14,7 @@ from pipeline.corpus.frame_statistics import open_frames
 from pipeline.corpus.identity import tokenizer_sha256
 from pipeline.corpus.speech import open_speech
 from pipeline.corpus.stacking import stacked_lengths
-from pipeline.finetuning.audio_inputs import FRESH_SEED, AudioClips, run_of_speech
+from pipeline.finetuning.audio_inputs import AudioClips, fresh_seed, run_of_speech
 from pipeline.finetuning.inputs import Loaded, tokenize
 from pipeline.finetuning.span_cells import Cells
 from pipeline.finetuning.span_inputs import SpanInputs, SpokenPassage
@@ -63,7 +63,7 @@ class AudioSpans:
         source = source.removeprefix(control)
         run = run_of_speech(source)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(FRESH_SEED)
+            torch.manual_seed(fresh_seed(source))
             speech, front = open_speech(
                 source, self.clips.cache, self.clips.reader, self.clips.prepared
             )

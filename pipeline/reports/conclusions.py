@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pipeline.reports.comparison import Difference
 from pipeline.reports.formats import NOTHING, listed
 from pipeline.reports.gains import Gain, Gains
+from pipeline.reports.starts import is_fresh
 from pipeline.tasks.spans.table import CONTROLS
 
 FEW_GROUPS = 20
@@ -18,8 +19,10 @@ def sentences(gains: Gains) -> list[str]:
         *filter(None, lines),
         *_beside(gains.over_word_alone, gains),
         *_beside(gains.over_unasked, gains),
+        *_beside(gains.over_start, gains),
         *_beside(gains.over_fresh, gains),
         *_alone(gains),
+        *_again(gains),
     ]
 
 
@@ -41,7 +44,13 @@ def _alone(gains: Gains) -> list[str]:
         for name, group in gains.groups.items()
         if group.first.objective is None
         and not group.first.source.startswith(tuple(CONTROLS))
-        and name not in {gain.against for gain in gains.over_fresh}
+        and not is_fresh(group.first)
+    ]
+    compared = {id(mine.fresh) for mine in gains.partners.values()}
+    fresh = [
+        name
+        for name, group in gains.groups.items()
+        if is_fresh(group.first) and id(group) not in compared
     ]
     idle = [
         name
@@ -53,12 +62,28 @@ def _alone(gains: Gains) -> list[str]:
         lines.append(
             f"Shown and not compared, because no run of distillation made them: {listed(others)}."
         )
+    if fresh:
+        lines.append(
+            "Shown and not compared, because no encoder here is their equal as pretrain left "
+            f"it: {listed(fresh)}. fresh:RUN or scratch:RUN is compared with that RUN, and "
+            "with what began with it, where they stand here, too."
+        )
     if idle:
         lines.append(
             "Shown and not compared, because no student here is their equal with a teacher: "
             f"{listed(idle)}."
         )
     return lines
+
+
+def _again(gains: Gains) -> list[str]:
+    """Encoders that would count twice."""
+    return [
+        f"Of equal weights, and in comparisons counted once: {listed([*group.members])} and "
+        f"{listed([*group.again])}."
+        for group in gains.groups.values()
+        if group.again
+    ]
 
 
 def _of_group(gains: Gains, name: str) -> list[str]:
@@ -68,6 +93,8 @@ def _of_group(gains: Gains, name: str) -> list[str]:
     over = [gain for gain in gains.over_baseline if gain.label == name]
     known = [gain.difference for gain in over if gain.difference]
     over_controls = [gain for gain in gains.over_control if gain.label == name]
+    if mine.baseline is None and (mine.start or mine.fresh):
+        return _only_over_controls(over_controls, group.title)
     if mine.baseline is None:
         return [
             f"{group.title} is shown and not compared with a student without a teacher: "
@@ -104,10 +131,11 @@ def _of_group(gains: Gains, name: str) -> list[str]:
     return [*sentences, *(_over(gains, control, name, gained) for control in controls)]
 
 
-def _only_over_controls(gains: Sequence[Gain]) -> list[str]:
+def _only_over_controls(gains: Sequence[Gain], title: str = "") -> list[str]:
     """What is left to say of students that have a control and no equal without a teacher."""
+    start = f"{title} compared" if title else "Compared"
     return [
-        f"Compared with {control}: {_verdicts(mine, _most_seeds(mine))}."
+        f"{start} with {control}: {_verdicts(mine, _most_seeds(mine))}."
         for control in dict.fromkeys(gain.against for gain in gains)
         if (mine := [gain for gain in gains if gain.against == control])
     ]

@@ -71,7 +71,8 @@ def findings(results: ResultSet, cells: Sequence[Cell], gains: Gains) -> Section
         text.append(f"The split was {origin}.")
     names = [row_name(encoder) for encoder in encoders_of(cells).values()]
     notes = [*key(names, "encoder"), *on_texts(cells), *_repeated(cells), *_constant(cells)]
-    if not any(encoder.objective == "none" for encoder in encoders_of(cells).values()):
+    has_equals = gains.over_start or gains.over_fresh
+    if not has_equals and all(one.objective != "none" for one in encoders_of(cells).values()):
         notes.append(NO_BASELINE)
     notes += [*filter(None, [*sentences(gains), caution(gains)])]
     if selected_on_test(cells):

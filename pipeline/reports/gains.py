@@ -1,7 +1,7 @@
 """What students gain over their equals without a teacher, and over their own controls."""
 
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,8 +31,6 @@ TITLES = {
     **RANKED,
     **SCORES,
 }
-FRESH = ("fresh:", "scratch:")
-"""What stands before a run to name its encoder with fresh weights."""
 ON_DEMAND = {"classes": ("weighted_f1",)}
 """Measures that are compared where they are asked for."""
 
@@ -94,7 +92,8 @@ class Gains:
         over_unasked: of spans, every group against the same encoders fine-tuned as a control: with
             questions about other passages, or none.
         over_fresh: encoders of `pretrain` against the same ones with fresh weights, `fresh:RUN` or
-            `scratch:RUN`.
+            `scratch:RUN`, or against what they began with, with fresh weights.
+        over_start: encoders of `pretrain` against those that they began with.
     """
 
     groups: Mapping[str, Group]
@@ -104,6 +103,7 @@ class Gains:
     over_word_alone: tuple[Gain, ...] = ()
     over_unasked: tuple[Gain, ...] = ()
     over_fresh: tuple[Gain, ...] = ()
+    over_start: tuple[Gain, ...] = ()
 
     @property
     def all(self) -> tuple[Gain, ...]:
@@ -113,6 +113,7 @@ class Gains:
             *self.over_control,
             *self.over_word_alone,
             *self.over_unasked,
+            *self.over_start,
             *self.over_fresh,
         )
 
@@ -133,20 +134,19 @@ class Gains:
     def pairs(self) -> list[list[str]]:
         """Who is compared with whom, and of which encoders each group consists."""
         rows = [["encoders", "members", "without a teacher", "controls"]]
+        begun = any(mine.start or mine.fresh for mine in self.partners.values())
+        rows[0] += ["began with", "fresh weights"] if begun else []
         for name, group in self.groups.items():
             mine = self.partners[name]
             if group.is_student:
                 baseline = mine.baseline.name if mine.baseline else f"{NOTHING} ({mine.why})"
                 controls = listed([one.name for one in mine.controls])
                 nobody = f"{NOTHING} (it is a control)" if group.first.is_control else NOTHING
-                rows.append(
-                    [
-                        group.title,
-                        ", ".join(group.members),
-                        baseline,
-                        controls or nobody,
-                    ]
-                )
+                if mine.baseline is None and (mine.start or mine.fresh):
+                    baseline = NOTHING
+                row = [group.title, ", ".join(group.members), baseline, controls or nobody]
+                row += [one.name if one else NOTHING for one in (mine.start, mine.fresh) if begun]
+                rows.append(row)
         return rows
 
 
@@ -167,6 +167,7 @@ def gains_of(results: ResultSet, on_demand: Collection[tuple[str, str]] = ()) ->
     over_word_alone: list[Gain] = []
     over_unasked: list[Gain] = []
     over_fresh: list[Gain] = []
+    over_start: list[Gain] = []
     for task, kind in {cell.task: cell.kind for cell in results.cells}.items():
         sides = {group.name: _side(results, group, task) for group in groups}
         more = [m for m in ON_DEMAND.get(kind, ()) if (task, m) in on_demand]
@@ -184,7 +185,8 @@ def gains_of(results: ResultSet, on_demand: Collection[tuple[str, str]] = ()) ->
             for others, gains in (
                 ((mine.baseline,), over_baseline),
                 (mine.controls, over_control),
-                ((_fresh(group, groups),), over_fresh),
+                ((mine.start,), over_start),
+                ((mine.fresh,), over_fresh),
             ):
                 gains += [
                     _gain(
@@ -206,18 +208,8 @@ def gains_of(results: ResultSet, on_demand: Collection[tuple[str, str]] = ()) ->
         tuple(over_word_alone),
         tuple(over_unasked),
         tuple(over_fresh),
+        tuple(over_start),
     )
-
-
-def _fresh(group: Group, groups: Sequence[Group]) -> Group | None:
-    """The same encoder with fresh weights, where it stands beside its run."""
-    own = {
-        f"{mark}{member.source}"
-        for member in group.members.values()
-        if member.method is not None or group.is_student
-        for mark in FRESH
-    }
-    return next((other for other in groups if other.first.source in own), None)
 
 
 def _unasked(results: ResultSet, group: Group, task: str, control: str) -> Side:

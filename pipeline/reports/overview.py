@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.reports.formats import NOTHING
 from pipeline.reports.holm import holm
-from pipeline.reports.partners import Group, alike, common_name
+from pipeline.reports.partners import Group, common_name
+from pipeline.reports.starts import alike
 
 LEVEL = 0.05
 
@@ -160,7 +161,7 @@ class Overview:
         every = list(dict.fromkeys(one.column for one in comparisons))
         for name in tasks:
             if not any(column.is_named(name) for column in every):
-                there = ", ".join(f"{c.name}:{c.key}" for c in every) or NOTHING
+                there = ", ".join(f"{c.task}:{c.key}" for c in every) or NOTHING
                 raise SpeechkdError(
                     f"--holm-task {name}: no comparison is of that; there are {there}."
                 )

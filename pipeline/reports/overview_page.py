@@ -12,7 +12,10 @@ from pipeline.reports.page import Section
 
 
 def overview_sections(
-    overview: Overview, without_interval: Sequence[str], sets: Sequence[str] = ()
+    overview: Overview,
+    without_interval: Sequence[str],
+    sets: Sequence[str] = (),
+    alone: Sequence[str] = (),
 ) -> list[Section]:
     """Sentences, the table of student × task, the picture, and all of the family's comparisons.
 
@@ -20,18 +23,25 @@ def overview_sections(
         overview: of the page.
         without_interval: tasks that are shown below and of whose gains no interval is stated.
         sets: names of the sets of results, each after its number.
+        alone: names of what is shown below and has no comparison.
     """
     notes = [
         "A line is a student and what it is compared with: its equal without a teacher (of what "
-        "`pretrain` made, the same with fresh weights), or its own control, whose vectors, texts "
-        "or audio were other clips'. A gain that the control also has over the first "
-        "is not from the teacher.",
+        "`pretrain` made, what it began with, and the same with fresh weights), or its own "
+        "control, whose vectors, texts or audio were other clips'. A gain that the control also "
+        "has over the first is not from the teacher.",
         "Gains are in points, with 95 % intervals; of MAE in its own unit, its sign turned so that "
         "more is better. * marks Holm's p of 0.05 or less.",
         "Each figure is of one data set, split and recipe, and of encoders of one setup; columns "
         "are never compared with each other. A dash: not run, or no interval can be stated.",
     ]
-    short = Section("What is shown", tuple(sentences(overview)), chapter="All tasks on one page")
+    told = sentences(overview)
+    if alone:
+        told.append(
+            f"Shown below and not here, because no student there stands beside its equal or its "
+            f"own control: {listed(alone)}."
+        )
+    short = Section("What is shown", tuple(told), chapter="All tasks on one page")
     if without_interval:
         tasks = listed(list(dict.fromkeys(without_interval)))
         notes.append(f"Shown below and not here, because no interval is stated of them: {tasks}.")

@@ -9,6 +9,7 @@ from pipeline.reports.columns import is_mosei
 from pipeline.reports.comparison import DRAWS, RANKED_DRAWS
 from pipeline.reports.gains import MEASURES, ON_DEMAND, TITLES, Gains
 from pipeline.reports.hearing.bootstrap import Interval
+from pipeline.reports.hearing.measures import Measure
 from pipeline.reports.hearing.sections import CHAPTER as HEARING
 from pipeline.reports.hearing.sections import HearingReport
 from pipeline.reports.minimal_pairs import CHAPTER as PAIRS
@@ -27,7 +28,9 @@ FIRST: Mapping[str, str] = MappingProxyType(
 )
 """The measure that stands in an overview for each kind of task. Speakers have none: the rate at
 which pairs are told apart is no mean over clips, so no paired interval is stated of it."""
-FOUND = "R@10"
+HEARD = ("R@10", "explained variance (raw)")
+"""The measure that stands for a hearing: the first of these that was compared, else the first that
+was. Without retrieval there is no R@10."""
 
 
 def chapter_of(results: ResultSet) -> str:
@@ -44,24 +47,41 @@ def chapter_of(results: ResultSet) -> str:
     return of_texts.get(cell.kind, "Classes, told from texts")
 
 
-def on_demand(names: Iterable[str]) -> set[tuple[str, str]]:
-    """Tasks and measures among `TASK:MEASURE` that are compared where they are asked for alone."""
+def on_demand(names: Iterable[str], number: str = "") -> set[tuple[str, str]]:
+    """Tasks and measures among `TASK:MEASURE` that are compared where they are asked for alone.
+
+    Args:
+        names: as the user wrote them; a task may have colons and blanks, and the number of its set
+            before it, as in headings.
+        number: of the set whose tasks these are; empty if there is one set.
+    """
     measures = {measure for several in ON_DEMAND.values() for measure in several}
     keys = {name: name for name in measures} | {TITLES[name]: name for name in measures}
     pairs = (name.rpartition(":") for name in names)
-    return {(task, keys[measure]) for task, _, measure in pairs if measure in keys}
+    return {
+        (own, keys[measure])
+        for task, _, measure in pairs
+        if measure in keys
+        for own in (task, *([task.removeprefix(f"{number}: ")] if number else []))
+    }
 
 
 def of_results(results: ResultSet, gains: Gains) -> list[Comparison]:
     """Those of fine-tuned encoders, each over its equal without a teacher and over its controls.
 
-    What `pretrain` made has its equal with fresh weights instead of one without a teacher.
+    What `pretrain` made has what it began with, and its equal with fresh weights, instead of one
+    without a teacher.
     """
     kinds = {cell.task: cell.kind for cell in results.cells}
     mark = selected_on_test(results.cells)
     number = f"{results.key}: " if results.key else ""
     comparisons = []
-    for gain in (*gains.over_baseline, *gains.over_fresh, *gains.over_control):
+    for gain in (
+        *gains.over_baseline,
+        *gains.over_start,
+        *gains.over_fresh,
+        *gains.over_control,
+    ):
         kind = kinds[gain.task]
         title = TITLES.get(gain.key, gain.key)
         column = Column(
@@ -93,18 +113,19 @@ def of_hearing(report: HearingReport, number: str) -> list[Comparison]:
         number: what stands before its tasks if there are several hearings.
     """
     comparisons = []
+    first = {level: _first(report, level) for level in report.hearing.levels}
     for one in report.compared:
         against = one.other.first
         if against.objective != "none" and not against.is_control:
             continue
         level = f"hearing {one.measure.level}s"
-        title = one.measure.name.partition(": ")[2]
+        title = _title(one.measure)
         column = Column(
             task=f"{number}{level}",
             name=level,
             key=title,
             title=title,
-            first=title == FOUND,
+            first=title == first[one.measure.level],
             percent=one.measure.in_percent,
             chapter=HEARING,
         )
@@ -112,6 +133,16 @@ def of_hearing(report: HearingReport, number: str) -> list[Comparison]:
         shown = replace(_shown(one.difference), units=units)
         comparisons.append(Comparison(column, one.group, one.other, shown))
     return comparisons
+
+
+def _first(report: HearingReport, level: str) -> str:
+    """The measure that stands for a level of a hearing."""
+    titles = [_title(one.measure) for one in report.compared if one.measure.level == level]
+    return next((title for title in (*HEARD, *titles) if title in titles), "")
+
+
+def _title(measure: Measure) -> str:
+    return measure.name.partition(": ")[2]
 
 
 def of_pairs(report: PairReport, number: str) -> list[Comparison]:
@@ -153,3 +184,17 @@ def comparisons(
 def has_no_interval(results: ResultSet) -> list[str]:
     """Tasks of a set of results whose gains have no interval."""
     return list(dict.fromkeys(c.task for c in results.cells if not MEASURES[c.kind]))
+
+
+def uncompared(
+    sets: Sequence[tuple[ResultSet, Gains]],
+    hearings: Sequence[HearingReport],
+    pairs: Sequence[PairReport],
+) -> list[str]:
+    """Names of what a page shows and of which no comparison stands in its table."""
+    named = [
+        *((results.short, of_results(results, gains)) for results, gains in sets),
+        *((str(hearing.folder), of_hearing(hearing, "")) for hearing in hearings),
+        *((", ".join(map(str, report.files)), of_pairs(report, "")) for report in pairs),
+    ]
+    return [name for name, some in named if not some]

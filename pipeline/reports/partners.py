@@ -7,11 +7,16 @@ Encoders that differ in their pre-training seed alone are one group. A group of 
 - as its controls the groups of the same setup and the same teaching (objectives, their weights and
   settings, the teacher's cache), whose vectors were shuffled or random.
 
+What `pretrain` made also has
+
+- the group that it began with, as SPLAT's alignment begins with masked audio;
+- the group of the same encoders with fresh weights (`fresh:RUN`, `scratch:RUN`), its own or of what
+  it began with.
+
 An encoder that has no such partner is shown and not compared. Names play no part.
 """
 
 import itertools
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +24,7 @@ from typing import Any
 
 from pipeline.finetuning.cells import Pretrained
 from pipeline.reports.formats import listed
+from pipeline.reports.starts import LONGEST, OF_FRESH, alike, by_recipe, is_fresh, recipe
 
 MOST_NAMED = 4
 """Differences between setups that are named in one sentence."""
@@ -31,11 +37,13 @@ class Group:
     Attributes:
         name: what to call it in comparisons: the label of its only encoder, or what the labels
             have in common.
-        members: the encoders by label; of equal weights only one.
+        members: the encoders by label, as `starts.by_recipe` gives them; of equal weights only one.
+        again: labels of equal weights that do not count again.
     """
 
     name: str
     members: Mapping[str, Pretrained]
+    again: Sequence[str] = ()
 
     @property
     def first(self) -> Pretrained:
@@ -71,12 +79,16 @@ class Partners:
         controls: the same with vectors that cannot help.
         why: why there is no baseline; empty if there is one, or none is needed.
         by_size_alone: whether the records say no more of setups than the size.
+        start: of what `pretrain` made, what it began with.
+        fresh: the same with fresh weights, or what it began with with fresh weights.
     """
 
     baseline: Group | None = None
     controls: tuple[Group, ...] = ()
     why: str = ""
     by_size_alone: bool = False
+    start: Group | None = None
+    fresh: Group | None = None
 
 
 def titled(name: str, encoder: Pretrained) -> str:
@@ -106,12 +118,18 @@ def _words(text: str) -> str:
 def groups_of(encoders: Mapping[str, Pretrained]) -> list[Group]:
     """The groups of some encoders, in their order; labels of equal weights count once."""
     members: dict[str, dict[str, Pretrained]] = {}
-    weights: set[str] = set()
-    for label, encoder in encoders.items():
-        if encoder.objective is not None and encoder.weights_sha256 in weights:
-            continue
-        weights.add(encoder.weights_sha256)
-        members.setdefault(alike(label, encoder), {})[label] = encoder
+    first: dict[tuple[str, str], str] = {}
+    again: dict[str, list[str]] = {}
+    for label, encoder in by_recipe(encoders).items():
+        key = alike(label, encoder)
+        if encoder.objective is not None or is_fresh(encoder):
+            # fresh weights are equal to those of other recipes of the same size, and stay apart
+            weights = key if is_fresh(encoder) else "", encoder.weights_sha256
+            if weights in first:
+                again.setdefault(first[weights], []).append(label)
+                continue
+            first[weights] = label
+        members.setdefault(key, {})[label] = encoder
     groups: list[dict[str, Pretrained]] = []
     for several in members.values():
         seeds = [encoder.pretraining_seed for encoder in several.values()]
@@ -122,17 +140,13 @@ def groups_of(encoders: Mapping[str, Pretrained]) -> list[Group]:
             groups += [{label: encoder} for label, encoder in several.items()]
     names = [_name(list(several)) for several in groups]
     return [
-        Group(name if names.count(name) == 1 else " + ".join(several), several)
+        Group(
+            name if names.count(name) == 1 else " + ".join(several),
+            several,
+            [other for label in several for other in again.get(label, ())],
+        )
         for name, several in zip(names, groups, strict=True)
     ]
-
-
-def alike(label: str, encoder: Pretrained) -> str:
-    """What is equal for encoders that differ in their pre-training seed alone."""
-    if encoder.objective is None:
-        return label
-    parts: list[Any] = [encoder.objective, encoder.control, encoder.parameters]
-    return json.dumps([*parts, encoder.setup, encoder.teaching], sort_keys=True)
 
 
 def _name(labels: Sequence[str]) -> str:
@@ -152,8 +166,9 @@ def common_name(labels: Sequence[str]) -> str:
 
 def partners_of(group: Group, groups: Sequence[Group]) -> Partners:
     """Whom to compare a group with, of all groups."""
+    start, fresh = _start(group, groups), _fresh(group, groups)
     if not group.is_student:
-        return Partners()
+        return Partners(fresh=fresh)
     mine = group.first
     others = [other for other in groups if other.first.objective == "none"]
     same = [other for other in others if _same(mine.setup, other.first.setup, mine, other.first)]
@@ -170,8 +185,36 @@ def partners_of(group: Group, groups: Sequence[Group]) -> Partners:
     )
     by_size = mine.setup is None or any(other.first.setup is None for other in candidates)
     if len(candidates) == 1:
-        return Partners(candidates[0], controls, by_size_alone=by_size)
-    return Partners(None, controls, _why(mine, others, candidates), by_size)
+        return Partners(candidates[0], controls, "", by_size, start, fresh)
+    return Partners(None, controls, _why(mine, others, candidates), by_size, start, fresh)
+
+
+def _start(group: Group, groups: Sequence[Group]) -> Group | None:
+    """What `pretrain` began with, if that is among some groups."""
+    if group.first.method is None:
+        return None
+    begun = {value for value in (group.first.setup or {}).values() if isinstance(value, str)}
+    return next((other for other in groups if other is not group and _recipe(other) in begun), None)
+
+
+def _fresh(group: Group, groups: Sequence[Group]) -> Group | None:
+    """The same with fresh weights, or what it began with, if that is among some groups."""
+    if is_fresh(group.first) or not (group.is_student or group.first.method is not None):
+        return None
+    one: Group | None = group
+    for _ in range(LONGEST):
+        if one is None:
+            return None
+        begun = {OF_FRESH + _recipe(one), *(one.first.setup or {}).values()}
+        for other in groups:
+            if is_fresh(other.first) and begun & {*(other.first.setup or {}).values()}:
+                return other
+        one = _start(one, groups)
+    return None
+
+
+def _recipe(group: Group) -> str:
+    return recipe(next(iter(group.members)), group.first)
 
 
 def _same(one: Any, other: Any, mine: Pretrained, theirs: Pretrained) -> bool:

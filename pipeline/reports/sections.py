@@ -91,8 +91,9 @@ def _differences(gains: Gains, looks: Mapping[str, figures.Look], mark: str) -> 
     if len(pairs) > 1:
         text = (
             "A student is compared with the one without a teacher of the same size, corpus, "
-            "tokenizer and recipe, and with the control of the same objective and weight. Encoders "
-            "that differ in their pre-training seed alone are one group.",
+            "tokenizer and recipe, and with the control of the same objective and weight; what "
+            "pretrain made, with what it began with and the same with fresh weights. Encoders that "
+            "differ in their pre-training seed alone are one group.",
         )
         parts.append(Section("Who is compared with whom", text, tuple(map(tuple, pairs))))
     if gains.all:

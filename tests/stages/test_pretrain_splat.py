@@ -1,6 +1,7 @@
 """`speechkd pretrain masked-audio` and `pretrain splat` as a user meets them, on made-up caches."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,11 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from pipeline.finetuning.audio_inputs import AudioClips
 from pipeline.foundation.errors import NotThere, SpeechkdError
 from pipeline.models.speech import load_speech
 from pipeline.pretraining.method import Data
 from pipeline.pretraining.splat.align import Splat
 from pipeline.pretraining.splat.settings import MaskedAudioSettings, SplatSettings
+from pipeline.reports.partners import groups_of, partners_of
 from stages.pretrain_splat import masked_audio, splat
 from tests.helpers import caches
 from tests.helpers.caches import make_sequence_cache, shard_result
@@ -146,6 +149,31 @@ def test_a_stop_between_changes_nothing_bit_for_bit(frames, text, speech, tmp_pa
         assert losses(parted) == losses(whole)
         assert same_weights(parted, whole)
         assert len(record(parted)["sittings"]) == 3
+
+
+def test_runs_of_two_seeds_are_one_group_beside_what_they_began_with(frames, text, tmp_path):
+    """By the records that runs leave: digests and places differ from seed to seed."""
+    runs = {}
+    for seed in (0, 1):
+        runs[f"Speech-{seed}"] = begun = tmp_path / f"Speech-{seed}"
+        runs[f"Scratch-{seed}"] = f"fresh:{begun}"
+        masked_audio(first_step(frames, begun, seed=seed, max_steps=1))
+        for name, control in (("Seq", "real"), ("Twin", "relabelled"))[: 1 + seed]:
+            runs[f"{name}-{seed}"] = out = tmp_path / f"{name}-{seed}"
+            given = {"seed": seed, "control": control, "max_steps": 1}
+            splat(last_step(frames, text, str(begun), out, **given))
+    clips = AudioClips.open(frames)
+    named = [f"{label}={run}" for label, run in runs.items()]
+    known = [clips.load(clips.reader.clips.key[:1], "auto", one).checkpoint for one in named]
+    groups = groups_of({one.label: one for one in known})
+    speech, fresh, seq, twin = groups
+    assert [group.runs() for group in groups] == [
+        *({"0": f"{name}-0", "1": f"{name}-1"} for name in ("Speech", "Scratch", "Seq")),
+        {"1": "Twin-1"},
+    ]
+    mine = partners_of(seq, groups)
+    assert (mine.start, mine.fresh, mine.controls) == (speech, fresh, (twin,))
+    assert partners_of(speech, groups).fresh is fresh
 
 
 def test_the_best_epoch_is_handed_on(frames, text, speech, tmp_path, capsys):
@@ -338,6 +366,41 @@ def test_the_exported_folder_needs_nothing_of_this_project(tmp_path):
     with torch.no_grad():
         wanted = module.vectors(clips)[0]
     torch.testing.assert_close(torch.tensor(json.loads(done.stdout)), wanted, atol=2e-4, rtol=2e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(frames, text, speech, tmp_path):
+    """Masked audio beside an alignment in which each clip needs the texts of the other process."""
+    changes = {"align": "tok-contrast", "keep_masked_audio": 0.5, "selection": "last"}
+    one, two = (
+        last_step(frames, text, speech, tmp_path / name, epochs=1.0, learning_rate=1e-3, **changes)
+        for name in ("one", "two")
+    )
+    splat(one)
+    options = ("text", "init", "out", "align", "keep_masked_audio", "selection", "epochs", "device",
+               "learning_rate", "held_out", "log_every", "measure_every")  # fmt: skip
+    words = [
+        word
+        for name in options
+        for word in (f"--{name.replace('_', '-')}", str(two.record()[name]))
+    ]
+    launcher = [  # by number, since a bare machine may not know the name localhost
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
+        "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1",
+    ]  # fmt: skip
+    command = ["-m", "stages.cli", "pretrain", "splat", frames, "--batch-size", str(two.batch)]
+    done = subprocess.run(
+        [*launcher, *command, *words], env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(logged(one.out)) == len(logged(two.out)) > 5
+    for wanted, got in zip(logged(one.out), logged(two.out), strict=True):
+        for name in (name for name in wanted if "loss" in name):
+            assert got[name] == pytest.approx(wanted[name], rel=1e-4, abs=1e-6), name
+    for name, value in weights(one.out).items():
+        torch.testing.assert_close(weights(two.out)[name], value, rtol=0, atol=1e-4)
+    assert not same_weights(one.out, Path(speech))
 
 
 @pytest.mark.slow

@@ -420,6 +420,20 @@ def test_several_families_share_a_page_that_begins_with_one_table(tmp_path, caps
     ).read_text()  # fmt: skip
 
 
+def test_a_measure_of_a_task_of_two_sets_is_named_as_its_heading(tmp_path):
+    for name in ("a", "b"):
+        results = Results(tmp_path / name, {"data": name}, {})
+        add(results, "text", 0, 0.3, objective="none")
+        add(results, "kd", 0, 0.9, objective="crd")
+    named = ["2: sentiment3:weighted_f1"]
+    folders = [tmp_path / "a", tmp_path / "b"]
+    run(ReportSettings(results=folders, out=tmp_path / "report", holm_task=named))
+    rows = [*csv.DictReader((tmp_path / "report" / "overview.csv").open())]
+    assert [(r["task"], r["measure"]) for r in rows if r["holm_p"]] == [
+        ("2: sentiment3", "weighted F1")
+    ]
+
+
 def test_figures_of_epochs_selected_on_the_test_are_marked_in_the_table_of_figures(tmp_path):
     results = Results(tmp_path / "r", {}, {})
     add(results, "kd", 0, 0.5, objective="crd", recipe={"epochs": 3, "selection": "best-test"})
@@ -473,4 +487,5 @@ def test_what_pretraining_made_is_compared_with_the_same_of_fresh_weights(tmp_pa
     text = (tmp_path / "report" / "report.md").read_text()
     assert "kd: better than without a teacher alone in sentiment3: accuracy (it has no" in text
     assert "| kd | scratch | +" in text
-    assert "because no run of distillation made them: other." in text
+    assert "is their equal as pretrain left it: other. fresh:RUN" in text
+    assert "so no gain can be stated" not in text
