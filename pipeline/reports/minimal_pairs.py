@@ -5,6 +5,9 @@ been asked by a command of its own. Intervals are a bootstrap over pairs within 
 (Efron & Tibshirani 1993, chapter 8), the same draws for both sides, with the noise of pre-training
 seeds as in `pipeline.reports.comparison`.
 
+A file has its decisions and the figures that follow from them. These are computed again, and a file
+whose figures are others is refused.
+
 Shapes: n pairs, R draws.
 """
 
@@ -45,6 +48,8 @@ class PairSet:
         fields: label → field → share of right pairs.
         edition: which edition of the set it is; empty if none that is known.
         shorter: field → what choosing the sentence of fewer words gives.
+        as_stated: the fields' shares are the file's own, because it does not tell which paradigms
+            make up a field.
     """
 
     paradigms: tuple[str, ...]
@@ -52,6 +57,7 @@ class PairSet:
     fields: Mapping[str, Mapping[str, float]]
     edition: str
     shorter: Mapping[str, float]
+    as_stated: bool
 
 
 @dataclass(frozen=True)
@@ -134,6 +140,11 @@ def pair_sections(reports: Sequence[PairReport]) -> list[Section]:
             f"{name}: {len(one.paradigms):,} pairs ({one.edition or 'no known edition'})."
             for name, one in report.sets.items()
         ]
+        if stated := [name for name, one in report.sets.items() if one.as_stated]:
+            text.append(
+                f"Shares per field of {listed(stated)} are as a file states them, because it does "
+                "not tell which paradigms make up a field; `probe blimp` now writes that."
+            )
         title = f"Minimal pairs of {listed([str(file) for file in report.files])}"
         chapter = "" if page else CHAPTER
         grid, apart = (tuple(map(tuple, x)) for x in (report.grid(), report.differences()))
@@ -217,6 +228,7 @@ def _report(records: Mapping[Path, dict[str, Any]]) -> PairReport:
             {label: x for one in several for label, x in one.fields.items()},
             several[0].edition,
             several[0].shorter,
+            any(one.as_stated for one in several),
         )
         for name, several in parts.items()
     }
@@ -227,6 +239,7 @@ def _report(records: Mapping[Path, dict[str, Any]]) -> PairReport:
 def _pair_set(record: Mapping[str, Any]) -> PairSet:
     decided, fields = {}, {}
     paradigms: tuple[str, ...] = ()
+    field_of = record.get("field_of")
     for label, letters in record["decisions"].items():
         names = tuple(name for name, several in letters.items() for _ in several)
         values_n = np.array([DECISIONS[one] for several in letters.values() for one in several])
@@ -235,12 +248,37 @@ def _pair_set(record: Mapping[str, Any]) -> PairSet:
         scores = record["scores"][label]
         if not len(values_n):
             raise ValueError("there are no pairs")
-        if not abs(float(scores["over_pairs"]) - float(values_n.mean())) <= ROUNDING:
-            raise ValueError(f"the decisions of {label} do not give its accuracy")
         paradigms, decided[label] = names, values_n
+        _check("accuracy", label, {"": scores["over_pairs"]}, {"": float(values_n.mean())})
+        by_paradigm = _shares(names, values_n)
+        _check("share of paradigm", label, scores["paradigms"], by_paradigm)
         fields[label] = {name: float(x) for name, x in scores["fields"].items()}
+        if field_of is not None:
+            mine = _shares([str(field_of[name]) for name in names], values_n)
+            _check("share of field", label, fields[label], mine)
     shorter = {n: float(x) for n, x in record["shorter_sentence"]["words"]["fields"].items()}
-    return PairSet(paradigms, decided, fields, str(record["edition"]), shorter)
+    edition = str(record["edition"])
+    return PairSet(paradigms, decided, fields, edition, shorter, field_of is None)
+
+
+def _shares(groups: Sequence[str], values_n: Array) -> dict[str, float]:
+    """The mean value of each group."""
+    names, group_n = np.unique(np.array(groups), return_inverse=True)
+    means = np.bincount(group_n, values_n) / np.bincount(group_n)
+    return dict(zip(names.tolist(), means.tolist(), strict=True))
+
+
+def _check(what: str, label: str, stated: Mapping[str, Any], computed: Mapping[str, float]) -> None:
+    """Check that a file's figures of an encoder follow from its decisions.
+
+    Raises:
+        ValueError: one does not, or lacks.
+    """
+    for name in sorted({*stated, *computed}):
+        apart = float(stated.get(name, np.nan)) - computed.get(name, np.nan)
+        if not abs(apart) <= ROUNDING:  # nor is a difference that is no number
+            told = f" {name}" if name else ""
+            raise ValueError(f"the decisions of {label} do not give its {what}{told}")
 
 
 def _difference(one: PairSet, group: Group, other: Group) -> Interval:

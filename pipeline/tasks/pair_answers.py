@@ -129,6 +129,7 @@ class Answers:
         return {
             "edition": self.editions()[name],
             "pairs_sha256": pairs_sha256(self.sets[name]),
+            "field_of": {pair.paradigm: pair.field for pair in self.sets[name]},
             "decisions": {
                 label: letters(self.sets[name], self._parts(answer.decided_n)[name])
                 for label, answer in self.of.items()

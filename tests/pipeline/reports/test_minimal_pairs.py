@@ -50,6 +50,13 @@ def changed(text, **entries):
     return json.dumps(json.loads(text) | entries)
 
 
+def share(kind, name, text):
+    """The text of a file that states another share."""
+    record = json.loads(text)
+    record["scores"]["none"][kind][name] = 0.123
+    return json.dumps(record)
+
+
 def test_files_of_the_same_pairs_are_put_together_and_others_are_not(tmp_path):
     files = [write(tmp_path / f"{label}.json", [label]) for label in KINDS]
     other = write(tmp_path / "other.json", ["none"], PAIRS[:50])
@@ -113,6 +120,14 @@ def test_accuracies_and_differences_stand_on_the_page(tmp_path, capsys):
         ),
         (lambda text: text.replace('"weights_sha256"', '"sha"'), "encoder has other fields"),
         (lambda _: "[]", "no decisions on pairs"),
+        (lambda text: share("fields", "binding", text), "of none do not give its share of field b"),
+        (lambda text: share("fields", "other", text), "do not give its share of field other"),
+        (lambda text: share("paradigms", "q", text), "do not give its share of paradigm q"),
+        (lambda text: changed(text, field_of={"p": "binding"}), "'q'"),
+        (
+            lambda text: changed(text, field_of={"p": "binding", "q": "ellipsis"}),
+            "do not give its share of field binding",
+        ),
         (
             lambda text: re.sub('"over_pairs": [0-9.]+', '"over_pairs": NaN', text),
             "do not give its accuracy",
@@ -126,6 +141,23 @@ def test_a_damaged_file_is_named(tmp_path, change, told):
     path.write_text(change(path.read_text()))
     with pytest.raises(Damaged, match=told):
         read_pair_reports([path])
+
+
+def test_a_file_that_does_not_tell_the_fields_is_read_and_that_is_said(tmp_path):
+    """As `probe blimp` wrote them before; its paradigms are computed again all the same."""
+    path = write(tmp_path / "a.json", ["none"])
+    assert not any("as a file states" in line for line in told(path))
+    record = json.loads(path.read_text())
+    del record["field_of"]
+    path.write_text(json.dumps(record))
+    assert any(line.startswith("Shares per field of BLiMP are as") for line in told(path))
+    path.write_text(share("paradigms", "q", path.read_text()))
+    with pytest.raises(Damaged, match="share of paradigm q"):
+        read_pair_reports([path])
+
+
+def told(path):
+    return pair_sections(read_pair_reports([path]))[0].text
 
 
 def test_files_whose_pairs_have_another_order_are_not_compared(tmp_path):
