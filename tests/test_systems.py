@@ -96,6 +96,42 @@ def test_ctal_is_what_torch_counts_of_its_stacks_in_hugging_faces_classes(needs)
     assert ctal.trained == size(text) + of_audio + size(head) + size(norm)
 
 
+def counted_flops(function):
+    """What torch counts of a function without numbers; it knows attention as plain products."""
+    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
+        function()
+    return counter.get_total_flops()
+
+
+def test_operations_of_whisbert_are_those_that_torch_counts(needs):
+    """By BERT's layers, which have the matrices of Whisper's, and the paper's two convolutions."""
+    patches, tokens, width, masked = 150, systems.TOKENS_PER_CLIP, 768, 0.15
+
+    def layers(places, count):
+        config = BertConfig(
+            **{**PRESETS["bert-base"], "num_hidden_layers": count}, vocab_size=1,
+            attn_implementation="eager",
+        )  # fmt: skip
+        model = BertModel(config, add_pooling_layer=False)
+        return counted_flops(lambda: model(inputs_embeds=torch.zeros(1, places, width)))
+
+    def stem():
+        states = torch.nn.Conv1d(80, width, 16)(torch.zeros(1, 80, 1500 + 15))
+        torch.nn.Conv1d(width, width, 16, stride=10)(torch.zeros(1, width, 1500 + 6))
+        assert states.shape[2] == 1500
+
+    def head():
+        torch.zeros(1, width) @ torch.zeros(width, width) @ torch.zeros(width, 30522)
+
+    with torch.device("meta"):
+        text, audio = layers(tokens, 12), layers(patches + 1, 6)
+        fused = layers(2 + patches + tokens, 6)
+    heads = 2 * masked * tokens * counted_flops(head)
+    forward = 2 * text + 2 * audio + 2 * fused + counted_flops(stem) + heads
+    assert needs["whisbert"].inference == pytest.approx(text, rel=1e-3)
+    assert needs["whisbert"].stage_two == pytest.approx(3 * forward, rel=1e-3)
+
+
 def test_bytes_of_a_clip_are_those_of_its_rows(needs):
     assert needs["clip"].cache_bytes == 768 * 2
     assert needs["whisbert"].cache_bytes == 1500 * 80 * 2
