@@ -4,6 +4,9 @@ A record names what a run began with by its place and its digest, and both diffe
 of one recipe. Here it is named by that recipe instead. So runs that began with runs of several
 seeds are one group if they differ in those seeds alone, and each group has the one that it began
 with, and the same with fresh weights.
+
+A run that holds out whole speakers holds out more or fewer clips with each seed, so its steps
+differ, too. There the epochs that were asked for stand in place of steps.
 """
 
 import functools
@@ -15,6 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.finetuning.cells import Pretrained
+from pipeline.reports.retrieval import record_of
 
 FRESH = ("fresh:", "scratch:")
 """What stands before a run to name its encoder with fresh weights."""
@@ -22,6 +26,10 @@ PARTS = ("speech",)
 """Folders of a run that may be named in its place."""
 BEGINNING, PLACE = "init_sha256", "init"
 """Where a record has the digest and the place of what a run began with."""
+STEPS, ALL_STEPS, HELD_OUT_BY = "steps", "total steps", "hold_out_by"
+OF_STEPS = (STEPS, ALL_STEPS, "warm-up steps")
+ASKED = ("epochs", "warmup_fraction")
+"""Settings that decide steps."""
 OF_FRESH = "fresh weights of "
 LONGEST = 8
 """Runs that began with each other, one after the other."""
@@ -52,7 +60,11 @@ def by_recipe(encoders: Mapping[str, Pretrained]) -> dict[str, Pretrained]:
 
     Args:
         encoders: by label.
+
+    Raises:
+        Damaged: the record of a run is none.
     """
+    encoders = _by_epochs(encoders)
     by_source: dict[str, str] = {}
     by_weights: dict[str, str] = {}
     for label, encoder in encoders.items():
@@ -87,6 +99,26 @@ def by_recipe(encoders: Mapping[str, Pretrained]) -> dict[str, Pretrained]:
         )
 
     return {label: of(label, LONGEST) for label in encoders}
+
+
+def _by_epochs(encoders: Mapping[str, Pretrained]) -> Mapping[str, Pretrained]:
+    """The same with epochs in place of steps, if the records of all such runs lie where they were.
+
+    Of some alone it would set runs apart that are equal. Who was stopped early keeps its steps.
+    """
+    changed = dict(encoders)
+    for label, encoder in encoders.items():
+        setup = encoder.setup or {}
+        whole = STEPS in setup and setup[STEPS] == setup.get(ALL_STEPS)
+        if encoder.method is None or HELD_OUT_BY not in setup or not whole:
+            continue
+        settings = record_of(_run(encoder.source)).get("settings")
+        if not isinstance(settings, dict) or not {*ASKED} <= {*settings}:
+            return encoders
+        rest = {name: value for name, value in setup.items() if name not in OF_STEPS}
+        asked = {name: settings[name] for name in ASKED}
+        changed[label] = replace(encoder, setup={**rest, **asked})
+    return changed
 
 
 def is_fresh(encoder: Pretrained) -> bool:

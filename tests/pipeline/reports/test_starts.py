@@ -1,5 +1,6 @@
 """Runs that began with runs: who is one group, and what each is compared with."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -127,3 +128,36 @@ def test_records_that_began_with_each_other_end():
     assert len(by_recipe({one.label: one for one in circle})) == 40 > LONGEST
     groups = groups_of({one.label: one for one in circle})
     assert all(partners_of(group, groups) for group in groups)
+
+
+def of_run(folder, seed, epochs, steps, *, done=None, method="masked-audio"):
+    """A run that holds out whole speakers, so that its steps follow from its seed, too."""
+    run = folder / f"Speech-{seed}"
+    run.mkdir()
+    settings = {"epochs": epochs, "warmup_fraction": 0.1, "seed": seed}
+    (run / "run.json").write_text(json.dumps({"settings": settings}))
+    plan = {"total steps": steps, "warm-up steps": steps // 10, "steps": done or steps}
+    return replace(speech(seed), source=str(run), method=method,
+                   setup={**SETUP, **plan, "hold_out_by": "speaker"})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("epochs", "done", "groups"),
+    [((6, 6), None, 1), ((6, 7), None, 2), ((6, 6), 2000, 2)],
+    ids=["equal epochs", "other epochs", "stopped early"],
+)
+def test_steps_that_differ_by_who_is_held_out_are_one_recipe(tmp_path, epochs, done, groups):
+    runs = [of_run(tmp_path, 0, epochs[0], 2790), of_run(tmp_path, 1, epochs[1], 3024, done=done)]
+    assert len(groups_of({one.label: one for one in runs})) == groups
+
+
+def test_without_the_record_of_one_run_all_keep_their_steps(tmp_path):
+    """One alone would be set apart from its equal of the same steps."""
+    runs = [of_run(tmp_path, 0, 6, 3024), of_run(tmp_path, 1, 6, 3024)]
+    gone = replace(speech(2), source=str(tmp_path / "gone"), setup=runs[0].setup)
+    assert len(groups_of({one.label: one for one in [*runs, gone]})) == 1
+
+
+def test_steps_of_distillation_stay(tmp_path):
+    runs = [of_run(tmp_path, seed, 6, 2790 + seed, method=None) for seed in (0, 1)]
+    assert len(groups_of({one.label: one for one in runs})) == 2
