@@ -315,6 +315,27 @@ def test_batch_mates_change_the_contrast_of_clips_alone(cache, tmp_path):
         assert torch.allclose(one, other, atol=1e-5)
 
 
+@torch.no_grad()
+def test_swapping_two_patches_moves_their_two_terms_alone(cache, tmp_path):
+    """Off by one, as in a released WhisBERT, the terms of their neighbours would move instead."""
+    parts, _, made = built(cache, tmp_path)
+    model, audio = parts.module.eval(), made.audio
+    patches = model.speech.patches(audio.frames)
+    states = model.speech(patches, audio.places, audio.hidden.masked_P)
+    text = model.read(made.text, made.text.packed, 0)
+    sides = model.fusion.project(states, text, audio.places.outer, made.text.packed)
+    fused_AD = model.fusion(*sides, made.matched).audio_AD
+
+    def terms():
+        return model._contrast(model.joint_audio_head, fused_AD, patches, audio).loss_K
+
+    before = terms()
+    one, other = 1, len(before) - 2
+    swapped = audio.places.place_N[audio.hidden.place_K[[one, other]]]
+    fused_AD[swapped] = fused_AD[swapped.flip(0)]
+    assert (terms() != before).nonzero()[:, 0].tolist() == [one, other]
+
+
 def test_heads_are_flavas():
     torch.manual_seed(0)
     config = FlavaTextConfig(hidden_size=16, vocab_size=50)
@@ -337,6 +358,23 @@ def test_losses_begin_near_their_chance_values(cache, tmp_path):
     assert float(told["loss/mlm"].detach()) == pytest.approx(vocabulary, abs=0.3)
     assert float(told["loss/mmm_text"].detach()) == pytest.approx(vocabulary, abs=0.3)
     assert float(told["loss/atm"].detach()) == pytest.approx(math.log(2), abs=0.05)
+
+
+@torch.no_grad()
+def test_heads_that_tell_nothing_have_the_chance_values(cache, tmp_path):
+    """ln V and ln 2, and so a gain of 0: all logits are equal."""
+    parts, _, made = built(cache, tmp_path)
+    model = parts.module.eval()
+    silent = [model.joint_text_head.norm, model.student.model.cls.predictions.transform.LayerNorm]
+    for module in (*silent, model.match_head[2]):
+        for parameter in module.parameters():
+            parameter.zero_()
+    told = model(made, measure=True)
+    vocabulary = math.log(len(parts.data.tokenizer))
+    assert float(told["loss/mlm"]) == pytest.approx(vocabulary, abs=1e-5)
+    assert float(told["loss/mmm_text"]) == pytest.approx(vocabulary, abs=1e-5)
+    assert float(told["loss/atm"]) == pytest.approx(math.log(2), abs=1e-6)
+    assert float(told["gain/audio"]) == pytest.approx(0, abs=1e-5)
 
 
 class Lockstep:
