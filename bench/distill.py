@@ -21,9 +21,10 @@ import os
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +38,8 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from pipeline.cache.identity import sequence_identity
+from pipeline.cache.sequences import SequenceReader
 from pipeline.cache.statistics import Statistics
 from pipeline.corpus.ahead import Ahead
 from pipeline.corpus.batches import Batches
@@ -47,12 +50,16 @@ from pipeline.corpus.word_vectors import WordTable, WordVectors
 from pipeline.distillation.costs import flops_per_token
 from pipeline.distillation.module import WORD_PREFIX, Distillation, View
 from pipeline.distillation.objectives import OBJECTIVES, Context
+from pipeline.distillation.objectives.contract import Level
+from pipeline.distillation.words import WORDS
+from pipeline.foundation.arrays import Array
 from pipeline.foundation.devices import device_named
 from pipeline.foundation.provenance import git_commit, hardware
 from pipeline.models.student import build_student
 from pipeline.models.unknown import Unknown
-from pipeline.training.checkpoint import Progress
-from pipeline.training.loop import Schedule, Workload, make_optimizer, train
+from pipeline.training.checkpoint import Checkpoints, Progress
+from pipeline.training.log import TrainingLog
+from pipeline.training.loop import Precision, Schedule, Workload, make_optimizer, train
 from pipeline.training.peaks import peak_flops
 
 VOCABULARY = 30522
@@ -106,20 +113,21 @@ WORD_ROWS = 100_000
 """Stored word vectors, 150 MB of the widest; words take turns in them."""
 
 
-@dataclass(frozen=True)
-class RowsInMemory:
-    """Reads word vectors as a cache's reader does, once its files are in the system's cache."""
+class RowsInMemory(SequenceReader):
+    """Reads word vectors as a cache's reader does, once its files are in the system's cache.
 
-    stored_RE: torch.Tensor
+    There is no cache behind it, and so no clips: `read` and `identity` are all that it has.
+    """
 
-    @property
-    def identity(self) -> SimpleNamespace:
-        """What a reader tells of its cache."""
-        return SimpleNamespace(dtype="float16", width=self.stored_RE.shape[1])
+    def __init__(self, stored_RE: torch.Tensor) -> None:
+        self.stored_RE = stored_RE
+        self.identity = sequence_identity(
+            "words", width=stored_RE.shape[1], most_rows=MAX_TOKENS, settings={}
+        )
 
-    def read(self, first: np.ndarray, rows: np.ndarray) -> torch.Tensor:
+    def read(self, first_B: Sequence[int] | Array, rows_B: Sequence[int] | Array) -> torch.Tensor:
         """Rows as they are stored, one stretch after the other."""
-        pairs = zip(first.tolist(), rows.tolist(), strict=True)
+        pairs = zip(np.asarray(first_B).tolist(), np.asarray(rows_B).tolist(), strict=True)
         return torch.cat([self.stored_RE[at : at + count] for at, count in pairs])
 
 
@@ -169,7 +177,7 @@ class Setup:
     device: torch.device
     corpus: Corpus
     tokenizer: BertTokenizer
-    precision: str
+    precision: Precision
     compile: bool
 
 
@@ -199,8 +207,13 @@ class Clock:
         return Speed(tokens / (wall - self.start[0]), tokens / (processor - self.start[1]))
 
 
-class Silent:
+class Silent(TrainingLog):
     """A log that writes nothing, so that training alone is timed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            None, Progress(), words=WORDS, quiet_steps=0, flops_per_token=0.0, peak_flops=None
+        )
 
     def step(self, *_: object) -> None:
         """Log nothing."""
@@ -210,7 +223,20 @@ class Silent:
         return ""
 
 
-def ours(setup: Setup, kd: str, negatives: int = 0, level: str = "clip") -> Speed:
+class Unsaved(Checkpoints):
+    """Checkpoints of which none is written, so that training alone is timed."""
+
+    def __init__(self) -> None:
+        super().__init__(Path(os.devnull), keep=1)
+
+    def save(self, *_: object) -> None:
+        """Save nothing."""
+
+    def latest(self) -> None:
+        """There is none."""
+
+
+def ours(setup: Setup, kd: str, negatives: int = 0, level: Level = "clip") -> Speed:
     """Speed of `speechkd distill`'s own loop."""
     torch.manual_seed(0)
     student = build_student(setup.student, setup.tokenizer, MAX_TOKENS)
@@ -249,13 +275,10 @@ def ours(setup: Setup, kd: str, negatives: int = 0, level: str = "clip") -> Spee
         less_memory="Lower --batch-size.",
     )
     optimizer, progress = make_optimizer(module, schedule), Progress()
-    unsaved = SimpleNamespace(
-        due=lambda *_: False, save=lambda *_: None, latest=lambda: None, is_best=lambda _: False
-    )
 
     def go(steps: int) -> None:
-        limited = SimpleNamespace(**{**vars(schedule), "max_steps": steps, "last_step": steps})
-        train(workload, limited, unsaved, Silent(), progress, optimizer, setup.device)
+        until = replace(schedule, max_steps=steps)
+        train(workload, until, Unsaved(), Silent(), progress, optimizer, setup.device)
 
     if setup.compile:
         module.compile_for(batches.shapes())
@@ -265,11 +288,11 @@ def ours(setup: Setup, kd: str, negatives: int = 0, level: str = "clip") -> Spee
     return clock.speed(progress.tokens - tokens)
 
 
-class Stopwatch(TrainerCallback):
+class Stopwatch(TrainerCallback):  # type: ignore[misc]
     """Times the Trainer's steps after its first few."""
 
-    def __init__(self, warm: int, device: torch.device, seen: list[int]) -> None:
-        self.warm, self.device, self.seen = warm, device, seen
+    def __init__(self, warm: int, device: torch.device, tokens: list[int]) -> None:
+        self.warm, self.device, self.tokens = warm, device, tokens
         self.clock: Clock | None = None
         self.speed: Speed | None = None
 
@@ -279,14 +302,15 @@ class Stopwatch(TrainerCallback):
             self.clock = Clock(self.device)
         elif state.global_step == state.max_steps and self.clock:
             # the loader collates in order, at most one batch ahead, so the timed batches are these
-            self.speed = self.clock.speed(sum(self.seen[self.warm : state.max_steps]))
+            self.speed = self.clock.speed(sum(self.tokens[self.warm : state.max_steps]))
 
 
 def usual(setup: Setup, *, dynamic: bool) -> Speed:
     """Speed of Hugging Face's Trainer, padded to 128 or dynamically."""
     corpus = setup.corpus
-    ids = corpus.ids_N.cpu().view(torch.uint16).int().split(corpus.lengths_C.tolist())
-    rows = [{"input_ids": row.tolist(), "length": len(row)} for row in ids]
+    ids_N = corpus.ids_N.cpu().view(torch.uint16).int()
+    ids = torch.split(ids_N, corpus.lengths_C.tolist())
+    rows: list[dict[str, Any]] = [{"input_ids": row.tolist(), "length": len(row)} for row in ids]
     if not dynamic:
         rows = [
             {
@@ -299,13 +323,15 @@ def usual(setup: Setup, *, dynamic: bool) -> Speed:
     model = build_student(setup.student, setup.tokenizer, MAX_TOKENS).model
     model.set_attn_implementation("sdpa")
     warm = max(2, setup.steps // 5)
-    seen: list[int] = []
-    watch = Stopwatch(warm, setup.device, seen)
+    tokens: list[int] = []  # of each batch
+    watch = Stopwatch(warm, setup.device, tokens)
     collate = DataCollatorForLanguageModeling(setup.tokenizer, mlm_probability=0.15)
 
-    def counting(examples):
-        batch = collate([{k: v for k, v in e.items() if k != "length"} for e in examples])
-        seen.append(int(batch["attention_mask"].sum()))
+    def counting(examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        batch: dict[str, torch.Tensor] = collate(
+            [{k: v for k, v in e.items() if k != "length"} for e in examples]
+        )
+        tokens.append(int(batch["attention_mask"].sum()))
         return batch
 
     with tempfile.TemporaryDirectory() as folder:
@@ -356,7 +382,7 @@ def main() -> None:
         f"compile {setup.compile}, {options.threads} threads, {device}, torch "
         f"{torch.__version__}, commit {git_commit()}"
     )
-    ways = {
+    ways: dict[str, Callable[[], Speed]] = {
         "none": lambda: ours(setup, "none"),
         "nst": lambda: ours(setup, "nst"),
         "crd": lambda: ours(setup, "crd"),
@@ -368,10 +394,10 @@ def main() -> None:
         "Trainer, padded to 128": lambda: usual(setup, dynamic=False),
         "Trainer, dynamic, grouped": lambda: usual(setup, dynamic=True),
     }
-    chosen = {n: w for n, w in ways.items() if options.ways is None or n in options.ways}
-    speeds: dict[str, list[Speed]] = {name: [] for name in chosen}
+    selection = {n: w for n, w in ways.items() if options.ways is None or n in options.ways}
+    speeds: dict[str, list[Speed]] = {name: [] for name in selection}
     for _ in range(options.rounds):
-        for name, way in chosen.items():
+        for name, way in selection.items():
             with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):  # noqa: PTH123
                 speeds[name].append(way())
             speed = speeds[name][-1]
@@ -379,7 +405,7 @@ def main() -> None:
     walls = {name: max(s.wall for s in rounds) for name, rounds in speeds.items()}
     works = {name: max(s.processor for s in rounds) for name, rounds in speeds.items()}
     print("real tokens per second, best round; in brackets how many times as fast `none` is")
-    for name in chosen:
+    for name in selection:
         print(
             f"  {name:26s} wall {walls[name]:10,.0f} ({walls.get('none', 0) / walls[name]:.2f})"
             f"   processor {works[name]:10,.0f} ({works.get('none', 0) / works[name]:.2f})"
@@ -399,7 +425,7 @@ def main() -> None:
         "compile": setup.compile,
         "tokens_per_s": walls,
         "tokens_per_processor_s": works,
-        "rounds": {name: [s.wall for s in speeds[name]] for name in chosen},
+        "rounds": {name: [s.wall for s in speeds[name]] for name in selection},
     }
     if "none" in walls:
         minutes = PAPER_TOKENS * PAPER_EPOCHS / walls["none"] / 60

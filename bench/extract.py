@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -34,7 +35,8 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from transformers.utils import logging as transformers_logging
 
 from pipeline.extraction.batches import WaveBatch, Work, load
-from pipeline.extraction.teacher import Teacher, load_teacher
+from pipeline.extraction.settings import ExtractSettings, FeatureSettings
+from pipeline.extraction.teacher import EncoderPrecision, Teacher, load_teacher
 from pipeline.extraction.weights import teacher_folder
 from pipeline.foundation import progress
 from pipeline.foundation.provenance import git_commit, hardware
@@ -47,12 +49,17 @@ from pipeline.foundation.units import (
     SAMPLE_RATE_HZ,
 )
 from pipeline.shards.manifest import Manifest, Shard, file_sha256, read_manifest, write_manifest
-from stages.extract_features import FeatureSettings
 from stages.extract_features import run as run_features
-from stages.extract_teacher import ExtractSettings, run
+from stages.extract_teacher import run
 
 CLIPS_PER_SHARD = 256
 USUAL_BATCH = 8
+PRECISIONS: dict[str, EncoderPrecision] = {
+    "float32": "float32",
+    "bf16": "bfloat16",
+    "float16": "float16",
+}
+"""As the command spells them, and as the encoder does."""
 SIZES = {  # layers, width
     "tiny": (4, 384),
     "base": (6, 512),
@@ -115,9 +122,9 @@ class Bench:
     workers: int
 
     def __post_init__(self) -> None:
-        listed = read_manifest(self.manifest)
-        self.clips = listed.samples
-        items = list(load(works(listed), self.batch_size, 0, pin=False))
+        manifest = read_manifest(self.manifest)
+        self.clips = manifest.samples
+        items = list(load(works(manifest), self.batch_size, 0, pin=False))
         self.batches = [item for item in items if isinstance(item, WaveBatch)]
         lengths = [int(n) for batch in self.batches for n in batch.lengths_B]
         self.audio_seconds = sum(lengths) / SAMPLE_RATE_HZ
@@ -184,7 +191,8 @@ class Bench:
     def usual_script(self) -> None:
         """Soundfile, WhisperFeatureExtractor, WhisperModel.encoder, batches of 8."""
         extractor = transformers.WhisperFeatureExtractor()
-        pending, vectors = [], []
+        pending: list[np.ndarray] = []
+        vectors: list[np.ndarray] = []
 
         def flush() -> None:
             features = extractor(pending, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt")
@@ -193,10 +201,10 @@ class Bench:
             vectors.append(hidden_BTE[:, :CLIP_ENCODER_FRAMES].float().mean(dim=1).cpu().numpy())
             pending.clear()
 
-        listed = read_manifest(self.manifest)
-        for shard in listed:
+        manifest = read_manifest(self.manifest)
+        for shard in manifest:
             for sample in webdataset.WebDataset(
-                listed.resolve(shard), shardshuffle=False, empty_check=False
+                manifest.resolve(shard), shardshuffle=False, empty_check=False
             ):
                 pending.append(soundfile.read(io.BytesIO(sample["flac"]), dtype="float32")[0])
                 if len(pending) == USUAL_BATCH:
@@ -205,10 +213,10 @@ class Bench:
             flush()
         np.concatenate(vectors)
 
-    def command(self, **changes: object) -> None:
+    def command(self, **changes: Any) -> None:
         """The whole of `speechkd extract-teacher`, from tars to a finished cache."""
         self.caches += 1
-        options = {
+        options: dict[str, Any] = {
             "teacher": self.teacher_name,
             "precision": self.teacher.precision.replace("bfloat16", "bf16"),
             "devices": str(self.device).removeprefix("cuda:"),
@@ -231,7 +239,7 @@ class Bench:
     def features(self, features: str) -> None:
         """The whole of `speechkd extract-features`, from tars to a finished cache."""
         self.caches += 1
-        options = {
+        options: dict[str, Any] = {
             "features": features,
             "devices": "cpu" if features == "prosody" else str(self.device).removeprefix("cuda:"),
             "batch_size": self.batch_size,
@@ -277,8 +285,8 @@ class Bench:
         return lambda: self.ready_features(model.embed_audio, self.batch_size)
 
 
-def works(listed: Manifest) -> list[Work]:
-    return [Work(i, shard, listed.resolve(shard)) for i, shard in enumerate(listed)]
+def works(manifest: Manifest) -> list[Work]:
+    return [Work(i, shard, manifest.resolve(shard)) for i, shard in enumerate(manifest)]
 
 
 def measured_matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
@@ -322,7 +330,9 @@ def main() -> None:
     parser.add_argument("--manifest", type=Path, help="real tars instead of made-up ones")
     parser.add_argument("--clips", type=int, default=64, help="clips of the made-up tars")
     parser.add_argument("--devices", default="cpu", help="cpu, or the number of one GPU")
-    parser.add_argument("--precision", default="", help="float32 or bf16; by default bf16 on a GPU")
+    parser.add_argument(
+        "--precision", default="", choices=list(PRECISIONS), help="by default bf16 on a GPU"
+    )
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--workers", type=int, default=-1)
     parser.add_argument("--rounds", type=int, default=3, help="the best one counts")
@@ -334,13 +344,12 @@ def main() -> None:
     transformers_logging.disable_progress_bar()
     device = torch.device("cpu" if options.devices == "cpu" else f"cuda:{options.devices}")
     precision = options.precision or ("float32" if device.type == "cpu" else "bf16")
-    precision = precision.replace("bf16", "bfloat16")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if options.teacher.startswith("random:"):
             size = options.teacher.removeprefix("random:")
             options.teacher = str(random_whisper(size, folder / f"whisper-{size}"))
-        teacher = load_teacher(options.teacher, device=device, precision=precision)
+        teacher = load_teacher(options.teacher, device=device, precision=PRECISIONS[precision])
         manifest = options.manifest or make_corpus(folder, options.clips)
         bench = Bench(
             manifest, folder, options.teacher, teacher, options.batch_size, options.workers
@@ -426,7 +435,11 @@ def report(
     if options.out:
         shape = asdict(bench.teacher.encoder.shape)
         settings = {**vars(options), "manifest": str(options.manifest), "out": str(options.out)}
-        record = {"settings": settings, "hardware": hardware(), "commit": git_commit()}
+        record: dict[str, Any] = {
+            "settings": settings,
+            "hardware": hardware(),
+            "commit": git_commit(),
+        }
         record |= {"shape": shape, "matmul_flops": peak, "ways": rows, "load": os.getloadavg()}
         options.out.write_text(json.dumps(record, indent=1))
 

@@ -27,7 +27,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from unittest import mock
 
 import numpy as np
@@ -39,6 +39,15 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from pipeline.foundation.provenance import git_commit, versions  # noqa: E402
+
+if TYPE_CHECKING:
+    from torch.nn.attention import SDPBackend
+
+    from bench.distill import Setup
+    from pipeline.extraction.teacher import EncoderPrecision
+    from pipeline.training.loop import Precision
+
+Result = TypeVar("Result")
 
 RESULTS = ROOT / "bench" / "results"
 BACKENDS = {-1: "error", 0: "math", 1: "flash", 2: "efficient", 3: "cuDNN", 4: "overrideable"}
@@ -102,7 +111,12 @@ class Sitting:
         return self.device.type == "cuda"
 
     @property
-    def precision(self) -> str:
+    def kind(self) -> Literal["cpu", "cuda"]:
+        """The device's kind, as commands name it."""
+        return "cuda" if self.on_gpu else "cpu"
+
+    @property
+    def precision(self) -> "Precision":
         """Precision of training there."""
         return "bf16" if self.on_gpu else "float32"
 
@@ -121,8 +135,8 @@ class Sitting:
             yield
         except (Exception, SystemExit) as error:
             traceback.print_exc()
-            told = str(error).strip().partition("\n")[0]
-            self.check(name, f"{type(error).__name__}: {told[:200]}", False)
+            message = str(error).strip().partition("\n")[0]
+            self.check(name, f"{type(error).__name__}: {message[:200]}", False)
 
     def wait(self) -> None:
         """Wait until the device has done what was launched."""
@@ -149,13 +163,24 @@ def apart(one: Tensor, other: Tensor) -> float:
     return float(difference.norm() / reference.norm().clamp(min=1e-12))
 
 
-def moved(value: Any, device: torch.device) -> Any:
+def gradient_of(tensor: Tensor) -> Tensor:
+    """What a backward pass has left.
+
+    Raises:
+        ValueError: none has come to this tensor.
+    """
+    if tensor.grad is None:
+        raise ValueError("no gradient has come to this tensor")
+    return tensor.grad
+
+
+def on_device(value: Any, device: torch.device) -> Any:
     """A dataclass of tensors on a device."""
     if isinstance(value, Tensor):
         return value.to(device)
     if is_dataclass(value) and not isinstance(value, type):
         return replace(
-            value, **{f.name: moved(getattr(value, f.name), device) for f in fields(value)}
+            value, **{f.name: on_device(getattr(value, f.name), device) for f in fields(value)}
         )
     return value
 
@@ -188,7 +213,7 @@ def env(sitting: Sitting) -> None:
         return
     properties = torch.cuda.get_device_properties(device)
     sitting.figure("CUDA of this build", torch.version.cuda)
-    sitting.figure("cuDNN", torch.backends.cudnn.version())
+    sitting.figure("cuDNN", torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
     sitting.figure("compute capability", f"{properties.major}.{properties.minor}")
     sitting.figure("memory, GB", f"{properties.total_memory / 1e9:.1f}")
     sitting.figure("bf16 arithmetic", has_bf16(device))
@@ -242,8 +267,8 @@ def sdpa(sitting: Sitting) -> None:
         out = functional.scaled_dot_product_attention(
             query, key, value, attn_mask=valid[:, None, None, :] & near
         )
-        (out * valid[:, None, :, None]).sum().backward()
-        finite = all(bool(torch.isfinite(x.grad).all()) for x in (key, value))
+        (out * valid[:, None, :, None]).sum().backward()  # type: ignore[no-untyped-call]
+        finite = all(bool(torch.isfinite(gradient_of(x)).all()) for x in (key, value))
         sitting.check("windows beside rows that see nothing: gradients finite", finite, finite)
     if sitting.on_gpu:
         _chosen_kernels(sitting, batch, heads, longest)
@@ -255,10 +280,10 @@ def sdpa(sitting: Sitting) -> None:
         torch.backends.cuda.enable_cudnn_sdp(True)
 
 
-def _backends(sitting: Sitting) -> dict[str, Any]:
+def _backends(sitting: Sitting) -> "dict[str, SDPBackend | None]":
     from torch.nn.attention import SDPBackend
 
-    kernels = {"as it comes": None, "math": SDPBackend.MATH}
+    kernels: dict[str, SDPBackend | None] = {"as it comes": None, "math": SDPBackend.MATH}
     if sitting.on_gpu:
         kernels |= {
             "efficient": SDPBackend.EFFICIENT_ATTENTION,
@@ -267,7 +292,7 @@ def _backends(sitting: Sitting) -> dict[str, Any]:
     return kernels
 
 
-def _kernel(backend: Any) -> contextlib.AbstractContextManager[None]:
+def _kernel(backend: "SDPBackend | None") -> contextlib.AbstractContextManager[None]:
     from torch.nn.attention import sdpa_kernel
 
     return contextlib.nullcontext() if backend is None else sdpa_kernel(backend)
@@ -287,7 +312,9 @@ def _attention_inputs(
     return query, key, value, valid.to(sitting.device)
 
 
-def _attention_error(sitting: Sitting, backend: Any, batch: int, heads: int, longest: int) -> float:
+def _attention_error(
+    sitting: Sitting, backend: "SDPBackend | None", batch: int, heads: int, longest: int
+) -> float:
     """The largest error of attention and its gradients, beside the formula in float64."""
     *inputs, valid = _attention_inputs(sitting, batch, heads, longest)
     counts = valid[:, None, :, None].cpu()
@@ -297,16 +324,18 @@ def _attention_error(sitting: Sitting, backend: Any, batch: int, heads: int, lon
     scores = scores.masked_fill(~valid[:, None, None, :].cpu(), -math.inf)
     expected = scores.softmax(-1) @ value
     upstream = torch.randn_like(expected) * counts
-    expected.backward(upstream)
+    expected.backward(upstream)  # type: ignore[no-untyped-call]
     with _kernel(backend):
-        out = functional.scaled_dot_product_attention(*inputs, attn_mask=valid[:, None, None, :])
-        out.backward(upstream.to(out))
+        out = functional.scaled_dot_product_attention(
+            inputs[0], inputs[1], inputs[2], attn_mask=valid[:, None, None, :]
+        )
+        out.backward(upstream.to(out))  # type: ignore[no-untyped-call]
     errors = [apart(out * counts.to(out.device), expected * counts)]
-    errors += [apart(x.grad, w.grad) for x, w in zip(inputs, wide, strict=True)]  # type: ignore[arg-type]
+    errors += [apart(gradient_of(x), gradient_of(w)) for x, w in zip(inputs, wide, strict=True)]
     return max(errors)
 
 
-def _dropout(sitting: Sitting, backend: Any, share: float) -> tuple[float, float]:
+def _dropout(sitting: Sitting, backend: "SDPBackend | None", share: float) -> tuple[float, float]:
     """Share of attention weights that are dropped, and the mean of their sum.
 
     Equal scores make equal weights, and the identity as values shows each of them.
@@ -322,7 +351,7 @@ def _dropout(sitting: Sitting, backend: Any, share: float) -> tuple[float, float
     return float((weights == 0).float().mean()), float(weights.sum(-1).mean())
 
 
-def _not_finite(sitting: Sitting, backend: Any) -> int:
+def _not_finite(sitting: Sitting, backend: "SDPBackend | None") -> int:
     """Gradients that are not finite for 64 tokens with a mask and a log-sum-exp below -88."""
     query, key, value, valid = _attention_inputs(sitting, 8, 2, 64)
     with torch.no_grad():
@@ -331,8 +360,8 @@ def _not_finite(sitting: Sitting, backend: Any) -> int:
         out = functional.scaled_dot_product_attention(
             query, key, value, attn_mask=valid[:, None, None, :]
         )
-        out.sum().backward()
-    return sum(int((~torch.isfinite(x.grad)).sum()) for x in (query, key, value))
+        out.sum().backward()  # type: ignore[no-untyped-call]
+    return sum(int((~torch.isfinite(gradient_of(x))).sum()) for x in (query, key, value))
 
 
 def _chosen_kernels(sitting: Sitting, batch: int, heads: int, longest: int) -> None:
@@ -358,7 +387,7 @@ def _new_shape(sitting: Sitting, longest: int) -> float:
     out = functional.scaled_dot_product_attention(
         query, key, value, attn_mask=valid[:, None, None, :]
     )
-    out.sum().backward()
+    out.sum().backward()  # type: ignore[no-untyped-call]
     sitting.wait()
     return 1e3 * (time.perf_counter() - start)
 
@@ -374,7 +403,7 @@ def parity(sitting: Sitting) -> None:
     teacher_folder = whisper(sitting)
     sizes = (96_000, 400) if sitting.tiny else (240_000, 96_000, 30_000, 400)
     waves, lengths = batch_of([speechlike(size, seed) for seed, size in enumerate(sizes)])
-    limits = {"float32": 1e-4, "float16": 5e-3, "bfloat16": 5e-2}
+    limits: dict[EncoderPrecision, float] = {"float32": 1e-4, "float16": 5e-3, "bfloat16": 5e-2}
     for pooling in ("fixed750", "length"):
         exact = load_teacher(teacher_folder, precision="float32", pooling=pooling)
         expected = exact.encode(waves, lengths)
@@ -409,11 +438,11 @@ def _objective_error(sitting: Sitting, name: str, pattern: str) -> float:
 
     lengths = tuple(3 + 5 * n % 17 for n in range(24))
     batch = make_batch(96, 80, lengths, negatives=500)
-    options = {"nst_pattern": pattern} if pattern else {}
+    options: dict[str, Any] = {"nst_pattern": pattern} if pattern else {}
     objective = make_objective(name, 96, 80, projection="mlp", **options).float()
     losses, gradients = [], []
     for device in (torch.device("cpu"), sitting.device):
-        here = moved(batch, device)
+        here = on_device(batch, device)
         states = batch.states_ND.float().to(device).requires_grad_()
         whole = replace(
             here.whole,
@@ -423,7 +452,7 @@ def _objective_error(sitting: Sitting, name: str, pattern: str) -> float:
         loss = objective.to(device)(replace(here, states_ND=states, whole=whole))
         loss.backward()
         losses.append(loss)
-        gradients.append(states.grad)
+        gradients.append(gradient_of(states))
     return max(apart(losses[1], losses[0]), apart(gradients[1], gradients[0]))
 
 
@@ -505,7 +534,7 @@ def compile_kinds(sitting: Sitting) -> None:
 # ---- train: a step here as on the CPU, its waits, and the same bits again
 
 
-def taught(sitting: Sitting, dropout: float) -> dict[str, Any]:
+def run_settings(sitting: Sitting, dropout: float) -> dict[str, Any]:
     """Settings of a short distillation run from a made-up cache."""
     import transformers
 
@@ -527,11 +556,12 @@ def taught(sitting: Sitting, dropout: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def distilled(out: Path, **changes: Any) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
+def run_of(out: Path, **changes: Any) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
     """The logged lines of a run of `speechkd distill`, and the student's weights if it finished."""
     from safetensors.torch import load_file
 
-    from stages.distill import DistillSettings, run
+    from pipeline.distillation.settings import DistillSettings
+    from stages.distill import run
 
     run(DistillSettings(out=out, **changes))
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
@@ -553,10 +583,10 @@ def train(sitting: Sitting) -> None:
                 f"{loss:.1e}, gradients at most {gradient:.1e} ({name})",
                 loss < limit and gradient < 20 * limit,
             )
-    common = taught(sitting, 0.0)
+    common = run_settings(sitting, 0.0)
     with sitting.guarded("masks and negatives of both devices"):
-        here, _ = distilled(sitting.folder / "here", **common)
-        there, _ = distilled(sitting.folder / "cpu", **{**common, "device": "cpu"})
+        here, _ = run_of(sitting.folder / "here", **common)
+        there, _ = run_of(sitting.folder / "cpu", **{**common, "device": "cpu"})
         off = max(
             abs(a["loss"] - b["loss"]) / abs(b["loss"])
             for a, b in zip(here, there, strict=True)
@@ -564,12 +594,12 @@ def train(sitting: Sitting) -> None:
         )
         sitting.check("losses of a run here and on the CPU: off by", f"{off:.1e}", off < 1e-2)
     with sitting.guarded("a deterministic run again"):
-        dropped = {**taught(sitting, 0.1), "deterministic": True}
+        dropped = {**run_settings(sitting, 0.1), "deterministic": True}
         dropped["precision"] = sitting.precision
-        _, whole = distilled(sitting.folder / "whole", **dropped)
+        _, whole = run_of(sitting.folder / "whole", **dropped)
         parts = sitting.folder / "parts"
-        distilled(parts, **dropped, max_steps=4)
-        _, resumed = distilled(parts, **dropped)
+        run_of(parts, **dropped, max_steps=4)
+        _, resumed = run_of(parts, **dropped)
         same = same_bits(whole, resumed)
         sitting.check(
             "stopped after 4 steps and resumed", "the same bits" if same else "others", same
@@ -586,23 +616,25 @@ def _step_error(sitting: Sitting, precision: str) -> tuple[float, float, str]:
     from pipeline.distillation.settings import DistillSettings
 
     changes = {
-        **taught(sitting, 0.0), "kd": ["crd", "infonce", "nst", "l1", "cosine"],
+        **run_settings(sitting, 0.0), "kd": ["crd", "infonce", "nst", "l1", "cosine"],
         "gamma": [1.0] * 5, "kd_pass": "clean",
     }  # fmt: skip
-    losses, gradients, batch = [], [], None
+    losses: list[dict[str, float]] = []
+    gradients: list[dict[str, Tensor]] = []
+    batch = None
     for device in (torch.device("cpu"), sitting.device):
         settings = DistillSettings(
             out=sitting.folder / "step", **{**changes, "device": device.type}
         )
-        parts = assemble(settings, TeacherCache.open(settings.cache), device)
+        parts = assemble(settings, TeacherCache.open(changes["cache"]), device)
         batch = batch or parts.workload.epoch(0)(0)
         half = precision == "bf16" and len(losses) == 1
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
-            found = parts.distillation(batch.to(device), measure=True)
-        found["loss"].backward()
-        losses.append({name: float(value.detach()) for name, value in found.items()})
-        named = parts.distillation.named_parameters()
-        gradients.append({name: p.grad for name, p in named if p.grad is not None})
+            values = parts.distillation(batch.to(device), measure=True)
+        values["loss"].backward()
+        losses.append({name: float(value.detach()) for name, value in values.items()})
+        parameters = parts.distillation.named_parameters()
+        gradients.append({name: p.grad for name, p in parameters if p.grad is not None})
     cpu, here = losses
     off = max(abs(here[k] - v) / max(1e-2, abs(v)) for k, v in cpu.items() if k.startswith("loss"))
     worst = max(
@@ -633,7 +665,7 @@ def _waits_of_a_step(sitting: Sitting) -> float:
 # ---- what_if: where a step's time goes, and what each change would give
 
 
-def benchmark(sitting: Sitting, student: str = "bert-base") -> Any:
+def benchmark(sitting: Sitting, student: str = "bert-base") -> "Setup":
     """The setting of bench/distill.py: the paper's lengths and batch."""
     from bench import distill as bench
 
@@ -648,7 +680,7 @@ def benchmark(sitting: Sitting, student: str = "bert-base") -> Any:
     )  # fmt: skip
 
 
-def speed(setup: Any, kd: str, negatives: int = 0) -> float:
+def speed(setup: "Setup", kd: str, negatives: int = 0) -> float:
     """Real tokens per second of the step loop."""
     from bench import distill as bench
 
@@ -657,8 +689,9 @@ def speed(setup: Any, kd: str, negatives: int = 0) -> float:
 
 
 def what_if(sitting: Sitting) -> None:
-    from bench.distill import MAX_TOKENS, build_student
+    from bench.distill import MAX_TOKENS
     from pipeline.distillation.costs import flops_per_token
+    from pipeline.models.student import build_student
     from pipeline.training.peaks import peak_flops
 
     setup = benchmark(sitting)
@@ -674,12 +707,15 @@ def what_if(sitting: Sitting) -> None:
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats()
             rate = speed(changed, kd, negatives)
-            told = [f"{rate:,.0f} tokens/s", f"{1e3 * mean * setup.clips / rate:.2f} ms per step"]
+            figures = [
+                f"{rate:,.0f} tokens/s",
+                f"{1e3 * mean * setup.clips / rate:.2f} ms per step",
+            ]
             if peak and changed.student == setup.student:
-                told.append(f"MFU {rate * flops / peak:.1%}")
+                figures.append(f"MFU {rate * flops / peak:.1%}")
             if sitting.on_gpu:
-                told.append(f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB at most")
-            sitting.figure(name, ", ".join(told))
+                figures.append(f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB at most")
+            sitting.figure(name, ", ".join(figures))
 
     negatives = 64 if sitting.tiny else 16_384
     many = f"crd with {negatives:,} negatives"
@@ -820,9 +856,10 @@ def finetune(sitting: Sitting) -> None:
         [],
     )
     recipe = FinetuneSettings(
-        checkpoint=["made-up"], out=sitting.folder, epochs=1, device=sitting.device.type,
+        checkpoint=["made-up"], out=sitting.folder, epochs=1, device=sitting.kind,
         precision=sitting.precision,
     ).recipe()  # fmt: skip
+    ways: list[tuple[str, Callable[[], contextlib.AbstractContextManager[None]]]]
     ways = [("as it is", contextlib.nullcontext)]
     if sitting.on_gpu:
         ways += [("again", contextlib.nullcontext), ("cuDNN attention allowed", cudnn_attention)]
@@ -841,7 +878,9 @@ def finetune(sitting: Sitting) -> None:
 # ---- ddp, sittings: runs in processes of their own
 
 
-def in_child(work: Callable[[], Any], environment: Mapping[str, str] | None = None) -> Any:
+def in_child(
+    work: Callable[[], Result], environment: Mapping[str, str] | None = None
+) -> Callable[[], Result]:
     """Start a function in a forked process; return one that waits for its result."""
     receiver, sender = FORK.Pipe(duplex=False)
 
@@ -857,7 +896,7 @@ def in_child(work: Callable[[], Any], environment: Mapping[str, str] | None = No
     process.start()
     sender.close()
 
-    def result() -> Any:
+    def result() -> Result:
         try:
             succeeded, value = receiver.recv()
         except EOFError:
@@ -865,18 +904,19 @@ def in_child(work: Callable[[], Any], environment: Mapping[str, str] | None = No
         process.join()
         if not succeeded:
             raise RuntimeError(value)
-        return value
+        outcome: Result = value
+        return outcome
 
     return result
 
 
 def losses_of(out: Path, **changes: Any) -> list[float]:
     """The losses of a run, which can be sent between processes."""
-    return [line["loss"] for line in distilled(out, **changes)[0] if "loss" in line]
+    return [line["loss"] for line in run_of(out, **changes)[0] if "loss" in line]
 
 
 def ddp(sitting: Sitting) -> None:
-    common = taught(sitting, 0.0)
+    common = run_settings(sitting, 0.0)
     gpus = in_child(torch.cuda.device_count)()
     alone = in_child(lambda: losses_of(sitting.folder / "alone", **common))()
     counts = sorted({1, min(2, gpus), gpus}) if sitting.on_gpu else [2]
@@ -905,12 +945,12 @@ def _together(sitting: Sitting, count: int, common: dict[str, Any]) -> list[floa
         )
         for rank in range(count)
     ]
-    losses: list[list[float]] = [result() for result in results]
+    losses = [result() for result in results]
     return losses[0]
 
 
 def sittings(sitting: Sitting) -> None:
-    common = {**taught(sitting, 0.1), "deterministic": True}
+    common = {**run_settings(sitting, 0.1), "deterministic": True}
     common["precision"] = sitting.precision
     if not sitting.tiny:
         common["compile"] = "yes"
@@ -918,7 +958,7 @@ def sittings(sitting: Sitting) -> None:
     def digest(name: str, **changes: Any) -> str:
         import hashlib
 
-        _, weights = distilled(sitting.folder / name, **common, **changes)
+        _, weights = run_of(sitting.folder / name, **common, **changes)
         together = hashlib.sha256()
         for key in sorted(weights):
             together.update(weights[key].contiguous().view(torch.uint8).numpy().tobytes())

@@ -3,10 +3,12 @@
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from transformers import PreTrainedTokenizerBase
 
-from pipeline.cache.identity import Identity, Kind, sequence_identity, vector_identity
+from pipeline.cache.identity import Dtype, Identity, Kind, Value, sequence_identity, vector_identity
 from pipeline.cache.store import TeacherCache
 from pipeline.cache.vectors import ShardResult, write_vectors
 from pipeline.cache.writing import ShardWriter
@@ -31,8 +33,12 @@ WORDS = [
 ]
 
 
-def identity(d_model: int = 8, **changes) -> Identity:
-    fields = {"teacher": "made-up", "teacher_sha256": "0" * 64, "pooling": "fixed750"}
+def identity(d_model: int = 8, **changes: Any) -> Identity:
+    fields: dict[str, Any] = {
+        "teacher": "made-up",
+        "teacher_sha256": "0" * 64,
+        "pooling": "fixed750",
+    }
     return vector_identity(**{**fields, "d_model": d_model, "dtype": "float32", **changes})
 
 
@@ -51,7 +57,7 @@ def shard_result(
     rng = np.random.default_rng(seed)
     vectors = rng.standard_normal((samples, d_model)).astype(np.float32)
     vectors[list(refused)] = np.nan
-    kept = [
+    written = [
         {
             "position": position,
             "key": f"clip-{seed}-{position}",
@@ -64,11 +70,11 @@ def shard_result(
         if position not in refused
     ]
     bad = [Refusal(Reason.UNDECODABLE_AUDIO, "", f"clip-{seed}-{p}", p) for p in refused]
-    return ShardResult(vectors, kept, bad, hashlib.sha256(bytes([seed])).hexdigest(), 10_240)
+    return ShardResult(vectors, written, bad, hashlib.sha256(bytes([seed])).hexdigest(), 10_240)
 
 
 def make_cache(
-    location: Path, samples_per_shard: list[int], d_model: int = 8, words: int = 12, **changes
+    location: Path, samples_per_shard: list[int], d_model: int = 8, words: int = 12, **changes: Any
 ) -> TeacherCache:
     """A finished cache of random vectors, and of texts of up to so many words."""
     cache = TeacherCache.create_or_open(
@@ -87,12 +93,12 @@ def make_sequence_cache(
     *,
     most_rows: int = 20,
     hop_samples: int = 160,
-    dtype: str = "float16",
+    dtype: Dtype = "float16",
     rows_per_object: int = 64,
     words: int = 12,
     only: list[int] | None = None,
     unfinished: tuple[int, ...] = (),
-    **settings,
+    **settings: Value,
 ) -> TeacherCache:
     """A finished cache of 1 to `most_rows` random rows per clip.
 
@@ -135,20 +141,21 @@ def write_sequences(cache: TeacherCache, shard: int, result: ShardResult, seed: 
     rng, identity = np.random.default_rng([seed, shard]), cache.identity
     writer = ShardWriter(cache, shard)
     for sample in result.samples:
-        count, record = int(rng.integers(1, identity.most_rows + 1)), {}
+        count = int(rng.integers(1, identity.most_rows + 1))
+        record: dict[str, Any] = {}
         if identity.kind == "words":
             record = {"words": spoken(sample["text"], sample["duration_s"])}
             count = len(record["words"])
         rows = rng.standard_normal((count, identity.width)).astype(np.float32)
         ids = rng.integers(0, 1000, count) if identity.kind == "text" else None
         writer.append([sample["position"]], rows, [count], records=[record], ids_N=ids)
-    written = writer.finish(
+    receipt = writer.finish(
         result.samples, result.refused, result.input_sha256, result.input_bytes, {}
     )
-    assert written.sound
+    assert receipt.sound
 
 
-def spoken(text: str, duration_s: float) -> list[dict]:
+def spoken(text: str, duration_s: float) -> list[dict[str, Any]]:
     """The words of a text, said one after the other, each as long as the others."""
     words = text.split()
     each = duration_s / len(words)
@@ -195,7 +202,7 @@ def vectors_of(cache: TeacherCache) -> np.ndarray:
     return np.concatenate(blocks)
 
 
-def wordpiece(cache: TeacherCache):
+def wordpiece(cache: TeacherCache) -> PreTrainedTokenizerBase:
     """A tokenizer of 200 pieces trained on a cache's texts."""
     texts = samples_of(cache).texts
     return train_wordpiece(lambda: texts, 200, lowercase=True, max_tokens=32)

@@ -1,21 +1,32 @@
 """Small batches for the tests of objectives."""
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from pipeline.cache.statistics import Statistics
 from pipeline.corpus.batch import WholeBatch
 from pipeline.corpus.word_vectors import Sentences
-from pipeline.distillation.objectives import OBJECTIVES, Context, KDBatch, Options
+from pipeline.distillation.objectives import OBJECTIVES, Context, KDBatch, Objective, Options
+from pipeline.distillation.objectives.contract import Level
 
 LENGTHS = (3, 1, 5, 2, 4)
 
 
-def make_batch(width=6, teacher_width=6, lengths=LENGTHS, seed=0, negatives=0, **changes):
+def make_batch(
+    width: int = 6,
+    teacher_width: int = 6,
+    lengths: Sequence[int] = LENGTHS,
+    seed: int = 0,
+    negatives: int = 0,
+    **changes: Any,
+) -> KDBatch:
     generator = torch.Generator().manual_seed(seed)
 
-    def normal(*shape):
+    def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
     lengths_B = torch.tensor(lengths)
@@ -44,7 +55,14 @@ def make_batch(width=6, teacher_width=6, lengths=LENGTHS, seed=0, negatives=0, *
     return changed(batch, **changes)
 
 
-def make_word_batch(width=6, teacher_width=6, lengths=LENGTHS, seed=0, negatives=0, **changes):
+def make_word_batch(
+    width: int = 6,
+    teacher_width: int = 6,
+    lengths: Sequence[int] = LENGTHS,
+    seed: int = 0,
+    negatives: int = 0,
+    **changes: Any,
+) -> KDBatch:
     """One vector per word, as many words per clip as `lengths` say; some are spelled alike."""
     batch = make_batch(width, teacher_width, (1,) * sum(lengths), seed, negatives)
     counts = torch.tensor(lengths)
@@ -56,14 +74,14 @@ def make_word_batch(width=6, teacher_width=6, lengths=LENGTHS, seed=0, negatives
     return changed(batch, **{"recording_B": clip_W // 2 + 100, **types, **changes})
 
 
-def changed(batch, **changes):
+def changed(batch: KDBatch, **changes: Any) -> KDBatch:
     """The batch with other values, whether the clips hold them or the student's side does."""
     of_whole = {f.name for f in fields(WholeBatch)} & changes.keys()
     whole = replace(batch.whole, **{name: changes.pop(name) for name in of_whole})
     return replace(batch, whole=whole, **changes)
 
 
-def statistics(teacher_width=6):
+def statistics(teacher_width: int = 6) -> Statistics:
     generator = torch.Generator().manual_seed(9)
     return Statistics(
         count=1000,
@@ -72,7 +90,9 @@ def statistics(teacher_width=6):
     )
 
 
-def make_objective(name, width=6, teacher_width=6, level="clip", **options):
+def make_objective(
+    name: str, width: int = 6, teacher_width: int = 6, level: Level = "clip", **options: Any
+) -> Objective:
     torch.manual_seed(0)
     options.setdefault("projection", "none")
     options.setdefault("teacher_side", "none")
@@ -80,7 +100,7 @@ def make_objective(name, width=6, teacher_width=6, level="clip", **options):
     return OBJECTIVES[name](context).double()
 
 
-def add_padding(batch, count=4):
+def add_padding(batch: KDBatch, count: int = 4) -> KDBatch:
     """The same batch with vectors that do not count mixed in at the end."""
     noise_ND = torch.full((count, batch.states_ND.shape[1]), 1e3, dtype=batch.states_ND.dtype)
     return replace(
@@ -92,27 +112,33 @@ def add_padding(batch, count=4):
     )
 
 
-def run_in_lockstep(objectives, parts):
+def run_in_lockstep(objectives: Sequence[Objective], parts: Sequence[KDBatch]) -> list[Tensor]:
     """Run each part with sums over all parts, found by replaying until the sums settle."""
-    offered = [[] for _ in parts]
+    earlier: list[list[Tensor]] = [[] for _ in parts]
     while True:
-        asked = [[] for _ in parts]
+        sums: list[list[Tensor]] = [[] for _ in parts]
         losses = []
         for index, (objective, part) in enumerate(zip(objectives, parts, strict=True)):
 
-            def add_up(value, index=index, asked=asked, offered=offered):
-                asked[index].append(value)
-                turn = len(asked[index]) - 1
-                others = [o[turn] for i, o in enumerate(offered) if i != index and turn < len(o)]
+            def add_up(
+                value: Tensor,
+                index: int = index,
+                sums: list[list[Tensor]] = sums,
+                earlier: list[list[Tensor]] = earlier,
+            ) -> Tensor:
+                sums[index].append(value)
+                turn = len(sums[index]) - 1
+                others = [o[turn] for i, o in enumerate(earlier) if i != index and turn < len(o)]
                 return sum(others, value)
 
-            if hasattr(objective, "log_mean"):
-                objective.log_mean.fill_(torch.nan)
+            log_mean = getattr(objective, "log_mean", None)
+            if isinstance(log_mean, Tensor):
+                log_mean.fill_(torch.nan)
             losses.append(objective(changed(part, sum_over_processes=add_up)))
-        if all(len(o) == len(a) for o, a in zip(offered, asked, strict=True)) and all(
+        if all(len(o) == len(a) for o, a in zip(earlier, sums, strict=True)) and all(
             torch.equal(x, y)
-            for o, a in zip(offered, asked, strict=True)
+            for o, a in zip(earlier, sums, strict=True)
             for x, y in zip(o, a, strict=True)
         ):
             return losses
-        offered = asked
+        earlier = sums
