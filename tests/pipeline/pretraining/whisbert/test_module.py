@@ -18,6 +18,7 @@ from transformers.models.flava.modeling_flava import (
 )
 
 from bench.planted_whisbert import MUTATIONS
+from bench.pretrain_whisbert import Straightforward, same
 from pipeline.cache.sequences import SequenceReader
 from pipeline.corpus.masking import Masking
 from pipeline.models.whisbert.fusion import Fused
@@ -152,6 +153,13 @@ def test_every_loss_is_that_of_the_model_by_hand(cache, tmp_path, among):
     assert float(told["gain/audio"]) == pytest.approx(
         float(wanted["mlm"] - wanted["mmm_text"]), abs=4e-4
     )
+
+
+@torch.no_grad()
+def test_the_padded_step_that_the_bench_times_has_the_same_losses(cache, tmp_path):
+    """Padded, by transformers' own attention, with passes of its own for each loss."""
+    parts, _, made = built(cache, tmp_path)
+    same(parts.module.eval()(made), Straightforward(parts.module, made).losses())
 
 
 def test_unmatched_pairs_are_of_other_texts(cache, tmp_path):
