@@ -50,3 +50,36 @@ def test_a_stage_has_begun_when_its_words_are_there(tmp_path):
         [sys.executable, stubs / "speechkd", "x"], cwd=tmp_path, env=environment, check=True
     )
     assert begun(tmp_path) == [["x"]]
+
+
+BURNS = "import time\nwhile time.process_time() < 0.5: pass"
+WAITS = "import pathlib, sys, time\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.02)"
+
+
+def test_seconds_of_a_command_are_without_those_of_other_children(tmp_path):
+    def burn():
+        subprocess.run([sys.executable, "-c", BURNS], check=True)
+        (tmp_path / "burnt").touch()
+
+    other = processes.Beside(burn)
+    done, seconds = processes.run_and_time([sys.executable, "-c", WAITS, str(tmp_path / "burnt")])
+    other.ended_well()
+    assert done.returncode == 0
+    assert 0 < seconds < 0.5
+
+
+def test_seconds_of_a_command_are_with_those_of_its_own_children():
+    both = (
+        "import subprocess, sys\nsubprocess.run([sys.executable, '-c', sys.argv[1]])\nsys.exit(3)"
+    )
+    done, seconds = processes.run_and_time([sys.executable, "-c", both, BURNS])
+    assert done.returncode == 3
+    assert seconds >= 0.5
+
+
+def test_what_runs_beside_a_test_fails_it():
+    def fail():
+        raise ValueError("it has failed")
+
+    with pytest.raises(ValueError, match="it has failed"):
+        processes.Beside(fail).ended_well()

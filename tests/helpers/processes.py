@@ -1,10 +1,14 @@
 """Processes of tests: they are up in a moment, and what is waited for is bound to come."""
 
 import multiprocessing
+import os
 import random
 import socket
+import subprocess
+import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
 from pathlib import Path
@@ -12,6 +16,49 @@ from typing import Any
 
 PATIENCE_SECONDS = 300.0
 """Only bounds a failure: a loaded machine may take long for what takes a moment on a quiet one."""
+
+
+def run_and_time(
+    words: Sequence[str], **options: Any
+) -> tuple[subprocess.CompletedProcess[str], float]:
+    """Run a command; how it ended, and the seconds of processors that it took.
+
+    They are of this child and of those that it waited for, and of no other child of the tests. The
+    clock's seconds would depend on what else the machine does.
+    """
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(words, stdout=out, stderr=errors, **options)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        texts = []
+        for file in (out, errors):
+            file.seek(0)
+            texts.append(file.read())
+    done = subprocess.CompletedProcess(words, process.returncode, *texts)
+    return done, used.ru_utime + used.ru_stime
+
+
+class Beside(threading.Thread):
+    """A function that runs beside a test; what it raises is raised again by whoever asks."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        super().__init__(daemon=True)
+        self._act = act
+        self._error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        """Call the function, and keep what it raises."""
+        try:
+            self._act()
+        except BaseException as error:
+            self._error = error
+
+    def ended_well(self) -> None:
+        """Wait for its end, and raise what it raised."""
+        self.join()
+        if self._error is not None:
+            raise self._error
 
 
 @contextmanager

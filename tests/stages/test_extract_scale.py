@@ -5,8 +5,6 @@ with a worker and frames without one meet both.
 """
 
 import os
-import resource
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import pytest
 from pipeline.cache.identity import KINDS
 from pipeline.cache.store import TeacherCache
 from pipeline.shards.manifest import write_manifest
+from tests.helpers.processes import run_and_time
 from tests.helpers.tars import audio, line, tar_bytes
 
 CLIPS_A_SHARD = 500
@@ -60,25 +59,16 @@ ALLOCATION = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
 LIMITS_KIB = {"vectors": 400_000, "frames": 550_000}
 
 
-def processor_seconds() -> float:
-    """Of processes that have ended. The clock's depend on what else the machine does."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
 def peak_and_seconds(kind: str, manifest: Path, cache: Path, workers: int) -> tuple[int, float]:
     """Peak memory of the main process in KiB, and processor time of the whole command."""
     command, option = COMMANDS[kind]
     arguments = [command, str(manifest), "--cache", str(cache), option]
-    start = processor_seconds()
-    done = subprocess.run(
+    done, seconds = run_and_time(
         [sys.executable, "-c", AND_ITS_PEAK, *arguments, f"--workers={workers}", "--devices=cpu"],
-        check=True,
-        capture_output=True,
-        text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", **ALLOCATION},
     )
-    return int(done.stdout.split()[-1]), processor_seconds() - start
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout.split()[-1]), seconds
 
 
 @pytest.mark.slow

@@ -8,7 +8,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import threading
 from pathlib import Path
 
 import pytest
@@ -33,7 +32,7 @@ from tests.helpers.caches import make_cache, make_sequence_cache
 from tests.helpers.encoders import save_encoder
 from tests.helpers.job_scripts import begun, heeds, make_stubs, options, printed, start, told
 from tests.helpers.mosei import write_mmsa
-from tests.helpers.processes import PATIENCE_SECONDS, state, wait_for
+from tests.helpers.processes import PATIENCE_SECONDS, Beside, state, wait_for
 from tests.helpers.slurm import SEARCH, CannotRunError, Cluster, knows_itself, why_not
 from tests.helpers.tars import write_corpus
 from tests.helpers.whispers import save_random_whisper
@@ -630,15 +629,14 @@ def alone(cluster, place):
 
 @pytest.fixture(scope="module")
 def limited(cluster, place):
-    """A student that its time limit of a minute will strike half done; its job and its folder."""
+    """A student that its time limit of a minute strikes; its job, its folder, who lets it go on."""
     limits = [*SMALL, "--time", "1", "--warning-seconds", "5"]
     grid = ["distill", "--run", "limit", *limits, "--kd", "crd", "--", *LONG]
     out = place / "limit" / "students" / "crd-real-seed0"
     rule = hold_in_training(cluster, out)
     job = submit(cluster, place, *grid)["distill"]
     processes = stopped_in_training(cluster, rule, out)
-    threading.Thread(target=go_on_when_warned, args=[processes], daemon=True).start()
-    return job, out
+    return job, out, Beside(lambda: go_on_when_warned(processes))
 
 
 def processes_of(cluster, *words):
@@ -924,7 +922,8 @@ class TestOnSlurm:
         assert "invalid partition" in done.stderr.lower()
 
     def test_the_time_limit_costs_nothing(self, cluster, place, limited, alone):
-        job, out = limited
+        job, out, going_on = limited
+        going_on.ended_well()
         ended(cluster, job)
         text = logs(place, "limit")[f"distill-{job}_0.log"]
         assert "SIGUSR2: saving after this step" in text
