@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import zarr
 from safetensors.torch import load_file
 
 from pipeline.finetuning.audio_inputs import AudioClips
 from pipeline.foundation.errors import NotThere, SpeechkdError
 from pipeline.models.speech import load_speech
 from pipeline.pretraining.method import Data
+from pipeline.pretraining.running import make_batches
 from pipeline.pretraining.splat.align import Splat
 from pipeline.pretraining.splat.settings import MaskedAudioSettings, SplatSettings
 from pipeline.reports.partners import groups_of, partners_of
@@ -134,7 +136,9 @@ def test_alignment_brings_speech_nearer_to_text(frames, text, speech, tmp_path, 
         f"{side}, {form}" for side in ("speech", "text") for form in ("raw", "centred")
     }
     assert "cosines of held-out clips" in (given.out / "README.md").read_text()
-    assert not same_weights(given.out, tmp_path.parent / speech)
+    assert not same_weights(given.out, Path(speech))
+    shapes = [{n: v.shape for n, v in weights(Path(o)).items()} for o in (given.out, speech)]
+    assert shapes[0] == shapes[1]  # nothing of the text, and no head, is handed on
 
 
 def test_a_stop_between_changes_nothing_bit_for_bit(frames, text, speech, tmp_path):
@@ -259,6 +263,53 @@ def test_clips_that_one_cache_lacks_are_left_out_and_counted(frames, speech, tmp
     data = record(given.out)["data"]
     assert data["clips"] == 50
     assert "10 of frames alone" in data["told"]
+
+
+def stored(location):
+    """Rows by key, read as anybody can."""
+    rows = zarr.open_group(location, mode="r")["rows"][:].astype("float64")
+    samples = [
+        json.loads(line)
+        for path in sorted(Path(location, "samples").glob("*.jsonl"))
+        for line in path.read_text().splitlines()
+    ]
+    return {
+        clip["key"]: torch.from_numpy(rows[clip["row"] : clip["row"] + clip["rows"]])
+        for clip in samples
+        if clip.get("rows")
+    }
+
+
+def test_each_clip_s_frames_meet_the_states_of_its_own_text(frames, tmp_path):
+    """Though places differ, because one cache lacks clips; a shift by a row would show."""
+    few = make_sequence_cache(
+        tmp_path / "few", SHARDS, "text", width=5, most_rows=9, dtype="float32", teacher="x",
+        layer=1, teacher_sha256="1" * 64, only=list(range(25)),
+    )  # fmt: skip
+    text = str(few.folder.path)
+    plain = {"normalize": "global", "stack": 1, "max_steps": 1}
+    masked_audio(first_step(frames, tmp_path / "speech", **plain))
+    mels, states = stored(frames), stored(text)
+    for align in ("seq", "tok", "tok-contrast"):
+        changes = {"align": align, "text_side": "none", "token_weights": "uniform"}
+        given = last_step(frames, text, str(tmp_path / "speech"), tmp_path / "run", **changes)
+        method = Splat(given)
+        data = Data(method.caches(), method.corpus(method.caches(), None), None)
+        method.module(data)
+        clip_B = data.corpus.train[[-1, 0, -9, 7]]
+        batch = method.maker(data)(make_batches(given, data.corpus).make(clip_B, "train", 0, 0))
+        keys = [data.corpus.keys[clip] for clip in clip_B.tolist()]
+        assert {key.split("-")[1] for key in keys} == {"0", "1"}  # of both shards
+        of_clips = batch.speech.clips.values_NK.double().split(batch.frames_b)
+        for place, (key, values_NC) in enumerate(zip(keys, of_clips, strict=True)):
+            wanted = (mels[key] - method.front.mean_C) / method.front.std_C
+            torch.testing.assert_close(values_NC, wanted, atol=1e-4, rtol=1e-4)
+            if align == "seq":
+                assert batch.vector_bE[place].equal(states[key][0].float())
+            else:
+                own = batch.tokens.some([batch.own_b[place]]).states_ME
+                assert own.equal(states[key].float())
+                assert not own.requires_grad
 
 
 def with_speakers(monkeypatch, speaker_of):

@@ -11,7 +11,7 @@ from pipeline.models.lengths import Lengths
 from pipeline.models.speech import SpeechInput, SpeechShape, build_speech
 from pipeline.pretraining.splat.alignment import AlignBatch, Alignment, Tokens
 from pipeline.pretraining.splat.reading import SpeechBatch
-from pipeline.pretraining.splat.similarity import own_scores
+from pipeline.pretraining.splat.similarity import all_scores, own_scores
 
 COUNTS, TOKENS, WIDTH, TEXT = [4, 1, 6, 3], [3, 4, 2, 5], 8, 5
 
@@ -69,6 +69,32 @@ def test_seq_is_the_mean_absolute_difference_of_the_two_vectors():
     assert float(losses["loss"]) == pytest.approx(float(wanted), rel=1e-5)
     assert float(losses["align/constant"]) == pytest.approx(float(batch.vector_bE.abs().mean()))
     assert losses["loss/align"].requires_grad is False
+
+
+def test_seq_is_nothing_at_a_match():
+    module, batch = make("seq"), batch_of()
+    vector = module.head(module.speech(batch.speech.clips).vector_BD).detach()
+    assert float(module(replace(batch, vector_bE=vector))["loss"]) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("align", ["tok", "tok-contrast"])
+def test_scores_are_not_rounded_to_bfloat16_where_the_module_is(align):
+    """The comparison of frames and tokens leaves autocast."""
+    module, batch = make(align), batch_of()
+    with torch.autocast("cpu", torch.bfloat16):
+        frames = module.head(module.speech(batch.speech.clips).frames_ND)
+        loss = float(module(batch)["loss"])
+    assert frames.dtype == torch.bfloat16
+    tokens = batch.tokens
+    if align == "tok":
+        scores = own_scores(frames, COUNTS, tokens.states_ME, TOKENS, tokens.weight_M)
+        wanted = -float(scores.mean())
+    else:
+        scores = all_scores(
+            frames, COUNTS, tokens.states_ME, tokens.text_M, len(TOKENS), tokens.weight_M
+        )
+        wanted = float(torch.nn.functional.cross_entropy(scores / 0.05, torch.arange(4)))
+    assert loss == pytest.approx(wanted, abs=1e-5)
 
 
 def test_its_gradient_at_the_vectors_is_a_sign():
@@ -161,13 +187,12 @@ def test_a_cut_text_does_not_count_for_tokens():
     assert left_out == pytest.approx(sum(others) / 3, rel=1e-5)
 
 
-def test_no_gradient_reaches_the_texts():
-    module, batch = make("tok"), batch_of()
-    batch.tokens.states_ME.requires_grad_(False)
-    module(batch)["loss"].backward()
-    assert batch.tokens.states_ME.grad is None
+@pytest.mark.parametrize("align", ["seq", "tok", "tok-contrast"])
+def test_nothing_of_the_texts_is_trained_or_saved(align):
+    module = make(align)
     names = {name.split(".")[0] for name, _ in module.named_parameters()}
     assert names == {"speech", "head"}
+    assert {name.split(".")[0] for name in module.state_dict()} == names
 
 
 def test_frames_that_hold_every_token_hedge_and_show():

@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional
 
 from pipeline.pretraining.splat.similarity import all_scores, contrast, directions, own_scores
 
@@ -80,15 +81,27 @@ def test_padding_is_never_the_best():
 
 
 def test_half_precision_is_compared_in_float32():
-    frames = torch.randn(300, 64)
-    tokens = torch.randn(5, 64)
-    wanted = (directions(frames) @ directions(tokens).T).argmax(0)
-    assert directions(frames.bfloat16()).dtype == torch.float32
-    given = (directions(frames.bfloat16()) @ directions(tokens.bfloat16()).T).argmax(0)
-    assert len(wanted) == len(given)
+    """Near ties of bfloat16 values are told apart; products rounded to bfloat16 would tie."""
+    frames, tokens = (torch.randn(n, 64).bfloat16() for n in (300, 5))
+    frames[7:200] = frames[7] + torch.randn(193, 64).bfloat16() / 32
+    tokens[:] = frames[7:12] + torch.randn(5, 64).bfloat16() / 64
+    weights = torch.full((5,), 0.2)
+    wanted = by_hand(frames.double(), tokens.double(), weights.double())
+    text_M = torch.zeros(5, dtype=torch.int64)
+    own = own_scores(frames, [300], tokens, [5], weights)
+    assert float(own) == pytest.approx(wanted, abs=1e-6)
+    every = all_scores(frames, [300], tokens, text_M, 1, weights)
+    assert float(every) == pytest.approx(wanted, abs=1e-6)
+    exact = functional.normalize(frames.double()) @ functional.normalize(tokens.double()).T
+    coarse = functional.normalize(frames) @ functional.normalize(tokens).T
+    assert (coarse == coarse.max(0).values).sum(0).max() > 1  # so these are near ties
+    frames = frames.float().requires_grad_()
+    own_scores(frames, [300], tokens, [5], weights).sum().backward()
+    assert {*frames.grad.abs().sum(1).nonzero()[:, 0].tolist()} == {*exact.argmax(0).tolist()}
     assert directions(torch.zeros(1, 3)).equal(torch.zeros(1, 3))
 
 
+@settings(deadline=None)  # a loaded machine may take long for the first of them
 @given(st.integers(2, 6), st.integers(0, 1000))
 def test_the_contrast_is_cross_entropy_where_all_texts_differ(count, seed):
     scores = torch.randn(count, count, generator=torch.Generator().manual_seed(seed)).double()
