@@ -216,21 +216,31 @@ def write(path: Path, rows: Sequence[dict[str, str]]) -> None:
 
 
 def table(out: Path) -> str:
-    """Mean and σ over seeds of the test's balanced accuracy, per share of the training rows."""
+    """The test's balanced accuracy in %, per share of the training rows.
+
+    It is a module's mean over fine-tuning seeds, then the mean and σ over modules. Runs with equal
+    weights, as fresh ones have, are one module.
+    """
     lines = []
     for task in TASKS:
-        values: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+        values: dict[str, dict[int, dict[str, list[float]]]] = defaultdict(
+            lambda: defaultdict(lambda: defaultdict(list))
+        )
         for share in SHARES:
             path = out / "results" / f"{task}-{share}" / "results.jsonl"
             for row in path.read_text().splitlines() if path.exists() else ():
                 cell = json.loads(row)
                 name = cell["checkpoint"]["label"].rpartition("-")[0]
-                values[name][share].append(100 * cell["metrics"]["balanced_accuracy"])
+                weights = cell["checkpoint"]["weights_sha256"]
+                values[name][share][weights].append(100 * cell["metrics"]["balanced_accuracy"])
         lines += [f"| {task} | " + " | ".join(f"{share} %" for share in SHARES) + " |",
                   "|---|" + "--:|" * len(SHARES)]  # fmt: skip
         for name, of_share in values.items():
-            each = [of_share[share] for share in SHARES]
-            lines.append(f"| {name} | " + " | ".join(map(mean_and_spread, each)) + " |")
+            cells_of_share = [
+                mean_and_spread([statistics.mean(each) for each in of_share[share].values()])
+                for share in SHARES
+            ]
+            lines.append(f"| {name} | {' | '.join(cells_of_share)} |")
         lines.append("")
     return "\n".join(lines)
 

@@ -113,12 +113,22 @@ def test_labels_are_what_is_said(tables):
         assert (row["number"] == "yes") == row["text"].startswith("TWO")
 
 
-def test_the_table_has_means_over_seeds(tmp_path):
+def test_the_table_has_means_over_modules(tmp_path):
     folder = tmp_path / "results" / "keyword-5"
     folder.mkdir(parents=True)
+    cells_of_runs = [
+        ("Seq-0", "a", 0.3), ("Seq-0", "a", 0.5), ("Seq-1", "b", 0.6),
+        ("Scratch-0", "c", 0.2), ("Scratch-1", "c", 0.2), ("Scratch-1", "c", 0.35),
+    ]  # fmt: skip
     lines = [
-        json.dumps({"checkpoint": {"label": name}, "metrics": {"balanced_accuracy": right}})
-        for name, right in (("Seq-0", 0.4), ("Seq-1", 0.6))
+        json.dumps(
+            {
+                "checkpoint": {"label": name, "weights_sha256": weights},
+                "metrics": {"balanced_accuracy": right},
+            }
+        )
+        for name, weights, right in cells_of_runs
     ]
     (folder / "results.jsonl").write_text("\n".join(lines))
     assert "| Seq | – | 50.0 ± 14.1 | – | – | – |" in table(tmp_path)
+    assert "| Scratch | – | 25.0 | – | – | – |" in table(tmp_path)
