@@ -24,15 +24,18 @@ from pipeline.models.student import Student
 from pipeline.models.text_referred import AudioConfig, AudioStack
 from pipeline.pretraining.ctal.costs import audio_flops, text_flops
 
-FRAMES, TOKENS = (300, 1200), (10, 40)
-"""Of the shortest and the longest clip; lengths between them are equally likely."""
+MOST_FRAMES, TOKENS = 1200, (10, 40)
+"""Frames of the longest clip, and tokens of the shortest and the longest one."""
 COLUMNS, VOCABULARY, CHOSEN = 160, 30_000, 0.15
 
 
 def parse() -> argparse.Namespace:
     """Sizes from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, value in (("width", 768), ("layers", 3), ("stack", 4), ("clips", 8), ("steps", 3)):
+    for name, value in (
+        ("width", 768), ("layers", 3), ("stack", 4), ("clips", 8), ("steps", 3),
+        ("least-frames", 300),
+    ):  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=value)
     return parser.parse_args()
 
@@ -42,7 +45,7 @@ def main() -> None:
     sizes = parse()
     torch.manual_seed(0)
     heads = max(1, sizes.width // 64)
-    positions = FRAMES[1] // sizes.stack
+    positions = MOST_FRAMES // sizes.stack
     config = AudioConfig(
         columns=COLUMNS * sizes.stack, width=sizes.width, text_width=sizes.width,
         layers=sizes.layers, heads=heads, inner_width=4 * sizes.width, positions=positions,
@@ -63,7 +66,7 @@ def main() -> None:
         add_pooling_layer=False,
     ).encoder
     head = nn.Linear(sizes.width, COLUMNS * sizes.stack)
-    counts = torch.linspace(*FRAMES, sizes.clips).long() // sizes.stack
+    counts = torch.linspace(sizes.least_frames, MOST_FRAMES, sizes.clips).long() // sizes.stack
     tokens = torch.linspace(*TOKENS, sizes.clips).long()
     lengths, ids = Lengths.of(counts), torch.randint(5, VOCABULARY, (int(tokens.sum()),))
     packed = pack(ids, tokens)
@@ -117,7 +120,7 @@ def main() -> None:
     packed_s, padded_s = (statistics.median(seconds[name]) for name in sides)
     print(
         f"{sizes.layers} layers, {sizes.width} wide, stack {sizes.stack}, {sizes.clips} clips of "
-        f"{FRAMES[0]} to {FRAMES[1]} frames, {torch.get_num_threads()} threads: packed "
+        f"{sizes.least_frames} to {MOST_FRAMES} frames, {torch.get_num_threads()} threads: packed "
         f"{packed_s:.2f} s, padded by Hugging Face {padded_s:.2f} s, {padded_s / packed_s:.2f} "
         f"times as fast; {flops / packed_s / 1e9:.1f} GFLOP/s"
     )

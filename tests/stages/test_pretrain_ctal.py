@@ -178,7 +178,7 @@ def test_silence_single_frames_and_odd_texts_have_defined_results(settings, tmp_
     made = settings(cache=str(tmp_path / "odd"), held_out=0.0, mask_share=0.4)
     run(made)
     told = capsys.readouterr().err
-    assert "1 clips have no two segments of 250 ms: their tokens alone are predicted" in told
+    assert "clips without two segments of 250 ms, whose tokens alone are predicted: 1" in told
     for step in losses(made.out).values():
         assert all(np.isfinite(value) for value in step.values())
     tokenizer = AutoTokenizer.from_pretrained(made.out / "model" / "text")

@@ -248,8 +248,8 @@ class CtalMethod(Method[CtalSettings]):
         short = int((lengths_C * _hop_ms(data) <= settings.shortest_ms).sum())
         if short:
             yield (
-                f"{short:,} clips have no two segments of {settings.shortest_ms:g} ms: their "
-                "tokens alone are predicted"
+                f"clips without two segments of {settings.shortest_ms:g} ms, whose tokens alone "
+                f"are predicted: {short:,}"
             )
 
     def comparable(self, parts: Parts) -> dict[str, Any]:
