@@ -6,7 +6,9 @@ import random
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from bench import splat_speech
 from bench.splat_speech import SEEDS, SHARES, TASKS, cells, make_tables, table
@@ -113,22 +115,32 @@ def test_labels_are_what_is_said(tables):
         assert (row["number"] == "yes") == row["text"].startswith("TWO")
 
 
-def test_the_table_has_means_over_modules(tmp_path):
+def test_the_table_has_means_over_modules_and_gains_over_pairs(tmp_path):
     folder = tmp_path / "results" / "keyword-5"
     folder.mkdir(parents=True)
-    cells_of_runs = [
-        ("Seq-0", "a", 0.3), ("Seq-0", "a", 0.5), ("Seq-1", "b", 0.6),
-        ("Scratch-0", "c", 0.2), ("Scratch-1", "c", 0.2), ("Scratch-1", "c", 0.35),
-    ]  # fmt: skip
+    right = {
+        "Seq-0": (0.3, 0.5), "Seq-1": (0.6,), "Seq-2": (0.5,),
+        "Speech-0": (0.2,), "Speech-1": (0.5,), "Speech-2": (0.4, 0.2),
+        "Scratch-0": (0.2, 0.3), "Scratch-1": (0.2, 0.3), "Other-0": (0.4,), "Other-1": (0.4,),
+    }  # fmt: skip
     lines = [
         json.dumps(
             {
-                "checkpoint": {"label": name, "weights_sha256": weights},
-                "metrics": {"balanced_accuracy": right},
+                "checkpoint": {
+                    "label": name,
+                    "weights_sha256": name.replace("Scratch-1", "Scratch-0"),
+                },
+                "metrics": {"balanced_accuracy": value},
             }
         )
-        for name, weights, right in cells_of_runs
+        for name, values in right.items()
+        for value in values
     ]
     (folder / "results.jsonl").write_text("\n".join(lines))
-    assert "| Seq | – | 50.0 ± 14.1 | – | – | – |" in table(tmp_path)
-    assert "| Scratch | – | 25.0 | – | – | – |" in table(tmp_path)
+    text = table(tmp_path)
+    assert "| Scratch | – | 25.0 | – | – | – |" in text  # equal weights: one module
+    assert "| Other | – | 40.0 ± 0.0 | – | – | – |" in text
+    gains = np.array([20.0, 10.0, 20.0])
+    low, high = stats.t.interval(0.95, 2, gains.mean(), stats.sem(gains))
+    assert f"| Seq over Speech | – | +16.7 ({low:.1f} to {high:.1f}) | – | – | – |" in text
+    assert "| Seq | – | 50.0 ± 10.0 | – | – | – |" in text
