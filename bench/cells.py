@@ -161,3 +161,26 @@ def with_needs(every: Sequence[Cell], beginnings: Sequence[str]) -> list[Cell]:
             names.add(name)
             look += by_name[name].needs
     return [cell for cell in every if cell.name in names]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every such experiment is asked for, beside its own arguments."""
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--part", type=part_of, default=(0, 1), help="I/N: this array task's share")
+    parser.add_argument("--only", nargs="*", help="cells whose names begin so, and their needs")
+    parser.add_argument("--wait", type=float, default=0.0, help="s between looks at other parts")
+
+
+def plan_or_run(options: argparse.Namespace, every: list[Cell]) -> int:
+    """Carry out cells for `run`, and print what is done otherwise; the exit code.
+
+    Args:
+        options: those of `add_arguments`, and `what`: `plan` shows each cell's command, too.
+        every: all cells.
+    """
+    if options.only:
+        every = with_needs(every, options.only)
+    if options.what == "run":
+        return run(options.out, every, options.part, options.wait)
+    print(overview(options.out, every, commands=options.what == "plan"))
+    return 0

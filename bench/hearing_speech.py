@@ -38,7 +38,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Corpus:
-    """A folder with a manifest.tsv of lines, and what is selection of it."""
+    """A folder with a manifest.tsv of lines, and what is taken of it."""
 
     folder: str
     scene_letters: int = 0
@@ -46,7 +46,7 @@ class Corpus:
     without: tuple[str, ...] = ()
     """Speakers that are left out."""
     only: tuple[str, ...] = ()
-    """Speakers that are selection; none named: all."""
+    """Speakers that are taken; none named: all."""
     split: str = ""
     """What the column `split` must say; empty for all lines."""
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import capitals
-from bench.cells import Cell, overview, part_of, run, speechkd, with_needs
+from bench.cells import Cell, add_arguments, plan_or_run, speechkd
 from bench.hearing import ACRONYMS
 from bench.hearing import JUDGED as STRESSED
 from bench.hearing import TRAINING as ACTED
@@ -317,10 +317,7 @@ def main() -> int:
     parser.add_argument("what", choices=["plan", "run", "table", "tables", "clips"])
     parser.add_argument("name", nargs="?", help="of a corpus, for clips")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--part", type=part_of, default=(0, 1), help="I/N: this array task's share")
-    parser.add_argument("--only", nargs="*", help="cells whose names begin so, and their needs")
-    parser.add_argument("--wait", type=float, default=0.0, help="s between looks at other parts")
+    add_arguments(parser)
     parser.add_argument("--small", action="store_true", help="the smallest sizes: no figure counts")
     options = parser.parse_args()
     sizes = SMALL if options.small else FULL
@@ -329,14 +326,10 @@ def main() -> int:
     elif options.what == "clips":
         make_clips(options.data, options.out, options.name, sizes)
     else:
-        every = cells(options.data, options.out, sizes)
-        if options.only:
-            every = with_needs(every, options.only)
-        if options.what == "run":
-            return run(options.out, every, options.part, options.wait)
-        print(overview(options.out, every, commands=options.what == "plan"))
-        if options.what == "table":
-            print(f"\n{primary_table(options.out)}\n\n{figures(options.out)}")
+        code = plan_or_run(options, cells(options.data, options.out, sizes))
+        if options.what != "table":
+            return code
+        print(f"\n{primary_table(options.out)}\n\n{figures(options.out)}")
     return 0
 
 

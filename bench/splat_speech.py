@@ -21,7 +21,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from bench.cells import Cell, overview, part_of, run, speechkd, with_needs
+from bench.cells import Cell, add_arguments, plan_or_run, speechkd
 from bench.natural_tests import Comparison
 from pipeline.foundation.tables import read_rows
 
@@ -173,11 +173,7 @@ def callers(rows: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 
 def labelled(judged: Sequence[dict[str, str]], task: str) -> Iterator[dict[str, str]]:
-    """The rows of a task, each with its label.
-
-    Raises:
-        ValueError: for a task that is not one of `TASKS`.
-    """
+    """The rows of a task, each with its label."""
     of_reader: dict[str, int] = defaultdict(int)
     readers = sorted({r["speaker"] for r in judged if r["key"].startswith("speechocean762/")})
     valid = set(readers[::6])
@@ -185,9 +181,9 @@ def labelled(judged: Sequence[dict[str, str]], task: str) -> Iterator[dict[str, 
         row = {name: clip[name] for name in ("text", "speaker", "split")} | {"id": clip["key"]}
         spoken = clip["text"].lower()
         if task == "keyword" and clip["key"].startswith("wuw2/"):
-            said = [name for name in NAMES if name in spoken]
-            if len(said) == 1:
-                yield row | {task: said[0]}
+            names = [name for name in NAMES if name in spoken]
+            if len(names) == 1:
+                yield row | {task: names[0]}
         elif task == "number" and clip["key"].startswith("speechocean762/"):
             of_reader[clip["speaker"]] += 1
             if clip["split"] == "test" or of_reader[clip["speaker"]] <= OF_A_READER:
@@ -231,7 +227,8 @@ def table(out: Path) -> str:
         head = [" | ".join(f"{share} %" for share in SHARES) + " |", "|---|" + "--:|" * len(SHARES)]
         lines += [f"| {task} | {head[0]}", head[1]]
         for name in dict.fromkeys(name for of in figures for name in list(of)):
-            row = [mean_and_spread(list(dict(of[name].values()).values())) for of in figures]
+            by_weights = [dict(of[name].values()) for of in figures]
+            row = [mean_and_spread([*means.values()]) for means in by_weights]
             lines.append(f"| {name} | {' | '.join(row)} |")
         lines += ["", f"| {task}, gain | {head[0]}", head[1]]
         for name, other in GAINS:
@@ -277,10 +274,7 @@ def main() -> int:
     parser.add_argument("what", choices=["plan", "run", "table", "tables"])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--teacher", default="sentence-transformers/all-MiniLM-L6-v2")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--part", type=part_of, default=(0, 1), help="I/N: this array task's share")
-    parser.add_argument("--only", nargs="*", help="cells whose names begin so, and their needs")
-    parser.add_argument("--wait", type=float, default=0.0, help="s between looks at other parts")
+    add_arguments(parser)
     options = parser.parse_args()
     if options.what == "tables":
         make_tables(options.data, options.out)
@@ -288,13 +282,7 @@ def main() -> int:
     if options.what == "table":
         print(table(options.out))
         return 0
-    every = cells(options.data, options.out, options.teacher)
-    if options.only:
-        every = with_needs(every, options.only)
-    if options.what == "run":
-        return run(options.out, every, options.part, options.wait)
-    print(overview(options.out, every, commands=True))
-    return 0
+    return plan_or_run(options, cells(options.data, options.out, options.teacher))
 
 
 if __name__ == "__main__":

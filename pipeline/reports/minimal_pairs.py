@@ -277,8 +277,8 @@ def _check(what: str, label: str, stated: Mapping[str, Any], computed: Mapping[s
     for name in sorted({*stated, *computed}):
         apart = float(stated.get(name, np.nan)) - computed.get(name, np.nan)
         if not abs(apart) <= ROUNDING:  # nor is a difference that is no number
-            told = f" {name}" if name else ""
-            raise ValueError(f"the decisions of {label} do not give its {what}{told}")
+            which = f" {name}" if name else ""
+            raise ValueError(f"the decisions of {label} do not give its {what}{which}")
 
 
 def _difference(one: PairSet, group: Group, other: Group) -> Interval:
