@@ -21,7 +21,6 @@ from pipeline.corpus.row_corpus import TOKENS, RowCorpus
 from pipeline.corpus.rows import Rows
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.progress import counted
-from pipeline.models.encoders import load_masked_lm, weights_sha256
 from pipeline.models.loading import load_tokenizer
 from pipeline.models.student import Student
 from pipeline.models.text_referred import AudioConfig, AudioStack, save_audio
@@ -35,6 +34,7 @@ from pipeline.pretraining.ctal.words import LESS_MEMORY, WORDS
 from pipeline.pretraining.data import joined
 from pipeline.pretraining.method import Data, Method, Parts
 from pipeline.pretraining.sizes import largest_share, own_clips
+from pipeline.pretraining.text_start import TextStart
 from pipeline.training import processes
 from pipeline.training.card import CardWords
 from pipeline.training.log import Words
@@ -62,30 +62,26 @@ class CtalMethod(Method[CtalSettings]):
         return {FRAMES: TeacherCache.open(self.settings.cache, kinds=MELS)}
 
     @cached_property
-    def _begun_from(self) -> tuple[Student, PreTrainedTokenizerBase] | None:
+    def _begun_from(self) -> TextStart | None:
         """The text encoder to go on from, and its tokenizer."""
         if not self.settings.text:
             return None
-        _, student, tokenizer = load_masked_lm(self.settings.text)
-        if student.width % self.settings.heads:
+        start = TextStart.load(self.settings.text)
+        if start.student.width % self.settings.heads:
             raise SpeechkdError(
-                f"--text {self.settings.text} is {student.width} wide, and --heads "
+                f"--text {self.settings.text} is {start.student.width} wide, and --heads "
                 f"{self.settings.heads} do not divide that. Give a number of heads that does."
             )
-        return student, tokenizer
+        return start
 
     def identity(self) -> dict[str, Any]:
         """The weights that the text encoder begins with, if it is not fresh."""
-        return {"text_sha256": self._text_sha256} if self._text_sha256 else {}
-
-    @cached_property
-    def _text_sha256(self) -> str | None:  # asked for before training changes the weights
-        return weights_sha256(self._begun_from[0].encoder) if self._begun_from else None
+        return {"text_sha256": self._begun_from.encoder_sha256} if self._begun_from else {}
 
     def tokenizer(self, caches: Mapping[str, TeacherCache]) -> PreTrainedTokenizerBase:
         """That of --text, or a new one of byte pairs."""
         if self._begun_from:
-            return self._begun_from[1]
+            return self._begun_from.tokenizer
         settings = self.settings
         with processes.first_on_this_machine():
             folder = Prepared(caches[FRAMES], settings.prepared).byte_pairs(
@@ -133,7 +129,7 @@ class CtalMethod(Method[CtalSettings]):
 
     def _student(self, data: Data) -> Student:
         settings, tokenizer = self.settings, _present(data.tokenizer)
-        student = self._begun_from[0] if self._begun_from else fresh_text(settings, tokenizer)
+        student = self._begun_from.student if self._begun_from else fresh_text(settings, tokenizer)
         student.check_fits(tokenizer, settings.max_tokens)
         return student
 
@@ -259,7 +255,7 @@ class CtalMethod(Method[CtalSettings]):
             "tokenizer": tokenizer_sha256(_present(parts.data.tokenizer)),
             "layers": settings.layers,
             "width": module.text.width,
-            "text": self._text_sha256 or "fresh",
+            "text": self._begun_from.encoder_sha256 if self._begun_from else "fresh",
         }
         return {
             "objective": self.name,

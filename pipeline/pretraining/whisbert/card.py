@@ -16,7 +16,8 @@ def whisbert_card(record: Mapping[str, Any]) -> CardWords:
     twin = record.get("twin_of")
     return CardWords(
         title=f"WhisBERT's text encoder, {parameters['text']:,} parameters, {_taught(record)}",
-        summary=f"A text encoder made by `speechkd pretrain whisbert`. {_summary(record)} student/ "
+        summary=f"A text encoder made by `speechkd pretrain whisbert`. {_summary(record)}"
+        f"{_begun(record)} student/ "
         "is the text encoder alone and needs no audio; whisbert/ holds all encoders.",
         pipeline_tag="fill-mask",
         tags=("speechkd", "whisbert", "text-encoder"),
@@ -49,10 +50,24 @@ def _control(record: Mapping[str, Any]) -> str:
     return "" if control == "real" or len(record["losses"]) == 1 else control
 
 
+def _begun(record: Mapping[str, Any]) -> str:
+    """What the text encoder began with, as a sentence after others; empty for fresh weights."""
+    start = record.get("text_began_with")
+    if start is None:
+        return ""
+    return (
+        f" The text encoder began with the weights of {code(start['name'])} (sha256 "
+        f"`{start['sha256'][:16]}…`). BabyLM's rules count what that has read, too."
+    )
+
+
 def _taught(record: Mapping[str, Any]) -> str:
+    further = "trained further " if "text_began_with" in record else ""
     if len(record["losses"]) == 1:
-        return "trained on transcripts alone"
-    return "a control: beside audio that is not its own" if _control(record) else "beside audio"
+        return f"{further or 'trained '}on transcripts alone"
+    if _control(record):
+        return f"a control: {further}beside audio that is not its own"
+    return f"{further}beside audio"
 
 
 def _summary(record: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ from pipeline.corpus.row_batches import RowBatch
 from pipeline.corpus.row_corpus import TOKENS, RowCorpus
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.models.loading import load_tokenizer
-from pipeline.models.student import build_student, check_kind
+from pipeline.models.student import check_kind
 from pipeline.models.whisbert.layers import LayerSizes
 from pipeline.models.whisbert.speech_encoder import KERNEL
 from pipeline.pretraining.data import joined
 from pipeline.pretraining.method import Data, Method, Parts
 from pipeline.pretraining.sizes import largest_share, own_clips
+from pipeline.pretraining.text_start import TextStart
 from pipeline.pretraining.whisbert import costs, saved
 from pipeline.pretraining.whisbert.batches import FRAMES, Hides, Maker, PairBatch
 from pipeline.pretraining.whisbert.card import whisbert_card
@@ -40,6 +42,7 @@ from pipeline.pretraining.whisbert.record import (
 )
 from pipeline.pretraining.whisbert.settings import WhisbertSettings
 from pipeline.pretraining.whisbert.start import AudioStart
+from pipeline.pretraining.whisbert.text import text_encoder, text_identity, text_notes, text_record
 from pipeline.pretraining.whisbert.twin import INIT_AUDIO, check_twin
 from pipeline.training import processes
 from pipeline.training.card import CardWords
@@ -81,7 +84,8 @@ class Whisbert(Method[WhisbertSettings]):
             SpeechkdError: it is of another kind, or its rows do not make up patches of 100 ms.
         """
         settings = self.settings
-        check_kind(settings.student)
+        if not settings.init_text:
+            check_kind(settings.student)
         cache = TeacherCache.open(settings.cache, kinds=(KIND_OF[settings.features],))
         per_patch(cache)
         if self.start is not None:
@@ -89,16 +93,24 @@ class Whisbert(Method[WhisbertSettings]):
         return {FRAMES: cache}
 
     def identity(self) -> dict[str, Any]:
-        """What the audio encoder begins with; here the twin is checked."""
+        """What the audio and the text encoder begin with; here the twin is checked."""
         if self.settings.twin is not None:
             check_twin(self.settings, self._identity_of(self.caches()))
-        return {} if self.start is None else {INIT_AUDIO: self.start.sha256}
+        heard = {} if self.start is None else {INIT_AUDIO: self.start.sha256}
+        return {**heard, **text_identity(self.settings, self.text_start)}
+
+    @cached_property
+    def text_start(self) -> TextStart | None:
+        """What the text encoder begins with; None for fresh weights."""
+        return TextStart.load(self.settings.init_text) if self.settings.init_text else None
 
     def tokenizer(self, caches: Mapping[str, TeacherCache]) -> PreTrainedTokenizerBase:
-        """The tokenizer that is named, or a WordPiece trained on the cache's texts."""
+        """The tokenizer that is named, that of --init-text, or a new one of the cache's texts."""
         settings = self.settings
         if settings.tokenizer:
             return load_tokenizer(settings.tokenizer)
+        if self.text_start is not None:
+            return self.text_start.tokenizer
         with processes.first_on_this_machine():
             return new_wordpiece(
                 Prepared(caches[FRAMES], settings.prepared),
@@ -126,11 +138,7 @@ class Whisbert(Method[WhisbertSettings]):
     def module(self, data: Data) -> nn.Module:
         """The text encoder first, so that its weights are those of the twin."""
         settings = self.settings
-        tokenizer = tokenizer_of(data)
-        student = build_student(
-            settings.student, tokenizer, settings.max_tokens, dropout=settings.dropout
-        )
-        student.check_fits(tokenizer, settings.max_tokens)
+        student = text_encoder(settings, tokenizer_of(data), self.text_start)
         model = WhisBERT(student, settings.weight_of(), self.shape(data.caches[FRAMES]))
         if self.start is not None and model.speech is not None:
             self.start.fill(model.speech)
@@ -218,6 +226,7 @@ class Whisbert(Method[WhisbertSettings]):
     def notes(self, parts: Parts) -> Iterable[str]:
         """What texts and recordings lack, what a step costs, which control it is."""
         yield from notes(self.settings, parts, self.clip(parts))
+        yield from text_notes(self.text_start, tokenizer_of(parts.data))
         if self.start is not None:
             yield f"the audio encoder begins with {self.start.description}, {self.start.name}" + (
                 ""
@@ -228,11 +237,13 @@ class Whisbert(Method[WhisbertSettings]):
 
     def comparable(self, parts: Parts) -> dict[str, Any]:
         """The twin is the text encoder without audio; the others are compared with it."""
-        return comparable(self.settings, parts, None if self.start is None else self.start.sha256)
+        audio_start = None if self.start is None else self.start.sha256
+        return comparable(self.settings, parts, audio_start, self.text_start)
 
     def record(self, parts: Parts) -> dict[str, Any]:
         """The model, its cost, its twin, and what lengths alone give."""
         record = model_record(self.settings, parts, self.clip(parts))
+        record |= text_record(self.text_start)
         if self.settings.twin is not None:
             record["twin_of"] = check_twin(self.settings, self._identity_of(parts.data.caches))
         return record
@@ -265,6 +276,7 @@ class Whisbert(Method[WhisbertSettings]):
         return {
             "method": self.name,
             **self.settings.identity(),
+            **text_identity(self.settings, self.text_start),
             "frames_sha256": caches[FRAMES].digest(),
             "draws": DRAWS,
         }

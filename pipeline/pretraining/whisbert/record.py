@@ -19,6 +19,7 @@ from pipeline.corpus.row_corpus import TOKENS, Tokens
 from pipeline.foundation.hashing import json_sha256
 from pipeline.models.student import Student
 from pipeline.pretraining.method import Data, Parts
+from pipeline.pretraining.text_start import TextStart
 from pipeline.pretraining.whisbert import costs
 from pipeline.pretraining.whisbert.batches import PairBatch, text_numbers
 from pipeline.pretraining.whisbert.lengths_only import length_only
@@ -31,7 +32,7 @@ from pipeline.pretraining.whisbert.twin import told_cost
 VOLATILE = {"transformers_version", "_name_or_path", "dtype", "torch_dtype", "architectures"}
 """Entries of a model's configuration that say nothing of the model."""
 SAID_OTHERWISE = {
-    *("student", "tokenizer", "vocab_size", "lowercase"),  # by digests
+    *("student", "init_text", "tokenizer", "vocab_size", "lowercase"),  # by digests
     *("batch", "warmup_fraction", "precision", "epochs"),  # as they came out
     "seed",
 }
@@ -100,13 +101,16 @@ def _doubts(settings: WhisbertSettings, parts: Parts) -> Iterator[str]:
         )
 
 
-def comparable(settings: WhisbertSettings, parts: Parts, start: str | None) -> dict[str, Any]:
+def comparable(
+    settings: WhisbertSettings, parts: Parts, start: str | None, text_start: TextStart | None
+) -> dict[str, Any]:
     """How its text encoder stands to others; the twin is the one without a teacher.
 
     Args:
         settings: of the run.
         parts: what it is made of.
         start: digest of what the audio encoder begins with; None for fresh weights.
+        text_start: what the text encoder begins with; None for fresh weights.
     """
     model = model_of(parts).student.model
     config = {n: v for n, v in model.config.to_dict().items() if n not in VOLATILE}
@@ -125,7 +129,7 @@ def comparable(settings: WhisbertSettings, parts: Parts, start: str | None) -> d
         "setup": {
             "architecture": model.config.model_type,
             "config": json_sha256(config),
-            "weights at the start": "fresh",
+            "weights at the start": text_start.encoder_sha256 if text_start else "fresh",
             "tokenizer": tokenizer_sha256(tokenizer_of(parts.data)),
             **{name: value for name, value in values.items() if name not in free},
         },

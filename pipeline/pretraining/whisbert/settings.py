@@ -181,11 +181,20 @@ class WhisbertSettings(PretrainSettings):
         "512), bert-mini (4, 256), bert-tiny (2, 128), or a Hugging Face config.json.",
         origin="assumed",
         panel=TEXT,
+        idle_without="a fresh text encoder",
+    )
+    init_text: str | None = setting(
+        None,
+        help="Text encoder to train further, instead of a fresh one: a run of distill or of "
+        "pretrain whisbert, or a folder or hub id of a masked LM. One that has read other texts "
+        "is outside BabyLM's rules.",
+        origin="paper",
+        panel=TEXT,
     )
     tokenizer: str | None = setting(
         None,
-        help="Folder or hub id of a tokenizer. The default is a new WordPiece trained on the "
-        "cache's texts (the paper's).",
+        help="Folder or hub id of a tokenizer. The default is that of --init-text, or a new "
+        "WordPiece trained on the cache's texts (the paper's).",
         panel=TEXT,
     )
     vocab_size: int = like(TextSettings, "vocab_size", panel=TEXT)
@@ -257,8 +266,9 @@ class WhisbertSettings(PretrainSettings):
             "hidden audio": bool(on & HIDE),
             "joined sides": bool(on & JOIN),
             "mmc": "mmc" in on,
-            "a preset": not self.student.endswith(".json"),
-            "a new tokenizer": not self.tokenizer,
+            "a fresh text encoder": not self.init_text,
+            "a preset": not self.init_text and not self.student.endswith(".json"),
+            "a new tokenizer": not self.init_text and not self.tokenizer,
         }
         return {name for name, is_so in chosen.items() if is_so}
 

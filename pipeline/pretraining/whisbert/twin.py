@@ -13,6 +13,9 @@ from pipeline.pretraining.whisbert.settings import WhisbertSettings
 SETTINGS_OF_LOSSES = "losses"
 INIT_AUDIO = "init_audio_sha256"
 """What a run's identity calls the digest of what its audio encoder began with."""
+TEXT_PLACE = "init_text"
+"""The setting that names what the text encoder begins with. Twins may have it from two places,
+because digests tell what it is."""
 
 
 def read_twin(folder: Path) -> dict[str, Any]:
@@ -53,7 +56,7 @@ def check_twin(settings: WhisbertSettings, identity: Mapping[str, Any]) -> dict[
     if settings.twin is None:
         raise ValueError("no twin is named")
     other = read_twin(settings.twin)["identity"]
-    free = settings.of_losses() | settings.operational() | {INIT_AUDIO}
+    free = settings.of_losses() | settings.operational() | {INIT_AUDIO, TEXT_PLACE}
     differing = [
         f"{name}: here {identity.get(name)!r}, there {other.get(name)!r}"
         for name in sorted({*identity, *other} - free)

@@ -28,6 +28,7 @@ from pipeline.pretraining.whisbert.measures import Seen
 from pipeline.pretraining.whisbert.module import JointTextHead, MatchHead, WhisBERT
 from pipeline.training import processes
 from pipeline.training.loop import seed_dropout
+from tests.helpers.encoders import save_encoder
 from tests.helpers.processes import PATIENCE_SECONDS
 from tests.helpers.whisbert import (
     ALL,
@@ -273,6 +274,16 @@ def test_with_other_weights_at_zero_the_text_encoder_follows_its_twin_bit_for_bi
     state, losses = trained(cache, tmp_path, losses=ALL, weights=[1.0, 0.0, 0.0, 0.0, 0.0])
     assert losses == twin[1]
     assert state.keys() == twin[0].keys()
+    assert all(torch.equal(state[name], value) for name, value in twin[0].items())
+
+
+def test_begun_with_another_encoder_it_follows_its_twin_too(cache, tmp_path):
+    """One whose attention drops values, which torch draws."""
+    start = save_encoder(tmp_path / "encoder", ["the cat sat", "a dog ran"])
+    given = {"init_text": str(start), "steps": 4}
+    state, losses = trained(cache, tmp_path, **given, losses=ALL, weights=[1.0, 0.0, 0.0, 0.0, 0.0])
+    twin = trained(cache, tmp_path, **given, losses=["mlm"])
+    assert losses == twin[1]
     assert all(torch.equal(state[name], value) for name, value in twin[0].items())
 
 
