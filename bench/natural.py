@@ -26,7 +26,7 @@ from bench.hearing import ACRONYMS
 from bench.hearing import JUDGED as STRESSED
 from bench.hearing import TRAINING as ACTED
 from bench.hearing_speech import Corpus, lines_of, write_clips
-from bench.natural_tests import primary_table
+from bench.natural_tests import primary_table, secondary_table
 from pipeline.foundation.tables import read_rows
 
 SEEDS = (7816, 9573, 7788, 4242, 1031)
@@ -56,7 +56,33 @@ SECONDARY = {
     "word-within-shuffled": [*WORD, "--teacher-side", "within-speaker", *SHUFFLED],
     "words-of-clip-shuffled": [*WORD, "--control", "shuffled-words"],
 }
-ARMS = PRIMARY | SECONDARY
+SYSTEMS = {
+    "clip-l1": ["--kd", "l1"],
+    "clip-l1-shuffled": ["--kd", "l1", *SHUFFLED],
+    "both-crd": [*CRD, "--level", "clip+word"],
+    "both-crd-shuffled": [*CRD, "--level", "clip+word", *SHUFFLED],
+    "token-ctal": [*CRD, "--level", "token"],
+    "token-ctal-shuffled": [*CRD, "--level", "token"],
+    "word-middle": WORD,
+    "word-middle-shuffled": [*WORD, *SHUFFLED],
+}
+"""SPLAT's alignment the other way round; both levels; what a CTAL hears per token, its control made
+when it is heard; Whisper's middle layer."""
+ARMS = PRIMARY | SECONDARY | SYSTEMS
+ROWS = {
+    "token-ctal": "heard",
+    "token-ctal-shuffled": "heard-other",
+    "word-middle": "words-middle",
+    "word-middle-shuffled": "words-middle",
+}
+"""Caches of words or tokens of these arms; of others that need one it is `words`."""
+EVERY_LOSS = ["--losses", "mlm,mam,mmc,mmm,atm"]
+WHISBERT = {
+    "whisbert": EVERY_LOSS,
+    "whisbert-shuffled": [*EVERY_LOSS, *SHUFFLED],
+    "whisbert-twin": ["--losses", "mlm"],
+}
+"""Text encoders that `pretrain whisbert` trains, from the base and on the texts of all others."""
 KINDS_OF_SPEECH = {"read": ("ocean",), "acted": ("urquan",)}
 """Students of one kind of speech alone: 2.9 h of reading, 4.3 h of acting."""
 OF_KIND = ("none", "word-crd", "word-crd-shuffled")
@@ -70,7 +96,8 @@ class Sizes:
         hours: of each corpus; 0 for all of it.
         steps: the most steps of any training; 0 for all of its schedule.
         base_epochs: over talk and transcripts.
-        epochs: of a student over the speech.
+        epochs: of a student, and of CTAL, over the speech.
+        whisbert_epochs: of WhisBERT and its twin, whose steps cost most.
         seeds: the most seeds of fine-tuning.
         tuning_epochs: the most of a fine-tuned classifier.
     """
@@ -78,18 +105,23 @@ class Sizes:
     hours: float = 0.0
     steps: int = 0
     base_epochs: float = 4.0
-    epochs: float = 15.0
+    epochs: float = 10.0
+    whisbert_epochs: float = 5.0
     seeds: int = 5
     tuning_epochs: int = 10
 
 
 FULL = Sizes()
-SMALL = Sizes(0.01, 4, 1.0, 1.0, 1, 1)
+SMALL = Sizes(0.01, 4, 1.0, 1.0, 1.0, 1, 1)
 
 BASE_STUDENT = ["--student", "bert-mini", "--vocab-size", "8000", "--learning-rate", "1e-3",
                 "--batch-size", "64", "--warmup", "500"]  # fmt: skip
 STUDENT = ["--batch-size", "64", "--learning-rate", "5e-4", "--warmup", "100"]
 TRAINED = ["--held-out", "0.02", "--device", "cpu", "--log-every", "50", "--measure-every", "100"]
+CTAL = ["--layers", "2", "--width", "128", "--heads", "4", "--stack", "4", "--normalisation",
+        "corpus", "--batch-size", "16", "--learning-rate", "5e-4"]  # fmt: skip
+WHISBERT_SIZES = ["--audio-layers", "1", "--fusion-layers", "2", "--width", "128", "--heads", "4",
+                  "--batch-size", "64", "--learning-rate", "5e-4"]  # fmt: skip
 TUNED = ["--learning-rate", "3e-4", "--device", "cpu"]
 
 
@@ -100,15 +132,16 @@ class Task:
     Attributes:
         words: that a classifier is trained on in an epoch, of all folds together.
         epochs: of fine-tuning.
-        seeds: of fine-tuning, for students of the primary comparison, and for the others; 0 is
-            not to ask them. Five folds are five classifiers with draws of their own.
+        seeds: of fine-tuning, for students of the primary comparison, for others of all speech,
+            and for those of one kind of speech; 0 is not to ask them. Five folds are five
+            classifiers with draws of their own.
         arguments: files and flags; `{data}` and `{out}` stand for the folders.
         primary: whether it belongs to the family that Holm's correction is over.
     """
 
     words: int
     epochs: int
-    seeds: tuple[int, int]
+    seeds: tuple[int, int, int]
     arguments: str
     primary: bool = False
 
@@ -124,21 +157,21 @@ MELD = (
 )
 TASKS = {
     "stress": Task(
-        4 * 20_605, 3, (1, 1),
+        4 * 20_605, 3, (1, 1, 1),
         "{out}/stress.csv --kind words --label-column stress --id-column id --group-column group "
         "--folds 5 --drop-duplicates",
         primary=True,
     ),
     "valence": Task(
-        4 * 14_000, 3, (1, 1), f"{MUSTARD} --label-column Valence --kind value", primary=True
+        4 * 14_000, 3, (1, 1, 0), f"{MUSTARD} --label-column Valence --kind value", primary=True
     ),
     "arousal": Task(
-        4 * 14_000, 3, (1, 0), f"{MUSTARD} --label-column Arousal --kind value", primary=True
+        4 * 14_000, 3, (1, 0, 0), f"{MUSTARD} --label-column Arousal --kind value", primary=True
     ),
-    "sarcasm": Task(4 * 14_000, 3, (1, 0), f"{MUSTARD} --label-column Sarcasm"),
-    "emotion": Task(80_000, 3, (2, 0), f"{MELD} --label-column Emotion", primary=True),
+    "sarcasm": Task(4 * 14_000, 3, (1, 0, 0), f"{MUSTARD} --label-column Sarcasm"),
+    "emotion": Task(80_000, 3, (2, 0, 0), f"{MELD} --label-column Emotion", primary=True),
     "intents": Task(
-        14_000, 10, (2, 0),
+        14_000, 10, (1, 0, 0),
         "train={data}/slurp_text/devel.jsonl.gz test={data}/slurp_text/test.jsonl.gz "
         "--text-column sentence --label-column intent --id-column slurp_id",
     ),
@@ -155,12 +188,18 @@ class Rates:
         tuned_words_per_s: words that a classifier is trained on.
         words_heard_per_s: seconds of speech of which tiny.en tells words and their times.
         clips_heard_per_s: seconds of speech that become a vector per clip.
+        mels_per_s: seconds of speech that become log-mels.
+        ctal_per_s: seconds of speech that the CTAL of this study is trained on.
+        whisbert_per_s: seconds of speech, with their texts, that its WhisBERT is trained on.
     """
 
     tokens_per_s: float = 2800.0
     tuned_words_per_s: float = 2000.0
-    words_heard_per_s: float = 12.0
-    clips_heard_per_s: float = 30.0
+    words_heard_per_s: float = 47.0
+    clips_heard_per_s: float = 58.0
+    mels_per_s: float = 200.0
+    ctal_per_s: float = 200.0
+    whisbert_per_s: float = 250.0
 
 
 RATES = Rates()
@@ -170,46 +209,91 @@ SECONDS = {"urquan": 15_326, "queen": 16_155, "ocean": 10_354, "sky": 6_948, "ca
 WORDS = {"urquan": 36_410, "queen": 38_916, "ocean": 15_849}
 TOKENS_PER_WORD = 1.3
 PARTS = {"all": tuple(TRAINING), **KINDS_OF_SPEECH}
+TINY = ["extract-teacher", "--teacher", "offline:tiny.en", "--context", "15s", "--max-refused",
+        "0.2"]  # fmt: skip
+BY_WORD = ["--keep", "words"]
+CACHES: dict[str, tuple[list[str], float]] = {
+    "vector": ([*TINY, "--pooling", "length"], RATES.clips_heard_per_s),
+    "words": ([*TINY, *BY_WORD], RATES.words_heard_per_s),
+    "words-middle": ([*TINY, *BY_WORD, "--layer", "2"], RATES.words_heard_per_s),
+    "ctal-mel": (["extract-features", "--features", "ctal-mel"], RATES.mels_per_s),
+    "whisper-mel": (["extract-features", "--features", "whisper-mel"], RATES.mels_per_s),
+}
+"""What is kept of the speech: the command, and seconds of speech per core second."""
 
 
 def cells(data: Path, out: Path, sizes: Sizes) -> list[Cell]:
-    """All cells, in an order in which each stands behind what it needs."""
+    """All cells. Each stands behind what it needs, and the primary comparison before all else."""
     here = ["--data", str(data), "--out", str(out), *(["--small"] if sizes is SMALL else [])]
     every = [Cell("tables", ("bench.natural", "tables", *here), core_s=20)]
-    for name in (*TRAINING, *JUDGED):
+    for name in TRAINING:
         every += speech(out, name, here)
-    for kind in ("vector", "words"):
-        needs = tuple(f"{kind}/{name}" for name in TRAINING)
-        caches = [f"{out}/{name}/{kind}" for name in TRAINING]
-        words = ["cache", "merge", *caches, "--out", f"{out}/all/{kind}"]
-        every.append(speechkd(f"merge/{kind}", words, needs, 10))
-    every.append(base(out, sizes))
-    runs = [("all", arm, seed) for arm in PRIMARY for seed in SEEDS]
-    runs += [("all", arm, seed) for arm in SECONDARY for seed in SEEDS[:FEW]]
-    runs += [(k, arm, seed) for k in KINDS_OF_SPEECH for arm in OF_KIND for seed in SEEDS[:FEW]]
-    every += [student(out, *run, sizes) for run in runs]
-    for part, arm, seed in runs:
-        main = part == "all" and arm in PRIMARY
-        every += questions(data, out, f"{part}-{arm}-{seed}", main, sizes)
-    every.append(hearing(out, [f"{part}-{arm}-{seed}" for part, arm, seed in runs]))
+        every += [ears(out, name, kind) for kind in ("vector", "words")]
+    every += [merge(out, "vector"), merge(out, "words"), base(out, sizes)]
+    few = SEEDS[:FEW]
+    for seeds in (few, SEEDS[FEW:]):
+        for run in [("all", arm, seed) for arm in PRIMARY for seed in seeds]:
+            every += [student(out, *run, sizes), *questions(data, out, *run, sizes)]
+    for kind in ("words-middle", "ctal-mel", "whisper-mel"):
+        every += [*(ears(out, name, kind) for name in TRAINING), merge(out, kind)]
+    every += ctal(out, sizes)
+    rest = [("all", arm, seed) for arm in (*SYSTEMS, *WHISBERT, *SECONDARY) for seed in few]
+    rest += [(k, arm, seed) for k in KINDS_OF_SPEECH for arm in OF_KIND for seed in few]
+    for part, arm, seed in rest:
+        train = whisbert if arm in WHISBERT else student
+        every += [train(out, part, arm, seed, sizes)]
+        every += questions(data, out, part, arm, seed, sizes)
+    every += [
+        *speech(out, "calls", here),
+        ears(out, "calls", "vector"),
+        ears(out, "calls", "words"),
+    ]
+    every.append(hearing(out, [f"all-{arm}-{seed}" for arm in PRIMARY for seed in few]))
     return every
 
 
 def speech(out: Path, name: str, here: Sequence[str]) -> Iterator[Cell]:
-    """Clips of a corpus, their tars, and what the teacher hears."""
+    """Clips of a corpus, and their tars."""
     folder = out / name
     yield Cell(f"clips/{name}", ("bench.natural", "clips", name, *here), (), 60)
     yield speechkd(
         f"shard/{name}", ["shard", f"{folder}/clips.csv", "--out", f"{folder}/shards"],
         [f"clips/{name}"], 30,
     )  # fmt: skip
-    for kind, rate in (("vector", RATES.clips_heard_per_s), ("words", RATES.words_heard_per_s)):
+
+
+def ears(out: Path, name: str, kind: str) -> Cell:
+    """A cache of a corpus."""
+    (command, *words), per_s = CACHES[kind]
+    paths = [f"{out}/{name}/shards/manifest.jsonl", "--cache", f"{out}/{name}/{kind}"]
+    return speechkd(
+        f"{kind}/{name}", [command, *paths, *words], [f"shard/{name}"], SECONDS[name] / per_s
+    )
+
+
+def merge(out: Path, kind: str) -> Cell:
+    """One cache of all that students hear."""
+    caches = [f"{out}/{name}/{kind}" for name in TRAINING]
+    needs = [f"{kind}/{name}" for name in TRAINING]
+    return speechkd(
+        f"merge/{kind}", ["cache", "merge", *caches, "--out", f"{out}/all/{kind}"], needs, 10
+    )
+
+
+def ctal(out: Path, sizes: Sizes) -> Iterator[Cell]:
+    """A CTAL from the base, and what it hears per token, of the clip and of another clip."""
+    words = ["pretrain", "ctal", f"{out}/all/ctal-mel", "--text", f"{out}/base/student",
+             "--out", f"{out}/ctal", "--seed", str(SEEDS[0]), "--epochs", str(sizes.epochs),
+             *CTAL, *TRAINED, *limit(sizes)]  # fmt: skip
+    seconds = sum(SECONDS[name] for name in TRAINING)
+    yield speechkd("ctal", words, ["base", "merge/ctal-mel"],
+                   sizes.epochs * seconds / RATES.ctal_per_s)  # fmt: skip
+    for cache, control in (("heard", []), ("heard-other", ["--control", "shuffled-audio"])):
         yield speechkd(
-            f"{kind}/{name}",
-            ["extract-teacher", f"{folder}/shards/manifest.jsonl", "--cache", f"{folder}/{kind}",
-             "--teacher", "offline:tiny.en", "--context", "15s", "--max-refused", "0.2",
-             *(["--keep", "words"] if kind == "words" else ["--pooling", "length"])],
-            [f"shard/{name}"], SECONDS[name] / rate,
+            f"heard/{cache}",
+            ["extract-heard", f"{out}/all/ctal-mel", "--model", f"{out}/ctal",
+             "--out", f"{out}/all/{cache}", "--device", "cpu", *control],
+            ["ctal"], 3 * seconds / RATES.ctal_per_s,
         )  # fmt: skip
 
 
@@ -234,23 +318,42 @@ def student(out: Path, part: str, arm: str, seed: int, sizes: Sizes) -> Cell:
     """
     folder = part if part == "all" else PARTS[part][0]
     run = f"{part}-{arm}-{seed}"
-    by_word = "word" in ARMS[arm]
+    rows = ROWS.get(arm, "words" if "--level" in ARMS[arm] else "")
     words = ["distill", f"{out}/{folder}/vector", "--init", f"{out}/base/student",
              "--out", f"{out}/runs/{run}", "--seed", str(seed), "--epochs", str(sizes.epochs),
-             *ARMS[arm], *(["--words", f"{out}/{folder}/words"] if by_word else []),
+             *ARMS[arm], *(["--words", f"{out}/{folder}/{rows}"] if rows else []),
              *STUDENT, *TRAINED, *limit(sizes)]  # fmt: skip
     tokens = TOKENS_PER_WORD * sum(WORDS[name] for name in PARTS[part])
-    needs = ["base", *(["merge/words"] if by_word else [])]
+    kind = "heard" if rows.startswith("heard") else "merge"
+    needs = ["base", *([f"{kind}/{rows}"] if rows else [])]
     if part != "all":
-        needs = ["base", f"vector/{folder}", *([f"words/{folder}"] if by_word else [])]
+        needs = ["base", f"vector/{folder}", *([f"{rows}/{folder}"] if rows else [])]
     core_s = sizes.epochs * tokens / RATES.tokens_per_s
     return speechkd(f"student/{run}", words, needs, core_s)
 
 
-def questions(data: Path, out: Path, run: str, main: bool, sizes: Sizes) -> Iterator[Cell]:
+def whisbert(out: Path, part: str, arm: str, seed: int, sizes: Sizes) -> Cell:
+    """A text encoder that WhisBERT trained from the base, on the same texts."""
+    run = f"{part}-{arm}-{seed}"
+    words = ["pretrain", "whisbert", f"{out}/{part}/whisper-mel",
+             "--init-text", f"{out}/base/student", "--out", f"{out}/runs/{run}",
+             "--seed", str(seed), "--epochs", str(sizes.whisbert_epochs),
+             *WHISBERT[arm], *WHISBERT_SIZES, *TRAINED, *limit(sizes)]  # fmt: skip
+    if arm == "whisbert-twin":
+        core_s = sizes.whisbert_epochs * TOKENS_PER_WORD * sum(WORDS.values()) / RATES.tokens_per_s
+    else:
+        core_s = sizes.whisbert_epochs * sum(SECONDS[n] for n in TRAINING) / RATES.whisbert_per_s
+    return speechkd(f"student/{run}", words, ["base", "merge/whisper-mel"], core_s)
+
+
+def questions(
+    data: Path, out: Path, part: str, arm: str, seed: int, sizes: Sizes
+) -> Iterator[Cell]:
     """The tasks that are put to a student."""
+    run = f"{part}-{arm}-{seed}"
+    group = 2 if part != "all" else 0 if arm in PRIMARY else 1
     for name, task in TASKS.items():
-        seeds = min(task.seeds[0 if main else 1], sizes.seeds)
+        seeds = min(task.seeds[group], sizes.seeds)
         epochs = min(task.epochs, sizes.tuning_epochs)
         if seeds:
             words = task.arguments.format(data=data, out=out).split()
@@ -294,6 +397,20 @@ def make_clips(data: Path, out: Path, name: str, sizes: Sizes) -> None:
     write_clips(lines_of(data, corpus), out / name, sizes.hours)
 
 
+def secondary_questions() -> dict[str, tuple[str, ...]]:
+    """For each arm that is not primary, what it is to be better than: none, and its own twin."""
+    taught = [arm for arm in (*SECONDARY, *SYSTEMS) if not arm.endswith("-shuffled")]
+    asked = {arm: ("none", f"{arm}-shuffled") for arm in taught}
+    for kind in KINDS_OF_SPEECH:
+        asked[f"{kind}-word-crd"] = (f"{kind}-none", f"{kind}-word-crd-shuffled")
+    others = {
+        "word-crd": ("words-of-clip-shuffled", "clip-crd"),
+        "both-crd": ("none", "both-crd-shuffled", "word-crd"),
+        "whisbert": ("whisbert-twin", "whisbert-shuffled"),
+    }
+    return asked | others
+
+
 def figures(out: Path) -> str:
     """Every figure of every finished cell of fine-tuning, its mean over seeds and folds."""
     lines = ["| task | student | measure | mean | cells |", "|---|---|---|--:|--:|"]
@@ -329,7 +446,8 @@ def main() -> int:
         code = plan_or_run(options, cells(options.data, options.out, sizes))
         if options.what != "table":
             return code
-        print(f"\n{primary_table(options.out)}\n\n{figures(options.out)}")
+        secondary = secondary_table(options.out, secondary_questions())
+        print(f"\n{primary_table(options.out)}\n\n{secondary}\n\n{figures(options.out)}")
     return 0
 
 

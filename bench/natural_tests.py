@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,11 @@ MEASURES = {
     "emotion": "weighted_f1",
 }
 """The measure of each primary task: of a student its mean over folds and fine-tuning seeds."""
-QUESTIONS = {
+OTHER_MEASURES = {"sarcasm": "accuracy", "intents": "accuracy"}
+"""Of tasks that are not primary."""
+Questions = Mapping[str, Sequence[str]]
+"""For each arm, the arms that it is to be better than."""
+QUESTIONS: Questions = {
     "word-crd": ("none", "word-crd-shuffled"),
     "clip-crd": ("none", "clip-crd-shuffled"),
 }
@@ -66,19 +70,26 @@ class Comparison:
         return float(stats.t.ppf(0.975, n - 1)) * spread / math.sqrt(n)
 
     @property
+    def points(self) -> str:
+        """Mean gain and its interval, in hundredths of the measure."""
+        width = f"{100 * self.half_width:.2f}" if math.isfinite(self.half_width) else "?"
+        return f"{100 * self.mean:+.2f} ± {width}"
+
+    @property
     def p(self) -> float:
         """Two-sided p of Student's t over paired seeds; 1 where gains do not vary."""
         return float(stats.ttest_1samp(self.gains, 0.0).pvalue) if self.varies else 1.0
 
 
 def values_of(out: Path) -> dict[tuple[str, str], dict[int, float]]:
-    """By task and arm, for each pre-training seed the task's measure of students of all speech.
+    """By task and arm, for each pre-training seed the task's measure.
 
+    An arm of one kind of speech alone is named with it (`read-word-crd`), those of all are not.
     Cells that have not ended are left out: the mean of some of their folds is another measure.
     """
     values: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
-    for task, measure in MEASURES.items():
-        for path in sorted((out / "results" / task).glob("all-*/results.jsonl")):
+    for task, measure in (MEASURES | OTHER_MEASURES).items():
+        for path in sorted((out / "results" / task).glob("*/results.jsonl")):
             run = path.parent.name
             if not (out / "cells" / f"judge--{task}--{run}.json").exists():
                 continue
@@ -89,11 +100,15 @@ def values_of(out: Path) -> dict[tuple[str, str], dict[int, float]]:
     return dict(values)
 
 
-def comparisons(values: Mapping[tuple[str, str], Mapping[int, float]]) -> list[Comparison]:
-    """The primary comparisons that there are pairs of."""
+def comparisons(
+    values: Mapping[tuple[str, str], Mapping[int, float]],
+    tasks: Iterable[str] = MEASURES,
+    questions: Questions = QUESTIONS,
+) -> list[Comparison]:
+    """The comparisons that there are pairs of; the primary ones by default."""
     pairs = []
-    for task in MEASURES:
-        for arm, others in QUESTIONS.items():
+    for task in tasks:
+        for arm, others in questions.items():
             for other in others:
                 one, two = values.get((task, arm), {}), values.get((task, other), {})
                 gains = tuple(one[seed] - two[seed] for seed in sorted(one.keys() & two.keys()))
@@ -114,11 +129,8 @@ def primary_table(out: Path) -> str:
         "|---|---|---|--:|--:|--:|",
     ]
     for one, p in zip(primary, adjusted, strict=True):
-        width = f"± {100 * one.half_width:.2f}" if math.isfinite(one.half_width) else "± ?"
-        lines.append(
-            f"| {one.task} | {one.arm} over {one.other} | {100 * one.mean:+.2f} {width} "
-            f"| {one.p:.4f} | {p:.4f} | {len(one.gains)} |"
-        )
+        compared = f"{one.arm} over {one.other} | {one.points}"
+        lines.append(f"| {one.task} | {compared} | {one.p:.4f} | {p:.4f} | {len(one.gains)} |")
     for arm, others in QUESTIONS.items():
         better = [
             task
@@ -130,4 +142,21 @@ def primary_table(out: Path) -> str:
             )
         ]  # fmt: skip
         lines += ["", f"{arm} is better than {' and '.join(others)} in: {', '.join(better) or '–'}"]
+    return "\n".join(lines)
+
+
+def secondary_table(out: Path, questions: Questions) -> str:
+    """All comparisons that are not primary, in points, as Markdown. None of them is a claim.
+
+    Args:
+        out: the study's folder.
+        questions: of arms that are not primary; the primary ones are asked of other tasks, too.
+    """
+    values = values_of(out)
+    every = comparisons(values, OTHER_MEASURES, QUESTIONS)
+    every += comparisons(values, MEASURES, questions)
+    lines = ["| task | compared | gain | seeds |", "|---|---|--:|--:|"]
+    for one in every:
+        compared = f"{one.arm} over {one.other}"
+        lines.append(f"| {one.task} | {compared} | {one.points} | {len(one.gains)} |")
     return "\n".join(lines)

@@ -11,16 +11,42 @@ from scipy import stats
 from bench import natural
 from bench.cells import Cell, overview, record_of, run, with_needs
 from bench.natural import FULL, SEEDS, SMALL, TASKS, cells
-from bench.natural_tests import Comparison, comparisons, primary_table, values_of
+from bench.natural_tests import (
+    Comparison,
+    comparisons,
+    primary_table,
+    secondary_table,
+    values_of,
+)
 from pipeline.foundation.errors import SpeechkdError
-from stages import cache, distill, extract_teacher, finetune_table, probe_hearing, shard
+from stages import (
+    cache,
+    distill,
+    extract_features,
+    extract_heard,
+    extract_teacher,
+    finetune_table,
+    pretrain_ctal,
+    pretrain_whisbert,
+    probe_hearing,
+    shard,
+)
 from stages.options import parse
 
-COMMANDS = {
-    name: settings
-    for stage in (cache, distill, extract_teacher, finetune_table, probe_hearing, shard)
-    for name, (settings, _) in stage.COMMANDS.items()
-}
+STAGES = (
+    cache,
+    distill,
+    extract_features,
+    extract_heard,
+    extract_teacher,
+    finetune_table,
+    pretrain_ctal,
+    pretrain_whisbert,
+    probe_hearing,
+    shard,
+)
+
+COMMANDS = {name: settings for stage in STAGES for name, (settings, _) in stage.COMMANDS.items()}
 
 OTHER_SEEDS = tuple(map(str, SEEDS[1:]))
 """Their commands are those of the first seed."""
@@ -52,15 +78,35 @@ def test_each_taught_student_has_a_twin_and_the_one_without_a_teacher_at_each_se
         part, _, rest = run_.partition("-")
         arm, _, seed = rest.rpartition("-")
         assert f"{part}-none-{seed}" in students
-        if arm != "none" and not arm.endswith("-shuffled"):
+        if arm not in {"none", "whisbert-twin"} and not arm.endswith("-shuffled"):
             assert f"{part}-{arm}-shuffled-{seed}" in students
-    texts = {cell.command[2] for cell in every if cell.name.startswith("student/all-")}
-    assert texts == {"out/all/vector"}, "pairs have equal texts"
+    distilled = [c for c in every if c.name.startswith("student/all-") and "distill" in c.command]
+    assert {c.command[2] for c in distilled} == {"out/all/vector"}, "pairs have equal texts"
+    for cell in every:
+        if cell.kind == "student":
+            assert {"--init", "--init-text"} & set(cell.command), "one base for all"
+            assert "out/base/student" in cell.command
+    for arm, others in natural.secondary_questions().items():
+        part, _, rest = arm.partition("-")
+        for name in (arm, *others):
+            whole = name if part in natural.KINDS_OF_SPEECH else f"all-{name}"
+            assert f"{whole}-{SEEDS[0]}" in students
     for seed in SEEDS:
         assert {f"all-{arm}-{seed}" for arm in natural.PRIMARY} <= students
         for name, task in TASKS.items():
             wanted = f"judge/{name}/all-word-crd-{seed}"
             assert (wanted in {cell.name for cell in every}) or not task.primary
+
+
+def test_two_students_differ_in_what_their_names_say_alone(every):
+    """Same base, texts, steps and seed; the control is in the flags or in the rows it hears."""
+    of = {cell.name: set(cell.command) for cell in every if cell.kind == "student"}
+    for arm in natural.ARMS:
+        if arm.endswith("-shuffled") and arm != "words-of-clip-shuffled":
+            one, two = (of[f"student/all-{a}-7816"] for a in (arm.removesuffix("-shuffled"), arm))
+            own = {w for w in one ^ two if "/runs/" not in w}
+            rows = {"out/all/heard", "out/all/heard-other"}
+            assert own == (rows if arm.startswith("token") else {"--control", "shuffled"})
 
 
 def test_the_plan_fits_its_budget_and_tells_every_command(every, tmp_path):
@@ -102,6 +148,8 @@ def test_a_cell_can_be_had_with_all_that_it_needs_and_small():
     chosen = with_needs(small, ["judge/valence/all-none-7816"])
     assert [cell.kind for cell in chosen][-3:] == ["base", "student", "judge"]
     assert not any("words" in cell.name for cell in chosen)
+    heard = [cell.name for cell in with_needs(small, ["student/all-token-ctal-7816"])]
+    assert heard[-3:] == ["ctal", "heard/heard", "student/all-token-ctal-7816"]
     assert all("--max-steps" in cell.command for cell in chosen if cell.kind == "student")
     with pytest.raises(SystemExit, match="no cell begins with"):
         with_needs(small, ["nothing"])
@@ -124,6 +172,7 @@ def test_primary_comparisons_are_paired_over_seeds_and_the_family_is_whole(tmp_p
             folds = [{"pearson": value - 0.1, "mae": 1.0}, {"pearson": value + 0.1, "mae": 1.0}]
             write_results(tmp_path, "valence", f"all-{arm}-{seed}", folds)
     write_results(tmp_path, "valence", "acted-none-7816", [{"pearson": 0.9}])
+    write_results(tmp_path, "valence", "acted-word-crd-7816", [{"pearson": 0.95}])
     for arm in ("none", "clip-crd"):  # of which some folds are there
         write_results(tmp_path, "arousal", f"all-{arm}-7816", [{"pearson": 0.9}])
     (tmp_path / "cells" / "judge--arousal--all-clip-crd-7816.json").unlink()
@@ -143,6 +192,9 @@ def test_primary_comparisons_are_paired_over_seeds_and_the_family_is_whole(tmp_p
     assert "2 of 16 primary comparisons" in table
     assert "word-crd is better than none and word-crd-shuffled in: valence" in table
     assert "clip-crd is better than none and clip-crd-shuffled in: –" in table
+    secondary = secondary_table(tmp_path, natural.secondary_questions())
+    assert "| valence | acted-word-crd over acted-none | +5.00 ± ? | 1 |" in secondary
+    assert "word-crd over none | +11" not in secondary, "that is primary"
 
 
 def test_one_seed_or_seeds_that_never_differ_prove_nothing():
