@@ -1,6 +1,6 @@
 """Pre-training of speech modules: packed against padded, alignment against masked audio, memory.
 
-    python bench/pretrain.py FRAMES TEXT [--width 768 --stack 4 --batch 16 --rounds 5]
+    python -m bench.pretrain FRAMES TEXT [--width 768 --stack 4 --batch 16 --rounds 5]
 
 FRAMES is a cache of log-mel with real lengths, TEXT a cache of text states of the same clips. All
 forms take turns on the same batches, because other load on a machine moves all figures alike: the
@@ -11,7 +11,6 @@ import argparse
 import copy
 import json
 import re
-import resource
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,7 @@ import torch
 from torch import Tensor
 from transformers import BertModel
 
+from bench import announced
 from pipeline.foundation.provenance import record as provenance
 from pipeline.models.speech import SpeechModule
 from pipeline.pretraining.running import assemble
@@ -149,27 +149,25 @@ def speed(frames: str, text: str, folder: Path, options: argparse.Namespace) -> 
 
 
 def memory(frames: str, folder: Path, options: argparse.Namespace) -> dict[str, float]:
-    """What the dry run announces, and what a run of a few steps takes at most, in GB."""
-    command = [
-        sys.executable, "-m", "stages.cli", "pretrain", "masked-audio", frames, "--device", "cpu",
+    """What a run of a few steps announces, and what it takes at most, in GB."""
+    words = [
+        "pretrain", "masked-audio", frames, "--device", "cpu",
         "--width", str(options.width), "--stack", str(options.stack),
         "--batch-size", str(options.batch), "--out", str(folder / "run"),
     ]  # fmt: skip
-    dry = subprocess.run([*command, "--dry-run"], capture_output=True, text=True, check=True)
+    dry = subprocess.run(
+        [sys.executable, "-m", "stages.cli", *words, "--dry-run"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
     per_epoch = int(re.findall(r"([\d,]+) per epoch", dry.stderr)[0].replace(",", ""))
-    command += ["--epochs", str(options.rounds / per_epoch)]  # a whole run of so many steps
-    dry = subprocess.run([*command, "--dry-run"], capture_output=True, text=True, check=True)
-    promise_gb = float(re.findall(r"at most ([\d.]+) GB later", dry.stderr)[0])
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    limits = ["--log-every", "1", "--measure-every", "1"]
-    subprocess.run([*command, *limits], capture_output=True, check=True)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    words += ["--epochs", str(options.rounds / per_epoch)]  # a whole run of so many steps
+    used = announced.memory([*words, "--log-every", "1", "--measure-every", "1"])
     lines = [json.loads(x) for x in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "waited_s" in line]
     waited = sum(line["waited_s"] for line in steps[1:])
     return {
-        "announced GB": promise_gb,
-        "peak GB": max(peak, before) * 1024 / 1e9,
+        "announced GB": used["announced"],
+        "peak GB": used["taken"],
         "waiting for frames, share of time": waited / (steps[-1]["seconds"] - steps[0]["seconds"]),
     }
 

@@ -13,10 +13,6 @@ torch counts, and memory and waiting for frames of a run of the command.
 
 import argparse
 import json
-import re
-import resource
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -31,6 +27,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.models.whisper.modeling_whisper import sinusoids
 
+from bench import announced
 from pipeline.models.whisbert.layers import Layers
 from pipeline.pretraining.running import assemble
 from pipeline.pretraining.whisbert.batches import PairBatch
@@ -214,7 +211,7 @@ def operations(method: Whisbert, parts: Any) -> None:
 
 
 def run_costs(options: argparse.Namespace, folder: Path) -> None:
-    """Print memory and waiting of a run of the command beside what its dry run says."""
+    """Print memory and waiting of a run of the command beside what it says beforehand."""
     flags = {
         "--student": options.student, "--width": options.width, "--heads": options.width // 64,
         "--audio-layers": options.layers, "--fusion-layers": options.layers,
@@ -222,19 +219,15 @@ def run_costs(options: argparse.Namespace, folder: Path) -> None:
         "--prepared": folder / "prepared", "--out": folder / "run", "--device": "cpu",
     }  # fmt: skip
     words = [str(word) for pair in flags.items() for word in pair]
-    command = [sys.executable, "-m", "stages.cli", "pretrain", "whisbert", options.cache, *words]
-    dry = subprocess.run([*command, "--dry-run"], capture_output=True, text=True, check=True)
-    promise_gb = float(re.findall(r"at most ([\d.]+) GB later", dry.stderr)[0])
     limits = ["--max-steps", str(options.rounds), "--log-every", "1", "--measure-every", "1000"]
-    subprocess.run([*command, *limits], capture_output=True, check=True)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
+    used = announced.memory(["pretrain", "whisbert", options.cache, *words, *limits])
     lines = [json.loads(x) for x in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "waited_s" in line]
     waited = sum(line["waited_s"] for line in steps[1:])
     spent = steps[-1]["seconds"] - steps[0]["seconds"]
     print(
-        f"memory: {promise_gb:.2f} GB announced, {peak:.2f} GB taken "
-        f"({promise_gb / peak - 1:+.1%}); "
+        f"memory: {used['announced']:.2f} GB announced, {used['taken']:.2f} GB taken "
+        f"({used['announced over taken'] - 1:+.1%}); "
         f"waiting for frames: {waited / spent:.2%} of {spent:.1f} s"
     )
 
