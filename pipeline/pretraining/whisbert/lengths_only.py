@@ -3,7 +3,7 @@
 A longer clip has more words. So a model may tell matched pairs, or find a clip's text, without
 hearing a word. What it has learned of speech is what it does better than this.
 
-Shapes: n pairs, C clips, B clips of a batch, T features.
+Shapes: n pairs, C clips, B clips of a batch, K of them, T features.
 """
 
 from dataclasses import dataclass
@@ -51,10 +51,13 @@ class Line:
         deviation = float((y - start - slope * x).square().mean().sqrt())
         return cls(slope, start, max(deviation, 1e-3))
 
-    def score(self, patches_B: Tensor, tokens_B: Tensor) -> Tensor:
-        """Log-likelihood `[B, B]`, up to a constant, of each text's length given each duration."""
-        expected_B = self.start + self.slope * patches_B.double()
-        return -0.5 * ((tokens_B.double()[None] - expected_B[:, None]) / self.deviation).square()
+    def score(self, patches_K: Tensor, tokens_B: Tensor) -> Tensor:
+        """Log-likelihood, a row per duration and a column per text, of the text's length given it.
+
+        It is up to a constant.
+        """
+        expected_K = self.start + self.slope * patches_K.double()
+        return -0.5 * ((tokens_B.double()[None] - expected_K[:, None]) / self.deviation).square()
 
 
 def length_only(
@@ -182,9 +185,15 @@ def _contrast(
             losses += float(each_B[asked_B].sum()) / 2
             right += float((logit_BB.argmax(1) == own_B)[asked_B].sum()) / 2
         count += int(asked_B.sum())
+    patches_B, tokens_B = lengths.of(whole_B)
     text_B, recording_B = lengths.text_C[whole_B], lengths.corpus.recording_C[whole_B]
     return {
         "loss": losses / count if count else None,
         "top1": right / count if count else None,
-        "retrieval": both_ways(line.score(*lengths.of(whole_B)), text_B, recording_B),
+        "retrieval": both_ways(
+            lambda query: line.score(patches_B[query], tokens_B),
+            lambda query: line.score(patches_B, tokens_B[query]).T,
+            text_B,
+            recording_B,
+        ),
     }

@@ -207,9 +207,10 @@ def held_out_retrieval(parts: Parts, make: Callable[[RowBatch], PairBatch]) -> d
         audio_BD, text_BD = (x.float() for x in model.embed(pairs))
         unit = nn.functional.normalize
         sides.append((unit(audio_BD, dim=1).cpu(), unit(text_BD, dim=1).cpu()))
-    audio_BD, text_BD = (torch.cat(side) for side in zip(*sides, strict=True))
+    audio_BD, text_BD = (torch.cat(side).double() for side in zip(*sides, strict=True))
     return both_ways(
-        audio_BD.double() @ text_BD.double().T,
+        lambda query: audio_BD[query] @ text_BD.T,
+        lambda query: text_BD[query] @ audio_BD.T,
         text_numbers(corpus.texts)[corpus.held_out],
         corpus.recording_C[corpus.held_out],
     )
