@@ -63,8 +63,8 @@ SYSTEMS = {
     "both-crd-shuffled": [*CRD, "--level", "clip+word", *SHUFFLED],
     "token-ctal": [*CRD, "--level", "token"],
     "token-ctal-shuffled": [*CRD, "--level", "token"],
-    "word-middle": WORD,
-    "word-middle-shuffled": [*WORD, *SHUFFLED],
+    "clip-middle": CRD,
+    "clip-middle-shuffled": [*CRD, *SHUFFLED],
 }
 """SPLAT's alignment the other way round; both levels; what a CTAL hears per token, its control made
 when it is heard; Whisper's middle layer."""
@@ -72,10 +72,10 @@ ARMS = PRIMARY | SECONDARY | SYSTEMS
 ROWS = {
     "token-ctal": "heard",
     "token-ctal-shuffled": "heard-other",
-    "word-middle": "words-middle",
-    "word-middle-shuffled": "words-middle",
 }
 """Caches of words or tokens of these arms; of others that need one it is `words`."""
+VECTORS = {"clip-middle": "vector-middle", "clip-middle-shuffled": "vector-middle"}
+"""Caches of vectors of these arms, with the same texts; of others it is `vector`."""
 EVERY_LOSS = ["--losses", "mlm,mam,mmc,mmm,atm"]
 WHISBERT = {
     "whisbert": EVERY_LOSS,
@@ -215,7 +215,7 @@ BY_WORD = ["--keep", "words"]
 CACHES: dict[str, tuple[list[str], float]] = {
     "vector": ([*TINY, "--pooling", "length"], RATES.clips_heard_per_s),
     "words": ([*TINY, *BY_WORD], RATES.words_heard_per_s),
-    "words-middle": ([*TINY, *BY_WORD, "--layer", "2"], RATES.words_heard_per_s),
+    "vector-middle": ([*TINY, "--pooling", "length", "--layer", "2"], RATES.clips_heard_per_s),
     "ctal-mel": (["extract-features", "--features", "ctal-mel"], RATES.mels_per_s),
     "whisper-mel": (["extract-features", "--features", "whisper-mel"], RATES.mels_per_s),
 }
@@ -234,7 +234,7 @@ def cells(data: Path, out: Path, sizes: Sizes) -> list[Cell]:
     for seeds in (few, SEEDS[FEW:]):
         for run in [("all", arm, seed) for arm in PRIMARY for seed in seeds]:
             every += [student(out, *run, sizes), *questions(data, out, *run, sizes)]
-    for kind in ("words-middle", "ctal-mel", "whisper-mel"):
+    for kind in ("vector-middle", "ctal-mel", "whisper-mel"):
         every += [*(ears(out, name, kind) for name in TRAINING), merge(out, kind)]
     every += ctal(out, sizes)
     rest = [("all", arm, seed) for arm in (*SYSTEMS, *WHISBERT, *SECONDARY) for seed in few]
@@ -319,13 +319,14 @@ def student(out: Path, part: str, arm: str, seed: int, sizes: Sizes) -> Cell:
     folder = part if part == "all" else PARTS[part][0]
     run = f"{part}-{arm}-{seed}"
     rows = ROWS.get(arm, "words" if "--level" in ARMS[arm] else "")
-    words = ["distill", f"{out}/{folder}/vector", "--init", f"{out}/base/student",
+    vectors = VECTORS.get(arm, "vector")
+    words = ["distill", f"{out}/{folder}/{vectors}", "--init", f"{out}/base/student",
              "--out", f"{out}/runs/{run}", "--seed", str(seed), "--epochs", str(sizes.epochs),
              *ARMS[arm], *(["--words", f"{out}/{folder}/{rows}"] if rows else []),
              *STUDENT, *TRAINED, *limit(sizes)]  # fmt: skip
     tokens = TOKENS_PER_WORD * sum(WORDS[name] for name in PARTS[part])
     kind = "heard" if rows.startswith("heard") else "merge"
-    needs = ["base", *([f"{kind}/{rows}"] if rows else [])]
+    needs = ["base", f"merge/{vectors}", *([f"{kind}/{rows}"] if rows else [])]
     if part != "all":
         needs = ["base", f"vector/{folder}", *([f"{rows}/{folder}"] if rows else [])]
     core_s = sizes.epochs * tokens / RATES.tokens_per_s

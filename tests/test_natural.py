@@ -81,7 +81,9 @@ def test_each_taught_student_has_a_twin_and_the_one_without_a_teacher_at_each_se
         if arm not in {"none", "whisbert-twin"} and not arm.endswith("-shuffled"):
             assert f"{part}-{arm}-shuffled-{seed}" in students
     distilled = [c for c in every if c.name.startswith("student/all-") and "distill" in c.command]
-    assert {c.command[2] for c in distilled} == {"out/all/vector"}, "pairs have equal texts"
+    for cell in distilled:
+        middle = "clip-middle" in cell.name  # has the same clips, from another layer
+        assert cell.command[2] == f"out/all/vector{'-middle' if middle else ''}", "equal texts"
     for cell in every:
         if cell.kind == "student":
             assert {"--init", "--init-text"} & set(cell.command), "one base for all"

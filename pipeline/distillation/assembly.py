@@ -26,7 +26,7 @@ from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.gpus import capability_of
 from pipeline.foundation.progress import counted, say
 from pipeline.models.compiled import COMPILER_PACKAGES, missing_for_compiling
-from pipeline.models.encoders import weights_sha256
+from pipeline.models.encoders import text_folder, weights_sha256
 from pipeline.models.student import Student, build_student, load_student
 from pipeline.training import processes
 from pipeline.training.loop import Schedule, Workload, make_optimizer
@@ -146,7 +146,7 @@ def assemble(
 def make_student(settings: DistillSettings, tokenizer: PreTrainedTokenizerBase) -> Student:
     """A student with weights drawn from torch's generator, or the one to go on from."""
     if settings.init:
-        student, _ = load_student(settings.init)
+        student, _ = load_student(text_folder(settings.init))
     else:
         student = build_student(
             settings.student, tokenizer, settings.max_tokens, dropout=settings.dropout

@@ -15,6 +15,7 @@ from pipeline.corpus.taking import take_from_clips, take_words_from_clips
 from pipeline.corpus.word_corpus import WordCorpus, read_words
 from pipeline.distillation.settings import DistillSettings
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.models.encoders import text_folder
 from pipeline.models.loading import load_tokenizer
 from pipeline.models.student import check_kind
 from pipeline.training import processes
@@ -34,7 +35,7 @@ def make_tokenizer(
     """The tokenizer that is named, or a WordPiece trained on all texts."""
     if not settings.init:
         check_kind(settings.student)
-    named = settings.tokenizer or settings.init
+    named = settings.tokenizer or (settings.init and text_folder(settings.init))
     if named:
         return load_tokenizer(named)
     with processes.first_on_this_machine():

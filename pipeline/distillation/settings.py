@@ -201,7 +201,8 @@ class DistillSettings(TrainingSettings):
     )
     init: str | None = setting(
         None,
-        help="Folder or hub id of a masked-LM encoder to train further, instead of a fresh one.",
+        help="Text encoder to train further, instead of a fresh one: a run of distill or of "
+        "pretrain whisbert, or a folder or hub id of a masked LM.",
         panel=STUDENT,
     )
     tokenizer: str | None = setting(

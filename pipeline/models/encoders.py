@@ -117,6 +117,18 @@ def load_masked_lm(checkpoint: str) -> tuple[Pretrained, Student, PreTrainedToke
     return describe(checkpoint, run, student.encoder), student, tokenizer
 
 
+def text_folder(checkpoint: str) -> str:
+    """The folder or hub id of a text encoder; of a run, that of its `student/`.
+
+    Args:
+        checkpoint: as for `load_pretrained`.
+
+    Raises:
+        SpeechkdError: there is no such folder, or it is a run without a text encoder.
+    """
+    return _source_and_run(checkpoint)[0]
+
+
 def run_of(checkpoint: str) -> dict[str, Any]:
     """The record of the run that a checkpoint is of; empty if it is of none.
 

@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError, Unreachable, first_line
+from pipeline.foundation.progress import say
 from pipeline.foundation.untrusted import parse_json
 
 MAX_NUMBER = 2**24
@@ -46,7 +47,8 @@ def load_model(kind: Any, name: str, *, head: bool = False) -> Any:
     Args:
         kind: `AutoModel`, or another class of that family.
         name: a folder or a hub id.
-        head: whether the weights must hold the head of that kind, too.
+        head: whether the weights must hold the head of that kind, too. If not, a new one is drawn
+            where there is none, and that is said.
 
     Raises:
         SpeechkdError: nothing can be loaded, the configuration claims too much, the weights lack
@@ -86,12 +88,15 @@ def load_model(kind: Any, name: str, *, head: bool = False) -> Any:
                 f"{name}: its weights lack {len(absent)} of the encoder's parameters, the first "
                 f"{absent[0]}; they would be drawn at random. Is the folder whole?"
             )
-        if head and report["missing_keys"]:
+        of_head = sorted(n for n in report["missing_keys"] if not n.startswith(prefix))
+        lack = f"{name}: its weights have no {kind.__name__.removeprefix('AutoModelFor')} head"
+        if head and of_head:
             raise SpeechkdError(
-                f"{name}: its weights have no {kind.__name__.removeprefix('AutoModelFor')} head "
-                f"({min(report['missing_keys'])} is not there), and one drawn at random would "
+                f"{lack} ({of_head[0]} is not there), and one drawn at random would "
                 "score nothing. Name a checkpoint that was saved with its head."
             )
+        if of_head:
+            say(f"{lack}; a new one is drawn at random, and training has to teach it first")
         return model
 
 

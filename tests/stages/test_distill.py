@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -146,6 +147,18 @@ def test_student_loads_without_this_project_and_gives_its_states(settings, tmp_p
     with torch.no_grad():
         ours = student.eval()(pack(ids, torch.tensor([len(ids)])))
     torch.testing.assert_close(torch.tensor(json.loads(done.stdout)), ours, atol=1e-5, rtol=1e-5)
+
+
+def test_a_run_can_be_gone_on_from_by_its_own_folder(settings, tmp_path):
+    run(settings(out=tmp_path / "first"))
+    for name, folder in (("run", "first"), ("student", "first/student")):
+        run(settings(out=tmp_path / name, init=str(tmp_path / folder)))
+    assert losses(tmp_path / "run") == losses(tmp_path / "student")
+    assert same_weights(tmp_path / "run", tmp_path / "student")
+    (tmp_path / "bare").mkdir()
+    shutil.copy(tmp_path / "first" / "run.json", tmp_path / "bare")
+    with pytest.raises(SpeechkdError, match=r"has no student/"):
+        run(settings(out=tmp_path / "other", init=str(tmp_path / "bare")))
 
 
 @pytest.mark.parametrize("kd", ["none", "nst", "crd"])

@@ -75,6 +75,18 @@ def test_loading_and_saving_are_silent_and_leave_the_library_as_talkative_as_it_
     assert (said.out, said.err, notices.getvalue()) == ("", "", "")
 
 
+def test_a_head_that_is_drawn_anew_is_said(tmp_path, capfd):
+    folder = save_encoder(tmp_path / "encoder", ["one two three"])
+    load_student(str(folder))
+    assert "drawn at random" not in capfd.readouterr().err
+    AutoModel.from_pretrained(folder).save_pretrained(folder)
+    load_student(str(folder))
+    said = capfd.readouterr().err
+    assert f"{folder}: its weights have no MaskedLM head; a new one is drawn at random" in said
+    load_encoder(str(folder))
+    assert "drawn at random" not in capfd.readouterr().err, "nothing is drawn without a head"
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("load", [load_encoder, lambda folder: load_student(folder, head=True)])
 def test_weights_are_float32_whatever_the_file_has(tmp_path, dtype, load):
