@@ -19,32 +19,9 @@ from bench.natural_tests import (
     values_of,
 )
 from pipeline.foundation.errors import SpeechkdError
-from stages import (
-    cache,
-    distill,
-    extract_features,
-    extract_heard,
-    extract_teacher,
-    finetune_table,
-    pretrain_ctal,
-    pretrain_whisbert,
-    probe_hearing,
-    shard,
-)
+from stages import distill
+from stages.cli import STAGES
 from stages.options import parse
-
-STAGES = (
-    cache,
-    distill,
-    extract_features,
-    extract_heard,
-    extract_teacher,
-    finetune_table,
-    pretrain_ctal,
-    pretrain_whisbert,
-    probe_hearing,
-    shard,
-)
 
 COMMANDS = {name: settings for stage in STAGES for name, (settings, _) in stage.COMMANDS.items()}
 

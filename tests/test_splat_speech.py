@@ -12,21 +12,10 @@ from scipy import stats
 
 from bench import splat_speech
 from bench.splat_speech import SEEDS, SHARES, TASKS, cells, make_tables, table
-from stages import (
-    distill,
-    extract_features,
-    extract_text,
-    finetune_audio,
-    pretrain_splat,
-    shard,
-)
+from stages.cli import STAGES
 from stages.options import parse
 
-COMMANDS = {
-    name: settings
-    for stage in (distill, extract_features, extract_text, finetune_audio, pretrain_splat, shard)
-    for name, (settings, _) in stage.COMMANDS.items()
-}
+COMMANDS = {name: settings for stage in STAGES for name, (settings, _) in stage.COMMANDS.items()}
 
 
 def test_commands_take_their_words_and_stand_behind_what_they_need():
