@@ -39,6 +39,7 @@ JUDGED = {"sky": STRESSED, "calls": Corpus("wuw2")}
 TALK = {"swda": ("swda/swda.tsv.gz", "dialogue"), "mrda": ("mrda/mrda.tsv.gz", "meeting")}
 CRD = ["--kd", "crd", "--temperature", "0.1"]
 WORD = [*CRD, "--level", "word"]
+INFONCE = ["--kd", "infonce", "--temperature", "0.1", "--level", "word"]
 SHUFFLED = ["--control", "shuffled"]
 PRIMARY = {
     "none": ["--kd", "none"],
@@ -50,8 +51,8 @@ PRIMARY = {
 SECONDARY = {
     "clip-nst": ["--kd", "nst"],
     "clip-nst-shuffled": ["--kd", "nst", *SHUFFLED],
-    "word-infonce": [*WORD, "--kd", "infonce"],
-    "word-infonce-shuffled": [*WORD, "--kd", "infonce", *SHUFFLED],
+    "word-infonce": INFONCE,
+    "word-infonce-shuffled": [*INFONCE, *SHUFFLED],
     "word-within": [*WORD, "--teacher-side", "within-speaker"],
     "word-within-shuffled": [*WORD, "--teacher-side", "within-speaker", *SHUFFLED],
     "words-of-clip-shuffled": [*WORD, "--control", "shuffled-words"],
@@ -69,10 +70,7 @@ SYSTEMS = {
 """SPLAT's alignment the other way round; both levels; what a CTAL hears per token, its control made
 when it is heard; Whisper's middle layer."""
 ARMS = PRIMARY | SECONDARY | SYSTEMS
-ROWS = {
-    "token-ctal": "heard",
-    "token-ctal-shuffled": "heard-other",
-}
+ROWS = {"token-ctal": "heard", "token-ctal-shuffled": "heard-other"}
 """Caches of words or tokens of these arms; of others that need one it is `words`."""
 VECTORS = {"clip-middle": "vector-middle", "clip-middle-shuffled": "vector-middle"}
 """Caches of vectors of these arms, with the same texts; of others it is `vector`."""
@@ -205,7 +203,7 @@ class Rates:
 RATES = Rates()
 BASE_TOKENS = 3_152_739 + 115_000
 """Talk, and the transcripts of training."""
-SECONDS = {"urquan": 15_326, "queen": 16_155, "ocean": 10_354, "sky": 6_948, "calls": 5_616}
+SECONDS = {"urquan": 15_326, "queen": 16_155, "ocean": 10_354, "calls": 5_616}
 WORDS = {"urquan": 36_410, "queen": 38_916, "ocean": 15_849}
 TOKENS_PER_WORD = 1.3
 PARTS = {"all": tuple(TRAINING), **KINDS_OF_SPEECH}

@@ -77,6 +77,17 @@ def test_each_taught_student_has_a_twin_and_the_one_without_a_teacher_at_each_se
             assert (wanted in {cell.name for cell in every}) or not task.primary
 
 
+def test_each_arm_has_the_one_objective_and_the_level_that_its_name_says():
+    """A flag that is given twice adds an objective to the first one."""
+    for arm, flags in natural.ARMS.items():
+        settings = parse("distill", distill.DistillSettings, ["cache", "--out", "run", *flags])
+        level, _, rest = arm.removesuffix("-shuffled").partition("-")
+        objective = rest if rest in {"crd", "nst", "infonce", "l1"} else "crd"
+        levels = {"both": "clip+word", "none": "clip", "words": "word"}
+        assert settings.kd == ["none" if arm == "none" else objective]
+        assert settings.level == levels.get(level, level)
+
+
 def test_two_students_differ_in_what_their_names_say_alone(every):
     """Same base, texts, steps and seed; the control is in the flags or in the rows it hears."""
     of = {cell.name: set(cell.command) for cell in every if cell.kind == "student"}
