@@ -76,6 +76,7 @@ class _EncoderOn:
             pooling=pooling,
             context=context,
             layer=self.settings.layer,
+            keep_later=self.settings.keep == "words",
         )
         if self.settings.keep == "states":
             return States(teacher, self.settings.stride)

@@ -24,6 +24,7 @@ def load_speech_teacher(
     pooling: FramePooling = "fixed750",
     context: ContextWindow = "30s",
     layer: int = -1,
+    keep_later: bool = False,
 ) -> Teacher | WaveTeacher:
     """Load a speech encoder, frozen, onto a device.
 
@@ -34,6 +35,7 @@ def load_speech_teacher(
         pooling: `fixed750` is for Whisper alone.
         context: what Whisper sees; others see the clip alone.
         layer: number of the layer whose states are read; -1 for the last one.
+        keep_later: keep a Whisper's later layers, which its decoder needs to tell word times.
 
     Raises:
         SpeechkdError: the teacher cannot be found, read or used. The message says why.
@@ -48,6 +50,7 @@ def load_speech_teacher(
             pooling=pooling,
             context=context,
             layer=layer,
+            keep_later=keep_later,
         )
     if kind not in WAVE_MODELS:
         known = ", ".join((WHISPER, *WAVE_MODELS))

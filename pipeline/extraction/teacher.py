@@ -139,7 +139,7 @@ class Teacher:
     @torch.inference_mode()
     @ieee_float32()
     def states(self, waves_BS: torch.Tensor, keep: int) -> torch.Tensor:
-        """Last states of a batch of clips at their first `keep` positions of 20 ms.
+        """States of a batch of clips at their first `keep` positions of 20 ms.
 
         Args:
             waves_BS: float32 `[B, S]`, as for `encode`.
@@ -157,6 +157,15 @@ class Teacher:
         mel_BMF = self.log_mel(waves_BS, frames=2 * POSITIONS[self.context])
         hidden_BTE: torch.Tensor = self.encoder(mel_BMF, keep=keep)
         return hidden_BTE
+
+    @ieee_float32()
+    def last_states(self, states_BTE: torch.Tensor) -> torch.Tensor:
+        """States of the last layer, from those that `states` gave at all positions.
+
+        Raises:
+            ValueError: it was loaded without the layers that this takes.
+        """
+        return self.encoder.finish(states_BTE)
 
 
 @dataclass(frozen=True)
@@ -201,6 +210,7 @@ def load_teacher(
     pooling: FramePooling = "fixed750",
     context: ContextWindow = "30s",
     layer: int = -1,
+    keep_later: bool = False,
 ) -> Teacher:
     """Load the encoder of a Whisper, frozen, onto a device.
 
@@ -212,6 +222,7 @@ def load_teacher(
         context: `30s`, as Whisper was trained, or `15s`: the encoder sees only the clip's own
             750 positions, which is cheaper and gives other vectors.
         layer: number of the layer whose states are read; -1 for the last one.
+        keep_later: keep the later layers for `last_states`, which a decoder reads.
 
     Raises:
         SpeechkdError: the teacher cannot be found, read or used. The message says why.
@@ -228,7 +239,7 @@ def load_teacher(
         raise SpeechkdError(f"--layer {layer}: --teacher {name} has {layers}.")
     encoder = WhisperEncoder.from_tensors(shape, tensors, str(folder))
     if layer >= 0:
-        encoder.cut(layer)
+        encoder.cut(layer, keep_later=keep_later)
     device = torch.device(device)
     return Teacher(
         id=folder_name(folder) if Path(name).expanduser().is_dir() else name,

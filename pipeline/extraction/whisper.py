@@ -94,22 +94,26 @@ class WhisperEncoder(nn.Module):
         self.conv2 = nn.Conv1d(shape.d_model, shape.d_model, kernel_size=3, stride=2, padding=1)
         self.embed_positions = nn.Embedding(shape.max_source_positions, shape.d_model)
         self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.encoder_layers))
+        self.later = nn.ModuleList()
         self.layer_norm = nn.LayerNorm(shape.d_model)
         self.requires_grad_(False)
         self.eval()
 
-    def cut(self, layer: int) -> None:
+    def cut(self, layer: int, *, keep_later: bool = False) -> None:
         """Give the states of an earlier layer from now on, and compute no later one.
 
         Args:
             layer: number of the layer; 0 gives what the first layer reads. The states of the last
                 one alone pass the final layer norm, as in the library's `hidden_states`.
+            keep_later: keep the later layers, for `finish` alone.
 
         Raises:
             ValueError: there is no such layer.
         """
         if not 0 <= layer <= self.layer:
             raise ValueError(f"layer {layer} of {self.layer}")
+        if keep_later:
+            self.later = self.layers[layer:]
         self.layers, self.layer = self.layers[:layer], layer
 
     def train(self, mode: bool = True) -> "WhisperEncoder":  # noqa: ARG002
@@ -140,6 +144,28 @@ class WhisperEncoder(nn.Module):
         x_BTE = self.layers[-1](x_BTE, wanted) if len(self.layers) else x_BTE[:, :wanted]
         if self.layer < self.shape.encoder_layers:
             return x_BTE.float()
+        return self._normalised(x_BTE)
+
+    @torch.inference_mode()
+    def finish(self, x_BTE: torch.Tensor) -> torch.Tensor:
+        """The last hidden states, from those that `cut` gives at all positions; both float32.
+
+        Args:
+            x_BTE: what `forward` gave.
+
+        Raises:
+            ValueError: later layers were not kept.
+        """
+        if self.layer + len(self.later) < self.shape.encoder_layers:
+            raise ValueError(f"layers behind {self.layer} were not kept")
+        if self.layer == self.shape.encoder_layers:
+            return x_BTE
+        x_BTE = x_BTE.to(self.conv1.weight.dtype)
+        for layer in self.later:
+            x_BTE = layer(x_BTE, x_BTE.shape[1])
+        return self._normalised(x_BTE)
+
+    def _normalised(self, x_BTE: torch.Tensor) -> torch.Tensor:
         norm = self.layer_norm
         return nn.functional.layer_norm(
             x_BTE.float(), norm.normalized_shape, norm.weight.float(), norm.bias.float(), norm.eps

@@ -37,11 +37,11 @@ SAMPLE_NANOSECONDS = exact_div(1_000_000_000, SAMPLE_RATE_HZ)
 
 @dataclass(frozen=True)
 class WordMeans:
-    """One row per word: the mean of the teacher's last states while the word is said.
+    """One row per word: the mean of the teacher's states while the word is said.
 
-    The times of words are those of the sample's .json, or else the teacher tells them itself. The
-    mean is over the positions whose centre lies in [start, end); of a word that has none, it is
-    the position nearest to the word's middle.
+    The times of words are those of the sample's .json, or else the teacher tells them itself, from
+    its last states whichever layer's are kept. The mean is over the positions whose centre lies in
+    [start, end); of a word that has none, it is the position nearest to the word's middle.
     """
 
     teacher: Teacher | WaveTeacher
@@ -97,12 +97,19 @@ class WordMeans:
             states_BTE = self.teacher.grid(batch.waves_BS, batch.lengths_B)
         else:  # the decoder looks at all positions, as it was trained, the mean at those with audio
             states_BTE = self.teacher.states(batch.waves_BS, POSITIONS[self.teacher.context])
-        if plan.transcripts and isinstance(self.aligner, WordAligner):
+        if (
+            isinstance(self.aligner, WordAligner)
+            and isinstance(self.teacher, Teacher)
+            and plan.transcripts
+        ):
             chosen = torch.tensor(list(plan.transcripts))
-            told = self.aligner.align(
+            untold_BTE = (
                 states_BTE
                 if len(chosen) == len(lengths)
-                else states_BTE[chosen.to(states_BTE.device, non_blocking=True)],
+                else states_BTE[chosen.to(states_BTE.device, non_blocking=True)]
+            )
+            told = self.aligner.align(
+                self.teacher.last_states(untold_BTE),
                 list(plan.transcripts.values()),
                 batch.waves_BS[chosen],
                 batch.lengths_B[chosen],

@@ -162,11 +162,6 @@ def aligner_or_why_not(
         return SpeechkdError(
             f"--teacher {name} has no decoder, so it cannot tell when a word is said. {remedy}"
         )
-    if teacher.layer < teacher.layers:
-        return SpeechkdError(
-            f"--layer {teacher.layer}: word times come from the decoder of --teacher {name}, which "
-            f"reads the last layer. {remedy}"
-        )
     place = (teacher.device, teacher.precision)
     try:
         return load_aligner(name, language, teacher.d_model, *place, lag_ms=lag_ms)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import WhisperModel
 
 from pipeline.extraction.batches import WaveBatch
 from pipeline.extraction.teacher import load_teacher
@@ -111,6 +112,40 @@ def test_told_words_and_those_that_the_teacher_tells_stand_side_by_side(encoder)
     states_BTE = encoder.teacher.states(*[batch((told, 16_000)).waves_BS, 50])
     alone = encoder.rows_of(batch((told, 16_000)))
     assert torch.allclose(alone.rows_NE[0], states_BTE[0, 5:15].mean(0), atol=1e-6)
+
+
+def test_words_of_an_earlier_layer_have_the_times_that_the_last_one_tells(tmp_path):
+    folder = tmp_path / "three"
+    save_random_whisper(folder, layers=3, heads=2, vocab_size=400)
+    small_tokenizer().save(str(folder / "tokenizer.json"))
+    (folder / "generation_config.json").write_text(json.dumps({"alignment_heads": [[0, 1]]}))
+    told = clip("yes sir", [Word("yes", 0.1, 0.3), Word("sir", 0.3, 0.6)])
+    clips = batch((clip("no, not now"), 32_000), (told, 16_000), (clip("so it is"), 24_000))
+    rows = {}
+    for layer in (-1, 1):
+        teacher = load_teacher(str(folder), pooling="length", layer=layer, keep_later=True)
+        aligner = aligner_or_why_not(str(folder), "en", None, teacher)
+        rows[layer] = WordMeans(teacher, aligner, "en").rows_of(clips)
+    assert rows[1].records == rows[-1].records
+    library = WhisperModel.from_pretrained(folder).encoder.eval()
+    mel_BMF = teacher.log_mel(clips.waves_BS, frames=3000)
+    with torch.inference_mode():
+        states = library(mel_BMF, output_hidden_states=True).hidden_states[1].numpy()
+    expected = []
+    for states_TE, record, length in zip(states, rows[1].records, clips.lengths_B, strict=True):
+        for word in record["words"]:
+            inside = centres_inside(word["start_s"], word["end_s"], -(-int(length) // 320))
+            expected.append(states_TE[inside].mean(0) if inside else None)
+    close = [
+        np.allclose(row_E, mean_E, atol=1e-5)
+        for row_E, mean_E in zip(rows[1].rows_NE.numpy(), expected, strict=True)
+        if mean_E is not None
+    ]
+    assert len(close) >= 4
+    assert all(close)
+    assert not np.allclose(rows[1].rows_NE, rows[-1].rows_NE, atol=0.01)
+    with pytest.raises(ValueError, match="were not kept"):
+        load_teacher(str(folder), layer=1).last_states(torch.zeros(1, 4, 32))
 
 
 def test_clips_whose_words_cannot_be_used_are_refused_by_name(encoder):
