@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +27,8 @@ QUESTIONS: Questions = {
     "word-crd": ("none", "word-crd-shuffled"),
     "clip-crd": ("none", "clip-crd-shuffled"),
 }
-FAMILY = len(MEASURES) * sum(map(len, QUESTIONS.values()))
-"""Comparisons that Holm's correction is over, whether they are there or not."""
+FAMILY = len(MEASURES) * len(QUESTIONS)
+"""Hypotheses that Holm's correction is over, whether they can be asked or not."""
 LEVEL = 0.05
 ROUNDING = 1e-9
 """Measures that differ by less are equal: they are means of some figures between -1 and 1."""
@@ -81,22 +81,26 @@ class Comparison:
         return float(stats.ttest_1samp(self.gains, 0.0).pvalue) if self.varies else 1.0
 
 
-def values_of(out: Path) -> dict[tuple[str, str], dict[int, float]]:
+def values_of(out: Path, done: Container[str]) -> dict[tuple[str, str], dict[int, float]]:
     """By task and arm, for each pre-training seed the task's measure.
 
     An arm of one kind of speech alone is named with it (`read-word-crd`), those of all are not.
-    Cells that have not ended are left out: the mean of some of their folds is another measure.
+    A correlation that is not defined, because all answers are alike, counts as 0.
+
+    Args:
+        out: the study's folder.
+        done: names of the cells that have ended by their present commands. Others are left out:
+            the mean of some of their folds is another measure.
     """
     values: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
     for task, measure in (MEASURES | OTHER_MEASURES).items():
         for path in sorted((out / "results" / task).glob("*/results.jsonl")):
             run = path.parent.name
-            if not (out / "cells" / f"judge--{task}--{run}.json").exists():
+            if f"judge/{task}/{run}" not in done:
                 continue
             arm, _, seed = run.removeprefix("all-").rpartition("-")
             each = [row["metrics"][measure] for _, row in json_lines(path)]
-            if each and None not in each:
-                values[task, arm][int(seed)] = float(np.mean(each))
+            values[task, arm][int(seed)] = float(np.mean([0.0 if x is None else x for x in each]))
     return dict(values)
 
 
@@ -117,42 +121,51 @@ def comparisons(
     return pairs
 
 
-def primary_table(out: Path) -> str:
-    """All primary comparisons that there are, in points, as Markdown."""
-    primary = comparisons(values_of(out))
-    adjusted = holm([one.p for one in primary], FAMILY)
+def primary_table(out: Path, done: Container[str]) -> str:
+    """All primary comparisons that there are, in points, and what follows, as Markdown.
+
+    An arm has to be better than both others. So a hypothesis has the larger p of its two
+    comparisons (or 1 if one of them goes the other way), and Holm's correction is over hypotheses.
+
+    Args:
+        out: the study's folder.
+        done: as of `values_of`.
+    """
+    primary = comparisons(values_of(out, done))
     lines = [
-        f"{len(primary)} of {FAMILY} primary comparisons have pairs; gains in points (× 100), with "
-        "Student's 95 % interval over pre-training seeds",
+        "Gains in points (× 100), with Student's 95 % interval over pre-training seeds",
         "",
-        "| task | compared | gain | p | Holm's p | seeds |",
-        "|---|---|---|--:|--:|--:|",
+        "| task | compared | gain | p | seeds |",
+        "|---|---|--:|--:|--:|",
     ]
-    for one, p in zip(primary, adjusted, strict=True):
+    for one in primary:
         compared = f"{one.arm} over {one.other} | {one.points}"
-        lines.append(f"| {one.task} | {compared} | {one.p:.4f} | {p:.4f} | {len(one.gains)} |")
-    for arm, others in QUESTIONS.items():
-        better = [
-            task
-            for task in MEASURES
-            if all(
-                any((c.task, c.arm, c.other) == (task, arm, other) and p <= LEVEL and c.mean > 0
-                    for c, p in zip(primary, adjusted, strict=True))
-                for other in others
-            )
-        ]  # fmt: skip
-        lines += ["", f"{arm} is better than {' and '.join(others)} in: {', '.join(better) or '–'}"]
+        lines.append(f"| {one.task} | {compared} | {one.p:.4f} | {len(one.gains)} |")
+    asked = {
+        (task, arm): [c for c in primary if (c.task, c.arm) == (task, arm)]
+        for task in MEASURES
+        for arm in QUESTIONS
+    }
+    whole = {k: both for k, both in asked.items() if len(both) == len(QUESTIONS[k[1]])}
+    p_of = [max(c.p if c.mean > 0 else 1.0 for c in both) for both in whole.values()]
+    lines += ["", f"{len(whole)} of {FAMILY} hypotheses can be asked", ""]
+    lines += ["| task | hypothesis | p | Holm's p | holds |", "|---|---|--:|--:|---|"]
+    for (task, arm), p, adjusted in zip(whole, p_of, holm(p_of, FAMILY), strict=True):
+        better = f"{arm} is better than {' and '.join(QUESTIONS[arm])}"
+        holds = "yes" if adjusted <= LEVEL else "not shown"
+        lines.append(f"| {task} | {better} | {p:.4f} | {adjusted:.4f} | {holds} |")
     return "\n".join(lines)
 
 
-def secondary_table(out: Path, questions: Questions) -> str:
+def secondary_table(out: Path, done: Container[str], questions: Questions) -> str:
     """All comparisons that are not primary, in points, as Markdown. None of them is a claim.
 
     Args:
         out: the study's folder.
+        done: as of `values_of`.
         questions: of arms that are not primary; the primary ones are asked of other tasks, too.
     """
-    values = values_of(out)
+    values = values_of(out, done)
     every = comparisons(values, OTHER_MEASURES, QUESTIONS)
     every += comparisons(values, MEASURES, questions)
     lines = ["| task | compared | gain | seeds |", "|---|---|--:|--:|"]

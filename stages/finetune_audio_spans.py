@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pipeline.finetuning.settings import DATA, MACHINE, RECIPE, CellSettings, FinetuneSettings
+from pipeline.finetuning.settings import (
+    DATA,
+    MACHINE,
+    RECIPE,
+    CellSettings,
+    FinetuneSettings,
+    ValueScale,
+)
 from pipeline.finetuning.text_form import TextForm
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.seeds import parse_seeds
@@ -138,6 +145,7 @@ class AudioSpansSettings(CellSettings):
         help="Dropout in the head and in the fresh encoder; the speech encoder keeps its own.",
     )
     selection: Literal["last", "best-valid"] = like(CellSettings, "selection", "best-valid")
+    value_scale: ValueScale = like(CellSettings, "value_scale", "raw")
     schedule: Literal["linear", "fixed", "cosine"] = setting(
         "linear",
         help="How the rate falls to 0 after warm-up: in a line, not at all, or along half a "
@@ -155,6 +163,7 @@ class AudioSpansSettings(CellSettings):
             ("--teacher-cache", not self.teacher_cache),
             ("--class-weights", self.class_weights == "none"),
             ("--regression-loss", self.regression_loss == "mse"),
+            ("--value-scale", self.value_scale == "raw"),
         ):
             if not idle:
                 raise SpeechkdError(f"{flag} has no meaning for answers in time; leave it out.")

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pipeline.finetuning.settings import DATA, GRID, CellSettings, FinetuneSettings
+from pipeline.finetuning.settings import DATA, GRID, CellSettings, FinetuneSettings, ValueScale
 from pipeline.foundation.seeds import parse_seeds
 from pipeline.foundation.settings import like, setting
 from pipeline.tasks.mosei.names import SCALE_HELP, SENTIMENT_CLASSES, TaskName, parse_scale
@@ -73,6 +73,7 @@ class MoseiSettings(FinetuneSettings):
     )
 
     selection: Literal["last", "best-valid"] = like(CellSettings, "selection")
+    value_scale: ValueScale = like(CellSettings, "value_scale", "raw")
 
     def check(self) -> None:
         """Refuse a scale that is none."""

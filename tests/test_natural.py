@@ -146,27 +146,26 @@ def test_a_cell_can_be_had_with_all_that_it_needs_and_small():
 
 
 def write_results(out, task, run_, metrics):
+    """Results of a student on a task; the name of their cell."""
     folder = out / "results" / task / run_
     folder.mkdir(parents=True)
     (folder / "results.jsonl").write_text(
         "".join(json.dumps({"metrics": m}) + "\n" for m in metrics)
     )
-    (out / "cells").mkdir(exist_ok=True)
-    (out / "cells" / f"judge--{task}--{run_}.json").write_text("{}")
+    return f"judge/{task}/{run_}"
 
 
 def test_primary_comparisons_are_paired_over_seeds_and_the_family_is_whole(tmp_path):
-    gains = (0.10, 0.12, 0.11, 0.13, 0.09)
+    gains, done = (0.10, 0.12, 0.11, 0.13, 0.09), set()
     for seed, gain in zip(SEEDS, gains, strict=True):
         for arm, value in (("none", 0.5), ("word-crd", 0.5 + gain), ("word-crd-shuffled", 0.49)):
             folds = [{"pearson": value - 0.1, "mae": 1.0}, {"pearson": value + 0.1, "mae": 1.0}]
-            write_results(tmp_path, "valence", f"all-{arm}-{seed}", folds)
-    write_results(tmp_path, "valence", "acted-none-7816", [{"pearson": 0.9}])
-    write_results(tmp_path, "valence", "acted-word-crd-7816", [{"pearson": 0.95}])
-    for arm in ("none", "clip-crd"):  # of which some folds are there
-        write_results(tmp_path, "arousal", f"all-{arm}-7816", [{"pearson": 0.9}])
-    (tmp_path / "cells" / "judge--arousal--all-clip-crd-7816.json").unlink()
-    primary = comparisons(values_of(tmp_path))
+            done.add(write_results(tmp_path, "valence", f"all-{arm}-{seed}", folds))
+    done.add(write_results(tmp_path, "valence", "acted-none-7816", [{"pearson": 0.9}]))
+    done.add(write_results(tmp_path, "valence", "acted-word-crd-7816", [{"pearson": 0.95}]))
+    done.add(write_results(tmp_path, "arousal", "all-none-7816", [{"pearson": 0.9}]))
+    write_results(tmp_path, "arousal", "all-clip-crd-7816", [{"pearson": 0.9}])  # of some folds
+    primary = comparisons(values_of(tmp_path, done))
     assert [(one.task, one.arm, one.other) for one in primary] == [
         ("valence", "word-crd", "none"),
         ("valence", "word-crd", "word-crd-shuffled"),
@@ -178,13 +177,34 @@ def test_primary_comparisons_are_paired_over_seeds_and_the_family_is_whole(tmp_p
     low, high = by_hand.confidence_interval(0.95)
     np.testing.assert_allclose([first.mean - first.half_width, first.mean + first.half_width],
                                [low, high])  # fmt: skip
-    table = primary_table(tmp_path)
-    assert "2 of 16 primary comparisons" in table
-    assert "word-crd is better than none and word-crd-shuffled in: valence" in table
-    assert "clip-crd is better than none and clip-crd-shuffled in: –" in table
-    secondary = secondary_table(tmp_path, natural.secondary_questions())
+    table = primary_table(tmp_path, done)
+    assert "1 of 8 hypotheses can be asked" in table
+    both = max(one.p for one in primary)
+    words = "word-crd is better than none and word-crd-shuffled"
+    assert f"| valence | {words} | {both:.4f} | {8 * both:.4f} | yes |" in table
+    secondary = secondary_table(tmp_path, done, natural.secondary_questions())
     assert "| valence | acted-word-crd over acted-none | +5.00 ± ? | 1 |" in secondary
     assert "word-crd over none | +11" not in secondary, "that is primary"
+
+
+def test_an_arm_has_to_be_better_than_both_others(tmp_path):
+    done = set()
+    for place, seed in enumerate(SEEDS):
+        for arm, value in (("none", 0.1), ("clip-crd", 0.3), ("clip-crd-shuffled", 0.5)):
+            metrics = [{"pearson": value + 0.01 * place * (arm == "clip-crd")}]
+            done.add(write_results(tmp_path, "valence", f"all-{arm}-{seed}", metrics))
+    over_none, over_twin = comparisons(values_of(tmp_path, done))
+    assert over_none.p < 0.001
+    assert over_twin.p < 0.001, "but it is worse"
+    words = "clip-crd is better than none and clip-crd-shuffled"
+    assert f"| valence | {words} | 1.0000 | 1.0000 | not shown |" in primary_table(tmp_path, done)
+
+
+def test_a_correlation_that_is_not_defined_counts_as_none(tmp_path):
+    done = {
+        write_results(tmp_path, "valence", "all-none-7816", [{"pearson": None}, {"pearson": 0.4}])
+    }
+    assert values_of(tmp_path, done) == {("valence", "none"): {7816: 0.2}}
 
 
 def test_one_seed_or_seeds_that_never_differ_prove_nothing():

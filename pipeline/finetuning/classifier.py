@@ -35,6 +35,7 @@ class Classifier(nn.Module):
         self.encoder = encoder
         self.pooling = recipe.pooling
         self.outputs = outputs
+        self.centre, self.spread = 0.0, 1.0
         begin = getattr(encoder, "begin", None)
         if callable(begin):
             begin(generator)
@@ -52,15 +53,28 @@ class Classifier(nn.Module):
             else:
                 nn.init.normal_(parameter, std=0.02, generator=generator)
 
+    def scale_by(self, labels: Array) -> None:
+        """Let an output of 0 stand for the mean of these labels, and 1 for one σ above it.
+
+        Args:
+            labels: values; if all are equal, σ is taken as 1.
+        """
+        self.centre = float(np.mean(labels, dtype=np.float64))
+        self.spread = float(np.std(labels, dtype=np.float64)) or 1.0
+
+    def scaled(self, values: Tensor) -> Tensor:
+        """Values in units of labels → in units of the head's output."""
+        return (values - self.centre) / self.spread
+
     def forward(self, inputs: Inputs, places: Sequence[int]) -> Tensor:
         """Outputs `[B, O]` of the head for some examples, example after example, float32."""
         scores_BO: Tensor = self.head(self.vectors(inputs, places))
         return scores_BO.float()
 
     def answers(self, inputs: Inputs, places: Sequence[int]) -> Tensor:
-        """What is scored of some examples, `[B, O]`: the outputs, or what is made of them."""
+        """What is scored of some examples, `[B, O]`: the outputs, in units of labels."""
         scores_BO: Tensor = self(inputs, places)
-        return scores_BO
+        return scores_BO * self.spread + self.centre
 
     def vectors(self, inputs: Inputs, places: Sequence[int]) -> Tensor:
         """What the head reads of some examples, `[B, D]`."""

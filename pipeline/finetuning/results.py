@@ -315,7 +315,13 @@ def settled(fixed: Mapping[str, Any]) -> dict[str, Any]:
         return dict(fixed)
     return {
         **fixed,
-        "recipe": {"text_form": AS_IS, "class_weights": "none", "schedule": "linear", **recipe},
+        "recipe": {
+            "text_form": AS_IS,
+            "class_weights": "none",
+            "schedule": "linear",
+            "value_scale": "raw",
+            **recipe,
+        },
     }
 
 

@@ -21,6 +21,7 @@ Pooling: TypeAlias = Literal["auto", "cls", "mean", "attention", "max"]
 Selection: TypeAlias = Literal["last", "best-valid", "best-test"]
 """Which epoch's weights are tested; `best-test` repeats a published mistake, and says so."""
 Schedule: TypeAlias = Literal["linear", "fixed", "cosine"]
+ValueScale: TypeAlias = Literal["standard", "raw"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Recipe:
     max_tokens: int = 0
     text_form: TextForm = AS_IS
     schedule: Schedule = "linear"
+    value_scale: ValueScale = "raw"
 
     def record(self) -> dict[str, Any]:
         """The recipe as plain JSON values."""
@@ -135,6 +137,14 @@ class CellSettings(Settings):
     regression_loss: Literal["mse", "l1"] = setting(
         "mse", help="Loss of the regression task.", origin="assumed", panel=RECIPE
     )
+    value_scale: ValueScale = setting(
+        "standard",
+        help="What the head of a regression gives: labels less the mean of the training labels, in "
+        "units of their σ, which is turned back before anything is scored; or labels as they are. "
+        "A fresh head gives 0, and takes most of a short training to reach labels far from it.",
+        origin="assumed",
+        panel=RECIPE,
+    )
     class_weights: Literal["none", "balanced"] = setting(
         "none",
         help="Weight of a class in the loss: the same for all, or one over its share of the "
@@ -181,15 +191,18 @@ class CellSettings(Settings):
     def recipe(self) -> Recipe:
         """How each cell is trained; `auto` precision is decided by the device.
 
+        Labels of other kinds than values have no scale, and their recipe says `raw`.
+
         Raises:
             SpeechkdError: a GPU is wanted and there is none, or bf16 is and the GPU has none.
         """
+        scale = self.value_scale if getattr(self, "kind", "value") == "value" else "raw"
         if self.precision == "float32":
-            return self.part(Recipe)
+            return self.part(Recipe, value_scale=scale)
         from pipeline.foundation.devices import device_named, training_precision
 
         precision = training_precision(self.precision, device_named(self.device))
-        return self.part(Recipe, precision=precision)
+        return self.part(Recipe, precision=precision, value_scale=scale)
 
 
 @dataclass(frozen=True, kw_only=True)

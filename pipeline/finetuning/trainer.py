@@ -173,6 +173,8 @@ class _Trainer:
         self._question, self._places = question, question.places["train"]
         self._answers_n = np.array(question.answers("train"), np.int64)
         self._kind, self._seed, self._advance = question.task.kind, seed, advance
+        if self._kind == "value" and recipe.value_scale == "standard":
+            classifier.scale_by(question.labels["train"])
         outputs = len(question.task.outputs)
         weights_O = class_weights(self._kind, question.labels["train"], outputs, recipe)
         self._weights_O = None if weights_O is None else weights_O.to(device_of(classifier))
@@ -256,6 +258,8 @@ class _Trainer:
         labels = self._question.labels["valid"]
         weights_O = None if self._weights_O is None else self._weights_O.cpu()
         scores, targets = torch.from_numpy(scores_nO), torch.as_tensor(labels)
+        if self._kind == "value":
+            scores, targets = map(self._classifier.scaled, (scores, targets))
         loss = loss_of(self._kind, self._recipe.regression_loss, scores, targets, weights_O)
         return {"valid_loss": float(loss), "valid_score": headline(metrics)}
 
@@ -273,6 +277,8 @@ class _Trainer:
             loss = self._classifier.loss(self._inputs, places, scores_BO)
         else:
             labels_B = to_device(torch.as_tensor(self._question.labels_of("train", chosen)), device)
+            if self._kind == "value":
+                labels_B = self._classifier.scaled(labels_B)
             loss = loss_of(self._kind, recipe.regression_loss, scores_BO, labels_B, self._weights_O)
         if (penalty := self._classifier.penalty) is not None:
             loss = loss + penalty

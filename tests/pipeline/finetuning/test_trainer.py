@@ -64,6 +64,27 @@ def test_it_learns_what_words_tell(encoder, task, pooling):
     assert outcome.trained_tokens == 6 * sum(len(inputs.ids[i]) for i in question.places["train"])
 
 
+def test_where_values_lie_and_how_far_apart_changes_nothing(encoder):
+    """A fresh head gives 0. Labels around 100 as they are leave it all training to get there."""
+    model, tokenizer = encoder
+    recipe = replace(RECIPE, epochs=6, value_scale="standard")
+    inputs, question = data_for(tokenizer, "sentiment")
+    moved = replace(question, labels={s: 7 * y + 100 for s, y in question.labels.items()})
+    near = train_cell(model, inputs, question, recipe, 0)
+    far = train_cell(model, inputs, moved, recipe, 0)
+    np.testing.assert_allclose(far.test_scores_nO, 7 * near.test_scores_nO + 100, atol=0.2)
+    for one, other in zip(near.epochs, far.epochs, strict=True):
+        assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-3)
+        assert one["valid_loss"] == pytest.approx(other["valid_loss"], rel=1e-3)
+    assert moved.score("test", far.test_scores_nO)["pearson"] > 0.85
+    raw = train_cell(model, inputs, moved, replace(recipe, value_scale="raw"), 0)
+    metrics = moved.score("test", raw.test_scores_nO)
+    assert metrics["mae"] > 2 * metrics["constant_mae"]
+    equal = replace(question, labels={s: 0 * y + 3 for s, y in question.labels.items()})
+    same = train_cell(model, inputs, equal, recipe, 0)
+    assert np.abs(same.test_scores_nO - 3).max() < 0.2
+
+
 def test_labels_that_texts_do_not_tell_are_not_learnt(encoder):
     """The control: permuted labels leave the test at chance."""
     model, tokenizer = encoder
@@ -96,8 +117,9 @@ def test_a_loss_that_is_no_number_is_reported(encoder):
     model, tokenizer = encoder
     inputs, question = data_for(tokenizer, "sentiment", sizes=(32, 0, 8))
     huge = {**question.labels, "train": np.full(32, 1e38, np.float32)}
+    raw = replace(RECIPE, value_scale="raw")
     with pytest.raises(SpeechkdError, match=r"training loss is inf at step 1 of 4.*learning-rate"):
-        train_cell(model, inputs, replace(question, labels=huge), RECIPE, 0)
+        train_cell(model, inputs, replace(question, labels=huge), raw, 0)
 
 
 def test_scores_that_are_no_numbers_are_reported_although_every_loss_was_one(encoder):
