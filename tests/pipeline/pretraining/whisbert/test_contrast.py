@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 from transformers import FlavaConfig, Wav2Vec2ForPreTraining
 from transformers.models.flava.modeling_flava import FlavaGlobalContrastiveHead
@@ -173,6 +174,26 @@ def test_the_contrast_of_clips_is_flavas():
     right = ((one.argmax(1) == labels).sum() + (other.argmax(1) == labels).sum()) / 12
     assert float(got.top1) == pytest.approx(float(right))
     assert float(got.chance) == pytest.approx(math.log(6))
+
+
+def test_the_contrast_of_clips_and_its_gradients_are_the_symmetric_ranking_loss():
+    """That of sentence-transformers, with one softmax per direction."""
+    losses = pytest.importorskip("sentence_transformers.sentence_transformer.losses")
+    both = [x.double().requires_grad_() for x in sides()]
+    reference = losses.MultipleNegativesRankingLoss(
+        nn.Identity(),
+        scale=1 / 0.07,
+        directions=("query_to_doc", "doc_to_query"),
+        partition_mode="per_direction",
+    )
+    wanted = reference.compute_loss_from_embeddings(both, torch.empty(0))
+    ours = [x.detach().float().requires_grad_() for x in both]
+    got = between_clips(*ours, torch.tensor(1 / 0.07), everyone(), 0).loss
+    assert float(got) == pytest.approx(float(wanted), abs=1e-5)
+    for one, other in zip(
+        torch.autograd.grad(got, ours), torch.autograd.grad(wanted, both), strict=True
+    ):
+        torch.testing.assert_close(one.double(), other, atol=1e-5, rtol=1e-4)
 
 
 def test_clips_that_are_no_rivals_do_not_count():
