@@ -208,8 +208,9 @@ def _report(records: Mapping[Path, dict[str, Any]]) -> PairReport:
                 one = Pretrained.from_record(known)
                 if encoders.setdefault(label, one).weights_sha256 != one.weights_sha256:
                     raise SpeechkdError(
-                        f"{label} stands for different weights in {', '.join(map(str, records))}; "
-                        "report them apart."
+                        f"{label} stands for different weights in {', '.join(map(str, records))}. "
+                        "Probe each under a name of its own (--checkpoint NAME=PATH), or report "
+                        "them apart."
                     )
             parts.setdefault(BLIMP, []).append(_pair_set(record))
             if "supplement" in record:
