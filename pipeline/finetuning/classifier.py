@@ -16,6 +16,9 @@ from pipeline.foundation.arrays import Array
 from pipeline.tasks.task import Kind
 from pipeline.tasks.words import spread
 
+ROUNDING = 1e-6
+"""Share of their mean by which float32 labels that are equal may differ."""
+
 
 class Classifier(nn.Module):
     """An encoder, pooled to one vector per example or per word of it, and a head.
@@ -57,10 +60,11 @@ class Classifier(nn.Module):
         """Let an output of 0 stand for the mean of these labels, and 1 for one σ above it.
 
         Args:
-            labels: values; if all are equal, σ is taken as 1.
+            labels: values; if all are equal but for rounding, σ is taken as 1.
         """
         self.centre = float(np.mean(labels, dtype=np.float64))
-        self.spread = float(np.std(labels, dtype=np.float64)) or 1.0
+        spread = float(np.std(labels, dtype=np.float64))
+        self.spread = spread if spread > ROUNDING * abs(self.centre) else 1.0
 
     def scaled(self, values: Tensor) -> Tensor:
         """Values in units of labels → in units of the head's output."""
