@@ -35,6 +35,8 @@ def register(
         for name, hint in hints.items():
             if _listed_choices(hint):  # `--task a,b` is `--task a --task b`
                 values[name] = [item for words in values[name] for item in words.split(",")]
+            elif hint == list[float]:
+                values[name] = [n for words in values[name] for n in _numbers(name, str(words))]
         try:
             run(settings(**values))
         except KeyboardInterrupt:
@@ -74,6 +76,17 @@ def parse(command: str, settings: type[SomeSettings], words: Sequence[str]) -> S
     return parsed[0]
 
 
+def _numbers(name: str, words: str) -> list[float]:
+    """Numbers between commas; `--gamma 1,10` is `--gamma 1 --gamma 10`."""
+    try:
+        return [float(word) for word in words.split(",")]
+    except ValueError:
+        raise typer.BadParameter(
+            f"{words!r} is no number, or numbers with commas between them",
+            param_hint="--" + name.replace("_", "-"),
+        ) from None
+
+
 def _path(text: str | Path) -> Path:
     """A path. An empty one is refused: an unset variable would name the current folder."""
     if text == "":
@@ -103,9 +116,11 @@ def _parameter(f: "Field[Any]", hint: Any) -> inspect.Parameter:
         ORIGINS[meta["origin"]],
     )
     text = " ".join(note for note in notes if note).replace("[", r"\[")
-    if choices:
-        hint = list[str]
     bounds: dict[str, Any] = {"min": meta["minimum"], "max": meta["maximum"]}
+    if hint == list[float]:
+        bounds = {"metavar": "NUMBER,…"}
+    if choices or hint == list[float]:
+        hint = list[str]
     if Path in (hint, *get_args(hint)):
         bounds = {"parser": _path, "metavar": "PATH"}
     if meta["argument"]:

@@ -160,6 +160,25 @@ def test_lists_take_commas_and_repetition():
     assert "a, b, c" in str(result.exception)
 
 
+def test_numbers_come_with_commas_or_one_by_one():
+    taken = []
+
+    @dataclass(frozen=True, kw_only=True)
+    class Some(Settings):
+        gamma: list[float] = setting([2.5], help="Weights.")
+
+    group = typer.Typer()
+    cli.register(group, "one", Some, lambda settings: taken.append(settings.gamma))
+    command = typer.main.get_command(group)
+    for arguments in ([], ["--gamma", "1,1e2"], ["--gamma", "1", "--gamma", "100"]):
+        assert CliRunner().invoke(command, arguments).exit_code == 0
+    assert taken == [[2.5], [1.0, 100.0], [1.0, 100.0]]
+    for wrong in ("1,x", "1,", ""):
+        result = CliRunner().invoke(command, ["--gamma", wrong])
+        assert result.exit_code == 2
+        assert "is no number" in result.output
+
+
 def test_an_options_old_name_is_refused_with_the_new_one(capsys):
     @dataclass(frozen=True, kw_only=True)
     class Baking(Settings):
