@@ -83,7 +83,7 @@ def _numbers(name: str, words: str) -> list[float]:
     except ValueError:
         raise typer.BadParameter(
             f"{words!r} is no number, or numbers with commas between them",
-            param_hint="--" + name.replace("_", "-"),
+            param_hint=f"'--{name.replace('_', '-')}'",
         ) from None
 
 
