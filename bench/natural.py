@@ -214,10 +214,9 @@ TOKENS_PER_WORD = 1.3
 PARTS = {"all": tuple(TRAINING), **KINDS_OF_SPEECH}
 TINY = ["extract-teacher", "--teacher", "offline:tiny.en", "--context", "15s", "--max-refused",
         "0.2"]  # fmt: skip
-BY_WORD = ["--keep", "words"]
 CACHES: dict[str, tuple[list[str], float]] = {
     "vector": ([*TINY, "--pooling", "length"], RATES.clips_heard_per_s),
-    "words": ([*TINY, *BY_WORD], RATES.words_heard_per_s),
+    "words": ([*TINY, "--keep", "words"], RATES.words_heard_per_s),
     "vector-middle": ([*TINY, "--pooling", "length", "--layer", "2"], RATES.clips_heard_per_s),
     "ctal-mel": (["extract-features", "--features", "ctal-mel"], RATES.mels_per_s),
     "whisper-mel": (["extract-features", "--features", "whisper-mel"], RATES.mels_per_s),
@@ -403,16 +402,15 @@ def make_clips(data: Path, out: Path, name: str, sizes: Sizes) -> None:
 
 def secondary_questions() -> dict[str, tuple[str, ...]]:
     """For each arm that is not primary, what it is to be better than: none, and its own twin."""
-    taught = [arm for arm in (*SECONDARY, *SYSTEMS) if not arm.endswith("-shuffled")]
-    asked = {arm: ("none", f"{arm}-shuffled") for arm in taught}
+    arms = [arm for arm in (*SECONDARY, *SYSTEMS) if not arm.endswith("-shuffled")]
+    others: dict[str, tuple[str, ...]] = {arm: ("none", f"{arm}-shuffled") for arm in arms}
+    others["both-crd"] += ("word-crd",)
     for kind in KINDS_OF_SPEECH:
-        asked[f"{kind}-word-crd"] = (f"{kind}-none", f"{kind}-word-crd-shuffled")
-    others = {
+        others[f"{kind}-word-crd"] = (f"{kind}-none", f"{kind}-word-crd-shuffled")
+    return others | {
         "word-crd": ("words-of-clip-shuffled", "clip-crd"),
-        "both-crd": ("none", "both-crd-shuffled", "word-crd"),
         "whisbert": ("whisbert-twin", "whisbert-shuffled"),
     }
-    return asked | others
 
 
 def figures(out: Path) -> str:

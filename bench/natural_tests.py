@@ -139,14 +139,14 @@ def primary_table(out: Path, done: Container[str]) -> str:
         "|---|---|--:|--:|--:|",
     ]
     for one in primary:
-        compared = f"{one.arm} over {one.other} | {one.points}"
-        lines.append(f"| {one.task} | {compared} | {one.p:.4f} | {len(one.gains)} |")
-    asked = {
+        pair = f"{one.arm} over {one.other} | {one.points}"
+        lines.append(f"| {one.task} | {pair} | {one.p:.4f} | {len(one.gains)} |")
+    pairs_of = {
         (task, arm): [c for c in primary if (c.task, c.arm) == (task, arm)]
         for task in MEASURES
         for arm in QUESTIONS
     }
-    whole = {k: both for k, both in asked.items() if len(both) == len(QUESTIONS[k[1]])}
+    whole = {k: both for k, both in pairs_of.items() if len(both) == len(QUESTIONS[k[1]])}
     p_of = [max(c.p if c.mean > 0 else 1.0 for c in both) for both in whole.values()]
     lines += ["", f"{len(whole)} of {FAMILY} hypotheses can be asked", ""]
     lines += ["| task | hypothesis | p | Holm's p | holds |", "|---|---|--:|--:|---|"]
@@ -170,6 +170,6 @@ def secondary_table(out: Path, done: Container[str], questions: Questions) -> st
     every += comparisons(values, MEASURES, questions)
     lines = ["| task | compared | gain | seeds |", "|---|---|--:|--:|"]
     for one in every:
-        compared = f"{one.arm} over {one.other}"
-        lines.append(f"| {one.task} | {compared} | {one.points} | {len(one.gains)} |")
+        pair = f"{one.arm} over {one.other}"
+        lines.append(f"| {one.task} | {pair} | {one.points} | {len(one.gains)} |")
     return "\n".join(lines)

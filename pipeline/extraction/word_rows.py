@@ -1,6 +1,7 @@
 """The teacher's mean state of each spoken word as rows of a cache.
 
-Shapes: B clips, T encoder positions (20 ms each), N words of all clips, W words of a clip, E width.
+Shapes: B clips, K of them whose words the teacher tells, T encoder positions (20 ms each), N words
+of all clips, W words of a clip, E width.
 """
 
 import math
@@ -97,25 +98,21 @@ class WordMeans:
             states_BTE = self.teacher.grid(batch.waves_BS, batch.lengths_B)
         else:  # the decoder looks at all positions, as it was trained, the mean at those with audio
             states_BTE = self.teacher.states(batch.waves_BS, POSITIONS[self.teacher.context])
-        if (
-            isinstance(self.aligner, WordAligner)
-            and isinstance(self.teacher, Teacher)
-            and plan.transcripts
-        ):
-            chosen = torch.tensor(list(plan.transcripts))
-            untold_BTE = (
-                states_BTE
-                if len(chosen) == len(lengths)
-                else states_BTE[chosen.to(states_BTE.device, non_blocking=True)]
-            )
-            told = self.aligner.align(
-                self.teacher.last_states(untold_BTE),
-                list(plan.transcripts.values()),
-                batch.waves_BS[chosen],
-                batch.lengths_B[chosen],
-            )
-            for place, words in zip(plan.transcripts, told, strict=True):
-                plan.settle(place, words)
+            if isinstance(self.aligner, WordAligner):
+                place_K = torch.tensor(list(plan.transcripts))
+                states_KTE = (
+                    states_BTE
+                    if len(place_K) == len(lengths)
+                    else states_BTE[place_K.to(states_BTE.device, non_blocking=True)]
+                )
+                words_of_clips = self.aligner.align(
+                    self.teacher.last_states(states_KTE),
+                    list(plan.transcripts.values()),
+                    batch.waves_BS[place_K],
+                    batch.lengths_B[place_K],
+                )
+                for place, words in zip(plan.transcripts, words_of_clips, strict=True):
+                    plan.settle(place, words)
         for place, samples in enumerate(lengths):
             plan.check_number(place, samples / SAMPLE_RATE_HZ)
             if not positions[place]:

@@ -258,9 +258,7 @@ class _Trainer:
         labels = self._question.labels["valid"]
         weights_O = None if self._weights_O is None else self._weights_O.cpu()
         scores, targets = torch.from_numpy(scores_nO), torch.as_tensor(labels)
-        if self._kind == "value":
-            scores, targets = map(self._classifier.scaled, (scores, targets))
-        loss = loss_of(self._kind, self._recipe.regression_loss, scores, targets, weights_O)
+        loss = self._loss(self._classifier.scaled(scores), targets, weights_O)
         return {"valid_loss": float(loss), "valid_score": headline(metrics)}
 
     def released_score(self) -> float:
@@ -277,9 +275,7 @@ class _Trainer:
             loss = self._classifier.loss(self._inputs, places, scores_BO)
         else:
             labels_B = to_device(torch.as_tensor(self._question.labels_of("train", chosen)), device)
-            if self._kind == "value":
-                labels_B = self._classifier.scaled(labels_B)
-            loss = loss_of(self._kind, recipe.regression_loss, scores_BO, labels_B, self._weights_O)
+            loss = self._loss(scores_BO, labels_B, self._weights_O)
         if (penalty := self._classifier.penalty) is not None:
             loss = loss + penalty
         self._optimizer.zero_grad(set_to_none=True)
@@ -290,6 +286,12 @@ class _Trainer:
         self._schedule.step()
         self._step += 1
         return loss.detach()
+
+    def _loss(self, scores_BO: Tensor, labels_B: Tensor, weights_O: Tensor | None) -> Tensor:
+        """Mean loss of the head's outputs, beside labels as the task has them."""
+        if self._kind == "value":
+            labels_B = self._classifier.scaled(labels_B)
+        return loss_of(self._kind, self._recipe.regression_loss, scores_BO, labels_B, weights_O)
 
     def _finite(self, loss: float) -> float:
         if not math.isfinite(loss):

@@ -38,6 +38,6 @@ class TextStart:
             SpeechkdError: nothing of that name can be loaded, or it has no masked-LM head or no
                 mask token.
         """
-        known, student, tokenizer = load_masked_lm(name)
+        pretrained, student, tokenizer = load_masked_lm(name)
         whole = weights_sha256(student.model)
-        return cls(name, student, tokenizer, known.weights_sha256, whole)
+        return cls(name, student, tokenizer, pretrained.weights_sha256, whole)

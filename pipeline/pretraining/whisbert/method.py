@@ -96,8 +96,8 @@ class Whisbert(Method[WhisbertSettings]):
         """What the audio and the text encoder begin with; here the twin is checked."""
         if self.settings.twin is not None:
             check_twin(self.settings, self._identity_of(self.caches()))
-        heard = {} if self.start is None else {INIT_AUDIO: self.start.sha256}
-        return {**heard, **text_identity(self.settings, self.text_start)}
+        audio = {} if self.start is None else {INIT_AUDIO: self.start.sha256}
+        return {**audio, **text_identity(self.settings, self.text_start)}
 
     @cached_property
     def text_start(self) -> TextStart | None:

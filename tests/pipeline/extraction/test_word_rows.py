@@ -119,8 +119,8 @@ def test_words_of_an_earlier_layer_have_the_times_that_the_last_one_tells(tmp_pa
     save_random_whisper(folder, layers=3, heads=2, vocab_size=400)
     small_tokenizer().save(str(folder / "tokenizer.json"))
     (folder / "generation_config.json").write_text(json.dumps({"alignment_heads": [[0, 1]]}))
-    told = clip("yes sir", [Word("yes", 0.1, 0.3), Word("sir", 0.3, 0.6)])
-    clips = batch((clip("no, not now"), 32_000), (told, 16_000), (clip("so it is"), 24_000))
+    timed = clip("yes sir", [Word("yes", 0.1, 0.3), Word("sir", 0.3, 0.6)])
+    clips = batch((clip("no, not now"), 32_000), (timed, 16_000), (clip("so it is"), 24_000))
     rows = {}
     for layer in (-1, 1):
         teacher = load_teacher(str(folder), pooling="length", layer=layer, keep_later=True)
