@@ -1,6 +1,7 @@
 """Code and pages name the same versions, and the table of those tested says what is known."""
 
 import importlib.util
+import itertools
 import json
 import re
 import tomllib
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from pipeline.foundation.gpus import DRIVERS
@@ -16,6 +18,7 @@ from pipeline.foundation.gpus import DRIVERS
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "versions.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
 
@@ -29,8 +32,7 @@ def versions():
 
 
 def lower_limit(name: str) -> str:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = next(r for r in map(Requirement, project["dependencies"]) if r.name == name)
+    wanted = next(r for r in map(Requirement, PROJECT["dependencies"]) if r.name == name)
     return next(part.version for part in wanted.specifier if part.operator == ">=")
 
 
@@ -49,6 +51,14 @@ def test_the_versions_tested_reach_from_the_oldest_supported_to_the_one_installe
     assert versions.TORCH[0] == lower_limit("torch")
     assert pinned("torch").startswith(f"{versions.TORCH[-1]}.")
     assert versions.TRANSFORMERS[0].startswith(f"{lower_limit('transformers')}.")
+
+
+def test_every_package_that_is_asked_for_stands_with_its_licence():
+    extras = PROJECT["optional-dependencies"].values()
+    wanted = map(Requirement, [*PROJECT["dependencies"], *itertools.chain(*extras)])
+    licences = (ROOT / "docs" / "licences.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^\| (\S+) \|", licences, flags=re.M))
+    assert {canonicalize_name(package.name) for package in wanted} - listed == set()
 
 
 def test_makefile_image_constraints_and_page_name_one_torch_and_one_cuda():
