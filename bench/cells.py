@@ -1,8 +1,9 @@
 """Long experiments as cells: one command each, done once, resumed anywhere, divided over an array.
 
-A cell is done once `DIR/cells/NAME.json` says that this very command ended well. All commands
-carry on where they stopped, and so does a list of cells. An array task does its share of what is
-ready and leaves what waits for others; run it again when they are done, or with a wait.
+A cell is done once `DIR/cells/NAME.json` says that this very command ended well, and all cells that
+it needs are done. All commands carry on where they stopped, and so does a list of cells. An array
+task does its share of what is ready and leaves what waits for others; run it again when they are
+done, or with a wait.
 """
 
 import argparse
@@ -63,6 +64,21 @@ def record_of(out: Path, cell: Cell) -> dict[str, Any]:
     return record if record.get("command") == list(cell.command) else {}
 
 
+def records_of(out: Path, every: Sequence[Cell]) -> dict[str, dict[str, Any]]:
+    """The records of the cells that are done, by name.
+
+    Args:
+        out: the folder of the cells.
+        every: the cells, each behind what it needs; needs that are not among them count as done.
+    """
+    names, done = {cell.name for cell in every}, dict[str, dict[str, Any]]()
+    for cell in every:
+        record = record_of(out, cell)
+        if record and all(name in done or name not in names for name in cell.needs):
+            done[cell.name] = record
+    return done
+
+
 def carry_out(out: Path, cell: Cell) -> bool:
     """Run a cell's command; whether it ended well. Its output goes to `DIR/logs/`."""
     file = cell.name.replace("/", "--")
@@ -101,8 +117,8 @@ def run(out: Path, every: Sequence[Cell], part: tuple[int, int], wait_s: float) 
     names = {cell.name for cell in every}
     failed: set[str] = set()
     while True:
-        done = {cell.name for cell in every if record_of(out, cell)}
-        todo = [cell for cell in mine if cell.name not in done | failed]
+        done = records_of(out, every)
+        todo = [cell for cell in mine if cell.name not in done.keys() | failed]
         ready = [c for c in todo if all(n in done or n not in names for n in c.needs)]
         if not todo:
             return 1 if failed else 0
@@ -120,9 +136,9 @@ def run(out: Path, every: Sequence[Cell], part: tuple[int, int], wait_s: float) 
 def overview(out: Path, every: Sequence[Cell], *, commands: bool) -> str:
     """What is to do and what is done, kind by kind; with the command of each cell if asked for."""
     sums: dict[str, list[float]] = defaultdict(lambda: [0, 0, 0.0, 0.0])
-    lines = []
+    lines, records = [], records_of(out, every)
     for cell in every:
-        record = record_of(out, cell)
+        record = records.get(cell.name, {})
         row = sums[cell.kind]
         row[0] += 1
         row[1] += bool(record)

@@ -13,21 +13,18 @@ one, because its figures mean nothing.
 
 import argparse
 import gzip
-import json
 import sys
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench import capitals
-from bench.cells import Cell, add_arguments, plan_or_run, record_of, speechkd
+from bench.cells import Cell, add_arguments, plan_or_run, records_of, speechkd
 from bench.hearing import ACRONYMS
 from bench.hearing import JUDGED as STRESSED
 from bench.hearing import TRAINING as ACTED
 from bench.hearing_speech import Corpus, lines_of, write_clips
-from bench.natural_tests import primary_table, secondary_table
-from pipeline.foundation.tables import read_rows
+from bench.natural_tests import figures, primary_table, secondary_table
 
 SEEDS = (7816, 9573, 7788, 4242, 1031)
 """Of pre-training: five for the primary comparison, the first three for all else."""
@@ -413,24 +410,6 @@ def secondary_questions() -> dict[str, tuple[str, ...]]:
     }
 
 
-def figures(out: Path) -> str:
-    """Every figure of every finished cell of fine-tuning, its mean over seeds and folds."""
-    lines = ["| task | student | measure | mean | cells |", "|---|---|---|--:|--:|"]
-    for path in sorted((out / "results").glob("*/*/results.jsonl")):
-        values: dict[str, list[float]] = defaultdict(list)
-        for _, row in read_rows(path)[1]:
-            metrics = json.loads(row["metrics"]) if "metrics" in row else {}
-            for name, value in metrics.items():
-                if isinstance(value, int | float):
-                    values[name].append(float(value))
-        for name, each in values.items():
-            mean = sum(each) / len(each)
-            lines.append(
-                f"| {path.parts[-3]} | {path.parts[-2]} | {name} | {mean:.4f} | {len(each)} |"
-            )
-    return "\n".join(lines)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["plan", "run", "table", "tables", "clips"])
@@ -449,9 +428,10 @@ def main() -> int:
         code = plan_or_run(options, every)
         if options.what != "table":
             return code
-        done = {c.name for c in every if record_of(options.out, c)}
+        done = records_of(options.out, every)
         secondary = secondary_table(options.out, done, secondary_questions())
-        print(f"\n{primary_table(options.out, done)}\n\n{secondary}\n\n{figures(options.out)}")
+        primary, means = primary_table(options.out, done), figures(options.out, done)
+        print(f"\n{primary}\n\n{secondary}\n\n{means}")
     return 0
 
 

@@ -1,14 +1,17 @@
-"""The primary comparisons of docs/natural-speech.md: paired over seeds, with Holm's correction."""
+"""Figures of docs/natural-speech.md, and comparisons paired over seeds, with Holm's correction."""
 
 import math
 from collections import defaultdict
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
+from pipeline.finetuning.results import settled
+from pipeline.foundation.errors import SpeechkdError
 from pipeline.foundation.tables import json_lines
 from pipeline.reports.holm import holm
 
@@ -29,6 +32,8 @@ QUESTIONS: Questions = {
 }
 FAMILY = len(MEASURES) * len(QUESTIONS)
 """Hypotheses that Holm's correction is over, whether they can be asked or not."""
+FEWEST = 3
+"""Pre-training seeds that all students of a hypothesis must have: the plan's stopping rule."""
 LEVEL = 0.05
 ROUNDING = 1e-9
 """Measures that differ by less are equal: they are means of some figures between -1 and 1."""
@@ -81,41 +86,114 @@ class Comparison:
         return float(stats.ttest_1samp(self.gains, 0.0).pvalue) if self.varies else 1.0
 
 
+def results_of(
+    out: Path, done: Container[str]
+) -> Iterator[tuple[str, str, list[Mapping[str, Any]]]]:
+    """Task, student, and the lines of its results, of every cell of fine-tuning that is done.
+
+    Args:
+        out: the study's folder.
+        done: names of the cells that are done. Others are left out: the mean of some of their folds
+            is another measure.
+
+    Raises:
+        SpeechkdError: two students of a task differ in data, recipe, folds or fine-tuning seeds.
+    """
+    first: dict[str, tuple[Path, dict[str, Any]]] = {}
+    for path in sorted((out / "results").glob("*/*/results.jsonl")):
+        folder, task, run = path.parent, path.parts[-3], path.parts[-2]
+        if f"judge/{task}/{run}" not in done:
+            continue
+        rows = [row for _, row in json_lines(path)]
+        asked = sorted((row["fold"], row["seed"]) for row in rows)
+        for row in rows:
+            fixed = settled({part: row[part] for part in ("data", "recipe")})
+            mine = {f"{part}.{name}": v for part in fixed for name, v in fixed[part].items()}
+            mine["fold and fine-tuning seed"] = asked
+            other, theirs = first.setdefault(task, (folder, mine))
+            differing = [
+                f"{name}: {mine.get(name)} and {theirs.get(name)}"
+                for name in sorted(mine.keys() | theirs.keys())
+                if mine.get(name) != theirs.get(name)
+            ]
+            if differing:
+                raise SpeechkdError(
+                    f"{folder} and {other} must not be compared, because they differ in "
+                    f"{'; '.join(differing)}. Fine-tune both students alike."
+                )
+        yield task, run, rows
+
+
+def figure(row: Mapping[str, Any], measure: str) -> float:
+    """A line's figure in a measure: 0 where it is not defined, as r is if all answers are alike."""
+    value = row["metrics"][measure]
+    return 0.0 if value is None else float(value)
+
+
 def values_of(out: Path, done: Container[str]) -> dict[tuple[str, str], dict[int, float]]:
     """By task and arm, for each pre-training seed the task's measure.
 
     An arm of one kind of speech alone is named with it (`read-word-crd`), those of all are not.
-    A correlation that is not defined, because all answers are alike, counts as 0.
 
     Args:
         out: the study's folder.
-        done: names of the cells that have ended by their present commands. Others are left out:
-            the mean of some of their folds is another measure.
+        done: as of `results_of`.
+
+    Raises:
+        SpeechkdError: as of `results_of`.
     """
+    measures = MEASURES | OTHER_MEASURES
     values: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
-    for task, measure in (MEASURES | OTHER_MEASURES).items():
-        for path in sorted((out / "results" / task).glob("*/results.jsonl")):
-            run = path.parent.name
-            if f"judge/{task}/{run}" not in done:
-                continue
-            arm, _, seed = run.removeprefix("all-").rpartition("-")
-            each = [row["metrics"][measure] for _, row in json_lines(path)]
-            values[task, arm][int(seed)] = float(np.mean([0.0 if x is None else x for x in each]))
+    for task, run, rows in results_of(out, done):
+        arm, _, seed = run.removeprefix("all-").rpartition("-")
+        mean = np.mean([figure(row, measures[task]) for row in rows])
+        values[task, arm][int(seed)] = float(mean)
     return dict(values)
+
+
+def figures(out: Path, done: Container[str]) -> str:
+    """Every figure of every cell of fine-tuning that is done, its mean over seeds and folds.
+
+    Args:
+        out: the study's folder.
+        done: as of `results_of`.
+
+    Raises:
+        SpeechkdError: as of `results_of`.
+    """
+    lines = ["| task | student | measure | mean | cells |", "|---|---|---|--:|--:|"]
+    for task, run, rows in results_of(out, done):
+        for name, value in rows[0]["metrics"].items():
+            if value is None or isinstance(value, int | float):
+                mean = np.mean([figure(row, name) for row in rows])
+                lines.append(f"| {task} | {run} | {name} | {mean:.4f} | {len(rows)} |")
+    return "\n".join(lines)
 
 
 def comparisons(
     values: Mapping[tuple[str, str], Mapping[int, float]],
     tasks: Iterable[str] = MEASURES,
     questions: Questions = QUESTIONS,
+    *,
+    together: bool = True,
 ) -> list[Comparison]:
-    """The comparisons that there are pairs of; the primary ones by default."""
+    """The comparisons that there are pairs of; the primary ones by default.
+
+    Args:
+        values: as `values_of` gives them.
+        tasks: of which to compare.
+        questions: what to compare.
+        together: whether all comparisons of an arm are over the seeds that it and all its others
+            have, because they answer one question; if not, each is over its own pairs.
+    """
     pairs = []
     for task in tasks:
         for arm, others in questions.items():
+            of = {name: values.get((task, name), {}) for name in (arm, *others)}
             for other in others:
-                one, two = values.get((task, arm), {}), values.get((task, other), {})
-                gains = tuple(one[seed] - two[seed] for seed in sorted(one.keys() & two.keys()))
+                names = of if together else (arm, other)
+                seeds = sorted(set.intersection(*(set(of[name]) for name in names)))
+                gains = tuple(of[arm][seed] - of[other][seed] for seed in seeds)
                 if gains:
                     pairs.append(Comparison(task, arm, other, gains))
     return pairs
@@ -126,10 +204,14 @@ def primary_table(out: Path, done: Container[str]) -> str:
 
     An arm has to be better than both others. So a hypothesis has the larger p of its two
     comparisons (or 1 if one of them goes the other way), and Holm's correction is over hypotheses.
+    Both are over the seeds that all three arms have; of fewer than `FEWEST` nothing is asked.
 
     Args:
         out: the study's folder.
-        done: as of `values_of`.
+        done: as of `results_of`.
+
+    Raises:
+        SpeechkdError: as of `results_of`.
     """
     primary = comparisons(values_of(out, done))
     lines = [
@@ -146,14 +228,18 @@ def primary_table(out: Path, done: Container[str]) -> str:
         for task in MEASURES
         for arm in QUESTIONS
     }
-    whole = {k: both for k, both in pairs_of.items() if len(both) == len(QUESTIONS[k[1]])}
+    whole = {k: both for k, both in pairs_of.items() if both and len(both[0].gains) >= FEWEST}
     p_of = [max(c.p if c.mean > 0 else 1.0 for c in both) for both in whole.values()]
     lines += ["", f"{len(whole)} of {FAMILY} hypotheses can be asked", ""]
-    lines += ["| task | hypothesis | p | Holm's p | holds |", "|---|---|--:|--:|---|"]
+    lines += [
+        "| task | hypothesis | seeds | p | Holm's p | holds by p |",
+        "|---|---|--:|--:|--:|---|",
+    ]
     for (task, arm), p, adjusted in zip(whole, p_of, holm(p_of, FAMILY), strict=True):
         better = f"{arm} is better than {' and '.join(QUESTIONS[arm])}"
+        seeds = len(whole[task, arm][0].gains)
         holds = "yes" if adjusted <= LEVEL else "not shown"
-        lines.append(f"| {task} | {better} | {p:.4f} | {adjusted:.4f} | {holds} |")
+        lines.append(f"| {task} | {better} | {seeds} | {p:.4f} | {adjusted:.4f} | {holds} |")
     return "\n".join(lines)
 
 
@@ -162,12 +248,15 @@ def secondary_table(out: Path, done: Container[str], questions: Questions) -> st
 
     Args:
         out: the study's folder.
-        done: as of `values_of`.
+        done: as of `results_of`.
         questions: of arms that are not primary; the primary ones are asked of other tasks, too.
+
+    Raises:
+        SpeechkdError: as of `results_of`.
     """
     values = values_of(out, done)
-    every = comparisons(values, OTHER_MEASURES, QUESTIONS)
-    every += comparisons(values, MEASURES, questions)
+    every = comparisons(values, OTHER_MEASURES, QUESTIONS, together=False)
+    every += comparisons(values, MEASURES, questions, together=False)
     lines = ["| task | compared | gain | seeds |", "|---|---|--:|--:|"]
     for one in every:
         pair = f"{one.arm} over {one.other}"

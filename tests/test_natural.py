@@ -9,11 +9,12 @@ import pytest
 from scipy import stats
 
 from bench import natural
-from bench.cells import Cell, overview, record_of, run, with_needs
+from bench.cells import Cell, overview, record_of, records_of, run, with_needs
 from bench.natural import FULL, SEEDS, SMALL, TASKS, cells
 from bench.natural_tests import (
     Comparison,
     comparisons,
+    figures,
     primary_table,
     secondary_table,
     values_of,
@@ -121,6 +122,23 @@ def test_a_part_does_what_is_ready_and_nothing_twice(tmp_path):
     assert not record_of(tmp_path, changed[0]), "another command is not done"
 
 
+def test_a_cell_is_done_if_all_that_it_needs_is_done(tmp_path):
+    every = [Cell("base", ("a",)), Cell("student/a", ("b",), ("base",)),
+             Cell("judge/a", ("c",), ("tables", "student/a"))]  # fmt: skip
+    (tmp_path / "cells").mkdir()
+    for cell in every:
+        record = {"command": list(cell.command), "core_s": 1.0}
+        path = tmp_path / "cells" / f"{cell.name.replace('/', '--')}.json"
+        path.write_text(json.dumps(record))
+    assert [*records_of(tmp_path, every)] == ["base", "student/a", "judge/a"]
+    assert [*records_of(tmp_path, every[2:])] == ["judge/a"], "of others nothing is asked"
+    retrained = [Cell("base", ("a", "--epochs", "9")), *every[1:]]
+    assert record_of(tmp_path, retrained[2]), "by its own words it is"
+    assert not records_of(tmp_path, retrained)
+    assert "| all | 3 | 0 |" in overview(tmp_path, retrained, commands=False)
+    assert run(tmp_path, retrained, (2, 3), 0) == 3, "it waits for its student"
+
+
 def test_only_the_training_split_of_talk_is_trained_on(tmp_path, monkeypatch):
     data = tmp_path / "data"
     for name, group in (("swda", "dialogue"), ("mrda", "meeting")):
@@ -145,13 +163,17 @@ def test_a_cell_can_be_had_with_all_that_it_needs_and_small():
         with_needs(small, ["nothing"])
 
 
-def write_results(out, task, run_, metrics):
-    """Results of a student on a task; the name of their cell."""
+DATA = {"name": "table.csv", "sha256": "d1", "split": {"origin": "folds", "seed": 0}}
+RECIPE = {"epochs": 3, "pooling": "mean", "value_scale": "standard"}
+
+
+def write_results(out, task, run_, metrics, data=DATA, recipe=RECIPE, seed=0):
+    """Results of a student on a task, a fold for each of the metrics; the name of their cell."""
     folder = out / "results" / task / run_
     folder.mkdir(parents=True)
-    (folder / "results.jsonl").write_text(
-        "".join(json.dumps({"metrics": m}) + "\n" for m in metrics)
-    )
+    fixed = {"data": data, "recipe": recipe, "seed": seed}
+    rows = [{**fixed, "fold": str(fold), "metrics": m} for fold, m in enumerate(metrics)]
+    (folder / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return f"judge/{task}/{run_}"
 
 
@@ -161,8 +183,8 @@ def test_primary_comparisons_are_paired_over_seeds_and_the_family_is_whole(tmp_p
         for arm, value in (("none", 0.5), ("word-crd", 0.5 + gain), ("word-crd-shuffled", 0.49)):
             folds = [{"pearson": value - 0.1, "mae": 1.0}, {"pearson": value + 0.1, "mae": 1.0}]
             done.add(write_results(tmp_path, "valence", f"all-{arm}-{seed}", folds))
-    done.add(write_results(tmp_path, "valence", "acted-none-7816", [{"pearson": 0.9}]))
-    done.add(write_results(tmp_path, "valence", "acted-word-crd-7816", [{"pearson": 0.95}]))
+    done.add(write_results(tmp_path, "valence", "acted-none-7816", [{"pearson": 0.9}] * 2))
+    done.add(write_results(tmp_path, "valence", "acted-word-crd-7816", [{"pearson": 0.95}] * 2))
     done.add(write_results(tmp_path, "arousal", "all-none-7816", [{"pearson": 0.9}]))
     write_results(tmp_path, "arousal", "all-clip-crd-7816", [{"pearson": 0.9}])  # of some folds
     primary = comparisons(values_of(tmp_path, done))
@@ -181,7 +203,7 @@ def test_primary_comparisons_are_paired_over_seeds_and_the_family_is_whole(tmp_p
     assert "1 of 8 hypotheses can be asked" in table
     both = max(one.p for one in primary)
     words = "word-crd is better than none and word-crd-shuffled"
-    assert f"| valence | {words} | {both:.4f} | {8 * both:.4f} | yes |" in table
+    assert f"| valence | {words} | 5 | {both:.4f} | {8 * both:.4f} | yes |" in table
     secondary = secondary_table(tmp_path, done, natural.secondary_questions())
     assert "| valence | acted-word-crd over acted-none | +5.00 ± ? | 1 |" in secondary
     assert "word-crd over none | +11" not in secondary, "that is primary"
@@ -197,14 +219,78 @@ def test_an_arm_has_to_be_better_than_both_others(tmp_path):
     assert over_none.p < 0.001
     assert over_twin.p < 0.001, "but it is worse"
     words = "clip-crd is better than none and clip-crd-shuffled"
-    assert f"| valence | {words} | 1.0000 | 1.0000 | not shown |" in primary_table(tmp_path, done)
+    assert f"| valence | {words} | 5 | 1.0000 | 1.0000 | not shown |" in primary_table(
+        tmp_path, done
+    )
 
 
-def test_a_correlation_that_is_not_defined_counts_as_none(tmp_path):
-    done = {
-        write_results(tmp_path, "valence", "all-none-7816", [{"pearson": None}, {"pearson": 0.4}])
-    }
+def test_a_question_is_of_the_seeds_that_all_its_arms_have_and_of_three_at_least(tmp_path):
+    seeds = {"none": SEEDS, "word-crd": SEEDS, "word-crd-shuffled": SEEDS[:3],
+             "clip-crd": SEEDS, "clip-crd-shuffled": SEEDS[3:]}  # fmt: skip
+    gains, done = dict(zip(SEEDS, (0.2, 0.21, 0.22, 0.8, 0.9), strict=True)), set()
+    for arm, some in seeds.items():
+        for seed in some:
+            value = 0.1 + gains[seed] if arm in ("word-crd", "clip-crd") else 0.1
+            done.add(write_results(tmp_path, "valence", f"all-{arm}-{seed}", [{"pearson": value}]))
+    of = {(c.arm, c.other): c.gains for c in comparisons(values_of(tmp_path, done))}
+    for arm in ("word-crd", "clip-crd"):
+        shared = len(seeds[f"{arm}-shuffled"])
+        assert len(of[arm, "none"]) == len(of[arm, f"{arm}-shuffled"]) == shared
+    np.testing.assert_allclose(sorted(of["word-crd", "none"]), [0.2, 0.21, 0.22])
+    table = primary_table(tmp_path, done)
+    assert "1 of 8 hypotheses can be asked" in table, "clip-crd has two seeds that count"
+    p = stats.ttest_1samp([0.2, 0.21, 0.22], 0.0).pvalue
+    words = "word-crd is better than none and word-crd-shuffled"
+    assert f"| valence | {words} | 3 | {p:.4f} | {8 * p:.4f} | yes |" in table
+    assert "clip-crd is better" not in table
+    secondary = secondary_table(tmp_path, done, {"word-crd": ("word-crd-shuffled", "clip-crd")})
+    assert "| valence | word-crd over clip-crd | +0.00 ± ? | 5 |" in secondary
+    assert "over word-crd-shuffled" in secondary, "each pair has seeds of its own there"
+
+
+@pytest.mark.parametrize(
+    ("other", "folds", "told"),
+    [
+        ({"data": DATA | {"sha256": "d2"}}, 2, "data.sha256: d2 and d1"),
+        ({"data": DATA | {"kind": "words"}}, 2, "data.kind: words and None"),
+        ({"recipe": RECIPE | {"pooling": "cls"}}, 2, "recipe.pooling: cls and mean"),
+        ({"seed": 1}, 2, "fold and fine-tuning seed"),
+        ({}, 1, "fold and fine-tuning seed"),
+    ],
+)
+def test_students_of_other_data_another_recipe_or_other_folds_are_no_pair(
+    tmp_path, other, folds, told
+):
+    metrics = [{"pearson": 0.4}] * 2
+    done = {write_results(tmp_path, "valence", "all-none-7816", metrics),
+            write_results(tmp_path, "arousal", "all-none-7816", metrics[:1], **other)}  # fmt: skip
+    assert len(values_of(tmp_path, done)) == 2, "each task is a table of its own"
+    name = write_results(tmp_path, "valence", "all-word-crd-7816", metrics[:folds], **other)
+    assert len(values_of(tmp_path, done)) == 2, "it is not done"
+    for table in (values_of, primary_table, figures):
+        with pytest.raises(SpeechkdError) as error:
+            table(tmp_path, done | {name})
+        for word in ("valence/all-word-crd-7816", "valence/all-none-7816", told):
+            assert word in str(error.value)
+
+
+def test_what_a_record_of_before_does_not_say_is_as_it_was(tmp_path):
+    metrics = [{"pearson": 0.4}]
+    done = {write_results(tmp_path, "valence", "all-none-7816", metrics, recipe={"epochs": 3}),
+            write_results(tmp_path, "valence", "all-none-9573", metrics,
+                          recipe={"epochs": 3, "text_form": "as-is"})}  # fmt: skip
+    assert len(values_of(tmp_path, done)["valence", "none"]) == 2
+
+
+def test_a_correlation_that_is_not_defined_counts_as_none_in_every_table(tmp_path):
+    metrics = [{"pearson": None, "mae": 1.0, "recall": [1]}, {"pearson": 0.4, "mae": 2.0}]
+    done = {write_results(tmp_path, "valence", "all-none-7816", metrics)}
+    write_results(tmp_path, "valence", "all-none-9573", metrics)
     assert values_of(tmp_path, done) == {("valence", "none"): {7816: 0.2}}
+    assert figures(tmp_path, done).splitlines()[2:] == [
+        "| valence | all-none-7816 | pearson | 0.2000 | 2 |",
+        "| valence | all-none-7816 | mae | 1.5000 | 2 |",
+    ]
 
 
 def test_one_seed_or_seeds_that_never_differ_prove_nothing():
