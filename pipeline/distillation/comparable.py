@@ -19,6 +19,9 @@ SAID_OTHERWISE = {
 """Settings that `setup` and `teaching` leave out, because they say the same in another way, or
 because runs that differ in them alone are to be compared."""
 
+CONTROL, REAL = "control", "real"
+"""What `extract-heard` calls its control in its cache's settings, and the value without one."""
+
 VOLATILE = {"transformers_version", "_name_or_path", "dtype", "torch_dtype", "architectures"}
 """Entries of a model's configuration that say nothing of the model."""
 
@@ -41,10 +44,20 @@ def comparable(parts: Parts, cache_sha256: str | None) -> dict[str, Any]:
     taught = bool(settings.objectives())
     return {
         "objective": objective,
-        "control": settings.control if taught else None,
+        "control": _control(parts) if taught else None,
         "setup": _setup(parts),
         "teaching": _teaching(parts, parts.cache, cache_sha256) if taught and parts.cache else None,
     }
+
+
+def _control(parts: Parts) -> str:
+    """That of the run, or else that of what was heard per token, under which its cache was made."""
+    own = parts.settings.control
+    return str(_settings_of_words(parts).get(CONTROL, own)) if own == REAL else own
+
+
+def _settings_of_words(parts: Parts) -> dict[str, Any]:
+    return dict(parts.words.cache.identity.settings) if parts.words else {}
 
 
 def _setup(parts: Parts) -> dict[str, Any]:
@@ -72,7 +85,12 @@ def _teaching(parts: Parts, cache: TeacherCache, cache_sha256: str | None) -> di
         teaching[f"teacher side of {name}"] = objective.side
         teaching[f"τ of {name}"] = objective.temperature
     if parts.words:
-        teaching["cache of words"] = parts.words.prepared.digest
+        heard = _settings_of_words(parts)
+        was_heard = heard.pop(CONTROL, None) is not None
+        digest = json_sha256(heard) if was_heard else parts.words.prepared.digest
+        teaching["cache of words"] = digest
+        if was_heard and parts.words.cache.location == cache.location:
+            cache_sha256 = digest
     return {**teaching, "teacher": cache.identity.text("teacher"), "cache": cache_sha256}
 
 

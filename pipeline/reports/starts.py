@@ -5,8 +5,8 @@ of one recipe. Here it is named by that recipe instead. So runs that began with 
 seeds are one group if they differ in those seeds alone, and each group has the one that it began
 with, and the same with fresh weights.
 
-A run that holds out whole speakers holds out more or fewer clips with each seed, so its steps
-differ, too. There the epochs that were asked for stand in place of steps.
+A run that holds out whole speakers or recordings holds out more or fewer clips with each seed, so
+its steps differ, too. There the epochs that were asked for stand in place of steps.
 """
 
 import functools
@@ -26,10 +26,10 @@ PARTS = ("speech",)
 """Folders of a run that may be named in its place."""
 BEGINNING, PLACE = "init_sha256", "init"
 """Where a record has the digest and the place of what a run began with."""
-STEPS, ALL_STEPS, HELD_OUT_BY = "steps", "total steps", "hold_out_by"
-OF_STEPS = (STEPS, ALL_STEPS, "warm-up steps")
-ASKED = ("epochs", "warmup_fraction")
+STEPS, ALL_STEPS, WARMUP = "steps", "total steps", "warm-up steps"
+EPOCHS, WARMUP_FRACTION, MOST_STEPS = "epochs", "warmup_fraction", "max_steps"
 """Settings that decide steps."""
+HELD_OUT, HELD_OUT_BY = "held_out", "hold_out_by"
 OF_FRESH = "fresh weights of "
 LONGEST = 8
 """Runs that began with each other, one after the other."""
@@ -109,15 +109,24 @@ def _by_epochs(encoders: Mapping[str, Pretrained]) -> Mapping[str, Pretrained]:
     changed = dict(encoders)
     for label, encoder in encoders.items():
         setup = encoder.setup or {}
+        distilled = encoder.method is None
+        by_seed = setup.get(HELD_OUT) if distilled else HELD_OUT_BY in setup
         whole = STEPS in setup and setup[STEPS] == setup.get(ALL_STEPS)
-        if encoder.method is None or HELD_OUT_BY not in setup or not whole:
+        if not (by_seed and whole):
             continue
         settings = record_of(_run(encoder.source)).get("settings")
-        if not isinstance(settings, dict) or not {*ASKED} <= {*settings}:
+        # warm-up is a number of steps for `distill`, and a share of them for `pretrain`
+        replaced = (
+            {ALL_STEPS: EPOCHS} if distilled else {ALL_STEPS: EPOCHS, WARMUP: WARMUP_FRACTION}
+        )
+        if not isinstance(settings, dict) or not {*replaced.values()} <= {*settings}:
             return encoders
-        rest = {name: value for name, value in setup.items() if name not in OF_STEPS}
-        asked = {name: settings[name] for name in ASKED}
-        changed[label] = replace(encoder, setup={**rest, **asked})
+        if settings.get(MOST_STEPS) == setup[STEPS]:
+            continue
+        rest = {name: v for name, v in setup.items() if name not in (STEPS, *replaced)}
+        changed[label] = replace(
+            encoder, setup={**rest, **{name: settings[name] for name in replaced.values()}}
+        )
     return changed
 
 

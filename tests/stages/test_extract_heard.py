@@ -12,7 +12,9 @@ from pipeline.cache.store import TeacherCache
 from pipeline.cache.verification import Damage, verify
 from pipeline.corpus.ctal_model import load_ctal
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.models.encoders import load_pretrained
 from pipeline.models.lengths import Lengths
+from pipeline.reports.partners import groups_of, partners_of
 from stages.distill import DistillSettings
 from stages.distill import run as distill
 from stages.extract_heard import HeardSettings, run
@@ -120,9 +122,9 @@ def test_the_cache_is_sound_and_done_once(heard, tmp_path):
     } == before
 
 
-def distilled(work, folder, words, **changes):
+def distilled(work, folder, cache, **changes):
     settings = {
-        "cache": words, "out": folder, "kd": ["crd"], "level": "token", "temperature": 0.1,
+        "cache": cache, "out": folder, "kd": ["crd"], "level": "token", "temperature": 0.1,
         "student": "bert-tiny", "tokenizer": str(work / "ctal/model/text"), "epochs": 3.0,
         "batch": 6, "device": "cpu", "held_out": 0.2, "log_every": 1, "measure_every": 1,
         "checkpoint_minutes": 0.0,
@@ -141,6 +143,23 @@ def test_each_token_of_a_student_is_taught_its_vector(work, heard, tmp_path, con
     student = AutoModel.from_pretrained(tmp_path / control / "student", add_pooling_layer=False)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / control / "student")
     assert student(**tokenizer("the cat", return_tensors="pt")).last_hidden_state.shape[-1] == 128
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["of its own texts", "beside a cache"])
+def test_what_was_heard_under_the_control_teaches_the_control(work, heard, tmp_path, beside):
+    """Students of both differ by it alone, as under the control of `distill` itself."""
+    texts = heard(out=str(tmp_path / "texts")).cache.location
+    students = []
+    for control in ("real", "shuffled-audio"):
+        words = heard(out=str(tmp_path / control), control=control).cache.location
+        of = {"cache": texts, "words": words} if beside else {"cache": words}
+        distilled(work, tmp_path / f"run-{control}", **of)
+        students.append(load_pretrained(str(tmp_path / f"run-{control}"))[0])
+    real, other = students
+    assert (real.control, other.control) == ("real", "shuffled-audio")
+    assert (real.setup, real.teaching) == (other.setup, other.teaching)
+    groups = groups_of({one.label: one for one in students})
+    assert [one.name for one in partners_of(groups[0], groups).controls] == [other.label]
 
 
 def test_a_student_of_another_tokenizer_is_refused(work, heard, tmp_path):

@@ -130,24 +130,28 @@ def test_records_that_began_with_each_other_end():
     assert all(partners_of(group, groups) for group in groups)
 
 
-def of_run(folder, seed, epochs, steps, *, done=None, method="masked-audio"):
+def of_run(folder, seed, epochs, steps, *, done=None, method="masked-audio", held_out=0.02, most=0):
     """A run that holds out whole speakers, so that its steps follow from its seed, too."""
     run = folder / f"Speech-{seed}"
     run.mkdir()
-    settings = {"epochs": epochs, "warmup_fraction": 0.1, "seed": seed}
+    settings = {"epochs": epochs, "warmup_fraction": 0.1, "seed": seed, "max_steps": most}
     (run / "run.json").write_text(json.dumps({"settings": settings}))
     plan = {"total steps": steps, "warm-up steps": steps // 10, "steps": done or steps}
-    return replace(speech(seed), source=str(run), method=method,
-                   setup={**SETUP, **plan, "hold_out_by": "speaker"})  # fmt: skip
+    by = {"held_out": held_out} | ({"hold_out_by": "speaker"} if method else {"warm-up steps": 100})
+    return replace(speech(seed), source=str(run), method=method, setup={**SETUP, **plan, **by})
 
 
+@pytest.mark.parametrize("method", ["masked-audio", None])
 @pytest.mark.parametrize(
     ("epochs", "done", "groups"),
     [((6, 6), None, 1), ((6, 7), None, 2), ((6, 6), 2000, 2)],
     ids=["equal epochs", "other epochs", "stopped early"],
 )
-def test_steps_that_differ_by_who_is_held_out_are_one_recipe(tmp_path, epochs, done, groups):
-    runs = [of_run(tmp_path, 0, epochs[0], 2790), of_run(tmp_path, 1, epochs[1], 3024, done=done)]
+def test_steps_that_differ_by_who_is_held_out_are_one_recipe(
+    tmp_path, method, epochs, done, groups
+):
+    runs = [of_run(tmp_path, 0, epochs[0], 2790, method=method),
+            of_run(tmp_path, 1, epochs[1], 3024, done=done, method=method)]  # fmt: skip
     assert len(groups_of({one.label: one for one in runs})) == groups
 
 
@@ -158,6 +162,8 @@ def test_without_the_record_of_one_run_all_keep_their_steps(tmp_path):
     assert len(groups_of({one.label: one for one in [*runs, gone]})) == 1
 
 
-def test_steps_of_distillation_stay(tmp_path):
-    runs = [of_run(tmp_path, seed, 6, 2790 + seed, method=None) for seed in (0, 1)]
+@pytest.mark.parametrize("changed", [{"held_out": 0.0}, {"most": 2790}])
+def test_steps_of_distillation_that_no_seed_decides_stay(tmp_path, changed):
+    runs = [of_run(tmp_path, 0, 6, 2790, method=None, **changed),
+            of_run(tmp_path, 1, 6, 2791, method=None, **changed)]  # fmt: skip
     assert len(groups_of({one.label: one for one in runs})) == 2
