@@ -4,7 +4,12 @@ Clips of one video are alike, so whole videos are drawn, and fine-tuning seeds a
 them (Efron & Tibshirani 1993, chapter 8; percentile intervals). Both groups are scored on the
 same clips with the same seeds. Pre-training seeds are too few to be drawn: where there are several,
 what the mean over them may be off by is added to each draw, from Student's t distribution. A
-group of one run says nothing of that.
+group of one run says nothing of that. If both sides have three seeds in common, the others are left
+out, because pairs vary less.
+
+Of several folds average precision and r are means over folds: scores of one classifier are ranked
+and scaled among themselves, and not among those of another. A fold counts in a draw by how many of
+its videos are drawn.
 
 Shapes: S fine-tuning seeds, G videos, R bootstrap draws, n clips or words.
 """
@@ -16,6 +21,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+from scipy import stats
 
 from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import SpeechkdError
@@ -31,6 +37,10 @@ from pipeline.tasks.spans.overlap import SCORES, overlap_scores
 
 DRAWS = 10_000
 LEVEL = 0.95
+ENOUGH_PAIRS = 3
+"""Common pre-training seeds at which those of one side alone are left out."""
+BY_FOLD = ("average_precision", "pearson")
+"""Measures that rank answers or scale them, so that each fold's classifier is asked by itself."""
 RANKED_DRAWS = 2_000
 """Draws of average precision, which has to be ranked anew in each of them."""
 
@@ -86,9 +96,10 @@ def difference(first: Side, second: Side, measure: str) -> Difference | None:
     Raises:
         SpeechkdError: they were scored on different clips or labels.
     """
-    runs = [*first.values(), *second.values()]
     if not first or not second:
         return None
+    first, second = _paired(first, second)
+    runs = [*first.values(), *second.values()]
     seeds = sorted(set.intersection(*(set(run) for run in runs)))
     if not seeds:
         return None
@@ -110,10 +121,10 @@ def difference(first: Side, second: Side, measure: str) -> Difference | None:
     means: list[Array] = []
     draws: list[Array] = []
     for side in (first, second):
-        parts = [[_part(run[seed], group_n, measure) for seed in seeds] for run in side.values()]
+        tests = [[run[seed] for seed in seeds] for run in side.values()]
         with np.errstate(invalid="ignore", divide="ignore"):
-            means.append(np.concatenate([_value(one, *once, measure) for one in parts]))
-            several = [_value(one, groups_RG, seeds_RS, measure) for one in parts]
+            means.append(np.concatenate([_value(one, group_n, *once, measure) for one in tests]))
+            several = [_value(one, group_n, groups_RG, seeds_RS, measure) for one in tests]
             draws.append(np.mean(several, 0))
     noise = pretraining_noise(
         *(dict(zip(s, m, strict=True)) for s, m in zip((first, second), means, strict=True))
@@ -121,7 +132,7 @@ def difference(first: Side, second: Side, measure: str) -> Difference | None:
     mean = float(means[0].mean() - means[1].mean())
     draws_R = draws[0] - draws[1]
     if noise:
-        draws_R = draws_R + noise[0] * _student(noise[1])[: len(draws_R)]
+        draws_R = draws_R + noise[0] * _student(noise[1], len(draws_R))
     if not np.isfinite(mean) or not np.isfinite(draws_R).all():
         return None
     tail = (1 - LEVEL) / 2
@@ -184,8 +195,18 @@ def _draws(groups: int, seeds: int) -> tuple[Array, Array]:
 
 
 @functools.lru_cache(maxsize=4)
-def _student(freedom: int) -> Array:
-    return np.random.default_rng(1).standard_t(freedom, DRAWS)
+def _student(freedom: int, count: int) -> Array:
+    """Student's t `[count]` in any order, at equal steps of probability: no luck is in its ends."""
+    shares = (np.arange(count) + 0.5) / count
+    return np.random.default_rng(1).permutation(stats.t.ppf(shares, freedom))
+
+
+def _paired(first: Side, second: Side) -> tuple[Side, Side]:
+    """Of both sides the runs of the pre-training seeds that both have; all if those are few."""
+    common = [seed for seed in first if seed in second]
+    if len(common) < ENOUGH_PAIRS:
+        return first, second
+    return {seed: first[seed] for seed in common}, {seed: second[seed] for seed in common}
 
 
 def _part(one: Predictions, group_n: Array, measure: str) -> Array | Ranked:
@@ -212,24 +233,52 @@ def _part(one: Predictions, group_n: Array, measure: str) -> Array | Ranked:
     elif measure == "mae":
         terms = [ones, -np.abs(labels - predictions).mean(1)]
     else:
-        y, p = labels[:, 0] - labels[:, 0].mean(), predictions[:, 0] - predictions[:, 0].mean()
+        y, p = labels[:, 0] - labels[0, 0], predictions[:, 0] - predictions[0, 0]
         terms = [ones, y, p, y * y, p * p, y * p]
     return np.stack([np.bincount(group_n, term) for term in terms], 1)
 
 
 def _value(
-    parts_S: Sequence[Array | Ranked], groups_RG: Array, seeds_RS: Array, measure: str
+    tests_S: Sequence[Predictions],
+    group_n: Array,
+    groups_RG: Array,
+    seeds_RS: Array,
+    measure: str,
 ) -> Array:
-    """The measure of one run for each draw, `[R]`, from the parts of its seeds."""
+    """The measure of one run for each draw, `[R]`, from the predictions of its seeds.
+
+    An r that is not defined in a fold counts as 0; a fold without a yes has no average precision.
+    """
+    if measure not in BY_FOLD or not tests_S[0].folds:
+        value_RS = _value_of_seeds(tests_S, group_n, groups_RG, measure)
+        return np.asarray((value_RS * seeds_RS).sum(1))
+    total_RS, weight_RS = np.zeros(seeds_RS.shape), np.zeros(seeds_RS.shape)
+    first = 0
+    for fold_S in zip(*(one.folds for one in tests_S), strict=True):
+        last = first + len(fold_S[0].ids)
+        own_G, group_of_n = np.unique(group_n[first:last], return_inverse=True)
+        first = last
+        drawn_RG = groups_RG[:, own_G]
+        value_RS = _value_of_seeds(fold_S, group_of_n, drawn_RG, measure)
+        asked_RS = np.isfinite(value_RS) | (measure == "pearson")
+        share_RS = asked_RS * drawn_RG.mean(1, keepdims=True)
+        total_RS += share_RS * np.nan_to_num(value_RS)
+        weight_RS += share_RS
+    return np.asarray((total_RS / weight_RS * seeds_RS).sum(1))
+
+
+def _value_of_seeds(
+    tests_S: Sequence[Predictions], group_n: Array, groups_RG: Array, measure: str
+) -> Array:
+    """The measure for each draw and fine-tuning seed `[R, S]`."""
+    parts_S = [_part(one, group_n, measure) for one in tests_S]
     ranked = [part.average_precision_R(groups_RG) for part in parts_S if isinstance(part, Ranked)]
     if ranked:
-        return np.asarray((np.stack(ranked, 1) * seeds_RS).sum(1))
+        return np.stack(ranked, 1)
     total = np.stack([groups_RG @ part for part in parts_S], 1)  # R, S, K
     if measure == "pearson":
         n, y, p, yy, pp, yp = np.moveaxis(total, -1, 0)
-        value_RS = (yp - y * p / n) / np.sqrt((yy - y * y / n) * (pp - p * p / n))
-    elif measure == "weighted_f1":
-        value_RS = weighted_f1(total)
-    else:
-        value_RS = total[..., 1] / total[..., 0]
-    return np.asarray((value_RS * seeds_RS).sum(1))
+        return np.asarray((yp - y * p / n) / np.sqrt((yy - y * y / n) * (pp - p * p / n)))
+    if measure == "weighted_f1":
+        return weighted_f1(total)
+    return np.asarray(total[..., 1] / total[..., 0])

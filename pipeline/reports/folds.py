@@ -1,8 +1,14 @@
-"""Folds put together: each clip was tested once, so that all folds are one test."""
+"""Folds put together: each clip was tested once, so that all folds are one test.
+
+What ranks answers, or takes them by their scale, is a mean over folds, because each fold has a
+classifier of its own.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from pipeline.finetuning.cells import Cell
 from pipeline.reports.predictions import Predictions, figures_of
@@ -20,7 +26,7 @@ class Pooled:
 
     Attributes:
         cells: cells without folds as they are; of the others one per encoder, task and seed, with
-            the figures of all its folds' predictions together.
+            the figures of all its folds' predictions together, or means over them.
         folds: the cells of single folds that are in these.
         incomplete: cells of folds whose other folds are not finished; no figure shows them.
     """
@@ -80,7 +86,7 @@ def _joined(parts: Sequence[Scored]) -> Scored:
         name=first.name + OTHER_FOLDS,
         fold="",
         splits={**least, "test": predictions.texts},
-        metrics=figures_of(first, predictions),
+        metrics=_over_folds(figures_of(first, predictions), [cell.metrics for cell in cells]),
         valid_metrics=None,
         curve=[],
         epochs=[],
@@ -89,3 +95,22 @@ def _joined(parts: Sequence[Scored]) -> Scored:
         repeated_texts=None if None in repeated else sum(n for n in repeated if n is not None),
     )
     return joined, predictions
+
+
+def _over_folds(whole: Mapping[str, Any], folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Figures of all predictions together, but means over folds of the measures of `BY_FOLD`.
+
+    As in the intervals (`pipeline.reports.comparison`): an r that is not defined counts as 0, and a
+    fold without a yes has no average precision.
+    """
+    figures = dict(whole)
+    for name in whole:
+        each = [fold.get(name) for fold in folds]
+        if name in ("chance", "prior"):
+            figures[name] = _over_folds(whole[name], [fold[name] for fold in folds])
+        elif name == "pearson":
+            figures[name] = float(np.mean([0.0 if x is None else x for x in each]))
+        elif name == "average_precision":
+            known = [x for x in each if x is not None]
+            figures[name] = float(np.mean(known)) if known else None
+    return figures

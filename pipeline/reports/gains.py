@@ -235,7 +235,8 @@ def _by_prior(one: Predictions) -> Predictions:
     if one.words is None:
         raise ValueError("these predictions are of whole texts")
     words = replace(one.words, margins=one.words.prior)
-    return replace(one, predictions=(words.margins > 0).astype(np.float64), words=words)
+    answers = (words.margins > 0).astype(np.float64)
+    return replace(one, predictions=answers, words=words, folds=tuple(map(_by_prior, one.folds)))
 
 
 def _gain(task: str, measure: str, side: Side, other: Side, label: str, against: str) -> Gain:

@@ -44,6 +44,8 @@ class Predictions:
             `[n, A, 2]`, and these are outputs `[n, Q]`.
         words: more about each answer, where words were asked of.
         seconds: length of the passage of each, where spans were asked of; else None.
+        folds: the same of each fold, in order, if these are of several; each fold has a classifier
+            of its own.
     """
 
     ids: tuple[str, ...]
@@ -52,6 +54,7 @@ class Predictions:
     predictions: Array
     words: "WordAnswers | None" = None
     seconds: Array | None = None
+    folds: "tuple[Predictions, ...]" = ()
 
     @property
     def texts(self) -> int:
@@ -60,13 +63,14 @@ class Predictions:
 
     @classmethod
     def joined(cls, parts: Sequence["Predictions"]) -> "Predictions":
-        """The predictions of several tests, such as those of all folds, one after the other."""
+        """The predictions of all folds, one after the other."""
         return cls(
             tuple(itertools.chain.from_iterable(part.ids for part in parts)),
             tuple(itertools.chain.from_iterable(part.groups for part in parts)),
             np.concatenate([part.labels for part in parts]),
             np.concatenate([part.predictions for part in parts]),
             WordAnswers.joined([part.words for part in parts if part.words]),
+            folds=tuple(parts),
         )
 
 
