@@ -22,6 +22,8 @@ LETTER_INCHES = 0.07
 """Width of a letter of the names of classes beside a confusion matrix."""
 MOST_TICKS = 25
 """Numbers of classes beside a matrix of many."""
+LINE_INCHES = 0.18
+"""Height of a line of a legend."""
 LONGEST_MEASURE, LONGEST_ENTRY = 40, 60
 """Letters of a measure's name beside the gains, and of an entry of a legend."""
 
@@ -268,6 +270,7 @@ def name_rows(axes: Any, title: str, names: Sequence[str], beyond: float = 0.5) 
 
 
 def _legend(figure: Figure, looks: Mapping[str, Look]) -> None:
+    """Above the panels, which keep their height: the figure grows by all lines but the first."""
     names = [
         short(name, LONGEST_ENTRY) if is_drawable(name) else f"encoder {look.number}"
         for name, look in looks.items()
@@ -278,6 +281,7 @@ def _legend(figure: Figure, looks: Mapping[str, Look]) -> None:
     ]
     room = figure.get_figwidth() / (LETTER_INCHES * (max(map(len, names)) + 8))
     columns = max(1, min(3, len(lines), int(room)))
+    figure.set_figheight(figure.get_figheight() + LINE_INCHES * ((len(lines) - 1) // columns))
     figure.legend(handles=lines, loc="outside upper center", ncols=columns, fontsize=8)
 
 

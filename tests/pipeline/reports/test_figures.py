@@ -122,3 +122,15 @@ def test_long_names_leave_the_pictures_their_size():
     for short, long in zip(widths["short"], widths["long"], strict=True):
         assert long[0] < 2 * short[0]
         assert long[1] < 1.6 * short[1]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_long_legend_leaves_the_curves_their_room():
+    """A legend of 15 encoders lay over the panel, and matplotlib gave the layout up."""
+    tall = {}
+    for count in (1, 15):
+        encoders = {f"student {i}": checkpoint(f"student {i}", "crd") for i in range(count)}
+        cells = [cell(encoder=encoder) for encoder in encoders.values()]
+        tall[count] = size(figures.losses(cells, figures.looks(encoders)))[0]
+    lines = (tall[15] - tall[1]) / (figures.LINE_INCHES * figures.DOTS_PER_INCH)
+    assert 14 / 3 - 1 <= lines <= 14
