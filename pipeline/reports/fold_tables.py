@@ -35,7 +35,7 @@ def by_fold(cells: Sequence[Cell]) -> list[Section]:
         text = (
             f"Means over seeds. The test of a fold has {counts} clips. The mean over folds gives "
             "each fold the same weight, however many clips it has; its σ is over seeds. Published "
-            "figures are often such means.",
+            "figures are often such means, and so are average precision and r of the whole test.",
         )
         grid = tuple(map(tuple, rows))
         mark = selected_on_test(mine)
