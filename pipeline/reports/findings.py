@@ -63,9 +63,11 @@ def findings(results: ResultSet, cells: Sequence[Cell], gains: Gains) -> Section
             f"finished: {_some([cell.name for cell in results.incomplete])}."
         )
     if folds:
+        measures = {"words": "average precision is", "value": "r is"}
+        by_fold = [measures[kind] for kind in sorted({cell.kind for cell in cells} & {*measures})]
         text.append(
             "Each clip was tested once, in its fold; the figures are of all folds' predictions "
-            "together."
+            f"together{''.join(f', but {one} the mean over folds' for one in by_fold)}."
         )
     if origin := split_origin(cells[0]):
         text.append(f"The split was {origin}.")

@@ -293,7 +293,7 @@ def test_texts_that_are_in_training_too_are_told_where_the_figures_are_read(tmp_
     assert "In sentiment3, 6 of 60 test texts (10.0 %) stand in training, too" in text
 
 
-def folded(tmp_path, folds=("Ses1", "Ses2"), seeds=(0, 1)):
+def folded(tmp_path, folds=("Ses1", "Ses2"), seeds=(0, 1), task="sentiment3"):
     results = Results(tmp_path / "r", {}, {})
     data = {**cell().data, "split": {"origin": "folds", "seed": 0, "of": "session"}, "name": "t"}
     for label, share in (("text", 0.4), ("kd", 0.8)):
@@ -301,7 +301,7 @@ def folded(tmp_path, folds=("Ses1", "Ses2"), seeds=(0, 1)):
             for seed in seeds:
                 add(
                     results, label, seed, share, objective="none" if label == "text" else "crd",
-                    fold=fold, data=data, first=60 * number,
+                    fold=fold, data=data, first=60 * number, task=task,
                 )  # fmt: skip
     return results
 
@@ -328,6 +328,20 @@ def test_folds_are_one_test(tmp_path):
     ]
     assert f"| {100 * means[0]:.2f} | {100 * means[1]:.2f} |" in by_fold
     assert f"| kd (kd crd) | accuracy | {100 * np.mean(means):.2f} ±" in by_fold
+
+
+def test_r_of_folds_is_their_mean(tmp_path):
+    results = folded(tmp_path, task="sentiment")
+    run(ReportSettings(results=[results.folder], out=tmp_path / "report"))
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "all folds' predictions together, but r is the mean over folds." in text
+    (whole,) = read_sets([results.folder])
+    for one in whole.cells:
+        of_folds = [
+            f.metrics["pearson"] for f in whole.folds if (f.label, f.seed) == (one.label, one.seed)
+        ]
+        assert len(of_folds) == 2
+        assert one.metrics["pearson"] == pytest.approx(np.mean(of_folds))
 
 
 def test_an_encoder_without_one_of_its_folds_has_no_figure(tmp_path):
