@@ -25,6 +25,7 @@ from scipy import stats
 
 from pipeline.foundation.arrays import Array
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.reports.folds import BY_FOLD
 from pipeline.reports.predictions import Predictions
 from pipeline.reports.ranking import (
     Ranked,
@@ -39,8 +40,6 @@ DRAWS = 10_000
 LEVEL = 0.95
 ENOUGH_PAIRS = 3
 """Common pre-training seeds at which those of one side alone are left out."""
-BY_FOLD = ("average_precision", "pearson")
-"""Measures that rank answers or scale them, so that each fold's classifier is asked by itself."""
 RANKED_DRAWS = 2_000
 """Draws of average precision, which has to be ranked anew in each of them."""
 
@@ -247,7 +246,7 @@ def _value(
 ) -> Array:
     """The measure of one run for each draw, `[R]`, from the predictions of its seeds.
 
-    An r that is not defined in a fold counts as 0; a fold without a yes has no average precision.
+    What a fold counts in which it is not defined stands in `BY_FOLD`.
     """
     if measure not in BY_FOLD or not tests_S[0].folds:
         value_RS = _value_of_seeds(tests_S, group_n, groups_RG, measure)
@@ -260,9 +259,9 @@ def _value(
         first = last
         drawn_RG = groups_RG[:, own_G]
         value_RS = _value_of_seeds(fold_S, group_of_n, drawn_RG, measure)
-        asked_RS = np.isfinite(value_RS) | (measure == "pearson")
+        asked_RS = np.isfinite(value_RS) | (BY_FOLD[measure] is not None)
         share_RS = asked_RS * drawn_RG.mean(1, keepdims=True)
-        total_RS += share_RS * np.nan_to_num(value_RS)
+        total_RS += share_RS * np.nan_to_num(value_RS, nan=BY_FOLD[measure] or 0.0)
         weight_RS += share_RS
     return np.asarray((total_RS / weight_RS * seeds_RS).sum(1))
 

@@ -16,6 +16,9 @@ from pipeline.reports.predictions import Predictions, figures_of
 Scored: TypeAlias = tuple[Cell, Predictions]
 """A finished cell with the figures that its predictions give, and these."""
 
+BY_FOLD = {"average_precision": None, "pearson": 0.0}
+"""Measures that rank answers or scale them, so that each fold's classifier is asked by itself; with
+what a fold counts where they are undefined: r of equal answers 0, a fold without a yes nothing."""
 OTHER_FOLDS = " and other folds"
 """What the name of a whole test ends with, after the name of its first fold's cell."""
 
@@ -98,19 +101,13 @@ def _joined(parts: Sequence[Scored]) -> Scored:
 
 
 def _over_folds(whole: Mapping[str, Any], folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Figures of all predictions together, but means over folds of the measures of `BY_FOLD`.
-
-    As in the intervals (`pipeline.reports.comparison`): an r that is not defined counts as 0, and a
-    fold without a yes has no average precision.
-    """
+    """Figures of all predictions together, but means over folds of the measures of `BY_FOLD`."""
     figures = dict(whole)
     for name in whole:
-        each = [fold.get(name) for fold in folds]
         if name in ("chance", "prior"):
             figures[name] = _over_folds(whole[name], [fold[name] for fold in folds])
-        elif name == "pearson":
-            figures[name] = float(np.mean([0.0 if x is None else x for x in each]))
-        elif name == "average_precision":
+        elif name in BY_FOLD:
+            each = [BY_FOLD[name] if fold[name] is None else fold[name] for fold in folds]
             known = [x for x in each if x is not None]
             figures[name] = float(np.mean(known)) if known else None
     return figures
