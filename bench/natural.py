@@ -115,12 +115,13 @@ SMALL = Sizes(0.01, 4, 1.0, 1.0, 1.0, 1, 1)
 BASE_STUDENT = ["--student", "bert-mini", "--vocab-size", "8000", "--learning-rate", "1e-3",
                 "--batch-size", "64", "--warmup", "500"]  # fmt: skip
 STUDENT = ["--batch-size", "64", "--learning-rate", "5e-4", "--warmup", "100"]
-TRAINED = ["--held-out", "0.02", "--device", "cpu", "--log-every", "50", "--measure-every", "100"]
+ON_CPU = ["--device", "cpu", "--precision", "bf16"]
+TRAINED = ["--held-out", "0.02", *ON_CPU, "--log-every", "50", "--measure-every", "100"]
 CTAL = ["--layers", "2", "--width", "128", "--heads", "4", "--stack", "4", "--normalisation",
         "corpus", "--batch-size", "16", "--learning-rate", "5e-4"]  # fmt: skip
 WHISBERT_SIZES = ["--audio-layers", "1", "--fusion-layers", "2", "--width", "128", "--heads", "4",
                   "--batch-size", "64", "--learning-rate", "5e-4"]  # fmt: skip
-TUNED = ["--learning-rate", "3e-4", "--device", "cpu"]
+TUNED = ["--learning-rate", "3e-4", *ON_CPU]
 
 
 @dataclass(frozen=True)

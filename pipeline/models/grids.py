@@ -119,6 +119,44 @@ def between(queries: Lengths, keys: Lengths, partner_B: Tensor | None = None) ->
     return Meeting(asking, Bands(tuple(bands), torch.cat(sources), place_M))
 
 
+def attention(
+    query_BHLE: Tensor,
+    key_BHME: Tensor,
+    value_BHME: Tensor,
+    allowed: Tensor,
+    *,
+    dropout: float = 0.0,
+    scale: float | None = None,
+) -> Tensor:
+    """Scaled-dot-product attention of a grid, by torch.
+
+    On a CPU what is trained in bf16 attends in float32, because torch's backward pass in bf16 is
+    three to six times as slow there (`bench/attention.py`).
+
+    Args:
+        query_BHLE: queries.
+        key_BHME: keys.
+        value_BHME: values.
+        allowed: whether a query may see a key; of any shape that broadcasts to `[B, H, L, M]`.
+        dropout: share of the attention that is dropped.
+        scale: factor on the scores; None for 1 / √E.
+
+    Returns:
+        `[B, H, L, E]`, in the queries' type.
+    """
+    on_cpu = query_BHLE.device.type == "cpu"
+    if on_cpu and query_BHLE.dtype == torch.bfloat16 and query_BHLE.requires_grad:
+        exact = (x.float() for x in (query_BHLE, key_BHME, value_BHME))
+        with torch.autocast("cpu", enabled=False):
+            mixed_BHLE = functional.scaled_dot_product_attention(
+                *exact, attn_mask=allowed, dropout_p=dropout, scale=scale
+            )
+        return mixed_BHLE.to(query_BHLE.dtype)
+    return functional.scaled_dot_product_attention(
+        query_BHLE, key_BHME, value_BHME, attn_mask=allowed, dropout_p=dropout, scale=scale
+    )
+
+
 def attend(
     query_NHE: Tensor,
     key_MHE: Tensor,
@@ -155,12 +193,12 @@ def attend(
             .transpose(1, 2)
             for x_GHE in (key_GHE, value_GHE)
         )
-        mixed_BHLE = functional.scaled_dot_product_attention(
+        mixed_BHLE = attention(
             query_BLHE.transpose(1, 2),
             key_BHLE,
             value_BHLE,
-            attn_mask=asked.valid_BL[:, None, None, :],
-            dropout_p=dropout,
+            asked.valid_BL[:, None, None, :],
+            dropout=dropout,
             scale=scale,
         )
         mixed.append(mixed_BHLE.transpose(1, 2).flatten(0, 1))

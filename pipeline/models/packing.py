@@ -14,10 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import AttentionInterface, PreTrainedModel
 
-from pipeline.models.grids import collect, spread
+from pipeline.models.grids import attention, collect, spread
 from pipeline.models.lengths import Lengths
 from pipeline.models.padding import encode_padded, reading_of
 
@@ -115,12 +114,12 @@ def packed_attention(
             apart_LL = (place_L[:, None] - place_L[None, :]).abs()
             # padding beyond the window sees itself: a softmax over nothing is not a number
             allowed = (allowed & (apart_LL < sliding_window)) | (apart_LL == 0)
-        mixed_BHLE = functional.scaled_dot_product_attention(
+        mixed_BHLE = attention(
             query_BHLE,
             key_BHLE,
             value_BHLE,
-            attn_mask=allowed,
-            dropout_p=dropout if module.training else 0.0,
+            allowed,
+            dropout=dropout if module.training else 0.0,
             scale=scaling,
         )
         mixed.append(mixed_BHLE.transpose(1, 2).flatten(0, 1))

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.models.grids import attend, between, within
+from pipeline.models.grids import attend, attention, between, within
 from pipeline.models.lengths import Lengths
 
 HEADS, WIDTH = 2, 4
@@ -68,3 +68,24 @@ def test_without_a_partner_it_is_the_sequence_of_the_same_number():
 def test_sequences_that_do_not_match_are_refused():
     with pytest.raises(ValueError, match="2 sequences of queries, 1"):
         between(Lengths.of(torch.tensor([4, 2])), Lengths.of(torch.tensor([1])))
+
+
+def test_bf16_is_trained_in_float32_attention_on_a_cpu():
+    source = torch.Generator().manual_seed(3)
+    drawn = torch.randn(3, 2, HEADS, 9, WIDTH, generator=source).bfloat16()
+    allowed = torch.ones(2, 1, 1, 9, dtype=torch.bool)
+    allowed[1, ..., 5:] = False
+    query, key, value = exact = [x.double().requires_grad_() for x in drawn]
+    scores = (query @ key.transpose(-1, -2) / WIDTH**0.5).masked_fill(~allowed, -torch.inf)
+    (scores.softmax(-1) @ value).sum().backward()
+
+    ours = [x.clone().requires_grad_() for x in drawn]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = attention(*ours, allowed)
+    mixed.sum().backward()
+
+    assert mixed.dtype == torch.bfloat16
+    rounded = (scores.softmax(-1) @ value).bfloat16()
+    assert (mixed == rounded).float().mean() > 0.99  # one rounding, at the end
+    for one, other in zip(ours, exact, strict=True):
+        assert (one.grad == other.grad.bfloat16()).float().mean() > 0.99
