@@ -97,6 +97,12 @@ def lanes(key_N: Tensor, width: int) -> Tensor:
     return bits_NQ.view(torch.int16)[:, :width]
 
 
+def draws_of(encoder: nn.Module) -> Draws | None:
+    """The draws that `hash_dropout` gave an encoder, if it did."""
+    found = (m.draws for m in encoder.modules() if isinstance(m, HashedDropout))
+    return next(found, None)
+
+
 def hash_dropout(encoder: nn.Module) -> Draws:
     """Replace every `nn.Dropout` of an encoder; the result decides what the next pass drops.
 

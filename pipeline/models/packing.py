@@ -14,13 +14,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import AttentionInterface, PreTrainedModel
 
+from pipeline.models.dropout import draws_of
 from pipeline.models.grids import attention, collect, spread
 from pipeline.models.lengths import Lengths
 from pipeline.models.padding import encode_padded, reading_of
 
 ATTENTION = "speechkd_packed"
+BF16_ROWS = 64
+"""Batches in bf16 on a CPU have a multiple of so many tokens: a few sizes, and little waste."""
 _BERT_LAYER = {"attention", "intermediate", "output"}
 
 
@@ -97,8 +101,10 @@ def packed_attention(
     the library passes it.
     """
     bands = packed.bands
+    spare = query_1HNE.shape[2] - len(bands.place_N)
     query_GHE, key_GHE, value_GHE = (
-        spread(x_1HNE[0].transpose(0, 1), bands) for x_1HNE in (query_1HNE, key_1HNE, value_1HNE)
+        spread(x_1HNE[0, :, : -spare or None].transpose(0, 1), bands)
+        for x_1HNE in (query_1HNE, key_1HNE, value_1HNE)
     )
     mixed: list[Tensor] = []
     start = 0
@@ -124,7 +130,8 @@ def packed_attention(
         )
         mixed.append(mixed_BHLE.transpose(1, 2).flatten(0, 1))
         start = end
-    return collect(torch.cat(mixed), bands)[None], None
+    mixed_NHE = collect(torch.cat(mixed), bands)
+    return functional.pad(mixed_NHE, (0, 0, 0, 0, 0, spare))[None], None
 
 
 def use_packed_attention(encoder: PreTrainedModel) -> None:
@@ -162,12 +169,35 @@ def encode_packed(encoder: PreTrainedModel, packed: Packed) -> Tensor:
     with aside:
         if reading and reading.layout != "packed":
             return encode_padded(encoder, packed.ids_N, packed, reading.layout)
+        spare = spare_rows(encoder, packed.ids_N)
+        position_N = packed.offset_N + first_position(encoder)
         hidden_1ND: Tensor = encoder(
-            input_ids=packed.ids_N[None],
-            position_ids=(packed.offset_N + first_position(encoder))[None],
+            input_ids=functional.pad(packed.ids_N, (0, spare))[None],
+            position_ids=functional.pad(packed.offset_N + first_position(encoder), (0, spare))[
+                None
+            ],
             packed=packed,
         ).last_hidden_state
-    return hidden_1ND[0]
+    return hidden_1ND[0, : len(packed.ids_N)]
+
+
+def spare_rows(encoder: PreTrainedModel, x_N: Tensor) -> int:
+    """How many rows to add to a batch, so that its products are of a size that was met before.
+
+    For products in bf16 on a CPU, oneDNN makes code for each new number of rows. That took longer
+    than the products themselves (`bench/rows.py`), so their number is rounded up to `BF16_ROWS`.
+    Rows that are added attend to nothing, nothing attends to them, and no gradient leaves them.
+
+    The encoder's draws of dropout are padded, too.
+    """
+    if x_N.device.type != "cpu" or torch.compiler.is_compiling():
+        return 0
+    bf16 = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    spare = -len(x_N) % BF16_ROWS if bf16 else 0
+    draws = draws_of(encoder)
+    if spare and draws and draws.keys_PN is not None and draws.keys_PN.shape[1] == len(x_N):
+        draws.pad(len(x_N) + spare)
+    return spare
 
 
 def encode_values(
@@ -190,15 +220,18 @@ def encode_values(
     """
     aside = nullcontext() if torch.compiler.is_compiling() else without_cudnn_attention()
     with aside:
+        spare = spare_rows(encoder, values_ND)
         own_N = lengths.offset_N if place_N is None else place_N
-        types = {} if type_N is None else {"token_type_ids": type_N[None]}
+        types = {}
+        if type_N is not None:
+            types = {"token_type_ids": functional.pad(type_N, (0, spare))[None]}
         hidden_1ND: Tensor = encoder(
-            inputs_embeds=values_ND[None],
-            position_ids=(own_N + first_position(encoder))[None],
+            inputs_embeds=functional.pad(values_ND, (0, 0, 0, spare))[None],
+            position_ids=functional.pad(own_N + first_position(encoder), (0, spare))[None],
             packed=lengths,
             **types,
         ).last_hidden_state
-    return hidden_1ND[0]
+    return hidden_1ND[0, : len(values_ND)]
 
 
 def encode_first_tokens(encoder: PreTrainedModel, packed: Packed) -> Tensor:

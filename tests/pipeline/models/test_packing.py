@@ -254,3 +254,35 @@ def test_students_and_probes_have_no_cudnn_attention(monkeypatch, encode, allowe
         assert torch.backends.cuda.cudnn_sdp_enabled() == allowed
     finally:
         torch.backends.cuda.enable_cudnn_sdp(before)
+
+
+def trained_in_bf16(monkeypatch, rows):
+    """States and gradients of a step with dropout, tokens rounded up to a number of rows."""
+    monkeypatch.setattr("pipeline.models.packing.BF16_ROWS", rows)
+    torch.manual_seed(1)
+    config = BertConfig(
+        vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=64, attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+    student = Student(AutoModelForMaskedLM.from_config(config)).train()
+    packed = pack(torch.arange(30) % 50, torch.tensor([5, 7, 18]))
+    student.draws.begin(torch.arange(30), torch.tensor(7))
+    seen = []
+    student.encoder.register_forward_pre_hook(
+        lambda _, __, given: seen.append(given["input_ids"].shape[1]), with_kwargs=True
+    )
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        states_ND = encode_packed(student.encoder, packed)
+    states_ND.square().sum().backward()
+    gradients = [p.grad for p in student.encoder.parameters() if p.grad is not None]
+    return seen, states_ND.detach(), gradients
+
+
+def test_tokens_that_round_up_a_batch_in_bf16_change_nothing(monkeypatch):
+    alone, states, gradients = trained_in_bf16(monkeypatch, 1)
+    filled, same_states, same_gradients = trained_in_bf16(monkeypatch, 64)
+    assert (alone, filled) == ([30], [64])
+    assert states.shape == same_states.shape
+    torch.testing.assert_close(same_states, states, atol=0.05, rtol=0.02)
+    for one, other in zip(same_gradients, gradients, strict=True):
+        torch.testing.assert_close(one, other, atol=0.02 * float(other.abs().max()), rtol=0.02)
