@@ -130,8 +130,8 @@ def attention(
 ) -> Tensor:
     """Scaled-dot-product attention of a grid, by torch.
 
-    On a CPU what is trained in bf16 attends in float32, because torch's backward pass in bf16 is
-    three to six times as slow there (`bench/attention.py`).
+    On a CPU what is trained in bf16 attends in float32, because torch's backward pass in bf16 takes
+    two to nine times as long there (`bench/attention.py`).
 
     Args:
         query_BHLE: queries.
@@ -145,16 +145,20 @@ def attention(
         `[B, H, L, E]`, in the queries' type.
     """
     on_cpu = query_BHLE.device.type == "cpu"
-    if on_cpu and query_BHLE.dtype == torch.bfloat16 and query_BHLE.requires_grad:
-        exact = (x.float() for x in (query_BHLE, key_BHME, value_BHME))
-        with torch.autocast("cpu", enabled=False):
-            mixed_BHLE = functional.scaled_dot_product_attention(
-                *exact, attn_mask=allowed, dropout_p=dropout, scale=scale
-            )
-        return mixed_BHLE.to(query_BHLE.dtype)
-    return functional.scaled_dot_product_attention(
-        query_BHLE, key_BHME, value_BHME, attn_mask=allowed, dropout_p=dropout, scale=scale
-    )
+    if not (on_cpu and query_BHLE.dtype == torch.bfloat16 and query_BHLE.requires_grad):
+        return functional.scaled_dot_product_attention(
+            query_BHLE, key_BHME, value_BHME, attn_mask=allowed, dropout_p=dropout, scale=scale
+        )
+    with torch.autocast("cpu", enabled=False):
+        mixed_BHLE = functional.scaled_dot_product_attention(
+            query_BHLE.float(),
+            key_BHME.float(),
+            value_BHME.float(),
+            attn_mask=allowed,
+            dropout_p=dropout,
+            scale=scale,
+        )
+    return mixed_BHLE.to(query_BHLE.dtype)
 
 
 def attend(

@@ -130,8 +130,7 @@ def packed_attention(
         )
         mixed.append(mixed_BHLE.transpose(1, 2).flatten(0, 1))
         start = end
-    mixed_NHE = collect(torch.cat(mixed), bands)
-    return functional.pad(mixed_NHE, (0, 0, 0, 0, 0, spare))[None], None
+    return add_rows(collect(torch.cat(mixed), bands), spare)[None], None
 
 
 def use_packed_attention(encoder: PreTrainedModel) -> None:
@@ -169,33 +168,41 @@ def encode_packed(encoder: PreTrainedModel, packed: Packed) -> Tensor:
     with aside:
         if reading and reading.layout != "packed":
             return encode_padded(encoder, packed.ids_N, packed, reading.layout)
-        spare = spare_rows(encoder, packed.ids_N)
+        spare = _spare_tokens(encoder, packed.ids_N)
         position_N = packed.offset_N + first_position(encoder)
         hidden_1ND: Tensor = encoder(
-            input_ids=functional.pad(packed.ids_N, (0, spare))[None],
-            position_ids=functional.pad(packed.offset_N + first_position(encoder), (0, spare))[
-                None
-            ],
+            input_ids=add_rows(packed.ids_N, spare)[None],
+            position_ids=add_rows(position_N, spare)[None],
             packed=packed,
         ).last_hidden_state
     return hidden_1ND[0, : len(packed.ids_N)]
 
 
-def spare_rows(encoder: PreTrainedModel, x_N: Tensor) -> int:
+def spare_rows(x_N: Tensor) -> int:
     """How many rows to add to a batch, so that its products are of a size that was met before.
 
     For products in bf16 on a CPU, oneDNN makes code for each new number of rows. That took longer
     than the products themselves (`bench/rows.py`), so their number is rounded up to `BF16_ROWS`.
-    Rows that are added attend to nothing, nothing attends to them, and no gradient leaves them.
-
-    The encoder's draws of dropout are padded, too.
     """
     if x_N.device.type != "cpu" or torch.compiler.is_compiling():
         return 0
     bf16 = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-    spare = -len(x_N) % BF16_ROWS if bf16 else 0
-    draws = draws_of(encoder)
-    if spare and draws and draws.keys_PN is not None and draws.keys_PN.shape[1] == len(x_N):
+    return -len(x_N) % BF16_ROWS if bf16 else 0
+
+
+def add_rows(x_N: Tensor, rows: int, value: int = 0) -> Tensor:
+    """`[N, …]` → `[N + rows, …]`, those at the end of one value; the same tensor for no rows."""
+    return functional.pad(x_N, (0, 0) * (x_N.dim() - 1) + (0, rows), value=value) if rows else x_N
+
+
+def _spare_tokens(encoder: PreTrainedModel, x_N: Tensor) -> int:
+    """As `spare_rows`, and makes room for them in what the encoder's dropout draws.
+
+    Tokens that are added attend to nothing, nothing attends to them, and no gradient leaves them.
+    """
+    spare = spare_rows(x_N)
+    draws = draws_of(encoder) if spare else None
+    if draws and draws.keys_PN is not None and draws.keys_PN.shape[1] == len(x_N):
         draws.pad(len(x_N) + spare)
     return spare
 
@@ -220,14 +227,12 @@ def encode_values(
     """
     aside = nullcontext() if torch.compiler.is_compiling() else without_cudnn_attention()
     with aside:
-        spare = spare_rows(encoder, values_ND)
+        spare = _spare_tokens(encoder, values_ND)
         own_N = lengths.offset_N if place_N is None else place_N
-        types = {}
-        if type_N is not None:
-            types = {"token_type_ids": functional.pad(type_N, (0, spare))[None]}
+        types = {} if type_N is None else {"token_type_ids": add_rows(type_N, spare)[None]}
         hidden_1ND: Tensor = encoder(
-            inputs_embeds=functional.pad(values_ND, (0, 0, 0, spare))[None],
-            position_ids=functional.pad(own_N + first_position(encoder), (0, spare))[None],
+            inputs_embeds=add_rows(values_ND, spare)[None],
+            position_ids=add_rows(own_N + first_position(encoder), spare)[None],
             packed=lengths,
             **types,
         ).last_hidden_state

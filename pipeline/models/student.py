@@ -29,7 +29,7 @@ from pipeline.foundation.untrusted import parse_json, read_text_file
 from pipeline.models.checking import check_head, find_reading
 from pipeline.models.dropout import hash_dropout
 from pipeline.models.loading import check_config, load_model, load_tokenizer, quiet
-from pipeline.models.packing import Packed, encode_packed
+from pipeline.models.packing import Packed, add_rows, encode_packed, spare_rows
 
 PRESETS: dict[str, dict[str, int]] = {
     "bert-base": {"num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12},
@@ -38,6 +38,9 @@ PRESETS: dict[str, dict[str, int]] = {
     "bert-tiny": {"num_hidden_layers": 2, "hidden_size": 128, "num_attention_heads": 2},
 }
 """BERT's own family of sizes (Devlin et al. 2018; Turc et al. 2019); `bert-base` is the paper's."""
+
+NO_LABEL = -100
+"""What stands for the label of a row that only fills a batch."""
 
 
 class _ComputedStates(nn.Module):
@@ -119,8 +122,12 @@ class Student(nn.Module):
             ids_N: the tokens as they are without masks.
             chosen_K: places of those to be predicted.
         """
-        logits_KV = self.masked_lm_logits(hidden_ND[chosen_K])
-        return functional.cross_entropy(logits_KV.float(), ids_N[chosen_K], reduction="sum")
+        spare = spare_rows(chosen_K)
+        logits_KV = self.masked_lm_logits(add_rows(hidden_ND[chosen_K], spare))
+        labels_K = add_rows(ids_N[chosen_K], spare, NO_LABEL)
+        return functional.cross_entropy(
+            logits_KV.float(), labels_K, reduction="sum", ignore_index=NO_LABEL
+        )
 
 
 def _check_vocabulary(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

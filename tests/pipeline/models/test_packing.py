@@ -273,16 +273,18 @@ def trained_in_bf16(monkeypatch, rows):
     )
     with torch.autocast("cpu", dtype=torch.bfloat16):
         states_ND = encode_packed(student.encoder, packed)
-    states_ND.square().sum().backward()
-    gradients = [p.grad for p in student.encoder.parameters() if p.grad is not None]
-    return seen, states_ND.detach(), gradients
+        loss = student.masked_lm_loss(states_ND, packed.ids_N, torch.tensor([2, 3, 11, 28]))
+    (loss + states_ND.square().sum()).backward()
+    gradients = [p.grad for p in student.parameters() if p.grad is not None]
+    return seen, states_ND.detach(), float(loss), gradients
 
 
 def test_tokens_that_round_up_a_batch_in_bf16_change_nothing(monkeypatch):
-    alone, states, gradients = trained_in_bf16(monkeypatch, 1)
-    filled, same_states, same_gradients = trained_in_bf16(monkeypatch, 64)
+    alone, states, loss, gradients = trained_in_bf16(monkeypatch, 1)
+    filled, same_states, same_loss, same_gradients = trained_in_bf16(monkeypatch, 64)
     assert (alone, filled) == ([30], [64])
     assert states.shape == same_states.shape
+    assert same_loss == pytest.approx(loss, rel=0.01)
     torch.testing.assert_close(same_states, states, atol=0.05, rtol=0.02)
     for one, other in zip(same_gradients, gradients, strict=True):
         torch.testing.assert_close(one, other, atol=0.02 * float(other.abs().max()), rtol=0.02)
