@@ -4,6 +4,7 @@
     python -m bench.natural run --data SHARED --out DIR            # what is ready, one by one
     python -m bench.natural run --data SHARED --out DIR --part 0/4 # a quarter of it (array task 0)
     python -m bench.natural table --data SHARED --out DIR          # what is done, and its figures
+    python -m bench.natural keep --data SHARED --out DIR --to JSON # figures, to outlive the folder
 
 What a cell is, and how cells are carried out: `bench/cells.py`.
 
@@ -24,10 +25,20 @@ from bench.hearing import ACRONYMS
 from bench.hearing import JUDGED as STRESSED
 from bench.hearing import TRAINING as ACTED
 from bench.hearing_speech import Corpus, lines_of, write_clips
-from bench.natural_tests import figures, primary_table, secondary_table
+from bench.natural_tests import (
+    Values,
+    figures,
+    joined,
+    keep,
+    kept,
+    primary_table,
+    secondary_table,
+    values_of,
+)
 
-SEEDS = (7816, 9573, 7788, 4242, 1031)
-"""Of pre-training: five for the primary comparison, the first three for all else."""
+SEEDS = (4242, 1031, 7816, 9573, 7788)
+"""Of pre-training: five for the primary comparison, the first three for all else. The last three
+were the first ones of an earlier run (docs/natural-speech.md)."""
 FEW = 3
 TRAINING = {**ACTED, "ocean": Corpus("speechocean762", split="train")}
 """What students hear. Never heard: six characters of the first, the test speakers of the third, and
@@ -413,11 +424,13 @@ def secondary_questions() -> dict[str, tuple[str, ...]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["plan", "run", "table", "tables", "clips"])
+    parser.add_argument("what", choices=["plan", "run", "table", "keep", "tables", "clips"])
     parser.add_argument("name", nargs="?", help="of a corpus, for clips")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     add_arguments(parser)
     parser.add_argument("--small", action="store_true", help="the smallest sizes: no figure counts")
+    parser.add_argument("--to", type=Path, help="JSON file that figures are kept in")
+    parser.add_argument("--earlier", type=Path, nargs="*", default=[], help="such files, for table")
     options = parser.parse_args()
     sizes = SMALL if options.small else FULL
     if options.what == "tables":
@@ -426,13 +439,18 @@ def main() -> int:
         make_clips(options.data, options.out, options.name, sizes)
     else:
         every = cells(options.data, options.out, sizes)
+        if options.what == "keep":
+            keep(values_of(options.out, records_of(options.out, every)), options.to)
+            return 0
         code = plan_or_run(options, every)
         if options.what != "table":
             return code
         done = records_of(options.out, every)
-        secondary = secondary_table(options.out, done, secondary_questions())
-        primary, means = primary_table(options.out, done), figures(options.out, done)
-        print(f"\n{primary}\n\n{secondary}\n\n{means}")
+        values: Values = values_of(options.out, done)
+        for file in options.earlier:
+            values = joined(values, kept(file))
+        secondary = secondary_table(values, secondary_questions())
+        print(f"\n{primary_table(values)}\n\n{secondary}\n\n{figures(options.out, done)}")
     return 0
 
 

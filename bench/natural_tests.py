@@ -1,5 +1,6 @@
 """Figures of docs/natural-speech.md, and comparisons paired over seeds, with Holm's correction."""
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -11,7 +12,9 @@ import numpy as np
 from scipy import stats
 
 from pipeline.finetuning.results import settled
+from pipeline.foundation.atomic import write_json
 from pipeline.foundation.errors import SpeechkdError
+from pipeline.foundation.provenance import git_commit
 from pipeline.foundation.tables import json_lines
 from pipeline.reports.holm import holm
 
@@ -24,6 +27,8 @@ MEASURES = {
 """The measure of each primary task: of a student its mean over folds and fine-tuning seeds."""
 OTHER_MEASURES = {"sarcasm": "accuracy", "intents": "accuracy"}
 """Of tasks that are not primary."""
+Values = Mapping[tuple[str, str], Mapping[int, float]]
+"""By task and arm, for each pre-training seed the task's measure."""
 Questions = Mapping[str, Sequence[str]]
 """For each arm, the arms that it is to be better than."""
 QUESTIONS: Questions = {
@@ -130,7 +135,7 @@ def figure(row: Mapping[str, Any], measure: str) -> float:
     return 0.0 if value is None else float(value)
 
 
-def values_of(out: Path, done: Container[str]) -> dict[tuple[str, str], dict[int, float]]:
+def values_of(out: Path, done: Container[str]) -> Values:
     """By task and arm, for each pre-training seed the task's measure.
 
     An arm of one kind of speech alone is named with it (`read-word-crd`), those of all are not.
@@ -149,6 +154,40 @@ def values_of(out: Path, done: Container[str]) -> dict[tuple[str, str], dict[int
         mean = np.mean([figure(row, measures[task]) for row in rows])
         values[task, arm][int(seed)] = float(mean)
     return dict(values)
+
+
+def keep(values: Values, path: Path) -> None:
+    """Write figures to a JSON file, which outlives the students that they are of."""
+    tasks: dict[str, dict[str, dict[str, float]]] = {}
+    for (task, arm), of_seed in sorted(values.items()):
+        rounded = {str(seed): round(value, 5) for seed, value in sorted(of_seed.items())}
+        tasks.setdefault(task, {})[arm] = rounded
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"commit": git_commit(), "tasks": tasks})
+
+
+def kept(path: Path) -> Values:
+    """The figures that `keep` wrote."""
+    tasks = json.loads(path.read_text(encoding="utf-8"))["tasks"]
+    return {
+        (task, arm): {int(seed): value for seed, value in of_seed.items()}
+        for task, arms in tasks.items()
+        for arm, of_seed in arms.items()
+    }
+
+
+def joined(values: Values, earlier: Values) -> Values:
+    """Figures with those of another run, whose students began with another base.
+
+    Students are compared only with those of the same seed and base. So of a task and a seed for
+    which `values` has any student, none of `earlier` is taken.
+    """
+    mine = {(task, seed) for (task, _), of_seed in values.items() for seed in of_seed}
+    both = {name: dict(of_seed) for name, of_seed in values.items()}
+    for (task, arm), of_seed in earlier.items():
+        taken = {seed: v for seed, v in of_seed.items() if (task, seed) not in mine}
+        both.setdefault((task, arm), {}).update(taken)
+    return both
 
 
 def figures(out: Path, done: Container[str]) -> str:
@@ -171,7 +210,7 @@ def figures(out: Path, done: Container[str]) -> str:
 
 
 def comparisons(
-    values: Mapping[tuple[str, str], Mapping[int, float]],
+    values: Values,
     tasks: Iterable[str] = MEASURES,
     questions: Questions = QUESTIONS,
     *,
@@ -199,7 +238,7 @@ def comparisons(
     return pairs
 
 
-def primary_table(out: Path, done: Container[str]) -> str:
+def primary_table(values: Values) -> str:
     """All primary comparisons that there are, in points, and what follows, as Markdown.
 
     An arm has to be better than both others. So a hypothesis has the larger p of its two
@@ -207,13 +246,9 @@ def primary_table(out: Path, done: Container[str]) -> str:
     Both are over the seeds that all three arms have; of fewer than `FEWEST` nothing is asked.
 
     Args:
-        out: the study's folder.
-        done: as of `results_of`.
-
-    Raises:
-        SpeechkdError: as of `results_of`.
+        values: as `values_of` gives them.
     """
-    primary = comparisons(values_of(out, done))
+    primary = comparisons(values)
     lines = [
         "Gains in points (× 100), with Student's 95 % interval over pre-training seeds",
         "",
@@ -243,18 +278,13 @@ def primary_table(out: Path, done: Container[str]) -> str:
     return "\n".join(lines)
 
 
-def secondary_table(out: Path, done: Container[str], questions: Questions) -> str:
+def secondary_table(values: Values, questions: Questions) -> str:
     """All comparisons that are not primary, in points, as Markdown. None of them is a claim.
 
     Args:
-        out: the study's folder.
-        done: as of `results_of`.
+        values: as `values_of` gives them.
         questions: of arms that are not primary; the primary ones are asked of other tasks, too.
-
-    Raises:
-        SpeechkdError: as of `results_of`.
     """
-    values = values_of(out, done)
     every = comparisons(values, OTHER_MEASURES, QUESTIONS, together=False)
     every += comparisons(values, MEASURES, questions, together=False)
     lines = ["| task | compared | gain | seeds |", "|---|---|--:|--:|"]

@@ -15,6 +15,9 @@ from bench.natural_tests import (
     Comparison,
     comparisons,
     figures,
+    joined,
+    keep,
+    kept,
     primary_table,
     secondary_table,
     values_of,
@@ -199,12 +202,12 @@ def test_primary_comparisons_are_paired_over_seeds_and_the_family_is_whole(tmp_p
     low, high = by_hand.confidence_interval(0.95)
     np.testing.assert_allclose([first.mean - first.half_width, first.mean + first.half_width],
                                [low, high])  # fmt: skip
-    table = primary_table(tmp_path, done)
+    table = primary_table(values_of(tmp_path, done))
     assert "1 of 8 hypotheses can be asked" in table
     both = max(one.p for one in primary)
     words = "word-crd is better than none and word-crd-shuffled"
     assert f"| valence | {words} | 5 | {both:.4f} | {8 * both:.4f} | yes |" in table
-    secondary = secondary_table(tmp_path, done, natural.secondary_questions())
+    secondary = secondary_table(values_of(tmp_path, done), natural.secondary_questions())
     assert "| valence | acted-word-crd over acted-none | +5.00 ± ? | 1 |" in secondary
     assert "word-crd over none | +11" not in secondary, "that is primary"
 
@@ -220,7 +223,7 @@ def test_an_arm_has_to_be_better_than_both_others(tmp_path):
     assert over_twin.p < 0.001, "but it is worse"
     words = "clip-crd is better than none and clip-crd-shuffled"
     assert f"| valence | {words} | 5 | 1.0000 | 1.0000 | not shown |" in primary_table(
-        tmp_path, done
+        values_of(tmp_path, done)
     )
 
 
@@ -237,13 +240,15 @@ def test_a_question_is_of_the_seeds_that_all_its_arms_have_and_of_three_at_least
         shared = len(seeds[f"{arm}-shuffled"])
         assert len(of[arm, "none"]) == len(of[arm, f"{arm}-shuffled"]) == shared
     np.testing.assert_allclose(sorted(of["word-crd", "none"]), [0.2, 0.21, 0.22])
-    table = primary_table(tmp_path, done)
+    table = primary_table(values_of(tmp_path, done))
     assert "1 of 8 hypotheses can be asked" in table, "clip-crd has two seeds that count"
     p = stats.ttest_1samp([0.2, 0.21, 0.22], 0.0).pvalue
     words = "word-crd is better than none and word-crd-shuffled"
     assert f"| valence | {words} | 3 | {p:.4f} | {8 * p:.4f} | yes |" in table
     assert "clip-crd is better" not in table
-    secondary = secondary_table(tmp_path, done, {"word-crd": ("word-crd-shuffled", "clip-crd")})
+    secondary = secondary_table(
+        values_of(tmp_path, done), {"word-crd": ("word-crd-shuffled", "clip-crd")}
+    )
     assert "| valence | word-crd over clip-crd | +0.00 ± ? | 5 |" in secondary
     assert "over word-crd-shuffled" in secondary, "each pair has seeds of its own there"
 
@@ -267,7 +272,7 @@ def test_students_of_other_data_another_recipe_or_other_folds_are_no_pair(
     assert len(values_of(tmp_path, done)) == 2, "each task is a table of its own"
     name = write_results(tmp_path, "valence", "all-word-crd-7816", metrics[:folds], **other)
     assert len(values_of(tmp_path, done)) == 2, "it is not done"
-    for table in (values_of, primary_table, figures):
+    for table in (values_of, figures):
         with pytest.raises(SpeechkdError) as error:
             table(tmp_path, done | {name})
         for word in ("valence/all-word-crd-7816", "valence/all-none-7816", told):
@@ -291,6 +296,27 @@ def test_a_correlation_that_is_not_defined_counts_as_none_in_every_table(tmp_pat
         "| valence | all-none-7816 | pearson | 0.2000 | 2 |",
         "| valence | all-none-7816 | mae | 1.5000 | 2 |",
     ]
+
+
+def test_figures_outlive_their_folder_and_meet_no_student_of_another_base(tmp_path):
+    done = {write_results(tmp_path, "valence", f"all-{arm}-{seed}", [{"pearson": value}])
+            for seed in SEEDS[:2] for arm, value in (("none", 0.1), ("word-crd", 0.3))}  # fmt: skip
+    here = values_of(tmp_path, done)
+    file = tmp_path / "kept" / "one.json"
+    keep(here, file)
+    assert kept(file) == here
+    assert set(json.loads(file.read_text())) == {"commit", "tasks"}
+    earlier = {
+        ("valence", "none"): {SEEDS[1]: 0.9, SEEDS[2]: 0.2},
+        ("valence", "word-crd-shuffled"): {SEEDS[1]: 0.9, SEEDS[2]: 0.2},
+        ("arousal", "none"): {SEEDS[0]: 0.4},
+    }
+    assert joined(here, earlier) == {
+        ("valence", "none"): {SEEDS[0]: 0.1, SEEDS[1]: 0.1, SEEDS[2]: 0.2},
+        ("valence", "word-crd"): {SEEDS[0]: 0.3, SEEDS[1]: 0.3},
+        ("valence", "word-crd-shuffled"): {SEEDS[2]: 0.2},
+        ("arousal", "none"): {SEEDS[0]: 0.4},
+    }
 
 
 def test_one_seed_or_seeds_that_never_differ_prove_nothing():
