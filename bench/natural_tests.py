@@ -27,8 +27,9 @@ MEASURES = {
 """The measure of each primary task: of a student its mean over folds and fine-tuning seeds."""
 OTHER_MEASURES = {"sarcasm": "accuracy", "intents": "accuracy"}
 """Of tasks that are not primary."""
-Values = Mapping[tuple[str, str], Mapping[int, float]]
-"""By task and arm, for each pre-training seed the task's measure."""
+Values = Mapping[tuple[str, str], Mapping[int | str, float]]
+"""By task and arm, for each pre-training seed the task's measure. Words stand for a seed of another
+run, whose students began with another base."""
 Questions = Mapping[str, Sequence[str]]
 """For each arm, the arms that it is to be better than."""
 QUESTIONS: Questions = {
@@ -148,7 +149,7 @@ def values_of(out: Path, done: Container[str]) -> Values:
         SpeechkdError: as of `results_of`.
     """
     measures = MEASURES | OTHER_MEASURES
-    values: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
+    values: dict[tuple[str, str], dict[int | str, float]] = defaultdict(dict)
     for task, run, rows in results_of(out, done):
         arm, _, seed = run.removeprefix("all-").rpartition("-")
         mean = np.mean([figure(row, measures[task]) for row in rows])
@@ -160,7 +161,7 @@ def keep(values: Values, path: Path) -> None:
     """Write figures to a JSON file, which outlives the students that they are of."""
     tasks: dict[str, dict[str, dict[str, float]]] = {}
     for (task, arm), of_seed in sorted(values.items()):
-        rounded = {str(seed): round(value, 5) for seed, value in sorted(of_seed.items())}
+        rounded = {str(seed): round(value, 5) for seed, value in sorted(of_seed.items(), key=str)}
         tasks.setdefault(task, {})[arm] = rounded
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"commit": git_commit(), "tasks": tasks})
@@ -179,14 +180,16 @@ def kept(path: Path) -> Values:
 def joined(values: Values, earlier: Values) -> Values:
     """Figures with those of another run, whose students began with another base.
 
-    Students are compared only with those of the same seed and base. So of a task and a seed for
-    which `values` has any student, none of `earlier` is taken.
+    Students are compared only with those of the same seed and base. So seeds of `earlier` have a
+    name of their own. Those of which `values` has all that `earlier` has of a task are left out,
+    because they would count twice.
     """
-    mine = {(task, seed) for (task, _), of_seed in values.items() for seed in of_seed}
     both = {name: dict(of_seed) for name, of_seed in values.items()}
     for (task, arm), of_seed in earlier.items():
-        taken = {seed: v for seed, v in of_seed.items() if (task, seed) not in mine}
-        both.setdefault((task, arm), {}).update(taken)
+        for seed, value in of_seed.items():
+            others = [a for (t, a), own in earlier.items() if t == task and seed in own]
+            if not all(seed in values.get((task, other), {}) for other in others):
+                both.setdefault((task, arm), {})[f"{seed}, earlier"] = value
     return both
 
 
@@ -231,7 +234,7 @@ def comparisons(
             of = {name: values.get((task, name), {}) for name in (arm, *others)}
             for other in others:
                 names = of if together else (arm, other)
-                seeds = sorted(set.intersection(*(set(of[name]) for name in names)))
+                seeds = sorted(set.intersection(*(set(of[name]) for name in names)), key=str)
                 gains = tuple(of[arm][seed] - of[other][seed] for seed in seeds)
                 if gains:
                     pairs.append(Comparison(task, arm, other, gains))
