@@ -262,7 +262,8 @@ def test_the_loss_reaches_every_weight_that_is_trained(spans, folder):
     still = {
         name for name, parameter in reader.named_parameters()
         if parameter.requires_grad
-        and not name.endswith("key.bias")  # softmax does not see it
+        # softmax does not see them: any gradient is rounding, and some processors have none
+        and not name.endswith(("key.bias", "head.1.bias"))
         and (parameter.grad is None or not parameter.grad.any())
     }  # fmt: skip
     assert still == set()
