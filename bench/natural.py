@@ -448,7 +448,7 @@ def main() -> int:
         done = records_of(options.out, every)
         values: Values = values_of(options.out, done)
         for file in options.earlier:
-            values = joined(values, kept(file))
+            values = joined(values, kept(file), file.stem)
         secondary = secondary_table(values, secondary_questions())
         print(f"\n{primary_table(values)}\n\n{secondary}\n\n{figures(options.out, done)}")
     return 0

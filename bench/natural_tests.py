@@ -177,8 +177,8 @@ def kept(path: Path) -> Values:
     }
 
 
-def joined(values: Values, earlier: Values) -> Values:
-    """Figures with those of another run, whose students began with another base.
+def joined(values: Values, earlier: Values, name: str) -> Values:
+    """Figures with those of another run of this name, whose students began with another base.
 
     Students are compared only with those of the same seed and base. So seeds of `earlier` have a
     name of their own. Those of which `values` has all that `earlier` has of a task are left out,
@@ -189,7 +189,7 @@ def joined(values: Values, earlier: Values) -> Values:
         for seed, value in of_seed.items():
             others = [a for (t, a), own in earlier.items() if t == task and seed in own]
             if not all(seed in values.get((task, other), {}) for other in others):
-                both.setdefault((task, arm), {})[f"{seed}, earlier"] = value
+                both.setdefault((task, arm), {})[f"{seed}, {name}"] = value
     return both
 
 

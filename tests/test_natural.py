@@ -311,14 +311,16 @@ def test_figures_outlive_their_folder_and_meet_no_student_of_another_base(tmp_pa
         ("valence", "word-crd"): {SEEDS[0]: 0.9, SEEDS[1]: 1.0, SEEDS[2]: 0.7},
         ("valence", "word-crd-shuffled"): {SEEDS[1]: 0.9, SEEDS[2]: 0.1},
     }
-    both = joined(here, earlier)
+    both = joined(here, earlier, "one")
     assert both["valence", "none"] == {
-        SEEDS[0]: 0.1, SEEDS[1]: 0.1, f"{SEEDS[1]}, earlier": 0.9, f"{SEEDS[2]}, earlier": 0.2,
+        SEEDS[0]: 0.1, SEEDS[1]: 0.1, f"{SEEDS[1]}, one": 0.9, f"{SEEDS[2]}, one": 0.2,
     }, "the first seed is here as a whole, the second is not"  # fmt: skip
     questions = {"word-crd": ("none", "word-crd-shuffled")}
     apart = comparisons(both, ["valence"], questions, together=False)
     np.testing.assert_allclose(sorted(apart[0].gains), [0.1, 0.2, 0.2, 0.5])
     np.testing.assert_allclose(sorted(apart[1].gains), [0.1, 0.6])
+    third = joined(both, {("valence", "none"): {SEEDS[2]: 0.0}}, "two")
+    assert comparisons(third, ["valence"], questions, together=False) == apart, "another base"
 
 
 def test_one_seed_or_seeds_that_never_differ_prove_nothing():
