@@ -35,8 +35,8 @@ WAYS: dict[str, tuple[torch.dtype, Callable[[Tensor, Tensor, Tensor, Tensor], Te
 def once(way: str, texts: int, length: int) -> float:
     """Milliseconds of processor time of one pass there and back."""
     dtype, attend = WAYS[way]
-    drawn = (torch.randn(texts, HEADS, length, WIDTH, dtype=dtype) for _ in range(3))
-    query, key, value = (x.requires_grad_() for x in drawn)
+    random = (torch.randn(texts, HEADS, length, WIDTH, dtype=dtype) for _ in range(3))
+    query, key, value = (x.requires_grad_() for x in random)
     allowed = torch.ones(texts, 1, 1, length, dtype=torch.bool)
     allowed[::2, ..., length // 2 :] = False
     started = time.thread_time()

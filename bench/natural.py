@@ -26,14 +26,13 @@ from bench.hearing import JUDGED as STRESSED
 from bench.hearing import TRAINING as ACTED
 from bench.hearing_speech import Corpus, lines_of, write_clips
 from bench.natural_tests import (
-    Values,
     figures,
-    joined,
-    keep,
-    kept,
+    join_runs,
     primary_table,
+    read_values,
     secondary_table,
     values_of,
+    write_values,
 )
 
 SEEDS = (4242, 1031, 7816, 9573, 7788)
@@ -439,16 +438,18 @@ def main() -> int:
         make_clips(options.data, options.out, options.name, sizes)
     else:
         every = cells(options.data, options.out, sizes)
-        if options.what == "keep":
-            keep(values_of(options.out, records_of(options.out, every)), options.to)
-            return 0
-        code = plan_or_run(options, every)
-        if options.what != "table":
-            return code
+        if options.what in {"plan", "run"}:
+            return plan_or_run(options, every)
         done = records_of(options.out, every)
-        values: Values = values_of(options.out, done)
+        values = values_of(options.out, done)
+        if options.what == "keep":
+            if not options.to:
+                parser.error("keep needs --to FILE.json")
+            write_values(values, options.to)
+            return 0
+        plan_or_run(options, every)
         for file in options.earlier:
-            values = joined(values, kept(file), file.stem)
+            values = join_runs(values, read_values(file), file.stem)
         secondary = secondary_table(values, secondary_questions())
         print(f"\n{primary_table(values)}\n\n{secondary}\n\n{figures(options.out, done)}")
     return 0

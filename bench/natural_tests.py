@@ -157,7 +157,7 @@ def values_of(out: Path, done: Container[str]) -> Values:
     return dict(values)
 
 
-def keep(values: Values, path: Path) -> None:
+def write_values(values: Values, path: Path) -> None:
     """Write figures to a JSON file, which outlives the students that they are of."""
     tasks: dict[str, dict[str, dict[str, float]]] = {}
     for (task, arm), of_seed in sorted(values.items()):
@@ -167,8 +167,8 @@ def keep(values: Values, path: Path) -> None:
     write_json(path, {"commit": git_commit(), "tasks": tasks})
 
 
-def kept(path: Path) -> Values:
-    """The figures that `keep` wrote."""
+def read_values(path: Path) -> Values:
+    """The figures that `write_values` wrote."""
     tasks = json.loads(path.read_text(encoding="utf-8"))["tasks"]
     return {
         (task, arm): {int(seed): value for seed, value in of_seed.items()}
@@ -177,19 +177,23 @@ def kept(path: Path) -> Values:
     }
 
 
-def joined(values: Values, earlier: Values, name: str) -> Values:
-    """Figures with those of another run of this name, whose students began with another base.
+def join_runs(values: Values, earlier: Values, run: str) -> Values:
+    """Figures with those of an earlier run of this name, whose students began with another base.
 
     Students are compared only with those of the same seed and base. So seeds of `earlier` have a
     name of their own. Those of which `values` has all that `earlier` has of a task are left out,
     because they would count twice.
     """
-    both = {name: dict(of_seed) for name, of_seed in values.items()}
+    lacks = {
+        (task, seed)
+        for (task, arm), of_seed in earlier.items()
+        for seed in of_seed
+        if seed not in values.get((task, arm), {})
+    }
+    both = {key: dict(of_seed) for key, of_seed in values.items()}
     for (task, arm), of_seed in earlier.items():
-        for seed, value in of_seed.items():
-            others = [a for (t, a), own in earlier.items() if t == task and seed in own]
-            if not all(seed in values.get((task, other), {}) for other in others):
-                both.setdefault((task, arm), {})[f"{seed}, {name}"] = value
+        more = {f"{seed}, {run}": v for seed, v in of_seed.items() if (task, seed) in lacks}
+        both.setdefault((task, arm), {}).update(more)
     return both
 
 

@@ -15,12 +15,12 @@ from bench.natural_tests import (
     Comparison,
     comparisons,
     figures,
-    joined,
-    keep,
-    kept,
+    join_runs,
     primary_table,
+    read_values,
     secondary_table,
     values_of,
+    write_values,
 )
 from pipeline.foundation.errors import SpeechkdError
 from stages import distill
@@ -302,16 +302,16 @@ def test_figures_outlive_their_folder_and_meet_no_student_of_another_base(tmp_pa
     done = {write_results(tmp_path, "valence", f"all-{arm}-{seed}", [{"pearson": value}])
             for seed in SEEDS[:2] for arm, value in (("none", 0.1), ("word-crd", 0.3))}  # fmt: skip
     here = values_of(tmp_path, done)
-    file = tmp_path / "kept" / "one.json"
-    keep(here, file)
-    assert kept(file) == here
+    file = tmp_path / "results" / "one.json"
+    write_values(here, file)
+    assert read_values(file) == here
     assert set(json.loads(file.read_text())) == {"commit", "tasks"}
     earlier = {
         ("valence", "none"): {SEEDS[0]: 0.8, SEEDS[1]: 0.9, SEEDS[2]: 0.2},
         ("valence", "word-crd"): {SEEDS[0]: 0.9, SEEDS[1]: 1.0, SEEDS[2]: 0.7},
         ("valence", "word-crd-shuffled"): {SEEDS[1]: 0.9, SEEDS[2]: 0.1},
     }
-    both = joined(here, earlier, "one")
+    both = join_runs(here, earlier, "one")
     assert both["valence", "none"] == {
         SEEDS[0]: 0.1, SEEDS[1]: 0.1, f"{SEEDS[1]}, one": 0.9, f"{SEEDS[2]}, one": 0.2,
     }, "the first seed is here as a whole, the second is not"  # fmt: skip
@@ -319,7 +319,7 @@ def test_figures_outlive_their_folder_and_meet_no_student_of_another_base(tmp_pa
     apart = comparisons(both, ["valence"], questions, together=False)
     np.testing.assert_allclose(sorted(apart[0].gains), [0.1, 0.2, 0.2, 0.5])
     np.testing.assert_allclose(sorted(apart[1].gains), [0.1, 0.6])
-    third = joined(both, {("valence", "none"): {SEEDS[2]: 0.0}}, "two")
+    third = join_runs(both, {("valence", "none"): {SEEDS[2]: 0.0}}, "two")
     assert comparisons(third, ["valence"], questions, together=False) == apart, "another base"
 
 

@@ -72,14 +72,14 @@ def test_sequences_that_do_not_match_are_refused():
 
 def test_bf16_is_trained_in_float32_attention_on_a_cpu():
     source = torch.Generator().manual_seed(3)
-    drawn = torch.randn(3, 2, HEADS, 9, WIDTH, generator=source).bfloat16()
+    random = torch.randn(3, 2, HEADS, 9, WIDTH, generator=source).bfloat16()
     allowed = torch.ones(2, 1, 1, 9, dtype=torch.bool)
     allowed[1, ..., 5:] = False
-    query, key, value = exact = [x.double().requires_grad_() for x in drawn]
+    query, key, value = exact = [x.double().requires_grad_() for x in random]
     scores = (query @ key.transpose(-1, -2) / WIDTH**0.5).masked_fill(~allowed, -torch.inf)
     (scores.softmax(-1) @ value).sum().backward()
 
-    ours = [x.clone().requires_grad_() for x in drawn]
+    ours = [x.clone().requires_grad_() for x in random]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = attention(*ours, allowed)
     mixed.sum().backward()

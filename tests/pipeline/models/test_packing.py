@@ -256,7 +256,7 @@ def test_students_and_probes_have_no_cudnn_attention(monkeypatch, encode, allowe
         torch.backends.cuda.enable_cudnn_sdp(before)
 
 
-def trained_in_bf16(monkeypatch, rows):
+def bf16_step(monkeypatch, rows):
     """States and gradients of a step with dropout, tokens rounded up to a number of rows."""
     monkeypatch.setattr("pipeline.models.packing.BF16_ROWS", rows)
     torch.manual_seed(1)
@@ -276,13 +276,13 @@ def trained_in_bf16(monkeypatch, rows):
         loss = student.masked_lm_loss(states_ND, packed.ids_N, torch.tensor([2, 3, 11, 28]))
     (loss + states_ND.square().sum()).backward()
     gradients = [p.grad for p in student.parameters() if p.grad is not None]
-    return seen, states_ND.detach(), float(loss), gradients
+    return seen, states_ND.detach(), float(loss.detach()), gradients
 
 
 def test_tokens_that_round_up_a_batch_in_bf16_change_nothing(monkeypatch):
-    alone, states, loss, gradients = trained_in_bf16(monkeypatch, 1)
-    filled, same_states, same_loss, same_gradients = trained_in_bf16(monkeypatch, 64)
-    assert (alone, filled) == ([30], [64])
+    sizes, states, loss, gradients = bf16_step(monkeypatch, 1)
+    rounded, same_states, same_loss, same_gradients = bf16_step(monkeypatch, 64)
+    assert (sizes, rounded) == ([30], [64])
     assert states.shape == same_states.shape
     assert same_loss == pytest.approx(loss, rel=0.01)
     torch.testing.assert_close(same_states, states, atol=0.05, rtol=0.02)
