@@ -7,7 +7,9 @@
 
 Prints a page of PASS, FAIL and figures, and writes them to a JSON file in bench/results/. Each part
 runs in a process of its own, so that one that fails, hangs or breaks its CUDA context ends nothing
-else. What the commands and libraries print goes to a log beside the JSON file.
+else. Parts that are run again on the same card with the same versions replace their lines in the
+file, and leave those of other parts. What the commands and libraries print goes to a log beside
+the JSON file.
 """
 
 import argparse
@@ -662,6 +664,73 @@ def _waits_of_a_step(sitting: Sitting) -> float:
     return round((counts[1] - counts[0]) / (15 + warm[15] - 5 - warm[5]), 2)
 
 
+# ---- pretrain: the modules of SPLAT, CTAL and WhisBERT here as on the CPU
+
+
+def pretrain(sitting: Sitting) -> None:
+    from pipeline.pretraining.ctal.settings import CtalSettings
+    from pipeline.pretraining.splat.settings import MaskedAudioSettings, SplatSettings
+    from pipeline.pretraining.whisbert.settings import WhisbertSettings
+    from stages import pretrain_ctal, pretrain_splat, pretrain_whisbert
+    from tests.helpers.caches import make_sequence_cache
+
+    shards, folder = [30, 30], sitting.folder
+
+    def cache(name: str, kind: str, **changes: Any) -> str:
+        return str(make_sequence_cache(folder / name, shards, kind, **changes).folder.path)
+
+    frames = cache("frames", "whisper-mel", width=80, most_rows=120, hop_samples=160)
+    mels = cache("mels", "ctal-mel", width=160, most_rows=120, hop_samples=200)
+    text = cache(
+        "text", "text", width=16, most_rows=9, dtype="float32", teacher="made-up",
+        teacher_sha256="0" * 64, layer=2,
+    )  # fmt: skip
+    size = {"layers": 2, "width": 64, "heads": 2}
+    common = {
+        "batch": 8, "epochs": 2.0, "held_out": 0.2, "log_every": 1, "measure_every": 2,
+        "learning_rate": 1e-3, "checkpoint_minutes": 0.0,
+    }  # fmt: skip
+
+    def run(name: str, device: str, precision: str) -> list[dict[str, Any]]:
+        out = folder / f"{name}-{device}-{precision}".replace(" ", "-")
+        given = {"out": out, "device": device, "precision": precision, **common}
+        if name == "masked audio":
+            pretrain_splat.masked_audio(MaskedAudioSettings(frames=frames, **size, **given))
+        elif name == "SPLAT":
+            speech = str(folder / "masked-audio-cpu-float32")
+            pretrain_splat.splat(SplatSettings(frames=frames, text=text, init=speech, **given))
+        elif name == "CTAL":
+            given["hold_out_by"] = "recording"
+            pretrain_ctal.run(CtalSettings(cache=mels, vocab_size=300, **size, **given))
+        else:
+            layers = {"audio_layers": 1, "fusion_layers": 1, "width": 64, "heads": 2}
+            given |= {"student": "bert-tiny", "vocab_size": 200, "max_tokens": 32, **layers}
+            pretrain_whisbert.run(WhisbertSettings(cache=frames, **given))
+        lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        return [line for line in lines if "loss" in line]
+
+    for name in ("masked audio", "SPLAT", "CTAL", "WhisBERT"):
+        with sitting.guarded(name):
+            expected = run(name, "cpu", "float32")
+            limits = {"float32": 1e-2, "bf16": 1e-1}
+            if not sitting.on_gpu:
+                del limits["float32"]  # it is what is compared with
+            for precision, limit in limits.items():
+                lines = run(name, sitting.kind, precision)
+                off = max(
+                    abs(here[key] - there[key]) / max(1e-2, abs(there[key]))
+                    for here, there in zip(lines, expected, strict=True)
+                    for key in there
+                    if key.startswith("loss")
+                )
+                sitting.check(
+                    f"{name} in {precision} beside float32 on the CPU: losses of "
+                    f"{len(lines)} steps off by",
+                    f"{off:.1e}",
+                    off < limit,
+                )
+
+
 # ---- what_if: where a step's time goes, and what each change would give
 
 
@@ -987,6 +1056,7 @@ PARTS = {
     ),
     "compile": Part(compile_kinds, "when --compile auto should compile", 6),
     "train": Part(train, "whether a whole step is right; bits that stay; waits of the host", 6),
+    "pretrain": Part(pretrain, "whether SPLAT, CTAL and WhisBERT are trained as on a CPU", 6),
     "what_if": Part(
         what_if, "which change pays: compiling, attention's kernel, TF32 for negatives", 12
     ),
@@ -1059,16 +1129,20 @@ def main() -> None:
     out = options.out or RESULTS / f"gpu-{machine['name'].replace(' ', '-')}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     log = out.with_suffix(".log")
-    log.unlink(missing_ok=True)
     print(", ".join(f"{name} {value}" for name, value in {**machine, **versions()}.items()))
     print(f"commit {git_commit()}; everything else that is printed goes to {log}")
+    record: dict[str, Any] = {"card": machine, "versions": versions(), "parts": {}}
+    if out.is_file():
+        before = json.loads(out.read_text())
+        if all(before[key] == record[key] for key in ("card", "versions")):
+            record = before
     lines: list[Line] = []
     for name in options.parts:
-        lines += run_part(name, device, options.tiny, log)
-        record = {
-            "argv": sys.argv, "commit": git_commit(), "card": machine, "versions": versions(),
-            "decides": {name: PARTS[name].decides for name in options.parts},
-            "lines": [asdict(line) for line in lines],
+        of_part = run_part(name, device, options.tiny, log)
+        lines += of_part
+        record["parts"][name] = {
+            "decides": PARTS[name].decides, "commit": git_commit(), "argv": sys.argv,
+            "lines": [{k: v for k, v in asdict(line).items() if k != "part"} for line in of_part],
         }  # fmt: skip
         out.write_text(json.dumps(record, indent=1) + "\n")
     failed = [line for line in lines if line.passed is False]
