@@ -685,15 +685,15 @@ def pretrain(sitting: Sitting) -> None:
         "text", "text", width=16, most_rows=9, dtype="float32", teacher="made-up",
         teacher_sha256="0" * 64, layer=2,
     )  # fmt: skip
-    size = {"layers": 2, "width": 64, "heads": 2}
-    common = {
+    size: dict[str, Any] = {"layers": 2, "width": 64, "heads": 2}
+    common: dict[str, Any] = {
         "batch": 8, "epochs": 2.0, "held_out": 0.2, "log_every": 1, "measure_every": 2,
         "learning_rate": 1e-3, "checkpoint_minutes": 0.0,
     }  # fmt: skip
 
     def run(name: str, device: str, precision: str) -> list[dict[str, Any]]:
         out = folder / f"{name}-{device}-{precision}".replace(" ", "-")
-        given = {"out": out, "device": device, "precision": precision, **common}
+        given: dict[str, Any] = {"out": out, "device": device, "precision": precision, **common}
         if name == "masked audio":
             pretrain_splat.masked_audio(MaskedAudioSettings(frames=frames, **size, **given))
         elif name == "SPLAT":
@@ -703,8 +703,8 @@ def pretrain(sitting: Sitting) -> None:
             given["hold_out_by"] = "recording"
             pretrain_ctal.run(CtalSettings(cache=mels, vocab_size=300, **size, **given))
         else:
-            layers = {"audio_layers": 1, "fusion_layers": 1, "width": 64, "heads": 2}
-            given |= {"student": "bert-tiny", "vocab_size": 200, "max_tokens": 32, **layers}
+            given |= {"student": "bert-tiny", "vocab_size": 200, "max_tokens": 32, "width": 64}
+            given |= {"heads": 2, "audio_layers": 1, "fusion_layers": 1}
             pretrain_whisbert.run(WhisbertSettings(cache=frames, **given))
         lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
         return [line for line in lines if "loss" in line]
