@@ -282,10 +282,22 @@ def ours(setup: Setup, kd: str, negatives: int = 0, level: Level = "clip") -> Sp
 
     if setup.compile:
         module.compile_for(batches.shapes())
+        warm = max(warm, steps_until_compiled(batches))
     go(warm)
     tokens, clock = progress.tokens, Clock(setup.device)
     go(warm + setup.steps)
     return clock.speed(progress.tokens - tokens)
+
+
+def steps_until_compiled(batches: Batches) -> int:
+    """Steps of the first epoch until each shape that its batches take has been met."""
+    shapes, batch_at = batches.shapes(), batches.epoch(0)
+    first: dict[int, int] = {}
+    for place in range(batches.per_epoch):
+        packed = batch_at(place).packed
+        taken = next((n for n, shape in enumerate(shapes) if shape.holds(packed)), -1)
+        first.setdefault(taken, place)
+    return 1 + max(first.values())
 
 
 class Stopwatch(TrainerCallback):  # type: ignore[misc]

@@ -676,7 +676,7 @@ def pretrain(sitting: Sitting) -> None:
 
     shards, folder = [30, 30], sitting.folder
 
-    def cache(name: str, kind: str, **changes: Any) -> str:
+    def cache(name: str, kind: Any, **changes: Any) -> str:
         return str(make_sequence_cache(folder / name, shards, kind, **changes).folder.path)
 
     frames = cache("frames", "whisper-mel", width=80, most_rows=120, hop_samples=160)

@@ -35,7 +35,7 @@ def encode_copies(encoder: PreTrainedModel, packed: Packed, place_K: Tensor) -> 
     if dense is None or (reading and reading.layout != "packed"):
         return encode_packed(encoder, packed)[place_K]
     with ExitStack() as stack:
-        stack.enter_context(kept_alone(dense, place_K))
+        stack.enter_context(kept_alone(encoder, dense, place_K))
         stack.enter_context(_projected_once(_first_projections(encoder), packed))
         return encode_packed(encoder, packed)
 

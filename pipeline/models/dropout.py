@@ -6,7 +6,8 @@ by integers alone, as clips, masks and negatives do (`pipeline.corpus.draws`).
 
 Dropout inside attention stays torch's, because it is part of fused kernels. Presets have none.
 
-Shapes: N tokens, D width, P places of the network that drop, Q = D / 4.
+Shapes: N tokens, K tokens that a last layer keeps, D width, P places of the network that drop,
+Q = D / 4.
 """
 
 import math
@@ -31,10 +32,12 @@ class Draws:
     Attributes:
         places: P, how many modules there are.
         keys_PN: 64 random bits per place and token, int64; None while nothing has been drawn.
+        kept_K: which tokens the last layer keeps, where it computes no others; None for all.
     """
 
     places: int
     keys_PN: Tensor | None = None
+    kept_K: Tensor | None = None
 
     def begin(self, number_N: Tensor, key: Tensor) -> None:
         """Draw for one forward pass.
@@ -50,6 +53,21 @@ class Draws:
         """Make room for padding tokens at the end of the packing, up to a number of tokens."""
         if self.keys_PN is not None:
             self.keys_PN = functional.pad(self.keys_PN, (0, tokens - self.keys_PN.shape[1]))
+
+    def keys_of(self, place: int, tokens: int) -> Tensor | None:
+        """The keys of a place, for as many states as it sees; None if nothing numbers these.
+
+        Args:
+            place: of a dropout module.
+            tokens: how many states it sees: those of all tokens, or of the kept ones.
+        """
+        if self.keys_PN is None:
+            return None
+        if tokens == self.keys_PN.shape[1]:
+            return self.keys_PN[place]
+        if self.kept_K is not None and tokens == len(self.kept_K):
+            return self.keys_PN[place, self.kept_K]
+        return None
 
 
 class HashedDropout(nn.Module):
@@ -68,13 +86,12 @@ class HashedDropout(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """The states with a share of their values dropped; as they are in evaluation."""
-        keys_PN = self.draws.keys_PN
         if not self.training or self._dropped == 0:
             return states
-        if keys_PN is None or states.shape[:-1].numel() != keys_PN.shape[1]:
-            # not the packed tokens of a training step: nothing numbers these states
+        key_N = self.draws.keys_of(self.place, states.shape[:-1].numel())
+        if key_N is None:  # not the packed tokens of a training step
             return functional.dropout(states, self.p)
-        bits = lanes(keys_PN[self.place], states.shape[-1]).view(states.shape)
+        bits = lanes(key_N, states.shape[-1]).view(states.shape)
         dropped = bits < self._dropped - 2 ** (LANE_BITS - 1)
         thinned: Tensor = states.masked_fill(dropped, 0) * (1 / (1 - self._dropped / 2**LANE_BITS))
         return thinned

@@ -250,7 +250,7 @@ def encode_first_tokens(encoder: PreTrainedModel, packed: Packed) -> Tensor:
     dense = after_attention(encoder)
     if dense is None or (reading and reading.layout != "packed"):
         return encode_packed(encoder, packed)[packed.starts_B]
-    with kept_alone(dense, packed.starts_B):
+    with kept_alone(encoder, dense, packed.starts_B):
         return encode_packed(encoder, packed)
 
 
@@ -262,22 +262,30 @@ def encode_first_values(encoder: PreTrainedModel, lengths: Lengths, values_ND: T
     dense = after_attention(encoder)
     if dense is None:
         return encode_values(encoder, lengths, values_ND)[lengths.starts_B]
-    with kept_alone(dense, lengths.starts_B):
+    with kept_alone(encoder, dense, lengths.starts_B):
         return encode_values(encoder, lengths, values_ND)
 
 
 @contextmanager
-def kept_alone(dense: nn.Module, place_K: Tensor) -> Iterator[None]:
-    """While the block runs, a module sees these places and no other one."""
+def kept_alone(encoder: nn.Module, dense: nn.Module, place_K: Tensor) -> Iterator[None]:
+    """While the block runs, a module of an encoder sees these places and no other one.
+
+    They drop what they would drop among all others.
+    """
 
     def keep(_: nn.Module, inputs_1ND: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(x_1ND.index_select(1, place_K) for x_1ND in inputs_1ND)
 
+    draws = draws_of(encoder)
     handle = dense.register_forward_pre_hook(keep)
+    if draws:
+        draws.kept_K = place_K
     try:
         yield
     finally:
         handle.remove()
+        if draws:
+            draws.kept_K = None
 
 
 def after_attention(encoder: PreTrainedModel) -> nn.Module | None:

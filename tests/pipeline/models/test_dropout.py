@@ -8,8 +8,9 @@ from scipy import stats
 from torch import nn
 from torch.nn import functional
 
+from pipeline.models.copies import encode_copies
 from pipeline.models.dropout import Draws, HashedDropout, hash_dropout, lanes
-from pipeline.models.packing import pack
+from pipeline.models.packing import encode_first_tokens, encode_packed, pack
 from pipeline.models.student import Student, build_student
 from tests.helpers.caches import make_cache, wordpiece
 from tests.helpers.splitmix import BITS, splitmix64
@@ -91,6 +92,16 @@ def test_evaluation_and_states_that_nothing_numbers():
     assert torch.equal(module(ones[:3]), ones[:3])
 
 
+def test_states_that_a_last_layer_keeps_drop_what_they_would_among_all():
+    """They took torch's generator: another dropout on a GPU, and with several processes."""
+    module = HashedDropout(0.5, 1, draws_of([4, 9, 2, 7], 6))
+    ones = torch.ones(4, 64)
+    among_all = module(ones)
+    module.draws.kept_K = torch.tensor([0, 2])
+    assert torch.equal(module(ones), among_all)
+    assert torch.equal(module(ones[:2]), among_all[[0, 2]])
+
+
 @pytest.fixture(scope="module")
 def student(tmp_path_factory):
     cache = make_cache(tmp_path_factory.mktemp("dropout") / "cache", [20])
@@ -141,3 +152,20 @@ def test_an_encoder_is_saved_and_loaded_as_before(student, tmp_path):
     after = Student(type(student.model).from_pretrained(tmp_path)).model.state_dict()
     assert before.keys() == after.keys()
     assert hash_dropout(nn.Sequential(nn.Linear(2, 2))).places == 0
+
+
+@pytest.mark.parametrize("encode", [encode_first_tokens, encode_copies])
+def test_what_the_last_layer_keeps_drops_the_same_whatever_torch_draws(student, encode):
+    student.train()
+    packed = pack(torch.arange(5, 15), torch.tensor([3, 5, 2]))
+    kept = () if encode is encode_first_tokens else (packed.starts_B,)
+
+    def states():
+        student.draws.begin(torch.arange(10), torch.tensor(7))
+        return encode(student.encoder, packed, *kept)
+
+    torch.manual_seed(0)
+    one = states()
+    torch.manual_seed(1)
+    assert torch.equal(states(), one)
+    assert torch.allclose(one, encode_packed(student.encoder, packed)[packed.starts_B], atol=1e-5)
