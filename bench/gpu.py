@@ -43,8 +43,6 @@ sys.path.insert(0, str(ROOT))
 from pipeline.foundation.provenance import git_commit, versions  # noqa: E402
 
 if TYPE_CHECKING:
-    from torch.nn.attention import SDPBackend
-
     from bench.distill import Setup
     from pipeline.extraction.teacher import EncoderPrecision
     from pipeline.training.loop import Precision
@@ -244,24 +242,26 @@ def card() -> dict[str, str]:
 
 def sdpa(sitting: Sitting) -> None:
     batch, heads, longest = (3, 2, 20) if sitting.tiny else (257, 12, 128)
-    for name, backend in _backends(sitting).items():
+    for name, kernel in _kernels(sitting).items():
         with sitting.guarded(f"{name}: off from float64"):
-            off = _attention_error(sitting, backend, batch, heads, longest)
+            off = _attention_error(sitting, kernel, batch, heads, longest)
             sitting.check(f"{name}: off from float64 by", f"{off:.1e}", off < 2e-2)
         if sitting.on_gpu:
             for share in (0.1, 0.0625):
                 with sitting.guarded(f"{name}: dropout {share}"):
-                    dropped, total = _dropout(sitting, backend, share)
+                    dropped, total = _dropout(sitting, kernel, share)
                     sitting.check(
                         f"{name}: dropout {share} asked for",
                         f"{dropped:.4f} dropped, weights add up to {total:.4f}",
                         abs(dropped - share) < 0.004 and abs(total - 1) < 0.01,
                     )
             with sitting.guarded(f"{name}: 64 tokens and very low scores"):
-                bad = _not_finite(sitting, backend)
-                sitting.check(
-                    f"{name}: 64 tokens and very low scores, gradients not finite", bad, bad == 0
-                )
+                bad = _not_finite(sitting, kernel)
+                what = f"{name}: 64 tokens and very low scores, gradients not finite"
+                if name in ("as torch chooses", "cuDNN"):  # which students never attend by
+                    sitting.figure(what, bad)
+                else:
+                    sitting.check(what, bad, bad == 0)
     with sitting.guarded("rows that see nothing"):
         query, key, value, valid = _attention_inputs(sitting, 4, 2, 40)
         place = torch.arange(40, device=sitting.device)
@@ -282,22 +282,26 @@ def sdpa(sitting: Sitting) -> None:
         torch.backends.cuda.enable_cudnn_sdp(True)
 
 
-def _backends(sitting: Sitting) -> "dict[str, SDPBackend | None]":
-    from torch.nn.attention import SDPBackend
+Kernel = Callable[[], contextlib.AbstractContextManager[None]]
 
-    kernels: dict[str, SDPBackend | None] = {"as it comes": None, "math": SDPBackend.MATH}
+
+def _kernels(sitting: Sitting) -> dict[str, Kernel]:
+    """Ways to choose the kernel of attention."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    from pipeline.models.packing import without_cudnn_attention
+
+    kernels: dict[str, Kernel] = {
+        "as students attend": without_cudnn_attention,
+        "as torch chooses": contextlib.nullcontext,
+        "math": lambda: sdpa_kernel(SDPBackend.MATH),
+    }
     if sitting.on_gpu:
         kernels |= {
-            "efficient": SDPBackend.EFFICIENT_ATTENTION,
-            "cuDNN": SDPBackend.CUDNN_ATTENTION,
+            "efficient": lambda: sdpa_kernel(SDPBackend.EFFICIENT_ATTENTION),
+            "cuDNN": lambda: sdpa_kernel(SDPBackend.CUDNN_ATTENTION),
         }
     return kernels
-
-
-def _kernel(backend: "SDPBackend | None") -> contextlib.AbstractContextManager[None]:
-    from torch.nn.attention import sdpa_kernel
-
-    return contextlib.nullcontext() if backend is None else sdpa_kernel(backend)
 
 
 def _attention_inputs(
@@ -315,7 +319,7 @@ def _attention_inputs(
 
 
 def _attention_error(
-    sitting: Sitting, backend: "SDPBackend | None", batch: int, heads: int, longest: int
+    sitting: Sitting, kernel: Kernel, batch: int, heads: int, longest: int
 ) -> float:
     """The largest error of attention and its gradients, beside the formula in float64."""
     *inputs, valid = _attention_inputs(sitting, batch, heads, longest)
@@ -327,7 +331,7 @@ def _attention_error(
     expected = scores.softmax(-1) @ value
     upstream = torch.randn_like(expected) * counts
     expected.backward(upstream)  # type: ignore[no-untyped-call]
-    with _kernel(backend):
+    with kernel():
         out = functional.scaled_dot_product_attention(
             inputs[0], inputs[1], inputs[2], attn_mask=valid[:, None, None, :]
         )
@@ -337,7 +341,7 @@ def _attention_error(
     return max(errors)
 
 
-def _dropout(sitting: Sitting, backend: "SDPBackend | None", share: float) -> tuple[float, float]:
+def _dropout(sitting: Sitting, kernel: Kernel, share: float) -> tuple[float, float]:
     """Share of attention weights that are dropped, and the mean of their sum.
 
     Equal scores make equal weights, and the identity as values shows each of them.
@@ -346,19 +350,19 @@ def _dropout(sitting: Sitting, backend: "SDPBackend | None", share: float) -> tu
     zeros = torch.zeros(shape, device=sitting.device, dtype=torch.bfloat16)
     identity = torch.eye(64, device=sitting.device, dtype=torch.bfloat16).expand(shape).contiguous()
     everything = torch.ones(64, 1, 1, 64, device=sitting.device, dtype=torch.bool)
-    with _kernel(backend):
+    with kernel():
         weights = functional.scaled_dot_product_attention(
             zeros, zeros, identity, attn_mask=everything, dropout_p=share
         ).float()
     return float((weights == 0).float().mean()), float(weights.sum(-1).mean())
 
 
-def _not_finite(sitting: Sitting, backend: "SDPBackend | None") -> int:
+def _not_finite(sitting: Sitting, kernel: Kernel) -> int:
     """Gradients that are not finite for 64 tokens with a mask and a log-sum-exp below -88."""
     query, key, value, valid = _attention_inputs(sitting, 8, 2, 64)
     with torch.no_grad():
         query[..., 0], key[..., 0] = 1.0, -120.0 * math.sqrt(64)
-    with _kernel(backend):
+    with kernel():
         out = functional.scaled_dot_product_attention(
             query, key, value, attn_mask=valid[:, None, None, :]
         )
@@ -510,22 +514,22 @@ def compile_kinds(sitting: Sitting) -> None:
             upstream = torch.randn(len(packed.ids_N), width, device=sitting.device)
             start = time.monotonic()
             states, gradients = [], []
-            for forward in (
-                student,
-                compile_forward(student.encoder, [BatchShape(5, 256, 64)], student.draws),
-            ):
+            compiled = compile_forward(student.encoder, [BatchShape(5, 256, 64)], student.draws)
+            # on a GPU the third call is the first that replays a graph
+            for forward in (student, compiled, compiled, compiled, compiled):
                 student.zero_grad()
                 half = torch.autocast(sitting.device.type, torch.bfloat16, enabled=sitting.on_gpu)
                 with half:
                     out = forward(packed)
                 out.backward(upstream.to(out.dtype))
-                states.append(out)
+                states.append(out.detach().clone())
                 gradients.append(
                     torch.cat(
                         [p.grad.flatten() for p in student.parameters() if p.grad is not None]
                     )
                 )
-            off, worst = apart(states[1], states[0]), apart(gradients[1], gradients[0])
+            off = max(apart(one, states[0]) for one in states[1:])
+            worst = max(apart(one, gradients[0]) for one in gradients[1:])
             sitting.check(
                 f"{name}: states and gradients off by",
                 f"{off:.1e}, {worst:.1e}; {time.monotonic() - start:.0f} s to compile",
@@ -850,7 +854,7 @@ def extract(sitting: Sitting) -> None:
         words = ["--teacher", whisper(sitting), "--clips", "2", "--batch-size", "2"]
         words += ["--workers", "0"]
     else:
-        words = ["--teacher", "random:small", "--clips", "2048", "--batch-size", "64"]
+        words = ["--teacher", "random:small", "--clips", "8192", "--batch-size", "64"]
         ways += ["bare Hugging Face encoder", "extract-teacher --encoder dummy", "log-mel alone"]
     if sitting.on_gpu:
         words += ["--devices", "0", "--precision", "float16"]

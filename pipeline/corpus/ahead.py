@@ -6,6 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
+from pipeline.foundation.devices import one_thread
+
 Batch = TypeVar("Batch")
 
 
@@ -57,6 +59,7 @@ class Ahead(Generic[Batch]):
     def _submit(self, at: tuple[int, int]) -> "Future[Batch]":
         return self._maker.submit(self._make, *at)
 
+    @one_thread()
     def _make(self, epoch: int, place: int) -> Batch:
         with self._lock:
             if self._order is None or self._order[0] != epoch:

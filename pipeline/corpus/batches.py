@@ -22,6 +22,7 @@ from pipeline.corpus.draws import PLACES, below, random_bits
 from pipeline.corpus.masking import Masking
 from pipeline.corpus.order import Order
 from pipeline.corpus.word_vectors import OwnWords, Sentences, WordVectors
+from pipeline.foundation.devices import one_thread
 from pipeline.foundation.seeds import derive
 from pipeline.models.compiled import BatchShape
 from pipeline.models.packing import pack
@@ -125,6 +126,7 @@ class Batches:
         """The clips of each validation batch, which are always the same."""
         return self.clips.held_out_batches()
 
+    @one_thread()
     def make(self, clip_B: Tensor, stream: str, epoch: int, step: int) -> TokenBatch:
         """The batch of some clips; its masks and negatives are draws of its own name."""
         packed = self.corpus.tokens_of(clip_B)

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from pipeline.finetuning.settings import Pooling, Recipe
 from pipeline.finetuning.text_form import in_form
 from pipeline.foundation.arrays import Array
+from pipeline.foundation.devices import one_thread
 from pipeline.foundation.errors import SpeechkdError
 from pipeline.models.encoders import load_pretrained
 from pipeline.models.lengths import Lengths
@@ -134,6 +135,7 @@ class TextInputs:
         lengths = [len(self.ids[place]) for place in places]
         return batches_by_length(lengths, SCORED_TOKENS_PER_BATCH)
 
+    @one_thread()
     def packed(self, places: Sequence[int]) -> Packed:
         """The tokens of some texts end to end, on the host."""
         rows = [self.ids[place] for place in places]

@@ -64,6 +64,7 @@ def test_without_it_cards_are_those_that_torch_sees(nvidia_smi, monkeypatch, ins
     monkeypatch.setenv("PATH", "")
     if installed:
         nvidia_smi("NVIDIA-SMI has failed", 9)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # whatever this machine has
     assert cards() == []
     properties = SimpleNamespace(name="NVIDIA L4", total_memory=24 * 10**9, major=8, minor=9)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
