@@ -253,8 +253,8 @@ class DistillSettings(TrainingSettings):
     )
     compile: Literal["auto", "yes", "no"] = setting(
         "auto",
-        help="Compile the encoder for one fixed shape. auto does so on a GPU if there is a C "
-        "compiler and Python.h. It changes rounding.",
+        help="Compile the encoder for two fixed shapes. auto does so on a GPU for 5,000 steps or "
+        "more, if there is a C compiler and Python.h. It changes rounding.",
         panel=RUNNING,
         operational=True,
     )

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -527,6 +528,18 @@ def test_compiling_is_refused_or_left_out_where_it_cannot_be(settings, monkeypat
     assert "a GPU of compute capability 7.0, not 6.1" in said
     assert not assembly.shall_compile(settings(compile="no"), torch.device("cuda"))
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("word", "steps", "pays"), [("auto", 4_999, False), ("auto", 5_000, True), ("yes", 1, True)]
+)
+def test_short_runs_are_compiled_only_where_it_is_asked_for(settings, capsys, word, steps, pays):
+    """88 s of compiling came before the first of twenty steps."""
+    made = settings(compile=word)
+    # by the whole schedule, so that a sitting of a few steps decides as the others do
+    schedule = SimpleNamespace(total_steps=steps, max_steps=3)
+    assert assembly.compiling_pays(made, schedule) == pays
+    assert ("pays from 5,000 steps on, and this run has 4,999" in capsys.readouterr().err) != pays
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+import torch
 
 from pipeline.corpus.ahead import Ahead
 from tests.helpers.processes import wait_for
@@ -92,3 +93,12 @@ def test_one_batch_per_epoch_is_followed_by_the_next_epoch():
     assert [ahead.epoch(e)(0) for e in range(3)] == ["0.0", "1.0", "2.0"]
     ahead.close()
     assert recorder.made[:3] == [(0, 0), (1, 0), (2, 0)]
+
+
+def test_a_batch_is_made_by_one_thread():
+    """Two threads that made a batch on busy cores took fifty times as long."""
+    ahead = Ahead(lambda _: lambda _: torch.get_num_threads(), 3)
+    before = torch.get_num_threads()
+    assert [ahead.epoch(0)(place) for place in range(3)] == [1, 1, 1]
+    ahead.close()
+    assert torch.get_num_threads() == before

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipeline.corpus.batches import Batches
-from pipeline.corpus.corpus import read_corpus
+from pipeline.corpus.corpus import Corpus, read_corpus
 from pipeline.corpus.masking import Masking
 from tests.helpers.caches import make_cache, wordpiece
 
@@ -141,3 +141,21 @@ def test_a_batch_goes_to_a_device_as_a_whole(corpus):
             assert getattr(part, name).shape == value.shape, name
     assert moved.whole.corpus_clips == batch.whole.corpus_clips
     assert batch.to(torch.device("cpu")) is batch
+
+
+def test_a_batch_is_made_by_one_thread_wherever_it_is_made(corpus, monkeypatch):
+    seen = []
+    tokens_of = Corpus.tokens_of
+    monkeypatch.setattr(
+        Corpus,
+        "tokens_of",
+        lambda self, clip_B: (seen.append(torch.get_num_threads()), tokens_of(self, clip_B))[1],
+    )
+    batches, before = make_batches(corpus), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        batches.epoch(0)(0)
+        batches.make(batches.held_out()[0], "held out", 0, 0)
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1, 1]

@@ -1,5 +1,7 @@
 """The one way from a word to a device, and to its arithmetic."""
 
+import contextlib
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from pipeline.foundation.devices import (
     device_named,
     devices_named,
     ieee_float32,
+    one_thread,
     training_precision,
     use,
 )
@@ -234,3 +237,15 @@ def test_float32_is_ieee_within_and_as_before_after(matrices):
         assert now() == before
     finally:
         torch.set_float32_matmul_precision("highest")
+
+
+def test_one_thread_within_and_as_many_as_before_after():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with contextlib.suppress(KeyError), one_thread():
+            assert torch.get_num_threads() == 1
+            raise KeyError
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
