@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench import natural
+from bench import natural, natural_picture
 from bench.cells import Cell, overview, record_of, records_of, run, with_needs
 from bench.natural import FULL, SEEDS, SMALL, TASKS, cells
 from bench.natural_tests import (
@@ -328,3 +328,30 @@ def test_one_seed_or_seeds_that_never_differ_prove_nothing():
         never = Comparison("valence", "a", "b", gains)
         assert never.p == 1.0
         assert never.half_width == np.inf
+
+
+def test_the_picture_has_each_gain_at_its_place_and_says_what_was_not_asked():
+    of_seed = dict(enumerate((0.70, 0.72, 0.71, 0.74)))
+    values = {
+        ("stress", "none"): dict.fromkeys(range(4), 0.7),
+        ("stress", "word-crd"): of_seed,
+        ("stress", "word-crd-shuffled"): {0: 0.69, 1: 0.71},  # too few to be shown
+        ("valence", "whisbert"): of_seed,
+        ("valence", "whisbert-twin"): {n: value - 0.03 for n, value in of_seed.items()},
+        ("valence", "whisbert-shuffled"): {n: value + 0.01 * n for n, value in of_seed.items()},
+    }
+    control, none = natural_picture.gains(values, "stress", "word-crd")
+    assert control is None
+    assert none.mean == pytest.approx(0.0175)
+    figure = natural_picture.draw(values)
+    stress, valence, arousal, _ = figure.axes
+    names = [label.get_text() for label in stress.get_yticklabels()]
+    assert names == ["Whisper → text, word by word", "WhisBERT's text encoder"]
+
+    def means(panel):
+        return [float(bars[0].get_xdata()[0]) for bars in panel.containers]
+
+    assert means(stress) == pytest.approx([1.75])
+    assert means(valence) == pytest.approx([-1.5, 3.0])
+    assert means(arousal) == []
+    assert [text.get_text() for text in arousal.texts] == ["not asked", "not asked"]
