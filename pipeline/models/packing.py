@@ -145,8 +145,9 @@ def without_cudnn_attention() -> Iterator[None]:
 
     torch prefers them on an H100. They make a plan for every new shape, and packed batches have a
     new one each step. Some resolve dropout to sixteenths only (pytorch pull request 174245), and
-    some give gradients that are no numbers for certain lengths (pytorch issue 196678). Whisper's
-    encoder has one shape, no mask and no dropout, and keeps them.
+    some give gradients that are no numbers for certain lengths (pytorch issue 196678). Plans and
+    such gradients were seen on an H200 (docs/gpu.md). Whisper's encoder has one shape, no mask and
+    no dropout, and keeps them.
     """
     before = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
     torch.backends.cuda.enable_cudnn_sdp(False)
