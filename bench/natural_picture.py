@@ -20,8 +20,7 @@ from bench.natural_tests import (
     Comparison,
     Values,
     comparisons,
-    join_runs,
-    read_values,
+    kept_values,
 )
 
 ARMS = {
@@ -96,10 +95,7 @@ def main() -> None:
     parser.add_argument("kept", type=Path, nargs="+", help="files that `keep` wrote")
     parser.add_argument("--to", type=Path, required=True, help="PNG file")
     options = parser.parse_args()
-    values = read_values(options.kept[0])
-    for file in options.kept[1:]:
-        values = join_runs(values, read_values(file), file.stem)
-    draw(values).savefig(options.to, dpi=110, metadata={"Software": None})
+    draw(kept_values(options.kept)).savefig(options.to, dpi=110, metadata={"Software": None})
 
 
 if __name__ == "__main__":

@@ -197,6 +197,14 @@ def join_runs(values: Values, earlier: Values, run: str) -> Values:
     return both
 
 
+def kept_values(kept: Sequence[Path]) -> Values:
+    """Figures of several files that `write_values` wrote, those of the first under their seeds."""
+    values = read_values(kept[0])
+    for file in kept[1:]:
+        values = join_runs(values, read_values(file), file.stem)
+    return values
+
+
 def figures(out: Path, done: Container[str]) -> str:
     """Every figure of every cell of fine-tuning that is done, its mean over seeds and folds.
 

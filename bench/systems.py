@@ -2,14 +2,16 @@
 
     python -m bench.systems            # the tables of docs/which-method.md and of the README
 
-Nothing here is measured or typed in. Models are built without their numbers (torch's `meta`
+Needs are neither measured nor typed in. Models are built without their numbers (torch's `meta`
 device) from the defaults of each command's settings, and operations are those that the commands
 themselves announce. A clip is the longest one, 15 s, with as many tokens as a clip of the main
-paper has on average; so times of shorter clips are lower.
+paper has on average; so times of shorter clips are lower. Gains are of the figures that
+docs/natural-speech.md rests on.
 """
 
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +19,8 @@ import torch
 from torch import nn
 from transformers import BertConfig, BertForMaskedLM
 
+from bench.natural_picture import gains
+from bench.natural_tests import kept_values
 from bench.projections import (
     CARDS,
     MASKED_SHARE,
@@ -56,6 +60,9 @@ BACKWARD = 3
 MEL_CHANNELS = WHISPER_SMALL.num_mel_bins
 MEL_FRAMES = CLIP_SAMPLES // HOP_LENGTH
 WINDOW_POSITIONS = WHISPER_SMALL.max_source_positions
+RESULTS = Path(__file__).parent / "results"
+ARMS_OF_SYSTEMS = ("clip-crd", "word-crd", "clip-l1", "token-ctal", "whisbert")
+"""What stands for each system in the study on natural speech."""
 HOURS = 100
 CARD = next(card for card in CARDS if card.name.startswith("A100"))
 
@@ -283,14 +290,18 @@ def table() -> str:
 
 
 def short() -> str:
-    """The README's columns of it, as Markdown."""
+    """The README's table, as Markdown: some of these columns, and gains on natural speech."""
+    values = kept_values([RESULTS / f"natural-{run}-run.json" for run in ("second", "first")])
     lines = [
-        "| method | trained on | reads afterwards | million parameters | GFLOP per clip of 15 s |",
-        "|---|---|---|--:|--:|",
+        "| method | trained on | reads afterwards | million parameters | GFLOP per clip of 15 s | "
+        "stressed words | valence |",
+        "|---|---|---|--:|--:|--:|--:|",
     ]
-    for one in all_needs():
+    for one, arm in zip(all_needs(), ARMS_OF_SYSTEMS, strict=True):
         figures = f"{one.parameters / 1e6:.0f} | {_giga(one.inference)}"
-        lines.append(f"| {one.name} | {one.train} | {one.use} | {figures} |")
+        over_control = [gains(values, task, arm)[0] for task in ("stress", "valence")]
+        gained = " | ".join(each.points if each else "–" for each in over_control)
+        lines.append(f"| {one.name} | {one.train} | {one.use} | {figures} | {gained} |")
     return "\n".join(lines)
 
 
