@@ -29,6 +29,7 @@ ARMS = {
     "both-crd": "Whisper → text, both levels",
     "clip-middle": "the same clip by clip, middle layer",
     "clip-within": "the same clip by clip, less the speaker",
+    "clip-nst": "the same clip by clip, by nst",
     "clip-l1": "SPLAT's alignment, turned round",
     "token-ctal": "what a CTAL hears, token by token",
     "whisbert": "WhisBERT's text encoder",
