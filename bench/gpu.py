@@ -514,22 +514,22 @@ def compile_kinds(sitting: Sitting) -> None:
             upstream = torch.randn(len(packed.ids_N), width, device=sitting.device)
             start = time.monotonic()
             states, gradients = [], []
-            compiled = compile_forward(student.encoder, [BatchShape(5, 256, 64)], student.draws)
-            # on a GPU the third call is the first that replays a graph
-            for forward in (student, compiled, compiled, compiled, compiled):
+            for forward in (
+                student,
+                compile_forward(student.encoder, [BatchShape(5, 256, 64)], student.draws),
+            ):
                 student.zero_grad()
                 half = torch.autocast(sitting.device.type, torch.bfloat16, enabled=sitting.on_gpu)
                 with half:
                     out = forward(packed)
                 out.backward(upstream.to(out.dtype))
-                states.append(out.detach().clone())
+                states.append(out)
                 gradients.append(
                     torch.cat(
                         [p.grad.flatten() for p in student.parameters() if p.grad is not None]
                     )
                 )
-            off = max(apart(one, states[0]) for one in states[1:])
-            worst = max(apart(one, gradients[0]) for one in gradients[1:])
+            off, worst = apart(states[1], states[0]), apart(gradients[1], gradients[0])
             sitting.check(
                 f"{name}: states and gradients off by",
                 f"{off:.1e}, {worst:.1e}; {time.monotonic() - start:.0f} s to compile",
@@ -697,33 +697,33 @@ def pretrain(sitting: Sitting) -> None:
 
     def run(name: str, device: str, precision: str) -> list[dict[str, Any]]:
         out = folder / f"{name}-{device}-{precision}".replace(" ", "-")
-        given: dict[str, Any] = {"out": out, "device": device, "precision": precision, **common}
+        options: dict[str, Any] = {"out": out, "device": device, "precision": precision, **common}
         if name == "masked audio":
-            pretrain_splat.masked_audio(MaskedAudioSettings(frames=frames, **size, **given))
+            pretrain_splat.masked_audio(MaskedAudioSettings(frames=frames, **size, **options))
         elif name == "SPLAT":
             speech = str(folder / "masked-audio-cpu-float32")
-            pretrain_splat.splat(SplatSettings(frames=frames, text=text, init=speech, **given))
+            pretrain_splat.splat(SplatSettings(frames=frames, text=text, init=speech, **options))
         elif name == "CTAL":
-            given["hold_out_by"] = "recording"
-            pretrain_ctal.run(CtalSettings(cache=mels, vocab_size=300, **size, **given))
+            options["hold_out_by"] = "recording"
+            pretrain_ctal.run(CtalSettings(cache=mels, vocab_size=300, **size, **options))
         else:
-            given |= {"student": "bert-tiny", "vocab_size": 200, "max_tokens": 32, "width": 64}
-            given |= {"heads": 2, "audio_layers": 1, "fusion_layers": 1}
-            pretrain_whisbert.run(WhisbertSettings(cache=frames, **given))
+            options |= {"student": "bert-tiny", "vocab_size": 200, "max_tokens": 32, "width": 64}
+            options |= {"heads": 2, "audio_layers": 1, "fusion_layers": 1}
+            pretrain_whisbert.run(WhisbertSettings(cache=frames, **options))
         lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
         return [line for line in lines if "loss" in line]
 
     for name in ("masked audio", "SPLAT", "CTAL", "WhisBERT"):
         with sitting.guarded(name):
-            expected = run(name, "cpu", "float32")
-            limits = {"float32": 1e-2, "bf16": 1e-1}
+            on_cpu = run(name, "cpu", "float32")
+            bounds = {"float32": 1e-2, "bf16": 1e-1}
             if not sitting.on_gpu:
-                del limits["float32"]  # it is what is compared with
-            for precision, limit in limits.items():
+                del bounds["float32"]  # it is what is compared with
+            for precision, bound in bounds.items():
                 lines = run(name, sitting.kind, precision)
                 off = max(
                     abs(here[key] - there[key]) / max(1e-2, abs(there[key]))
-                    for here, there in zip(lines, expected, strict=True)
+                    for here, there in zip(lines, on_cpu, strict=True)
                     for key in there
                     if key.startswith("loss")
                 )
@@ -731,7 +731,7 @@ def pretrain(sitting: Sitting) -> None:
                     f"{name} in {precision} beside float32 on the CPU: losses of "
                     f"{len(lines)} steps off by",
                     f"{off:.1e}",
-                    off < limit,
+                    off < bound,
                 )
 
 

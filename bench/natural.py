@@ -27,11 +27,10 @@ from bench.hearing import TRAINING as ACTED
 from bench.hearing_speech import Corpus, lines_of, write_clips
 from bench.natural_tests import (
     figures,
-    join_runs,
     primary_table,
-    read_values,
     secondary_table,
     values_of,
+    with_earlier,
     write_values,
 )
 
@@ -448,8 +447,7 @@ def main() -> int:
             write_values(values, options.to)
             return 0
         plan_or_run(options, every)
-        for file in options.earlier:
-            values = join_runs(values, read_values(file), file.stem)
+        values = with_earlier(values, options.earlier)
         secondary = secondary_table(values, secondary_questions())
         print(f"\n{primary_table(values)}\n\n{secondary}\n\n{figures(options.out, done)}")
     return 0

@@ -20,7 +20,8 @@ from bench.natural_tests import (
     Comparison,
     Values,
     comparisons,
-    kept_values,
+    read_values,
+    with_earlier,
 )
 
 ARMS = {
@@ -52,19 +53,19 @@ def gains(values: Values, task: str, arm: str) -> tuple[Comparison | None, Compa
     For WhisBERT the latter is its text-only twin, because `none` reads twice as long.
     """
     others = (f"{arm}-shuffled", "whisbert-twin" if arm == "whisbert" else "none")
-    found = {c.other: c for c in comparisons(values, [task], {arm: others}, together=False)}
-    enough = {other: c for other, c in found.items() if len(c.gains) >= FEWEST}
+    of_other = {c.other: c for c in comparisons(values, [task], {arm: others}, together=False)}
+    enough = {other: c for other, c in of_other.items() if len(c.gains) >= FEWEST}
     return enough.get(others[0]), enough.get(others[1])
 
 
 def draw(values: Values) -> Figure:
     """A panel per task, a row per arm, in points; dots are pairs of seeds, bars Student's 95 %."""
-    judged = [a for a in ARMS if any(any(gains(values, t, a)) for t in MEASURES)]
-    figure = Figure(figsize=(11, 1.6 + 0.48 * len(judged)), layout="constrained")
+    arms = [a for a in ARMS if any(any(gains(values, t, a)) for t in MEASURES)]
+    figure = Figure(figsize=(11, 1.6 + 0.48 * len(arms)), layout="constrained")
     panels: Sequence[Axes] = figure.subplots(1, len(MEASURES), sharey=True)
     for panel, task in zip(panels, MEASURES, strict=True):
         panel.axvline(0, color="0.6", linewidth=0.8)
-        for row, arm in enumerate(judged):
+        for row, arm in enumerate(arms):
             pair = gains(values, task, arm)
             if not any(pair):
                 panel.text(0.5, row, "not asked", transform=panel.get_yaxis_transform(),
@@ -83,7 +84,7 @@ def draw(values: Values) -> Figure:
         panel.set_axisbelow(True)
         panel.spines[["top", "right"]].set_visible(False)
         panel.set_xlabel("gain, points")
-    panels[0].set_yticks(range(len(judged)), [ARMS[arm] for arm in judged])
+    panels[0].set_yticks(range(len(arms)), [ARMS[arm] for arm in arms])
     panels[0].invert_yaxis()
     for colour, mark, label in LOOKS:
         panels[-1].plot([], [], color=colour, marker=mark, label=label)
@@ -93,10 +94,12 @@ def draw(values: Values) -> Figure:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("kept", type=Path, nargs="+", help="files that `keep` wrote")
+    parser.add_argument("latest", type=Path, help="file that `keep` wrote")
+    parser.add_argument("earlier", type=Path, nargs="*", help="such files of earlier runs")
     parser.add_argument("--to", type=Path, required=True, help="PNG file")
     options = parser.parse_args()
-    draw(kept_values(options.kept)).savefig(options.to, dpi=110, metadata={"Software": None})
+    values = with_earlier(read_values(options.latest), options.earlier)
+    draw(values).savefig(options.to, dpi=110, metadata={"Software": None})
 
 
 if __name__ == "__main__":

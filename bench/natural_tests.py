@@ -197,10 +197,9 @@ def join_runs(values: Values, earlier: Values, run: str) -> Values:
     return both
 
 
-def kept_values(kept: Sequence[Path]) -> Values:
-    """Figures of several files that `write_values` wrote, those of the first under their seeds."""
-    values = read_values(kept[0])
-    for file in kept[1:]:
+def with_earlier(values: Values, files: Iterable[Path]) -> Values:
+    """Figures with those of earlier runs, from files that `write_values` wrote; as `join_runs`."""
+    for file in files:
         values = join_runs(values, read_values(file), file.stem)
     return values
 

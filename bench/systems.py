@@ -20,7 +20,7 @@ from torch import nn
 from transformers import BertConfig, BertForMaskedLM
 
 from bench.natural_picture import gains
-from bench.natural_tests import kept_values
+from bench.natural_tests import read_values, with_earlier
 from bench.projections import (
     CARDS,
     MASKED_SHARE,
@@ -291,7 +291,8 @@ def table() -> str:
 
 def short() -> str:
     """The README's table, as Markdown: some of these columns, and gains on natural speech."""
-    values = kept_values([RESULTS / f"natural-{run}-run.json" for run in ("second", "first")])
+    latest, earlier = (RESULTS / f"natural-{run}-run.json" for run in ("second", "first"))
+    values = with_earlier(read_values(latest), [earlier])
     lines = [
         "| method | trained on | reads afterwards | million parameters | GFLOP per clip of 15 s | "
         "stressed words | valence |",
@@ -300,8 +301,8 @@ def short() -> str:
     for one, arm in zip(all_needs(), ARMS_OF_SYSTEMS, strict=True):
         figures = f"{one.parameters / 1e6:.0f} | {_giga(one.inference)}"
         over_control = [gains(values, task, arm)[0] for task in ("stress", "valence")]
-        gained = " | ".join(each.points if each else "–" for each in over_control)
-        lines.append(f"| {one.name} | {one.train} | {one.use} | {figures} | {gained} |")
+        points = " | ".join(each.points if each else "–" for each in over_control)
+        lines.append(f"| {one.name} | {one.train} | {one.use} | {figures} | {points} |")
     return "\n".join(lines)
 
 

@@ -78,6 +78,7 @@ def run(settings: DemoSettings) -> None:
     import time
 
     from pipeline.foundation.atomic import write_bytes
+    from pipeline.foundation.devices import one_thread
     from pipeline.foundation.progress import duration, say
     from pipeline.tasks.planted.answers import picture
     from pipeline.tasks.planted.corpus import CARRIERS, plant
@@ -97,7 +98,8 @@ def run(settings: DemoSettings) -> None:
     utterances = plant(settings.words, CARRIERS[: settings.sentences], settings.seed)
     try:
         labels = _hear(settings, utterances)
-        with _one_thread():
+        # students so small gain little from more threads, and lose much on busy cores
+        with one_thread():
             _teach(settings)
             rows = _compare(settings, labels)
     except SystemExit:
@@ -294,19 +296,6 @@ def _flags(settings: type[Settings], values: dict[str, Any]) -> str:
     """Values of some fields of a stage's settings, as a user would type them."""
     flags = {f.name: flag_name(f) for f in fields(settings)}
     return " ".join(f"{flags[name]} {value}" for name, value in values.items())
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Use one thread: students so small gain little from more, and lose much on busy cores."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @contextmanager

@@ -17,11 +17,11 @@ from bench.natural_tests import (
     comparisons,
     figures,
     join_runs,
-    kept_values,
     primary_table,
     read_values,
     secondary_table,
     values_of,
+    with_earlier,
     write_values,
 )
 from pipeline.foundation.errors import SpeechkdError
@@ -361,22 +361,24 @@ def test_the_picture_has_each_gain_at_its_place_and_says_what_was_not_asked():
 
 def test_the_page_has_the_gains_that_follow_from_the_kept_figures():
     root = Path(__file__).parent.parent
-    kept = [root / "bench" / "results" / f"natural-{run}-run.json" for run in ("second", "first")]
-    values = kept_values(kept)
+    latest, earlier = (
+        root / "bench" / "results" / f"natural-{run}-run.json" for run in ("second", "first")
+    )
+    values = with_earlier(read_values(latest), [earlier])
     page = (root / "docs" / "natural-speech.md").read_text(encoding="utf-8")
     others = page.partition("## The other systems")[2].partition("## Hypotheses")[0]
     rows = [row.strip("| ").split(" | ") for row in others.splitlines() if "` | " in row]
     assert len(rows) > 10
-    for name, *told in rows:
+    for name, *cells_ in rows:
         *arm, other = re.findall("`(.+?)`", name)
-        wanted = [
+        of_values = [
             text
             for task in ("stress", "valence")
             for one in comparisons(values, [task], {(arm or ["whisbert"])[0]: (other,)})
             for text in (one.points, f"{one.p:.3f}")
         ]
         pairs = len(values["stress", other].keys() & values["stress", (arm or ["whisbert"])[0]])
-        assert told == [*wanted, str(pairs)], name
+        assert cells_ == [*of_values, str(pairs)], name
     primary = page.partition("## The primary question")[2].partition("## The other systems")[0]
     for row in primary_table(values).splitlines():
         if row.startswith("|") and (" over " in row or " is better than " in row):

@@ -9,9 +9,9 @@ import multiprocessing
 import queue
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -28,7 +28,7 @@ from pipeline.extraction.in_flight import Copy, InFlight
 from pipeline.extraction.output import RowBatch, ShardOutput, torch_dtype
 from pipeline.extraction.rows import EncodesBatches, Rows
 from pipeline.extraction.text_batches import TextBatch
-from pipeline.foundation.devices import make_current
+from pipeline.foundation.devices import make_current, one_thread
 from pipeline.foundation.errors import KEPT, SpeechkdError, first_line, is_out_of_memory
 from pipeline.foundation.progress import counted
 from pipeline.foundation.units import Seconds
@@ -284,7 +284,8 @@ class _Encoding:
     dtype: torch.dtype
 
     def __call__(self, batch: WaveBatch | TextBatch) -> RowBatch:
-        with _one_thread(self.encoder.beside_reading):
+        # as a reading process computes, so that rows have the same last bits
+        with one_thread() if self.encoder.beside_reading else nullcontext():
             rows = self._rows(batch)
         rows.rows_NE = rows.rows_NE.to(self.dtype)
         return RowBatch(batch.index, batch.positions, rows, batch.audio_seconds)
@@ -300,19 +301,6 @@ class _Encoding:
                 f"{counted(len(batch.positions), 'clip')} ({first_line(error)}). Lower "
                 f"--batch-size. {KEPT}"
             ) from None
-
-
-@contextmanager
-def _one_thread(alone: bool) -> Iterator[None]:
-    """Compute as a reading process does, in one thread, so that rows have the same last bits."""
-    threads = torch.get_num_threads()
-    if alone and threads > 1:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        if alone and threads > 1:
-            torch.set_num_threads(threads)
 
 
 def _put(output: ShardOutput, batch: RowBatch, copy: Copy) -> None:

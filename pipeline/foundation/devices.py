@@ -160,9 +160,9 @@ def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 def one_thread() -> Iterator[None]:
     """While the block runs, torch's operations in this thread do not divide their work.
 
-    For what prepares a batch: many small operations. On idle cores two threads do them no sooner
-    than one; on busy cores they take fifty times as long, because they wait for each other
-    (docs/gpu.md).
+    For many small operations, such as those that make a batch. On idle cores two threads do these
+    no sooner than one; on busy cores they take fifty times as long, because they wait for each
+    other (docs/gpu.md).
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
