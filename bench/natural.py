@@ -26,6 +26,8 @@ from bench.hearing import JUDGED as STRESSED
 from bench.hearing import TRAINING as ACTED
 from bench.hearing_speech import Corpus, lines_of, write_clips
 from bench.natural_tests import (
+    QUESTIONS,
+    Values,
     figures,
     primary_table,
     secondary_table,
@@ -409,15 +411,26 @@ def make_clips(data: Path, out: Path, name: str, sizes: Sizes) -> None:
 
 def secondary_questions() -> dict[str, tuple[str, ...]]:
     """For each arm that is not primary, what it is to be better than: none, and its own twin."""
-    arms = [arm for arm in (*SECONDARY, *SYSTEMS) if not arm.endswith("-shuffled")]
-    others: dict[str, tuple[str, ...]] = {arm: ("none", f"{arm}-shuffled") for arm in arms}
+    others: dict[str, tuple[str, ...]] = {}
+    for arm in (*SYSTEMS, "whisbert", *SECONDARY):
+        if not arm.endswith("-shuffled"):
+            none = "whisbert-twin" if arm == "whisbert" else "none"
+            others[arm] = (none, f"{arm}-shuffled")
     others["both-crd"] += ("word-crd",)
+    others["word-crd"] = ("words-of-clip-shuffled", "clip-crd")
     for kind in KINDS_OF_SPEECH:
         others[f"{kind}-word-crd"] = (f"{kind}-none", f"{kind}-word-crd-shuffled")
-    return others | {
-        "word-crd": ("words-of-clip-shuffled", "clip-crd"),
-        "whisbert": ("whisbert-twin", "whisbert-shuffled"),
-    }
+    return others
+
+
+def secondary_tables(values: Values) -> str:
+    """All that is not primary: systems, objectives and kinds of speech, then all other tasks."""
+    asked = (
+        (("stress", "valence"), secondary_questions()),
+        (("arousal", "emotion"), {"word-crd": ("clip-crd",)}),
+        (("sarcasm", "intents"), QUESTIONS),
+    )
+    return "\n\n".join(secondary_table(values, *one) for one in asked)
 
 
 def main() -> int:
@@ -448,8 +461,8 @@ def main() -> int:
             return 0
         plan_or_run(options, every)
         values = with_earlier(values, options.earlier)
-        secondary = secondary_table(values, secondary_questions())
-        print(f"\n{primary_table(values)}\n\n{secondary}\n\n{figures(options.out, done)}")
+        print(f"\n{primary_table(values)}\n\n{secondary_tables(values)}\n\n"
+              f"{figures(options.out, done)}")  # fmt: skip
     return 0
 
 

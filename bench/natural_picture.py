@@ -14,9 +14,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bench.natural import secondary_questions
 from bench.natural_tests import (
     FEWEST,
     MEASURES,
+    QUESTIONS,
+    TITLES,
     Comparison,
     Values,
     comparisons,
@@ -31,6 +34,10 @@ ARMS = {
     "clip-middle": "the same clip by clip, middle layer",
     "clip-within": "the same clip by clip, less the speaker",
     "clip-nst": "the same clip by clip, by nst",
+    "word-within": "the same word by word, less the speaker",
+    "word-infonce": "the same word by word, by infonce",
+    "read-word-crd": "the same word by word, reading alone",
+    "acted-word-crd": "the same word by word, acting alone",
     "clip-l1": "SPLAT's alignment, turned round",
     "token-ctal": "what a CTAL hears, token by token",
     "whisbert": "WhisBERT's text encoder",
@@ -38,13 +45,6 @@ ARMS = {
 """What each arm is, from top to bottom."""
 OVER_CONTROL, OVER_NONE = "#00539c", "#c1440e"
 LOOKS = ((OVER_CONTROL, "o", "over its own control"), (OVER_NONE, "s", "over no teacher"))
-TITLES = {
-    "stress": "stressed words\naverage precision",
-    "valence": "valence\nr",
-    "arousal": "arousal\nr",
-    "emotion": "emotion\nweighted F1",
-}
-"""Of each primary task and its measure."""
 
 
 def gains(values: Values, task: str, arm: str) -> tuple[Comparison | None, Comparison | None]:
@@ -52,10 +52,10 @@ def gains(values: Values, task: str, arm: str) -> tuple[Comparison | None, Compa
 
     For WhisBERT the latter is its text-only twin, because `none` reads twice as long.
     """
-    others = (f"{arm}-shuffled", "whisbert-twin" if arm == "whisbert" else "none")
-    of_other = {c.other: c for c in comparisons(values, [task], {arm: others}, together=False)}
-    enough = {other: c for other, c in of_other.items() if len(c.gains) >= FEWEST}
-    return enough.get(others[0]), enough.get(others[1])
+    none, control = (secondary_questions() | QUESTIONS)[arm][:2]
+    pairs = comparisons(values, [task], {arm: (none, control)}, together=False)
+    enough = {one.other: one for one in pairs if len(one.gains) >= FEWEST}
+    return enough.get(control), enough.get(none)
 
 
 def draw(values: Values) -> Figure:
@@ -79,7 +79,7 @@ def draw(values: Values) -> Figure:
                     100 * one.mean, height, xerr=100 * one.half_width, color=colour, marker=mark,
                     markersize=5, capsize=2.5, linewidth=1.2,
                 )  # fmt: skip
-        panel.set_title(TITLES[task], fontsize=10)
+        panel.set_title(TITLES[task].replace(", ", "\n"), fontsize=10)
         panel.grid(axis="x", color="0.92")
         panel.set_axisbelow(True)
         panel.spines[["top", "right"]].set_visible(False)

@@ -27,6 +27,15 @@ MEASURES = {
 """The measure of each primary task: of a student its mean over folds and fine-tuning seeds."""
 OTHER_MEASURES = {"sarcasm": "accuracy", "intents": "accuracy"}
 """Of tasks that are not primary."""
+TITLES = {
+    "stress": "stressed words, average precision",
+    "valence": "valence, r",
+    "arousal": "arousal, r",
+    "emotion": "emotion, weighted F1",
+    "sarcasm": "sarcasm, accuracy",
+    "intents": "intents, accuracy",
+}
+"""Of each task and its measure."""
 Values = Mapping[tuple[str, str], Mapping[int | str, float]]
 """By task and arm, for each pre-training seed the task's measure. Words stand for a seed of another
 run, whose students began with another base."""
@@ -292,17 +301,23 @@ def primary_table(values: Values) -> str:
     return "\n".join(lines)
 
 
-def secondary_table(values: Values, questions: Questions) -> str:
-    """All comparisons that are not primary, in points, as Markdown. None of them is a claim.
+def secondary_table(values: Values, tasks: Sequence[str], questions: Questions) -> str:
+    """Comparisons that are not primary, in points, as Markdown. None of them is a claim.
 
     Args:
         values: as `values_of` gives them.
-        questions: of arms that are not primary; the primary ones are asked of other tasks, too.
+        tasks: a pair of columns each, of the gain and its p.
+        questions: rows. Each is over its own pairs of seeds; those that have none are left out.
     """
-    every = comparisons(values, OTHER_MEASURES, QUESTIONS, together=False)
-    every += comparisons(values, MEASURES, questions, together=False)
-    lines = ["| task | compared | gain | seeds |", "|---|---|--:|--:|"]
-    for one in every:
-        pair = f"{one.arm} over {one.other}"
-        lines.append(f"| {one.task} | {pair} | {one.points} | {len(one.gains)} |")
+    titles = [f"{TITLES[task]} | p" for task in tasks]
+    lines = [f"| compared | {' | '.join(titles)} | pairs |", f"|---|{'--:|--:|' * len(tasks)}--:|"]
+    for arm, others in questions.items():
+        for other in others:
+            pair = {arm: (other,)}
+            of = {one.task: one for one in comparisons(values, tasks, pair, together=False)}
+            if of:
+                columns = [f"{of[t].points} | {of[t].p:.3f}" if t in of else "– | –" for t in tasks]
+                pairs = dict.fromkeys(str(len(one.gains)) for one in of.values())
+                row = (f"`{arm}` over `{other}`", *columns, ", ".join(pairs))
+                lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)

@@ -1,10 +1,10 @@
 """The figures of each fold, beside those of all folds together."""
 
-import statistics
 from collections.abc import Sequence
 
 from pipeline.finetuning.cells import Cell
 from pipeline.reports.columns import Column, Stat, other_columns
+from pipeline.reports.folds import mean_over_folds
 from pipeline.reports.page import Section
 from pipeline.reports.published_ctal import on_emotion
 from pipeline.reports.tables import SELECTED_ON_TEST, encoders_of, row_name, selected_on_test
@@ -50,11 +50,12 @@ def _row(column: Column, cells: Sequence[Cell], folds: Sequence[str], across: bo
     by_seed: dict[int, list[float | None]] = {}
     for cell in cells:
         by_seed.setdefault(cell.seed, []).append(column.of(cell))
-    means = [
-        statistics.fmean(known)
+    of_seeds = [
+        mean_over_folds(column.path[-1], values)
         for values in by_seed.values()
-        if len(known := [value for value in values if value is not None]) == len(folds)
+        if len(values) == len(folds)
     ]
+    means = [mean for mean in of_seeds if mean is not None]
     stats = [Stat.of([column.of(cell) for cell in cells if cell.fold == fold]) for fold in folds]
     if not across:
         ends = sorted((stat for stat in stats if stat), key=lambda stat: stat.mean)

@@ -107,7 +107,18 @@ def _over_folds(whole: Mapping[str, Any], folds: Sequence[Mapping[str, Any]]) ->
         if name in ("chance", "prior"):
             figures[name] = _over_folds(whole[name], [fold[name] for fold in folds])
         elif name in BY_FOLD:
-            each = [BY_FOLD[name] if fold[name] is None else fold[name] for fold in folds]
-            known = [x for x in each if x is not None]
-            figures[name] = float(np.mean(known)) if known else None
+            figures[name] = mean_over_folds(name, [fold[name] for fold in folds])
     return figures
+
+
+def mean_over_folds(measure: str, figures: Sequence[float | None]) -> float | None:
+    """A measure's mean over folds.
+
+    Where it is undefined, a fold counts what `BY_FOLD` says; of other measures there is no mean
+    then.
+    """
+    counted = [BY_FOLD.get(measure) if x is None else x for x in figures]
+    known = [x for x in counted if x is not None]
+    if not known or (len(known) < len(figures) and measure not in BY_FOLD):
+        return None
+    return float(np.mean(known))

@@ -8,7 +8,9 @@ from scipy import stats
 from sklearn.metrics import average_precision_score
 
 from pipeline.reports.comparison import RANKED_DRAWS, _draws, _student, difference
-from pipeline.reports.folds import pool
+from pipeline.reports.fold_tables import by_fold
+from pipeline.reports.folds import mean_over_folds, pool
+from pipeline.reports.formats import NOTHING
 from pipeline.reports.predictions import Predictions, WordAnswers, figures_of
 from tests.helpers.finished import cell
 
@@ -100,9 +102,29 @@ def test_figures_of_all_folds_are_those_that_intervals_are_of():
     assert whole.metrics["pearson"] == pytest.approx(
         np.mean([value(one, "pearson") for one in folds]), abs=1e-6
     )
+    (table,) = by_fold([one for one, _ in cells])
+    (row,) = (row for row in table.grid if row[1] == "Pearson r")
+    mean, first, *_ = row[2:]
+    assert float(mean) == pytest.approx(100 * whole.metrics["pearson"], abs=0.01)
+    assert first == NOTHING, "r of equal answers"
     together = Predictions.joined(folds)
     wrong = np.abs(together.labels - together.predictions)
     assert whole.metrics["mae"] == pytest.approx(wrong.mean(), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("measure", "figures", "mean"),
+    [
+        ("pearson", [None, 0.4], 0.2),
+        ("average_precision", [None, 0.4, 0.6], 0.5),
+        ("average_precision", [None], None),
+        ("accuracy", [None, 0.4], None),
+        ("accuracy", [0.2, 0.4], 0.3),
+        ("accuracy", [], None),
+    ],
+)
+def test_a_fold_counts_what_its_measure_says_where_it_is_undefined(measure, figures, mean):
+    assert mean_over_folds(measure, figures) == (None if mean is None else pytest.approx(mean))
 
 
 def test_common_pretraining_seeds_are_paired_and_others_left_out():
