@@ -29,6 +29,7 @@ from bench.natural_tests import (
     QUESTIONS,
     Values,
     figures,
+    hours_table,
     primary_table,
     secondary_table,
     values_of,
@@ -424,13 +425,16 @@ def secondary_questions() -> dict[str, tuple[str, ...]]:
 
 
 def secondary_tables(values: Values) -> str:
-    """All that is not primary: systems, objectives and kinds of speech, then all other tasks."""
+    """All that is not primary: systems, objectives and kinds of speech, other tasks, and hours."""
     asked = (
         (("stress", "valence"), secondary_questions()),
         (("arousal", "emotion"), {"word-crd": ("clip-crd",)}),
         (("sarcasm", "intents"), QUESTIONS),
     )
-    return "\n\n".join(secondary_table(values, *one) for one in asked)
+    tables = [secondary_table(values, *one) for one in asked]
+    hours = {f"{kind}-": sum(SECONDS[n] for n in of) / 3600 for kind, of in KINDS_OF_SPEECH.items()}
+    hours[""] = sum(SECONDS[name] for name in TRAINING) / 3600
+    return "\n\n".join([*tables, hours_table(values, hours)])
 
 
 def main() -> int:

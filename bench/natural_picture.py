@@ -50,10 +50,11 @@ LOOKS = ((OVER_CONTROL, "o", "over its own control"), (OVER_NONE, "s", "over no 
 def gains(values: Values, task: str, arm: str) -> tuple[Comparison | None, Comparison | None]:
     """An arm's gains over its control and over no teacher, where there are seeds enough.
 
-    For WhisBERT the latter is its text-only twin, because `none` reads twice as long.
+    For WhisBERT the latter is its text-only twin, because `none` reads twice as long. Both gains of
+    a primary arm are over the same seeds, as in its question.
     """
     none, control = (secondary_questions() | QUESTIONS)[arm][:2]
-    pairs = comparisons(values, [task], {arm: (none, control)}, together=False)
+    pairs = comparisons(values, [task], {arm: (none, control)}, together=arm in QUESTIONS)
     enough = {one.other: one for one in pairs if len(one.gains) >= FEWEST}
     return enough.get(control), enough.get(none)
 

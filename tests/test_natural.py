@@ -16,6 +16,7 @@ from bench.natural_tests import (
     Comparison,
     comparisons,
     figures,
+    hours_table,
     join_runs,
     primary_table,
     read_values,
@@ -325,6 +326,29 @@ def test_figures_outlive_their_folder_and_meet_no_student_of_another_base(tmp_pa
     assert comparisons(third, ["valence"], questions, together=False) == apart, "another base"
 
 
+def test_gains_are_a_line_over_doublings_of_hours_and_what_could_be_seen_is_of_all_hours():
+    spread = np.array([-0.01, 0.0, 0.01])
+    gains = {"read-": 0.02 + spread, "acted-": 0.04 + spread, "": 0.06 + spread}
+    values = {}
+    for part, of_part in gains.items():
+        values["stress", f"{part}none"] = dict.fromkeys(SEEDS[:3], 0.5)
+        values["stress", f"{part}word-crd-shuffled"] = dict.fromkeys(SEEDS[:3], 0.8)
+        values["stress", f"{part}word-crd"] = dict(zip(SEEDS, 0.5 + of_part, strict=False))
+    table = hours_table(values, {"read-": 2.0, "acted-": 4.0, "": 8.0})
+    *_, none, twin = (row.strip("| ").split(" | ") for row in table.splitlines())
+    assert none[1:4] == ["+2.00 ± 2.48", "+4.00 ± 2.48", "+6.00 ± 2.48"]
+    slope = stats.linregress(np.repeat([1, 2, 3], 3), np.concatenate([*gains.values()]))
+    width = 100 * slope.stderr * stats.t.ppf(0.975, 7)
+    assert none[4:6] == [f"+2.00 ± {width:.2f}", f"{slope.pvalue:.3f}"]
+    assert none[6] == "7.88", "the page's 7.88 σ of three pairs; σ is 1 point here"
+    assert none[7] == f"{8 * 2 ** ((float(none[6]) - 6) / 2):,.0f} h"
+    assert twin[4] == none[4]
+    values["stress", "none"][SEEDS[3]] = values["stress", "word-crd"][SEEDS[3]] = 0.1
+    assert hours_table(values, {"read-": 2.0, "acted-": 4.0, "": 8.0}) == table, "no twin has it"
+    del values["stress", "read-none"]
+    assert " over " not in hours_table(values, {"read-": 2.0, "acted-": 4.0, "": 8.0})
+
+
 def test_one_seed_or_seeds_that_never_differ_prove_nothing():
     for gains in ((0.3,), (0.0, 0.0), (0.2, 0.2, 0.2), (0.9 - 0.7, 0.5 - 0.3, 0.2)):
         never = Comparison("valence", "a", "b", gains)
@@ -336,19 +360,19 @@ def test_the_picture_has_each_gain_at_its_place_and_says_what_was_not_asked():
     of_seed = dict(enumerate((0.70, 0.72, 0.71, 0.74)))
     values = {
         ("stress", "none"): dict.fromkeys(range(4), 0.7),
-        ("stress", "word-crd"): of_seed,
-        ("stress", "word-crd-shuffled"): {0: 0.69, 1: 0.71},  # too few to be shown
+        ("stress", "both-crd"): of_seed,
+        ("stress", "both-crd-shuffled"): {0: 0.69, 1: 0.71},  # too few to be shown
         ("valence", "whisbert"): of_seed,
         ("valence", "whisbert-twin"): {n: value - 0.03 for n, value in of_seed.items()},
         ("valence", "whisbert-shuffled"): {n: value + 0.01 * n for n, value in of_seed.items()},
     }
-    control, none = natural_picture.gains(values, "stress", "word-crd")
+    control, none = natural_picture.gains(values, "stress", "both-crd")
     assert control is None
     assert none.mean == pytest.approx(0.0175)
     figure = natural_picture.draw(values)
     stress, valence, arousal, _ = figure.axes
     names = [label.get_text() for label in stress.get_yticklabels()]
-    assert names == ["Whisper → text, word by word", "WhisBERT's text encoder"]
+    assert names == ["Whisper → text, both levels", "WhisBERT's text encoder"]
 
     def means(panel):
         return [float(bars[0].get_xdata()[0]) for bars in panel.containers]
