@@ -53,7 +53,7 @@ def gains(values: Values, task: str, arm: str) -> tuple[Comparison | None, Compa
     For WhisBERT the latter is its text-only twin, because `none` reads twice as long. Both gains of
     a primary arm are over the same seeds, as in its question.
     """
-    none, control = (secondary_questions() | QUESTIONS)[arm][:2]
+    none, control = {**secondary_questions(), **QUESTIONS}[arm][:2]
     pairs = comparisons(values, [task], {arm: (none, control)}, together=arm in QUESTIONS)
     enough = {one.other: one for one in pairs if len(one.gains) >= FEWEST}
     return enough.get(control), enough.get(none)
