@@ -24,6 +24,7 @@ from bench.cells import Cell, add_arguments, plan_or_run, records_of, speechkd
 from bench.hearing import ACRONYMS
 from bench.hearing import JUDGED as STRESSED
 from bench.hearing import TRAINING as ACTED
+from bench.hearing import UNHEARD
 from bench.hearing_speech import Corpus, lines_of, write_clips
 from bench.natural_tests import (
     QUESTIONS,
@@ -44,7 +45,9 @@ FEW = 3
 TRAINING = {**ACTED, "ocean": Corpus("speechocean762", split="train")}
 """What students hear. Never heard: six characters of the first, the test speakers of the third, and
 all of the two below."""
-JUDGED = {"sky": STRESSED, "calls": Corpus("wuw2")}
+HEARD = {"calls": Corpus("wuw2"), "characters": UNHEARD}
+"""What `probe hearing` asks about."""
+JUDGED = {"sky": STRESSED, **HEARD}
 TALK = {"swda": ("swda/swda.tsv.gz", "dialogue"), "mrda": ("mrda/mrda.tsv.gz", "meeting")}
 CRD = ["--kd", "crd", "--temperature", "0.1"]
 WORD = [*CRD, "--level", "word"]
@@ -204,6 +207,7 @@ class Rates:
         mels_per_s: seconds of speech that become log-mels.
         ctal_per_s: seconds of speech that the CTAL of this study is trained on.
         whisbert_per_s: seconds of speech, with their texts, that its WhisBERT is trained on.
+        heard_s: core seconds that `probe hearing` takes per student.
     """
 
     tokens_per_s: float = 2800.0
@@ -213,12 +217,13 @@ class Rates:
     mels_per_s: float = 200.0
     ctal_per_s: float = 200.0
     whisbert_per_s: float = 250.0
+    heard_s: float = 9.0
 
 
 RATES = Rates()
 BASE_TOKENS = 3_152_739 + 115_000
 """Talk, and the transcripts of training."""
-SECONDS = {"urquan": 15_326, "queen": 16_155, "ocean": 10_354, "calls": 5_616}
+SECONDS = {"urquan": 15_326, "queen": 16_155, "ocean": 10_354, "calls": 5_616, "characters": 6_398}
 WORDS = {"urquan": 36_410, "queen": 38_916, "ocean": 15_849}
 TOKENS_PER_WORD = 1.3
 PARTS = {"all": tuple(TRAINING), **KINDS_OF_SPEECH}
@@ -255,12 +260,10 @@ def cells(data: Path, out: Path, sizes: Sizes) -> list[Cell]:
         train = whisbert if arm in WHISBERT else student
         every += [train(out, part, arm, seed, sizes)]
         every += questions(data, out, part, arm, seed, sizes)
-    every += [
-        *speech(out, "calls", here),
-        ears(out, "calls", "vector"),
-        ears(out, "calls", "words"),
-    ]
-    every.append(hearing(out, [f"all-{arm}-{seed}" for arm in PRIMARY for seed in few]))
+    asked = [f"all-{arm}-{seed}" for arm in PRIMARY for seed in few]
+    for name in HEARD:
+        every += [*speech(out, name, here), ears(out, name, "vector"), ears(out, name, "words")]
+        every.append(hearing(out, name, asked))
     return every
 
 
@@ -379,13 +382,13 @@ def questions(
             )  # fmt: skip
 
 
-def hearing(out: Path, names: Sequence[str]) -> Cell:
-    """What students tell of callers that none of them heard."""
-    checkpoints = [w for n in names for w in ("--checkpoint", f"{n}={out}/runs/{n}")]
-    words = ["probe", "hearing", f"{out}/calls/vector", "--words", f"{out}/calls/words",
-             *checkpoints, "--device", "cpu", "--out", f"{out}/hearing"]  # fmt: skip
-    needs = ["vector/calls", "words/calls", *(f"student/{n}" for n in names)]
-    return speechkd("hearing", words, needs, 60.0 * len(names))
+def hearing(out: Path, name: str, students: Sequence[str]) -> Cell:
+    """What students tell of a corpus whose speakers none of them heard."""
+    checkpoints = [w for n in students for w in ("--checkpoint", f"{n}={out}/runs/{n}")]
+    words = ["probe", "hearing", f"{out}/{name}/vector", "--words", f"{out}/{name}/words",
+             *checkpoints, "--device", "cpu", "--out", f"{out}/hearing-{name}"]  # fmt: skip
+    needs = [f"vector/{name}", f"words/{name}", *(f"student/{n}" for n in students)]
+    return speechkd(f"hearing/{name}", words, needs, RATES.heard_s * len(students))
 
 
 def make_tables(data: Path, out: Path) -> None:
