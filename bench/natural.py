@@ -21,10 +21,9 @@ from pathlib import Path
 
 from bench import capitals
 from bench.cells import Cell, add_arguments, plan_or_run, records_of, speechkd
-from bench.hearing import ACRONYMS
+from bench.hearing import ACRONYMS, UNHEARD
 from bench.hearing import JUDGED as STRESSED
 from bench.hearing import TRAINING as ACTED
-from bench.hearing import UNHEARD
 from bench.hearing_speech import Corpus, lines_of, write_clips
 from bench.natural_tests import (
     QUESTIONS,
