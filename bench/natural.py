@@ -43,7 +43,7 @@ were the first ones of an earlier run (docs/natural-speech.md)."""
 FEW = 3
 TRAINING = {**ACTED, "ocean": Corpus("speechocean762", split="train")}
 """What students hear. Never heard: six characters of the first, the test speakers of the third, and
-all of the two below."""
+what judges."""
 HEARD = {"calls": Corpus("wuw2"), "characters": UNHEARD}
 """What `probe hearing` asks about."""
 JUDGED = {"sky": STRESSED, **HEARD}

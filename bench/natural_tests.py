@@ -360,13 +360,14 @@ def hours_table(values: Values, hours: Mapping[str, float]) -> str:
                      for _ in one.gains]  # fmt: skip
         line = stats.linregress(doublings, [gain for one in ones for gain in one.gains])
         width = stats.t.ppf(0.975, len(doublings) - 2) * line.stderr
-        at = 2 ** ((ones[-1].least_seen - line.intercept) / line.slope)
+        needed = ones[-1].least_seen
+        at = 2 ** ((needed - line.intercept) / line.slope) if line.slope > 0 else math.nan
         columns = [
             *(one.points for one in ones),
             f"{100 * line.slope:+.2f} ± {100 * width:.2f}",
             f"{line.pvalue:.3f}",
-            f"{100 * ones[-1].least_seen:.2f}",
-            f"{at:,.0f} h" if line.slope > 0 else "–",
+            f"{100 * needed:.2f}",
+            f"{at:,.0f} h" if math.isfinite(at) else "–",
         ]
         lines.append(f"| `{arm}` over `{other}` | {' | '.join(columns)} |")
     return "\n".join(lines)
