@@ -50,8 +50,6 @@ FAMILY = len(MEASURES) * len(QUESTIONS)
 FEWEST = 3
 """Pre-training seeds that all students of a hypothesis must have: the plan's stopping rule."""
 LEVEL = 0.05
-CHANCE = 0.8
-"""Of seeing a gain, where it is said how large one could have been seen."""
 ROUNDING = 1e-9
 """Measures that differ by less are equal: they are means of some figures between -1 and 1."""
 
@@ -101,13 +99,6 @@ class Comparison:
     def p(self) -> float:
         """Two-sided p of Student's t over paired seeds; 1 where gains do not vary."""
         return float(stats.ttest_1samp(self.gains, 0.0).pvalue) if self.varies else 1.0
-
-    @property
-    def least_seen(self) -> float:
-        """The least gain that as many pairs, which differ as much, see at Holm's first step."""
-        n = len(self.gains)
-        units = stats.t.ppf(1 - LEVEL / FAMILY / 2, n - 1) + stats.t.ppf(CHANCE, n - 1)
-        return float(units * np.std(self.gains, ddof=1) / math.sqrt(n))
 
 
 def results_of(
@@ -335,39 +326,39 @@ def secondary_table(values: Values, tasks: Sequence[str], questions: Questions) 
 def hours_table(values: Values, hours: Mapping[str, float]) -> str:
     """How gains of `word-crd` on stressed words go with hours of speech, in points, as Markdown.
 
-    A straight line over the logarithm of hours goes through all pairs of seeds; the interval of its
-    slope is Student's. The last column is where the line has the gain that the pairs of the last
-    part could see. It says nothing where the slope may be 0. All is over the seeds that the student
-    and both others have.
+    A straight line over the logarithm of hours goes through all pairs of seeds of this run; the
+    interval of its slope is Student's. Pairs of an earlier run are left out: they began with
+    another base, and would be of some hours alone.
 
     Args:
-        values: as `values_of` gives them.
-        hours: for the beginning of each part's arms (as `read-`), its hours; the last is all.
+        values: as `values_of` or `with_earlier` gives them.
+        hours: for the beginning of each part's arms (as `read-`), its hours.
     """
+    own: Values = {
+        key: {seed: value for seed, value in of_seed.items() if isinstance(seed, int)}
+        for key, of_seed in values.items()
+    }
     titles = [f"{h:.1f} h" for h in hours.values()]
-    lines = [
-        f"| compared | {' | '.join(titles)} | per doubling | p | could be seen | line has it at |",
-        f"|---|{'--:|' * (len(hours) + 4)}",
-    ]
+    lines = [f"| compared | {' | '.join(titles)} | pairs | per doubling | p |",
+             f"|---|{'--:|' * (len(hours) + 3)}"]  # fmt: skip
     arm = "word-crd"
-    others = QUESTIONS[arm]
-    asked = [
-        comparisons(values, ["stress"], {part + arm: [part + other for other in others]})
-        for part in hours
-    ]
-    for other, ones in zip(others, zip(*asked, strict=False), strict=False):
+    for other in QUESTIONS[arm]:
+        ones = [
+            one
+            for part in hours
+            for one in comparisons(own, ["stress"], {part + arm: (part + other,)})
+        ]
+        if len(ones) < len(hours):
+            continue
         doublings = [math.log2(h) for h, one in zip(hours.values(), ones, strict=True)
                      for _ in one.gains]  # fmt: skip
         line = stats.linregress(doublings, [gain for one in ones for gain in one.gains])
         width = stats.t.ppf(0.975, len(doublings) - 2) * line.stderr
-        needed = ones[-1].least_seen
-        at = 2 ** ((needed - line.intercept) / line.slope) if line.slope > 0 else math.nan
         columns = [
             *(one.points for one in ones),
+            ", ".join(str(len(one.gains)) for one in ones),
             f"{100 * line.slope:+.2f} ± {100 * width:.2f}",
             f"{line.pvalue:.3f}",
-            f"{100 * needed:.2f}",
-            f"{at:,.0f} h" if math.isfinite(at) else "–",
         ]
         lines.append(f"| `{arm}` over `{other}` | {' | '.join(columns)} |")
     return "\n".join(lines)
