@@ -15,7 +15,7 @@ one, because its figures mean nothing.
 import argparse
 import gzip
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,11 +80,18 @@ SYSTEMS = {
     "token-ctal-shuffled": [*CRD, "--level", "token"],
     "clip-middle": CRD,
     "clip-middle-shuffled": [*CRD, *SHUFFLED],
+    "word-larger": WORD,
+    "word-larger-shuffled": [*WORD, *SHUFFLED],
 }
 """SPLAT's alignment the other way round; both levels; what a CTAL hears per token, its control made
-when it is heard; Whisper's middle layer."""
+when it is heard; Whisper's middle layer; Whisper base instead of tiny.en."""
 ARMS = PRIMARY | SECONDARY | SYSTEMS
-ROWS = {"token-ctal": "heard", "token-ctal-shuffled": "heard-other"}
+ROWS = {
+    "token-ctal": "heard",
+    "token-ctal-shuffled": "heard-other",
+    "word-larger": "words-larger",
+    "word-larger-shuffled": "words-larger",
+}
 """Caches of words or tokens of these arms; of others that need one it is `words`."""
 VECTORS = {"clip-middle": "vector-middle", "clip-middle-shuffled": "vector-middle"}
 """Caches of vectors of these arms, with the same texts; of others it is `vector`."""
@@ -140,7 +147,7 @@ TUNED = ["--learning-rate", "3e-4", *ON_CPU]
 
 @dataclass(frozen=True)
 class Task:
-    """A question put to students: `finetune table` on one file.
+    """A question put to students: `finetune table` on one file, or another command that fine-tunes.
 
     Attributes:
         words: that a classifier is trained on in an epoch, of all folds together.
@@ -150,6 +157,8 @@ class Task:
             classifiers with draws of their own.
         arguments: files and flags; `{data}` and `{out}` stand for the folders.
         primary: whether it belongs to the family that Holm's correction is over.
+        command: of `finetune`.
+        needs: the cell that makes the file.
     """
 
     words: int
@@ -157,6 +166,8 @@ class Task:
     seeds: tuple[int, int, int]
     arguments: str
     primary: bool = False
+    command: str = "table"
+    needs: str = "tables"
 
 
 MEAN = "--pooling mean"
@@ -192,6 +203,30 @@ TASKS = {
     ),
 }  # fmt: skip
 """More can be asked by plain commands (docs/natural-speech.md lists them); these fit the budget."""
+JOINED = {
+    "mosei": Task(
+        310_000, 1, (1, 0, 0),
+        "--data {data}/cmu_mosei/MOSEI-label.csv --task sentiment --value-scale standard "
+        f"{MEAN}", command="mosei",
+    ),
+    "sentiment": Task(80_000, 3, (1, 0, 0), f"{MELD} --label-column Sentiment"),
+    "acts-telephone": Task(
+        281_000, 1, (1, 0, 0),
+        "{out}/acts-swda.tsv --label-column act --split-column split --group-column dialogue "
+        f"{MEAN}", needs="acts",
+    ),
+    "acts-meetings": Task(
+        172_000, 1, (1, 0, 0),
+        "{out}/acts-mrda.tsv --label-column basic --split-column split --group-column meeting "
+        f"{MEAN}", needs="acts",
+    ),
+}  # fmt: skip
+"""Tasks that joined after the second run, of the primary students of the first seeds."""
+ACTS = {"swda": 5, "mrda": 3}
+"""Of this many dialogues of training, classifiers of acts are trained on one."""
+PARADIGMS, SUPPLEMENT = 67, 5
+PAIRS = 100
+"""Minimal pairs of each paradigm, the first ones."""
 
 
 @dataclass(frozen=True)
@@ -207,6 +242,7 @@ class Rates:
         ctal_per_s: seconds of speech that the CTAL of this study is trained on.
         whisbert_per_s: seconds of speech, with their texts, that its WhisBERT is trained on.
         heard_s: core seconds that `probe hearing` takes per student.
+        sentences_per_s: whose pseudo-log-likelihood is told.
     """
 
     tokens_per_s: float = 2800.0
@@ -217,6 +253,7 @@ class Rates:
     ctal_per_s: float = 200.0
     whisbert_per_s: float = 250.0
     heard_s: float = 9.0
+    sentences_per_s: float = 100.0
 
 
 RATES = Rates()
@@ -228,10 +265,12 @@ TOKENS_PER_WORD = 1.3
 PARTS = {"all": tuple(TRAINING), **KINDS_OF_SPEECH}
 TINY = ["extract-teacher", "--teacher", "offline:tiny.en", "--context", "15s", "--max-refused",
         "0.2"]  # fmt: skip
+LARGER = ["offline:base" if word == "offline:tiny.en" else word for word in TINY]
 CACHES: dict[str, tuple[list[str], float]] = {
     "vector": ([*TINY, "--pooling", "length"], RATES.clips_heard_per_s),
     "words": ([*TINY, "--keep", "words"], RATES.words_heard_per_s),
     "vector-middle": ([*TINY, "--pooling", "length", "--layer", "2"], RATES.clips_heard_per_s),
+    "words-larger": ([*LARGER, "--keep", "words"], RATES.words_heard_per_s / 3),
     "ctal-mel": (["extract-features", "--features", "ctal-mel"], RATES.mels_per_s),
     "whisper-mel": (["extract-features", "--features", "whisper-mel"], RATES.mels_per_s),
 }
@@ -241,7 +280,10 @@ CACHES: dict[str, tuple[list[str], float]] = {
 def cells(data: Path, out: Path, sizes: Sizes) -> list[Cell]:
     """All cells. Each stands behind what it needs, and the primary comparison before all else."""
     here = ["--data", str(data), "--out", str(out), *(["--small"] if sizes is SMALL else [])]
-    every = [Cell("tables", ("bench.natural", "tables", *here), core_s=20)]
+    every = [
+        Cell("tables", ("bench.natural", "tables", *here), core_s=20),
+        Cell("acts", ("bench.natural", "acts", *here)),
+    ]
     for name in TRAINING:
         every += speech(out, name, here)
         every += [ears(out, name, kind) for kind in ("vector", "words")]
@@ -250,7 +292,7 @@ def cells(data: Path, out: Path, sizes: Sizes) -> list[Cell]:
     for seeds in (few, SEEDS[FEW:]):
         for run in [("all", arm, seed) for arm in PRIMARY for seed in seeds]:
             every += [student(out, *run, sizes), *questions(data, out, *run, sizes)]
-    for kind in ("vector-middle", "ctal-mel", "whisper-mel"):
+    for kind in ("vector-middle", "words-larger", "ctal-mel", "whisper-mel"):
         every += [*(ears(out, name, kind) for name in TRAINING), merge(out, kind)]
     every += ctal(out, sizes)
     rest = [("all", arm, seed) for arm in (*SYSTEMS, *WHISBERT, *SECONDARY) for seed in few]
@@ -263,7 +305,10 @@ def cells(data: Path, out: Path, sizes: Sizes) -> list[Cell]:
     for name in HEARD:
         every += [*speech(out, name, here), ears(out, name, "vector"), ears(out, name, "words")]
         every.append(hearing(out, name, asked))
-    return every
+    for arm in PRIMARY:
+        for seed in few:
+            every += questions(data, out, "all", arm, seed, sizes, JOINED)
+    return [*every, *(minimal_pairs(data, out, run, sizes) for run in asked)]
 
 
 def speech(out: Path, name: str, here: Sequence[str]) -> Iterator[Cell]:
@@ -362,22 +407,29 @@ def whisbert(out: Path, part: str, arm: str, seed: int, sizes: Sizes) -> Cell:
 
 
 def questions(
-    data: Path, out: Path, part: str, arm: str, seed: int, sizes: Sizes
+    data: Path,
+    out: Path,
+    part: str,
+    arm: str,
+    seed: int,
+    sizes: Sizes,
+    tasks: Mapping[str, Task] = TASKS,
 ) -> Iterator[Cell]:
     """The tasks that are put to a student."""
     run = f"{part}-{arm}-{seed}"
     group = 2 if part != "all" else 0 if arm in PRIMARY else 1
-    for name, task in TASKS.items():
+    for name, task in tasks.items():
         seeds = min(task.seeds[group], sizes.seeds)
         epochs = min(task.epochs, sizes.tuning_epochs)
         if seeds:
             words = task.arguments.format(data=data, out=out).split()
             yield speechkd(
                 f"judge/{name}/{run}",
-                ["finetune", "table", *words, "--checkpoint", f"{run}={out}/runs/{run}",
+                ["finetune", task.command, *words, "--checkpoint", f"{run}={out}/runs/{run}",
                  "--seeds", ",".join(map(str, range(seeds))), "--epochs", str(epochs),
                  *TUNED, "--out", f"{out}/results/{name}/{run}"],
-                ["tables", f"student/{run}"], seeds * epochs * task.words / RATES.tuned_words_per_s,
+                [task.needs, f"student/{run}"],
+                seeds * epochs * task.words / RATES.tuned_words_per_s,
             )  # fmt: skip
 
 
@@ -388,6 +440,18 @@ def hearing(out: Path, name: str, students: Sequence[str]) -> Cell:
              *checkpoints, "--device", "cpu", "--out", f"{out}/hearing-{name}"]  # fmt: skip
     needs = [f"vector/{name}", f"words/{name}", *(f"student/{n}" for n in students)]
     return speechkd(f"hearing/{name}", words, needs, RATES.heard_s * len(students))
+
+
+def minimal_pairs(data: Path, out: Path, run: str, sizes: Sizes) -> Cell:
+    """Which sentence of each pair a student finds likelier."""
+    limit = min(PAIRS, sizes.steps or PAIRS)
+    words = ["probe", "blimp", f"{data}/blimp/data", "--supplement", f"{data}/blimp_supplement",
+             "--checkpoint", f"{run}={out}/runs/{run}", "--limit", str(limit),
+             "--device", "cpu", "--out", f"{out}/blimp/{run}.json"]  # fmt: skip
+    sentences = 2 * (PARADIGMS + SUPPLEMENT) * limit
+    return speechkd(
+        f"judge/blimp/{run}", words, [f"student/{run}"], sentences / RATES.sentences_per_s
+    )
 
 
 def make_tables(data: Path, out: Path) -> None:
@@ -406,6 +470,29 @@ def make_tables(data: Path, out: Path) -> None:
     capitals.main([manifest, "--out", str(out / "stress.csv"), "--acronyms", *ACRONYMS])
 
 
+def make_acts(data: Path, out: Path) -> None:
+    """Talk with its acts: some dialogues of the training part, all of the others."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name, one_of in ACTS.items():
+        path, group = TALK[name]
+        with gzip.open(data / path, "rt", encoding="utf-8") as table:
+            head, *lines = table
+        columns = head.rstrip("\n").split("\t")
+        places = [columns.index(column) for column in ("split", group)]
+        of = [tuple(line.split("\t")[place] for place in places) for line in lines]
+        trained = sorted({dialogue for split, dialogue in of if split == "train"})[::one_of]
+        with (out / f"acts-{name}.tsv").open("w", encoding="utf-8") as file:
+            file.write(head)
+            file.writelines(
+                line
+                for line, (split, dialogue) in zip(lines, of, strict=True)
+                if split != "train" or dialogue in trained
+            )
+
+
+MADE = {"tables": make_tables, "acts": make_acts}
+
+
 def make_clips(data: Path, out: Path, name: str, sizes: Sizes) -> None:
     """Lines of a corpus joined to clips, and the table of them."""
     corpus = (TRAINING | JUDGED)[name]
@@ -420,6 +507,7 @@ def secondary_questions() -> dict[str, tuple[str, ...]]:
             none = "whisbert-twin" if arm == "whisbert" else "none"
             others[arm] = (none, f"{arm}-shuffled")
     others["both-crd"] += ("word-crd",)
+    others["word-larger"] += ("word-crd",)
     others["word-crd"] = ("words-of-clip-shuffled", "clip-crd")
     for kind in KINDS_OF_SPEECH:
         others[f"{kind}-word-crd"] = (f"{kind}-none", f"{kind}-word-crd-shuffled")
@@ -432,6 +520,9 @@ def secondary_tables(values: Values) -> str:
         (("stress", "valence"), secondary_questions()),
         (("arousal", "emotion"), {"word-crd": ("clip-crd",)}),
         (("sarcasm", "intents"), QUESTIONS),
+        (("mosei", "sentiment"), QUESTIONS),
+        (("acts-telephone", "acts-meetings"), QUESTIONS),
+        (("blimp", "supplement"), QUESTIONS),
     )
     tables = [secondary_table(values, *one) for one in asked]
     hours = {f"{kind}-": sum(SECONDS[n] for n in of) / 3600 for kind, of in KINDS_OF_SPEECH.items()}
@@ -441,7 +532,7 @@ def secondary_tables(values: Values) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["plan", "run", "table", "keep", "tables", "clips"])
+    parser.add_argument("what", choices=["plan", "run", "table", "keep", *MADE, "clips"])
     parser.add_argument("name", nargs="?", help="of a corpus, for clips")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     add_arguments(parser)
@@ -450,8 +541,8 @@ def main() -> int:
     parser.add_argument("--earlier", type=Path, nargs="*", default=[], help="such files, for table")
     options = parser.parse_args()
     sizes = SMALL if options.small else FULL
-    if options.what == "tables":
-        make_tables(options.data, options.out)
+    if options.what in MADE:
+        MADE[options.what](options.data, options.out)
     elif options.what == "clips":
         make_clips(options.data, options.out, options.name, sizes)
     else:

@@ -25,7 +25,11 @@ MEASURES = {
     "emotion": "weighted_f1",
 }
 """The measure of each primary task: of a student its mean over folds and fine-tuning seeds."""
-OTHER_MEASURES = {"sarcasm": "accuracy", "intents": "accuracy"}
+OTHER_MEASURES = {
+    **dict.fromkeys(("sarcasm", "intents", "sentiment"), "accuracy"),
+    **dict.fromkeys(("acts-telephone", "acts-meetings"), "accuracy"),
+    "mosei": "pearson",
+}
 """Of tasks that are not primary."""
 TITLES = {
     "stress": "stressed words, average precision",
@@ -34,6 +38,12 @@ TITLES = {
     "emotion": "emotion, weighted F1",
     "sarcasm": "sarcasm, accuracy",
     "intents": "intents, accuracy",
+    "mosei": "CMU-MOSEI sentiment, r",
+    "sentiment": "MELD sentiment, accuracy",
+    "acts-telephone": "acts on the telephone, accuracy",
+    "acts-meetings": "acts in meetings, accuracy",
+    "blimp": "BLiMP, accuracy",
+    "supplement": "its supplement, accuracy",
 }
 """Of each task and its measure."""
 Values = Mapping[tuple[str, str], Mapping[int | str, float]]
@@ -159,11 +169,24 @@ def values_of(out: Path, done: Container[str]) -> Values:
     """
     measures = MEASURES | OTHER_MEASURES
     values: dict[tuple[str, str], dict[int | str, float]] = defaultdict(dict)
-    for task, run, rows in results_of(out, done):
+    means = [
+        (task, run, float(np.mean([figure(row, measures[task]) for row in rows])))
+        for task, run, rows in results_of(out, done)
+    ]
+    for task, run, mean in (*means, *minimal_pairs_of(out, done)):
         arm, _, seed = run.removeprefix("all-").rpartition("-")
-        mean = np.mean([figure(row, measures[task]) for row in rows])
-        values[task, arm][int(seed)] = float(mean)
+        values[task, arm][int(seed)] = mean
     return dict(values)
+
+
+def minimal_pairs_of(out: Path, done: Container[str]) -> Iterator[tuple[str, str, float]]:
+    """BLiMP and its supplement, student, and its accuracy over paradigms, as `results_of`."""
+    for path in sorted((out / "blimp").glob("*.json")):
+        run = path.stem
+        if f"judge/blimp/{run}" in done:
+            probed = json.loads(path.read_text(encoding="utf-8"))
+            yield "blimp", run, probed["scores"][run]["mean"]
+            yield "supplement", run, probed["supplement"]["scores"][run]["mean"]
 
 
 def write_values(values: Values, path: Path) -> None:

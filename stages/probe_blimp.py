@@ -58,8 +58,8 @@ class BlimpSettings(Settings):
         """Check that there are encoders and that the result can be written."""
         if not self.checkpoint:
             raise SpeechkdError("--checkpoint is empty; name at least one encoder.")
-        if self.out and (self.out.is_dir() or not self.out.parent.is_dir()):
-            raise SpeechkdError(f"--out {self.out}: name a file in a folder that exists.")
+        if self.out and self.out.is_dir():
+            raise SpeechkdError(f"--out {self.out} is a folder; name a file, as results.json.")
         if self.beside == "paper" and (self.by, self.masking) != ("field", "token"):
             raise SpeechkdError(
                 "--beside paper: its figures are of fields, each token masked alone. Use --by "
@@ -87,6 +87,8 @@ def run(settings: BlimpSettings) -> None:
     from pipeline.tasks.pair_scores import decisions, shorter_sentence, tokens
 
     device = device_named(settings.device)
+    if settings.out:
+        settings.out.parent.mkdir(parents=True, exist_ok=True)
     sets = {BLIMP: read_pairs(settings.data, settings.limit)}
     if settings.supplement:
         sets[SUPPLEMENT] = read_supplement(settings.supplement, settings.limit)

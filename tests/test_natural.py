@@ -84,6 +84,33 @@ def test_each_taught_student_has_a_twin_and_the_one_without_a_teacher_at_each_se
             assert (wanted in {cell.name for cell in every}) or not task.primary
 
 
+def test_what_joined_is_asked_of_each_primary_student_of_the_first_seeds(every):
+    names = {cell.name for cell in every}
+    runs = {f"all-{arm}-{seed}" for arm in natural.PRIMARY for seed in SEEDS[: natural.FEW]}
+    for task in (*natural.JOINED, "blimp"):
+        assert {name for name in names if name.startswith(f"judge/{task}/")} == {
+            f"judge/{task}/{run_}" for run_ in runs
+        }
+
+
+def test_acts_keep_some_dialogues_of_training_and_all_others(tmp_path):
+    for path, group in natural.TALK.values():
+        rows = [("train", f"d{i:02}", f"{part} of {i}") for i in range(11) for part in "ab"]
+        rows += [("val", "v", 'says "so"'), ("test", "t", "okay")]
+        (tmp_path / path).parent.mkdir()
+        with gzip.open(tmp_path / path, "wt", encoding="utf-8") as file:
+            file.write(f"split\t{group}\ttext\n")
+            file.writelines("\t".join(row) + "\n" for row in rows)
+    natural.make_acts(tmp_path, tmp_path)
+    for name, (_, group) in natural.TALK.items():
+        kept = (tmp_path / f"acts-{name}.tsv").read_text(encoding="utf-8").splitlines()
+        assert kept[0] == f"split\t{group}\ttext"
+        of = [line.split("\t") for line in kept[1:]]
+        trained = range(0, 11, natural.ACTS[name])
+        assert [row[1] for row in of] == [f"d{i:02}" for i in trained for _ in "ab"] + ["v", "t"]
+        assert of[-2] == ["val", "v", 'says "so"']
+
+
 def test_each_arm_has_the_one_objective_and_the_level_that_its_name_says():
     """A flag that is given twice adds an objective to the first one."""
     for arm, flags in natural.ARMS.items():
@@ -107,7 +134,9 @@ def test_two_students_differ_in_what_their_names_say_alone(every):
 
 
 def test_the_plan_fits_its_budget_and_tells_every_command(every, tmp_path):
-    assert sum(cell.core_s for cell in every) < 24 * 3600
+    joined = (*natural.JOINED, "acts", "blimp", "word-larger", "words-larger")
+    first = [cell for cell in every if not any(name in cell.name for name in joined)]
+    assert sum(cell.core_s for cell in first) < 24 * 3600
     plan = overview(tmp_path, every, commands=True)
     assert all(f"# {cell.name}: " in plan for cell in every)
     assert f"| all | {len(every)} | 0 |" in plan

@@ -59,10 +59,21 @@ def test_encoders_of_one_name_are_refused_and_results_name_their_encoder(here):
     assert json.loads((here / "b.json").read_text())["encoders"]["b"]["source"] == both[1]
 
 
-@pytest.mark.parametrize("out", ["blimp", "not/there.json"])
-def test_where_no_result_can_be_written_nothing_is_compared(here, out):
-    with pytest.raises(SpeechkdError, match="name a file in a folder that exists"):
+@pytest.mark.parametrize(
+    ("out", "error"),
+    [("blimp", SpeechkdError), ("file/there.json", OSError), ("file/a/there.json", OSError)],
+)
+def test_where_no_result_can_be_written_nothing_is_compared(here, monkeypatch, out, error):
+    monkeypatch.setattr("pipeline.models.encoders.load_masked_lm", None)
+    (here / "file").touch()
+    with pytest.raises(error, match=r"name a file|file"):
         run(BlimpSettings(data=here / "blimp", checkpoint=[str(here / "a")], out=here / out))
+
+
+def test_the_folder_of_the_result_is_made(here):
+    path = here / "not" / "there.json"
+    run(BlimpSettings(data=here / "blimp", checkpoint=[str(here / "a")], out=path))
+    assert json.loads(path.read_text())["encoders"].keys() == {"a"}
 
 
 def test_the_way_of_masking_is_recorded(here):
