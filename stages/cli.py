@@ -91,6 +91,9 @@ STAGES = (
     switchboard_convert,
 )
 
+RESERVE = 4 * 2**20
+"""Bytes that are given back when a command fails, because to say why takes memory, too."""
+
 groups = {name: typer.Typer(help=text, no_args_is_help=True) for name, text in GROUPS.items()}
 for stage in STAGES:
     for words, (settings, run) in stage.COMMANDS.items():
@@ -122,11 +125,16 @@ def _options(
 
 def main() -> None:
     """Run the command line; an error that a user can mend becomes one message and exit status 1."""
+    reserve = bytearray()
     try:
+        reserve = bytearray(RESERVE)
         app()
     except KeyboardInterrupt:  # before or after a command, which says more itself
         sys.exit(130)
-    except Exception as error:
+    except SystemExit:
+        raise
+    except BaseException as error:  # a panic of a library in Rust is no Exception
+        reserve.clear()
         message = explanation(error)
         if message is None:
             raise

@@ -297,7 +297,7 @@ class _Encoding:
             if not is_out_of_memory(error):
                 raise
             raise SpeechkdError(
-                f"{self.encoder.device} has too little memory for batches of "
+                f"out of memory on {self.encoder.device} with batches of "
                 f"{counted(len(batch.positions), 'clip')} ({first_line(error)}). Lower "
                 f"--batch-size. {KEPT}"
             ) from None

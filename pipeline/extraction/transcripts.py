@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError, first_line
+from pipeline.foundation.errors import (
+    Damaged,
+    NotThere,
+    SpeechkdError,
+    first_line,
+    unless_of_memory,
+)
 from pipeline.foundation.progress import counted
 from pipeline.models.texts import composed
 from pipeline.shards.refusals import Reason, RefusedError
@@ -163,6 +169,7 @@ def read_tokenizer(folder: Path) -> "Tokenizer":
             tokenizer.add_special_tokens([AddedToken(t, normalized=False) for t in special])
             return tokenizer
     except Exception as error:  # the library raises bare Exception
+        unless_of_memory(error)
         raise Damaged(
             f"{folder}: its tokenizer cannot be read ({first_line(error)[:200]}); fetch it again."
         ) from None

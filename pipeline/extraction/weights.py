@@ -15,7 +15,14 @@ import torch
 
 from pipeline.extraction.offline import OFFLINE, Tensors, offline_folder
 from pipeline.extraction.whisper import EncoderShape
-from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError, Unreachable, first_line
+from pipeline.foundation.errors import (
+    Damaged,
+    NotThere,
+    SpeechkdError,
+    Unreachable,
+    first_line,
+    unless_of_memory,
+)
 from pipeline.foundation.progress import say
 from pipeline.foundation.untrusted import has_control, parse_json, read_text_file
 
@@ -242,6 +249,7 @@ def _snapshot_from_hub(name: str, files: Sequence[str]) -> Path:
     try:
         return _snapshot(name, files, local_only=False)
     except Exception as error:  # the hub raises a dozen unrelated kinds, network errors included
+        unless_of_memory(error)
         reason = first_line(error)[:200]
         raise Unreachable(
             f"the teacher {name} is not on this machine, or not whole, and cannot be fetched from "

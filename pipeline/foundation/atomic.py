@@ -16,7 +16,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-from pipeline.foundation.errors import KEPT, SpeechkdError, first_line
+from pipeline.foundation.errors import KEPT, SpeechkdError, first_line, unless_of_memory
 from pipeline.foundation.progress import say
 
 ABANDONED_SECONDS = 3600
@@ -165,9 +165,8 @@ def explained_write_errors(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except MemoryError:
-        raise
     except Exception as error:
+        unless_of_memory(error)
         raise SpeechkdError(
             f"{path} cannot be written: {first_line(error)}. Make room or mend the disk. {KEPT}"
         ) from error

@@ -13,7 +13,11 @@ NETWORK_PACKAGES = {
 NO_MEMORY = (
     *("allocate ", "bad_alloc", "alloc_failed", "allocation_failed", "out of memory"),
     *("can't start new thread", "failed to map segment", "unable to open shared memory"),
+    "threadpoolbuilderror",
 )
+
+ROOM = 16 * 2**20
+"""Bytes of memory that a healthy process can always have."""
 
 
 class SpeechkdError(Exception):
@@ -46,15 +50,45 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, of a device or of the machine.
 
     torch has a class for a GPU's memory. On a CPU, and for threads and libraries, a plain
-    RuntimeError or ImportError comes, which only its words tell apart. A file cannot be opened or
-    listed without memory either: that is an OSError with a number of its own.
+    RuntimeError or ImportError comes, or a panic of a library in Rust, which only its words tell
+    apart. A file cannot be opened or listed without memory either: that is an OSError with a number
+    of its own.
     """
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     return isinstance(error, MemoryError) or (
-        isinstance(error, (RuntimeError, ImportError))
+        (isinstance(error, (RuntimeError, ImportError)) or is_panic(error))
         and any(words in str(error).lower() for words in NO_MEMORY)
     )
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether a library in Rust panicked; the class cannot be imported, and is no `Exception`."""
+    return type(error).__name__ == "PanicException"
+
+
+def is_memory_short() -> bool:
+    """Whether `ROOM` more bytes of memory cannot be had."""
+    try:
+        bytearray(ROOM)
+    except MemoryError:
+        return True
+    return False
+
+
+def unless_of_memory(error: BaseException) -> None:
+    """Raise an error on if memory ran out: what was being read or made is not at fault then.
+
+    Some libraries turn memory that they lack into errors that say something else, so one that comes
+    while memory is short counts as well.
+
+    Raises:
+        MemoryError: memory is short, and the error does not say so.
+    """
+    if is_out_of_memory(error):
+        raise error
+    if is_memory_short():
+        raise MemoryError(first_line(error)) from error
 
 
 def explanation(error: BaseException) -> str | None:
@@ -65,7 +99,7 @@ def explanation(error: BaseException) -> str | None:
     if isinstance(error, SpeechkdError):
         return str(error)
     text = str(error).strip()
-    if is_out_of_memory(error):
+    if is_out_of_memory(error) or is_memory_short():
         reason = f" ({first_line(error)})" if text else ""
         return (
             f"out of memory{reason}. Give the job more memory, or lower --batch-size or "

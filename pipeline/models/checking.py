@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from pipeline.foundation.errors import Damaged, SpeechkdError, first_line
+from pipeline.foundation.errors import Damaged, SpeechkdError, first_line, unless_of_memory
 from pipeline.foundation.progress import say
 from pipeline.models.loading import quiet
 from pipeline.models.packing import (
@@ -119,6 +119,7 @@ def check_head(model: PreTrainedModel, logits_of: Callable[[Tensor], Tensor], na
             whole_NV: Tensor = model(input_ids=ids_N[None]).logits[0]
             fault = _deviation(logits_of(_alone(encoder, ids_N)), whole_NV)
         except Exception as error:  # whatever a kind's code raises
+            unless_of_memory(error)
             fault = first_line(error)
         finally:
             if packed:
@@ -156,6 +157,7 @@ def _plain(encoder: PreTrainedModel, name: str, kind: str) -> _Plain:
         _alone(encoder, other_N)
         encoder.eval()
     except Exception as error:  # whatever a kind's code raises
+        unless_of_memory(error)
         raise SpeechkdError(
             f"{name}: a {kind} cannot read a text as token ids alone ({first_line(error)}), so it "
             "is no text encoder. docs/encoders.md lists kinds that can be used."
@@ -221,6 +223,7 @@ def _fault(encoder: PreTrainedModel, plain: _Plain, layout: Layout, before: str)
             fault = _deviation(first_BD, plain.states_ND[packed.starts_B])
         return fault
     except Exception as error:  # whatever a kind's code raises
+        unless_of_memory(error)
         return first_line(error)
 
 

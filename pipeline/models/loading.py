@@ -17,7 +17,16 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError, Unreachable, first_line
+from pipeline.foundation.errors import (
+    Damaged,
+    NotThere,
+    SpeechkdError,
+    Unreachable,
+    first_line,
+    is_out_of_memory,
+    is_panic,
+    unless_of_memory,
+)
 from pipeline.foundation.progress import say
 from pipeline.foundation.untrusted import parse_json
 
@@ -140,7 +149,7 @@ def panics_as_errors(what: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if type(error).__name__ != "PanicException":
+        if not is_panic(error) or is_out_of_memory(error):
             raise
         raise SpeechkdError(
             f"{what}: the tokenizer's rules cannot be followed ({str(error)[:200]}). Use another "
@@ -172,9 +181,10 @@ def _loading(name: str) -> Iterator[None]:
     try:
         with quiet(), panics_as_errors(name):
             yield
-    except (SpeechkdError, MemoryError):
+    except SpeechkdError:
         raise
     except Exception as error:  # transformers and what it calls raise a dozen unrelated kinds
+        unless_of_memory(error)
         raise SpeechkdError(
             f"{name} cannot be loaded as a Hugging Face encoder with safetensors weights: "
             f"{first_line(error)}. Name an existing local folder, or a hub id while online."
@@ -203,6 +213,7 @@ def _ask_hub(name: str) -> None:
     except HfHubHTTPError:
         return  # the hub answers, so loading may work, or says why it does not
     except Exception as error:  # what the network library raises changes with its version
+        unless_of_memory(error)
         raise Unreachable(
             f"There is no folder {name}, and the hub cannot be reached ({error}). Name an existing "
             "local folder, or a hub id while online."

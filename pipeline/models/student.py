@@ -24,7 +24,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutput
 
-from pipeline.foundation.errors import Damaged, SpeechkdError
+from pipeline.foundation.errors import Damaged, SpeechkdError, unless_of_memory
 from pipeline.foundation.untrusted import parse_json, read_text_file
 from pipeline.models.checking import check_head, find_reading
 from pipeline.models.dropout import hash_dropout
@@ -195,6 +195,7 @@ def _configuration(file: Path) -> Any:
     except SpeechkdError:
         raise
     except Exception as error:  # transformers raises a different kind for each field
+        unless_of_memory(error)
         raise Damaged(
             f"{file} is no Hugging Face model configuration ({error}). It needs a model_type that "
             "transformers knows, such as bert."

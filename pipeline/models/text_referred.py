@@ -22,7 +22,7 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.foundation.errors import Damaged, NotThere, first_line
+from pipeline.foundation.errors import Damaged, NotThere, first_line, unless_of_memory
 from pipeline.foundation.untrusted import parse_json, read_text_file
 from pipeline.models.dropout import hash_dropout
 from pipeline.models.grids import Meeting, attend, between, within
@@ -308,8 +308,9 @@ def load_audio(folder: Path) -> AudioStack:
         load_model(stack, str(folder / "model.safetensors"))
     except FileNotFoundError as error:
         raise NotThere(f"{folder} holds no audio stack: {first_line(error)}.") from None
-    except (Damaged, MemoryError):
+    except Damaged:
         raise
     except Exception as error:  # a forged file may fail in any way
+        unless_of_memory(error)
         raise Damaged(f"{folder} is no audio stack ({first_line(error)}). {remedy}") from error
     return stack

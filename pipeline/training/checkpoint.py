@@ -15,7 +15,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from pipeline.foundation import atomic
-from pipeline.foundation.errors import Damaged, first_line
+from pipeline.foundation.errors import Damaged, first_line, unless_of_memory
 from pipeline.foundation.progress import counted, say
 from pipeline.training.processes import on_main
 
@@ -189,9 +189,8 @@ class Checkpoints:
             )
             optimizer.load_state_dict(state)
             return Progress(**json.loads((path / "progress.json").read_text()))
-        except MemoryError:
-            raise
         except Exception as error:  # a damaged or forged checkpoint may fail in any way
+            unless_of_memory(error)
             reason = first_line(error)
             if isinstance(error, UnpicklingError):  # its own words say how to load it anyway
                 reason = "optimizer.pt holds more than tensors and numbers."

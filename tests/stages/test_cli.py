@@ -116,6 +116,44 @@ def test_a_failure_is_one_message_and_status_1(tmp_path):
     assert not (tmp_path / "c").exists()
 
 
+def test_a_panic_for_want_of_memory_is_one_message(capsys, monkeypatch):
+    class PanicException(BaseException):
+        pass
+
+    def panic():
+        raise PanicException("not initialized: ThreadPoolBuildError")
+
+    monkeypatch.setattr(cli, "app", panic)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith("error: out of memory (not initialized")
+
+
+def test_room_is_given_back_to_say_what_failed():
+    """Memory is taken in small pieces until there is none; the message needs some again."""
+    script = """
+import resource
+from pathlib import Path
+from stages import cli
+
+taken = []
+
+def take():
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    while True:
+        taken.append(bytearray(100))
+
+cli.app = take
+cli.main()
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: out of memory. Give the job more memory")
+
+
 def test_a_lost_process_is_told(capsys, monkeypatch, tmp_path):
     """Killed as it starts it leaves an EOFError, of which typer says "Aborted." and no more."""
 

@@ -9,7 +9,13 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError, first_line
+from pipeline.foundation.errors import (
+    Damaged,
+    NotThere,
+    SpeechkdError,
+    first_line,
+    unless_of_memory,
+)
 from pipeline.foundation.untrusted import parse_json, read_text_file
 from pipeline.models.loading import check_config
 from pipeline.models.whisbert.fusion import Fusion
@@ -156,9 +162,10 @@ def _loaded(
             part = make()
         else:
             part.load_state_dict(tensors, assign=True)
-    except (MemoryError, SpeechkdError):
+    except SpeechkdError:
         raise
     except Exception as error:  # damaged files may fail in any way
+        unless_of_memory(error)
         raise Damaged(f"{folder} cannot be loaded: {first_line(error)}") from error
     return part.requires_grad_(True)
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_model, save_model
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedTokenizerBase
 
-from pipeline.foundation.errors import Damaged, first_line
+from pipeline.foundation.errors import Damaged, first_line, unless_of_memory
 from pipeline.models.loading import check_config, load_tokenizer
 from pipeline.models.student import Student
 from pipeline.models.whisbert.layers import LayerSizes
@@ -75,9 +75,8 @@ def load(folder: Path) -> tuple[WhisBERT, PreTrainedTokenizerBase]:
             )
             model = WhisBERT(student, weights, Shape(**{**shape, **sizes}))
         load_model(model, str(folder / WEIGHTS))
-    except MemoryError:
-        raise
     except Exception as error:  # damaged files may fail in any way
+        unless_of_memory(error)
         raise Damaged(f"{folder} cannot be loaded: {first_line(error)}") from error
     model.eval()
     return model, load_tokenizer(str(folder / TEXT))

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, ClassVar, NoReturn
 
 import numpy as np
 
-from pipeline.foundation.errors import Damaged, NotThere
+from pipeline.foundation.errors import Damaged, NotThere, unless_of_memory
 
 LAST_CHARACTER = 0x10FFFF
 UNFOLDED_BYTES_PER_BYTE = 8
@@ -254,6 +254,7 @@ def read_pickle(path: Path) -> Any:
     except FileNotFoundError:
         raise NotThere(f"{path}: there is no such file.") from None
     except Exception as error:  # a damaged pickle may fail in any way
+        unless_of_memory(error)
         raise Damaged(
             f"{path} is refused as a pickle: {str(error)[:200] or type(error).__name__}. Only "
             "numpy arrays, text, numbers, lists and dictionaries are admitted; a table or the "

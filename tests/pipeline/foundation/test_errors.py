@@ -6,6 +6,7 @@ import socket
 import pytest
 import torch
 
+from pipeline.foundation import errors
 from pipeline.foundation.errors import (
     Damaged,
     NotThere,
@@ -15,6 +16,10 @@ from pipeline.foundation.errors import (
     first_line,
     is_out_of_memory,
 )
+
+
+class PanicException(BaseException):
+    """As libraries in Rust raise it."""
 
 
 @pytest.mark.parametrize("kind", [NotThere, Damaged, Unreachable])
@@ -65,12 +70,35 @@ def too_much_on_the_cpu():
         (RuntimeError("INTERNAL ASSERT FAILED at CUDACachingAllocator.cpp"), False),
         (RuntimeError("non-zero number of elements, but its data is not allocated yet"), False),
         (RuntimeError("CUDA error: device-side assert triggered"), False),
+        (PanicException("No thread pool: ThreadPoolBuildError { kind: IOError }"), True),
+        (PanicException("called `Option::unwrap()` on a `None` value"), False),
         (ValueError("out of memory"), False),
         (SpeechkdError("out of memory"), False),
     ],
 )
 def test_which_errors_are_of_memory(error, is_one):
     assert is_out_of_memory(error) is is_one
+
+
+@pytest.mark.parametrize("short", [False, True])
+def test_what_was_read_is_not_at_fault_where_memory_ran_out(monkeypatch, short):
+    """Whether the error says so, or memory is short as it comes."""
+    monkeypatch.setattr(errors, "ROOM", 2**60 if short else 1)
+    with pytest.raises(RuntimeError, match="new thread"):
+        errors.unless_of_memory(RuntimeError("can't start new thread"))
+    if short:
+        with pytest.raises(MemoryError, match="no primitive") as raised:
+            errors.unless_of_memory(RuntimeError("no primitive"))
+        assert explanation(raised.value).startswith("out of memory (no primitive)")
+    else:
+        errors.unless_of_memory(RuntimeError("no primitive"))
+
+
+def test_whatever_fails_while_memory_is_short_is_told_as_that(monkeypatch):
+    monkeypatch.setattr(errors, "ROOM", 2**60)
+    said = explanation(SystemError("error return without exception set"))
+    assert said.startswith("out of memory (error return without exception set)")
+    assert explanation(NotThere("no cache x")) == "no cache x"
 
 
 def test_what_torch_raises_without_memory_is_known():
