@@ -269,7 +269,8 @@ def comparisons(
         tasks: of which to compare.
         questions: what to compare.
         together: whether all comparisons of an arm are over the seeds that it and all its others
-            have, because they answer one question; if not, each is over its own pairs.
+            have, because they answer one question; if not, each is over its own pairs. A seed of
+            both runs counts in the later one.
     """
     pairs = []
     for task in tasks:
@@ -277,7 +278,10 @@ def comparisons(
             of = {name: values.get((task, name), {}) for name in (arm, *others)}
             for other in others:
                 names = of if together else (arm, other)
-                seeds = sorted(set.intersection(*(set(of[name]) for name in names)), key=str)
+                both = set.intersection(*(set(of[name]) for name in names))
+                earlier = {seed for seed in both if isinstance(seed, str)}
+                twice = {seed for seed in earlier if int(seed.partition(",")[0]) in both}
+                seeds = sorted(both - twice, key=str)
                 gains = tuple(of[arm][seed] - of[other][seed] for seed in seeds)
                 if gains:
                     pairs.append(Comparison(task, arm, other, gains))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench import natural, natural_picture
+from bench import natural, natural_hearing, natural_picture
 from bench.cells import Cell, overview, record_of, records_of, run, with_needs
 from bench.natural import FULL, SEEDS, SMALL, TASKS, cells
 from bench.natural_tests import (
@@ -349,10 +349,20 @@ def test_figures_outlive_their_folder_and_meet_no_student_of_another_base(tmp_pa
     }, "the first seed is here as a whole, the second is not"  # fmt: skip
     questions = {"word-crd": ("none", "word-crd-shuffled")}
     apart = comparisons(both, ["valence"], questions, together=False)
-    np.testing.assert_allclose(sorted(apart[0].gains), [0.1, 0.2, 0.2, 0.5])
+    np.testing.assert_allclose(sorted(apart[0].gains), [0.2, 0.2, 0.5])
     np.testing.assert_allclose(sorted(apart[1].gains), [0.1, 0.6])
     third = join_runs(both, {("valence", "none"): {SEEDS[2]: 0.0}}, "two")
     assert comparisons(third, ["valence"], questions, together=False) == apart, "another base"
+
+
+def test_a_seed_of_both_runs_counts_once_where_each_comparison_has_its_own_pairs():
+    """The later run lacks the twin at that seed, so that the earlier figures are joined."""
+    here = {("stress", "none"): {7: 0.1}, ("stress", "word-crd"): {7: 0.4}}
+    earlier = {("stress", arm): {7: 0.2, 8: 0.3} for arm in ("none", "word-crd", "twin")}
+    both = join_runs(here, earlier, "one")
+    asked = {"word-crd": ("none", "twin")}
+    found = comparisons(both, ["stress"], asked, together=False)
+    assert [one.gains for one in found] == [(pytest.approx(0.3), 0.0), (0.0, 0.0)]
 
 
 def test_gains_are_a_line_over_doublings_of_hours_within_one_base():
@@ -426,3 +436,42 @@ def test_the_page_has_the_gains_that_follow_from_the_kept_figures():
     for row in primary_table(values).splitlines():
         if row.startswith("|") and (" over " in row or " is better than " in row):
             assert row in primary
+
+
+def test_every_figure_of_the_hearing_stands_on_its_page():
+    root = Path(__file__).parent.parent
+    kept = json.loads((root / "bench" / "results" / "natural-hearing.json").read_text())["told"]
+    page = (root / "docs" / "natural-hearing.md").read_text(encoding="utf-8").splitlines()
+    rows = [row for row in natural_hearing.page_tables(kept).splitlines() if row]
+    assert [row for row in page if row.startswith("|")] == rows
+    assert len(rows) == (2 + 68) + 2 * (2 + 17)
+
+
+def test_a_hearings_question_has_the_larger_p_and_1_where_one_goes_the_other_way():
+    def gap(p, better=True):
+        return {"mean": "1.0", "interval": "0.5 to 1.5", "p": p, "better": better}
+
+    def asked(word, clip):
+        pairs = {"word-crd": word, "clip-crd": clip}
+        return {
+            f"{arm} over {other}": one
+            for arm, gaps in pairs.items()
+            for other, one in zip(natural_hearing.ASKED[arm], gaps, strict=True)
+        }
+
+    table = natural_hearing.question_table(
+        {
+            "calls": {"differences": {"R@1": asked((gap(0.001), gap(0.01)), (gap(0.002),) * 2)}},
+            "other": {
+                "differences": {"R@1": asked((gap(0.001), gap(0.001, False)), (gap(0.5),) * 2)}
+            },
+        }
+    )
+    found = {tuple(c.strip() for c in row.split("|")[1:3]): row.split("|")[-2].strip()
+             for row in table.splitlines()[2:]}  # fmt: skip
+    assert found == {
+        ("calls", "word-crd"): "0.030",
+        ("calls", "clip-crd"): "0.008",
+        ("other", "word-crd"): "1.000",
+        ("other", "clip-crd"): "1.000",
+    }

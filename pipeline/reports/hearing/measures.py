@@ -68,7 +68,7 @@ class Measure:
 
     def shown(self, value: float) -> str:
         """A value as it stands in tables."""
-        return f"{100 * value:.1f}" if self.in_percent else f"{value:,.0f}"
+        return f"{100 * value:z.1f}" if self.in_percent else f"{value:z,.0f}"
 
 
 def measures_of(hearing: Hearing) -> list[Measure]:
