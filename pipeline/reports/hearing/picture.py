@@ -28,6 +28,15 @@ def chosen(measures: Sequence[Measure]) -> list[Measure]:
     return [measure for measure in measures if drawn(measure)]
 
 
+def bare(titles: Sequence[str]) -> Sequence[str]:
+    """Titles without what stands behind them in brackets, if they differ without it, too.
+
+    Of seeds the picture has dots, and a control has a shape of its own.
+    """
+    names = [title.partition(" (")[0] for title in titles]
+    return names if len({*names}) == len(titles) else titles
+
+
 def draw(
     figures: Figures,
     measures: Sequence[Measure],
@@ -47,7 +56,7 @@ def draw(
         len(measures), 3.0, 0.7 + 0.21 * len(lines), margins=(1.6, 0.5), rows=True
     )
     titles = [line.group.title for line in lines]
-    names = [short(name, LONGEST_NAME) for name in shown(titles, "encoder")]
+    names = [short(name, LONGEST_NAME) for name in shown(bare(titles), "encoder")]
     for axes, measure in zip(panels, measures, strict=True):
         scale = 100 if measure.in_percent else 1
         axes.axvline(scale * measure.chance, color="0.35", linewidth=1, linestyle=":")
