@@ -87,10 +87,26 @@ def test_each_taught_student_has_a_twin_and_the_one_without_a_teacher_at_each_se
 def test_what_joined_is_asked_of_each_primary_student_of_the_first_seeds(every):
     names = {cell.name for cell in every}
     runs = {f"all-{arm}-{seed}" for arm in natural.PRIMARY for seed in SEEDS[: natural.FEW]}
+    again = {f"all-{arm}-{seed}" for arm in ("none", "word-crd", "word-crd-shuffled")
+             for seed in natural.AGAIN}  # fmt: skip
     for task in (*natural.JOINED, "blimp"):
+        asked = runs | (again if task == "mosei" else set())
         assert {name for name in names if name.startswith(f"judge/{task}/")} == {
-            f"judge/{task}/{run_}" for run_ in runs
+            f"judge/{task}/{run_}" for run_ in asked
         }
+    for run_ in again:
+        assert {name for name in names if name.endswith(f"/{run_}")} == {
+            f"student/{run_}", f"judge/mosei/{run_}",
+        }  # fmt: skip
+
+
+def test_the_question_that_followed_is_asked_of_its_own_seeds_alone():
+    values = {
+        ("mosei", arm): {SEEDS[0]: 0.5, SEEDS[1]: 0.5 + gain, **dict.fromkeys(natural.AGAIN, other)}
+        for arm, gain, other in (("none", 0.0, 0.4), ("word-crd", 0.2, 0.3))
+    }
+    rows = [row for row in natural.secondary_tables(values).splitlines() if " over " in row]
+    assert [row.split("|")[2].split()[0] for row in rows] == ["+10.00", "-10.00"]
 
 
 def test_acts_keep_some_dialogues_of_training_and_all_others(tmp_path):
@@ -135,6 +151,7 @@ def test_two_students_differ_in_what_their_names_say_alone(every):
 
 def test_the_plan_fits_its_budget_and_tells_every_command(every, tmp_path):
     joined = (*natural.JOINED, "acts", "blimp", "word-larger", "words-larger")
+    joined += tuple(map(str, natural.AGAIN))
     first = [cell for cell in every if not any(name in cell.name for name in joined)]
     assert sum(cell.core_s for cell in first) < 24 * 3600
     plan = overview(tmp_path, every, commands=True)
