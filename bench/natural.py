@@ -82,12 +82,12 @@ SYSTEMS = {
     "token-ctal-shuffled": [*CRD, "--level", "token"],
     "clip-middle": CRD,
     "clip-middle-shuffled": [*CRD, *SHUFFLED],
-    "word-larger": WORD,
-    "word-larger-shuffled": [*WORD, *SHUFFLED],
 }
 """SPLAT's alignment the other way round; both levels; what a CTAL hears per token, its control made
-when it is heard; Whisper's middle layer; Whisper base instead of tiny.en."""
-ARMS = PRIMARY | SECONDARY | SYSTEMS
+when it is heard; Whisper's middle layer."""
+LARGER = {"word-larger": WORD, "word-larger-shuffled": [*WORD, *SHUFFLED]}
+"""Whisper base instead of tiny.en: after the second run, and after all tasks that joined."""
+ARMS = PRIMARY | SECONDARY | SYSTEMS | LARGER
 ROWS = {
     "token-ctal": "heard",
     "token-ctal-shuffled": "heard-other",
@@ -268,12 +268,12 @@ TOKENS_PER_WORD = 1.3
 PARTS = {"all": tuple(TRAINING), **KINDS_OF_SPEECH}
 TINY = ["extract-teacher", "--teacher", "offline:tiny.en", "--context", "15s", "--max-refused",
         "0.2"]  # fmt: skip
-LARGER = ["offline:base" if word == "offline:tiny.en" else word for word in TINY]
+BASE = ["offline:base" if word == "offline:tiny.en" else word for word in TINY]
 CACHES: dict[str, tuple[list[str], float]] = {
     "vector": ([*TINY, "--pooling", "length"], RATES.clips_heard_per_s),
     "words": ([*TINY, "--keep", "words"], RATES.words_heard_per_s),
     "vector-middle": ([*TINY, "--pooling", "length", "--layer", "2"], RATES.clips_heard_per_s),
-    "words-larger": ([*LARGER, "--keep", "words"], RATES.words_heard_per_s / 3),
+    "words-larger": ([*BASE, "--keep", "words"], RATES.words_heard_per_s / 3),
     "ctal-mel": (["extract-features", "--features", "ctal-mel"], RATES.mels_per_s),
     "whisper-mel": (["extract-features", "--features", "whisper-mel"], RATES.mels_per_s),
 }
@@ -295,7 +295,7 @@ def cells(data: Path, out: Path, sizes: Sizes) -> list[Cell]:
     for seeds in (few, SEEDS[FEW:]):
         for run in [("all", arm, seed) for arm in PRIMARY for seed in seeds]:
             every += [student(out, *run, sizes), *questions(data, out, *run, sizes)]
-    for kind in ("vector-middle", "words-larger", "ctal-mel", "whisper-mel"):
+    for kind in ("vector-middle", "ctal-mel", "whisper-mel"):
         every += [*(ears(out, name, kind) for name in TRAINING), merge(out, kind)]
     every += ctal(out, sizes)
     rest = [("all", arm, seed) for arm in (*SYSTEMS, *WHISBERT, *SECONDARY) for seed in few]
@@ -316,6 +316,9 @@ def cells(data: Path, out: Path, sizes: Sizes) -> list[Cell]:
         for arm in ("word-crd", *QUESTIONS["word-crd"]):
             run = ("all", arm, seed)
             every += [student(out, *run, sizes), *questions(data, out, *run, sizes, FOLLOWED)]
+    every += [*(ears(out, name, "words-larger") for name in TRAINING), merge(out, "words-larger")]
+    for run in [("all", arm, seed) for arm in LARGER for seed in few]:
+        every += [student(out, *run, sizes), *questions(data, out, *run, sizes)]
     return every
 
 
@@ -510,7 +513,7 @@ def make_clips(data: Path, out: Path, name: str, sizes: Sizes) -> None:
 def secondary_questions() -> dict[str, tuple[str, ...]]:
     """For each arm that is not primary, what it is to be better than: none, and its own twin."""
     others: dict[str, tuple[str, ...]] = {}
-    for arm in (*SYSTEMS, "whisbert", *SECONDARY):
+    for arm in (*SYSTEMS, "whisbert", *SECONDARY, *LARGER):
         if not arm.endswith("-shuffled"):
             none = "whisbert-twin" if arm == "whisbert" else "none"
             others[arm] = (none, f"{arm}-shuffled")

@@ -180,13 +180,13 @@ def values_of(out: Path, done: Container[str]) -> Values:
 
 
 def minimal_pairs_of(out: Path, done: Container[str]) -> Iterator[tuple[str, str, float]]:
-    """BLiMP and its supplement, student, and its accuracy over paradigms, as `results_of`."""
+    """BLiMP and its supplement, student, and its accuracy over pairs, as `results_of`."""
     for path in sorted((out / "blimp").glob("*.json")):
         run = path.stem
         if f"judge/blimp/{run}" in done:
             probed = json.loads(path.read_text(encoding="utf-8"))
-            yield "blimp", run, probed["scores"][run]["mean"]
-            yield "supplement", run, probed["supplement"]["scores"][run]["mean"]
+            yield "blimp", run, probed["scores"][run]["over_pairs"]
+            yield "supplement", run, probed["supplement"]["scores"][run]["over_pairs"]
 
 
 def write_values(values: Values, path: Path) -> None:

@@ -109,6 +109,18 @@ def test_the_question_that_followed_is_asked_of_its_own_seeds_alone():
     assert [row.split("|")[2].split()[0] for row in rows] == ["+10.00", "-10.00"]
 
 
+def test_minimal_pairs_count_alike_whatever_file_they_are_of(tmp_path):
+    run_ = f"all-none-{SEEDS[0]}"
+    scores = {run_: {"mean": 0.9, "over_pairs": 0.75}}
+    probed = {"scores": scores, "supplement": {"scores": {run_: {"mean": 0.8, "over_pairs": 0.6}}}}
+    (tmp_path / "blimp").mkdir()
+    (tmp_path / "blimp" / f"{run_}.json").write_text(json.dumps(probed))
+    assert values_of(tmp_path, {f"judge/blimp/{run_}"}) == {
+        ("blimp", "none"): {SEEDS[0]: 0.75}, ("supplement", "none"): {SEEDS[0]: 0.6},
+    }  # fmt: skip
+    assert values_of(tmp_path, set()) == {}
+
+
 def test_acts_keep_some_dialogues_of_training_and_all_others(tmp_path):
     for path, group in natural.TALK.values():
         rows = [("train", f"d{i:02}", f"{part} of {i}") for i in range(11) for part in "ab"]

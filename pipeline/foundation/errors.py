@@ -17,7 +17,7 @@ NO_MEMORY = (
 )
 
 ROOM = 16 * 2**20
-"""Bytes of memory that a healthy process can always have."""
+"""Bytes that a process can have that is far from its limit of addresses (`ulimit -v`)."""
 
 
 class SpeechkdError(Exception):
@@ -76,6 +76,14 @@ def is_memory_short() -> bool:
     return False
 
 
+def memory_error_behind(error: BaseException) -> BaseException | None:
+    """The error itself, or the one that it came of, that says that memory ran out."""
+    one: BaseException | None = error
+    while one is not None and not is_out_of_memory(one):
+        one = one.__cause__ or one.__context__
+    return one
+
+
 def unless_of_memory(error: BaseException) -> None:
     """Raise an error on if memory ran out: what was being read or made is not at fault then.
 
@@ -83,24 +91,37 @@ def unless_of_memory(error: BaseException) -> None:
     while memory is short counts as well.
 
     Raises:
-        MemoryError: memory is short, and the error does not say so.
+        MemoryError: memory ran out, and the error does not say so.
     """
-    if is_out_of_memory(error):
+    lack = memory_error_behind(error)
+    if lack is error:
         raise error
-    if is_memory_short():
-        raise MemoryError(first_line(error)) from error
+    if lack is not None or is_memory_short():
+        raise MemoryError(first_line(lack or error)) from error
 
 
 def explanation(error: BaseException) -> str | None:
     """What to tell a user about an error, or None for one that only a defect can raise.
 
-    Besides `SpeechkdError` these are the errors of the machine: disks, networks, memory.
+    Besides `SpeechkdError` these are the errors of the machine: disks, networks, memory. That
+    memory ran out is told whatever the error was turned into, by a library or by code that says
+    which file is at fault.
     """
-    if isinstance(error, SpeechkdError):
-        return str(error)
     text = str(error).strip()
-    if is_out_of_memory(error) or is_memory_short():
-        reason = f" ({first_line(error)})" if text else ""
+    lack = memory_error_behind(error)
+    if isinstance(error, SpeechkdError) and (lack is None or "out of memory" in text):
+        return str(error)
+    # errors that say nothing of what is wrong: the interpreter's own, and pictures' that fail
+    nothing = isinstance(error, SystemError) or (isinstance(error, OSError) and not error.errno)
+    if lack is None and nothing and is_memory_short():
+        lack = error
+    if lack is not None:
+        reason = f" ({first_line(lack)})" if str(lack).strip() else ""
+        if "thread" in reason.lower():  # processes and threads have a limit of their own
+            return (
+                f"out of memory, or of threads{reason}. Give the job more memory, raise its limit "
+                f"of processes (`ulimit -u`; of a container, its pids), or lower --workers. {KEPT}"
+            )
         return (
             f"out of memory{reason}. Give the job more memory, or lower --batch-size or "
             f"--workers. {KEPT}"

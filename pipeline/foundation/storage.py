@@ -11,7 +11,13 @@ from typing import Any, BinaryIO, TypeVar
 
 import fsspec
 
-from pipeline.foundation.errors import KEPT, NotThere, SpeechkdError, Unreachable
+from pipeline.foundation.errors import (
+    KEPT,
+    NotThere,
+    SpeechkdError,
+    Unreachable,
+    unless_of_memory,
+)
 from pipeline.foundation.progress import say
 from pipeline.foundation.untrusted import check_size, holds_secret, printable
 
@@ -109,6 +115,7 @@ def retried(call: Callable[[], Result], what: str) -> Result:
         except LASTING:
             raise
         except Exception as error:  # each storage library has its own kinds
+            unless_of_memory(error)
             if type(error).__name__ in NO_CREDENTIALS:
                 raise Unreachable(
                     f"{what}: {type(error).__name__}: {error}. No credentials were found: set them "

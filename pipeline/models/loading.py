@@ -23,6 +23,7 @@ from pipeline.foundation.errors import (
     SpeechkdError,
     Unreachable,
     first_line,
+    is_memory_short,
     is_out_of_memory,
     is_panic,
     unless_of_memory,
@@ -149,8 +150,10 @@ def panics_as_errors(what: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if not is_panic(error) or is_out_of_memory(error):
+        if not is_panic(error):
             raise
+        if is_out_of_memory(error) or is_memory_short():
+            raise MemoryError(first_line(error)) from error
         raise SpeechkdError(
             f"{what}: the tokenizer's rules cannot be followed ({str(error)[:200]}). Use another "
             "tokenizer."

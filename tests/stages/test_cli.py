@@ -127,7 +127,7 @@ def test_a_panic_for_want_of_memory_is_one_message(capsys, monkeypatch):
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 1
-    assert capsys.readouterr().err.startswith("error: out of memory (not initialized")
+    assert capsys.readouterr().err.startswith("error: out of memory, or of threads (not init")
 
 
 def test_room_is_given_back_to_say_what_failed():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,6 +15,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 from pipeline.cache.sequences import SequenceReader
 from pipeline.foundation.errors import Damaged, NotThere, SpeechkdError
 from pipeline.models.encoders import load_masked_lm
+from pipeline.models.whisbert.loading import CONFIG
 from pipeline.pretraining.whisbert.saved import load
 from pipeline.training.timing import STEPS
 from stages.pretrain_whisbert import run
@@ -85,6 +87,16 @@ def test_the_student_is_an_ordinary_masked_lm(finished):
     assert tokenizer("the red cat")["input_ids"] == ids["input_ids"][0].tolist()
     assert model(**ids).logits.isfinite().all()
     assert student.width == 128
+
+
+def test_a_size_that_its_weights_do_not_have_is_refused_before_it_takes_memory(finished, tmp_path):
+    shutil.copytree(finished / "whisbert", tmp_path / "forged")
+    config = tmp_path / "forged" / CONFIG
+    content = json.loads(config.read_text())
+    content["shape"]["audio"]["feed_forward"] = 2**24
+    config.write_text(json.dumps(content))
+    with pytest.raises(Damaged, match=r"describes .* parameters"):
+        load(tmp_path / "forged")
 
 
 def test_the_whole_loads_back(cache, finished, tmp_path):

@@ -9,7 +9,7 @@ from safetensors.torch import load_model, save_model
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedTokenizerBase
 
 from pipeline.foundation.errors import Damaged, first_line, unless_of_memory
-from pipeline.models.loading import check_config, load_tokenizer
+from pipeline.models.loading import check_config, check_parameters, load_tokenizer
 from pipeline.models.student import Student
 from pipeline.models.whisbert.layers import LayerSizes
 from pipeline.models.whisbert.loading import CONFIG, TEXT, WEIGHTS, read_config
@@ -69,12 +69,18 @@ def load(folder: Path) -> tuple[WhisBERT, PreTrainedTokenizerBase]:
             name: float(content["weights"][name]) for name in LOSSES if name in content["weights"]
         }
         config = AutoConfig.from_pretrained(folder / TEXT, trust_remote_code=False)
+
+        def made() -> WhisBERT:
+            text = AutoModelForMaskedLM.from_config(config, dtype=torch.float32)
+            return WhisBERT(Student(text, str(folder)), weights, Shape(**{**shape, **sizes}))
+
         with torch.random.fork_rng(devices=[]):
-            student = Student(
-                AutoModelForMaskedLM.from_config(config, dtype=torch.float32), str(folder)
-            )
-            model = WhisBERT(student, weights, Shape(**{**shape, **sizes}))
+            with torch.device("meta"):
+                check_parameters(folder, made())
+            model = made()
         load_model(model, str(folder / WEIGHTS))
+    except Damaged:
+        raise
     except Exception as error:  # damaged files may fail in any way
         unless_of_memory(error)
         raise Damaged(f"{folder} cannot be loaded: {first_line(error)}") from error

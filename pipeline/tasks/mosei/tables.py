@@ -6,6 +6,7 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -174,19 +175,18 @@ NAMES_OF_FOLDS = ("video_id", "split")
 
 def _assigned_lists(path: Path) -> dict[str, Any]:
     """Lists that a Python file assigns to names, read without running it."""
+    source = read_text(path)
+    if len(source) > MAX_SOURCE_CHARACTERS:
+        raise SpeechkdError(f"{path} has {len(source):,} characters; a list of folds is short.")
     lists = {}
-    try:
-        source = read_text(path)
-        if len(source) > MAX_SOURCE_CHARACTERS:
-            raise SpeechkdError(f"{path} has {len(source):,} characters; a list of folds is short.")
+    with suppress(SyntaxError, ValueError, TypeError, RecursionError, MemoryError):  # of nesting
         for node in ast.parse(source).body:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                 lists[node.targets[0].id] = ast.literal_eval(node.value)
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
-        raise SpeechkdError(
-            f"{path}: expected nothing but lists of video ids, as in cmu_mosei_std_folds.py."
-        ) from None
-    return lists
+        return lists
+    raise SpeechkdError(
+        f"{path}: expected nothing but lists of video ids, as in cmu_mosei_std_folds.py."
+    )
 
 
 def _clip(row: Mapping[str, Any], place: Mapping[str, str], where: str) -> MoseiClip:

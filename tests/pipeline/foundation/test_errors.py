@@ -1,7 +1,9 @@
 """What a user is told about an error, and which errors mean that memory ran out."""
 
+import ast
 import errno
 import socket
+from pathlib import Path
 
 import pytest
 import torch
@@ -94,11 +96,56 @@ def test_what_was_read_is_not_at_fault_where_memory_ran_out(monkeypatch, short):
         errors.unless_of_memory(RuntimeError("no primitive"))
 
 
-def test_whatever_fails_while_memory_is_short_is_told_as_that(monkeypatch):
+def test_an_error_that_says_nothing_is_of_memory_where_that_is_short(monkeypatch):
+    nothing = SystemError("error return without exception set"), OSError("codec error")
+    assert explanation(nothing[0]) is None
+    assert "out of memory" not in explanation(nothing[1])
     monkeypatch.setattr(errors, "ROOM", 2**60)
-    said = explanation(SystemError("error return without exception set"))
-    assert said.startswith("out of memory (error return without exception set)")
+    for error in nothing:
+        assert explanation(error).startswith(f"out of memory ({error})")
     assert explanation(NotThere("no cache x")) == "no cache x"
+    assert "Is a directory" in explanation(IsADirectoryError(errno.EISDIR, "Is a directory", "x"))
+    assert explanation(KeyError("x")) is None, "a defect keeps its traceback"
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_memory_is_told_though_a_file_was_blamed(shown):
+    """Also where the error that it came of is kept out of a traceback."""
+
+    def read():
+        try:
+            raise ImportError("x.so: failed to map segment from shared object")
+        except ImportError as error:
+            raise Damaged("x.parquet is broken") from (error if shown else None)
+
+    with pytest.raises(Damaged) as raised:
+        read()
+    assert explanation(raised.value).startswith("out of memory (x.so: failed to map segment")
+
+
+def test_memory_that_was_told_already_is_told_as_it_was():
+    told = SpeechkdError("out of memory in a training step. Lower it.")
+    told.__cause__ = MemoryError()
+    assert explanation(told) == "out of memory in a training step. Lower it."
+
+
+def test_whoever_catches_every_error_asks_first_whether_memory_ran_out():
+    """Otherwise a file would be blamed, and a checkpoint taken for a torn one."""
+    handlers = [
+        (path.name, handler)
+        for path in (Path(errors.__file__).parents[1]).rglob("*.py")
+        for handler in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(handler, ast.ExceptHandler)
+        and isinstance(handler.type, ast.Name)
+        and handler.type.id == "Exception"
+    ]
+    assert len(handlers) > 10
+    for name, handler in handlers:
+        assert ast.unparse(handler.body[0]) == "unless_of_memory(error)", name
+
+
+def test_threads_have_a_limit_of_their_own():
+    assert "ulimit -u" in explanation(RuntimeError("can't start new thread"))
 
 
 def test_what_torch_raises_without_memory_is_known():
