@@ -225,11 +225,13 @@ JOINED = {
 }  # fmt: skip
 """Tasks that joined after the second run, of the primary students of the first seeds."""
 FOLLOWED = {"mosei": JOINED["mosei"]}
+"""The question that followed from their figures."""
 ACTS = {"swda": 5, "mrda": 3}
 """Of this many dialogues of training, classifiers of acts are trained on one."""
 PARADIGMS, SUPPLEMENT = 67, 5
+"""Files of BLiMP, and of its supplement."""
 PAIRS = 100
-"""Minimal pairs of each paradigm, the first ones."""
+"""Minimal pairs of each file, the first ones."""
 
 
 @dataclass(frozen=True)
@@ -268,12 +270,12 @@ TOKENS_PER_WORD = 1.3
 PARTS = {"all": tuple(TRAINING), **KINDS_OF_SPEECH}
 TINY = ["extract-teacher", "--teacher", "offline:tiny.en", "--context", "15s", "--max-refused",
         "0.2"]  # fmt: skip
-BASE = ["offline:base" if word == "offline:tiny.en" else word for word in TINY]
+LARGER_TEACHER = ["offline:base" if word == "offline:tiny.en" else word for word in TINY]
 CACHES: dict[str, tuple[list[str], float]] = {
     "vector": ([*TINY, "--pooling", "length"], RATES.clips_heard_per_s),
     "words": ([*TINY, "--keep", "words"], RATES.words_heard_per_s),
     "vector-middle": ([*TINY, "--pooling", "length", "--layer", "2"], RATES.clips_heard_per_s),
-    "words-larger": ([*BASE, "--keep", "words"], RATES.words_heard_per_s / 3),
+    "words-larger": ([*LARGER_TEACHER, "--keep", "words"], RATES.words_heard_per_s / 3),
     "ctal-mel": (["extract-features", "--features", "ctal-mel"], RATES.mels_per_s),
     "whisper-mel": (["extract-features", "--features", "whisper-mel"], RATES.mels_per_s),
 }
