@@ -15,7 +15,7 @@ one, because its figures mean nothing.
 import argparse
 import gzip
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from bench.natural_tests import (
     Values,
     figures,
     hours_table,
+    of_seeds,
     primary_table,
     secondary_table,
     values_of,
@@ -205,7 +206,7 @@ TASKS = {
     ),
 }  # fmt: skip
 """More can be asked by plain commands (docs/natural-speech.md lists them); these fit the budget."""
-JOINED = {
+LATER_TASKS = {
     "mosei": Task(
         310_000, 1, (1, 0, 0),
         "--data {data}/cmu_mosei/MOSEI-label.csv --task sentiment --value-scale standard "
@@ -224,7 +225,7 @@ JOINED = {
     ),
 }  # fmt: skip
 """Tasks that joined after the second run, of the primary students of the first seeds."""
-FOLLOWED = {"mosei": JOINED["mosei"]}
+TASKS_AGAIN = {"mosei": LATER_TASKS["mosei"]}
 """The question that followed from their figures."""
 ACTS = {"swda": 5, "mrda": 3}
 """Of this many dialogues of training, classifiers of acts are trained on one."""
@@ -312,12 +313,12 @@ def cells(data: Path, out: Path, sizes: Sizes) -> list[Cell]:
         every.append(hearing(out, name, asked))
     for arm in PRIMARY:
         for seed in few:
-            every += questions(data, out, "all", arm, seed, sizes, JOINED)
+            every += questions(data, out, "all", arm, seed, sizes, LATER_TASKS)
     every += (minimal_pairs(data, out, run, sizes) for run in asked)
     for seed in AGAIN:
         for arm in ("word-crd", *QUESTIONS["word-crd"]):
             run = ("all", arm, seed)
-            every += [student(out, *run, sizes), *questions(data, out, *run, sizes, FOLLOWED)]
+            every += [student(out, *run, sizes), *questions(data, out, *run, sizes, TASKS_AGAIN)]
     every += [*(ears(out, name, "words-larger") for name in TRAINING), merge(out, "words-larger")]
     for run in [("all", arm, seed) for arm in LARGER for seed in few]:
         every += [student(out, *run, sizes), *questions(data, out, *run, sizes)]
@@ -467,18 +468,27 @@ def minimal_pairs(data: Path, out: Path, run: str, sizes: Sizes) -> Cell:
     )
 
 
+def talk(data: Path, name: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Each line of a table of talk as it stands, the head first, and its fields by column."""
+    with gzip.open(data / TALK[name][0], "rt", encoding="utf-8") as table:
+        columns: list[str] = []
+        for line in table:
+            fields = line.rstrip("\n").split("\t")
+            columns = columns or fields
+            yield line, dict(zip(columns, fields, strict=True))
+
+
 def make_tables(data: Path, out: Path) -> None:
     """The talk to train on, and the lines whose stressed words are asked for."""
     out.mkdir(parents=True, exist_ok=True)
     with (out / "texts.tsv").open("w", encoding="utf-8") as file:
         file.write("recording\ttext\n")
-        for name, (path, group) in TALK.items():
-            with gzip.open(data / path, "rt", encoding="utf-8") as table:
-                columns = table.readline().rstrip("\n").split("\t")
-                for line in table:
-                    row = dict(zip(columns, line.rstrip("\n").split("\t"), strict=True))
-                    if row["split"] == "train":  # the others are judged on
-                        file.write(f"{name}-{row[group]}\t{row['text']}\n")
+        for name, (_, group) in TALK.items():
+            file.writelines(
+                f"{name}-{row[group]}\t{row['text']}\n"
+                for _, row in talk(data, name)
+                if row["split"] == "train"  # the others are judged on
+            )
     manifest = str(data / JUDGED["sky"].folder / "manifest.tsv")
     capitals.main([manifest, "--out", str(out / "stress.csv"), "--acronyms", *ACRONYMS])
 
@@ -487,23 +497,18 @@ def make_acts(data: Path, out: Path) -> None:
     """Talk with its acts: some dialogues of the training part, all of the others."""
     out.mkdir(parents=True, exist_ok=True)
     for name, one_of in ACTS.items():
-        path, group = TALK[name]
-        with gzip.open(data / path, "rt", encoding="utf-8") as table:
-            head, *lines = table
-        columns = head.rstrip("\n").split("\t")
-        places = [columns.index(column) for column in ("split", group)]
-        of = [tuple(line.split("\t")[place] for place in places) for line in lines]
-        trained = sorted({dialogue for split, dialogue in of if split == "train"})[::one_of]
+        lines = [(line, row["split"], row[TALK[name][1]]) for line, row in talk(data, name)]
+        training = {dialogue for _, split, dialogue in lines if split == "train"}
+        left_out = training - set(sorted(training)[::one_of])
         with (out / f"acts-{name}.tsv").open("w", encoding="utf-8") as file:
-            file.write(head)
             file.writelines(
                 line
-                for line, (split, dialogue) in zip(lines, of, strict=True)
-                if split != "train" or dialogue in trained
+                for line, split, dialogue in lines
+                if split != "train" or dialogue not in left_out
             )
 
 
-MADE = {"tables": make_tables, "acts": make_acts}
+MAKERS = {"tables": make_tables, "acts": make_acts}
 
 
 def make_clips(data: Path, out: Path, name: str, sizes: Sizes) -> None:
@@ -540,23 +545,15 @@ def secondary_tables(values: Values) -> str:
     first = of_seeds(values, lambda seed: seed not in AGAIN)
     again = of_seeds(values, lambda seed: seed in AGAIN)
     tables = [secondary_table(first, *one) for one in asked]
-    tables.append(secondary_table(again, [*FOLLOWED], {"word-crd": QUESTIONS["word-crd"]}))
+    tables.append(secondary_table(again, [*TASKS_AGAIN], {"word-crd": QUESTIONS["word-crd"]}))
     hours = {f"{kind}-": sum(SECONDS[n] for n in of) / 3600 for kind, of in KINDS_OF_SPEECH.items()}
     hours[""] = sum(SECONDS[name] for name in TRAINING) / 3600
     return "\n\n".join([*tables, hours_table(first, hours)])
 
 
-def of_seeds(values: Values, wanted: Callable[[int | str], bool]) -> Values:
-    """The figures of some pre-training seeds."""
-    return {
-        key: {seed: value for seed, value in of_seed.items() if wanted(seed)}
-        for key, of_seed in values.items()
-    }
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["plan", "run", "table", "keep", *MADE, "clips"])
+    parser.add_argument("what", choices=["plan", "run", "table", "keep", *MAKERS, "clips"])
     parser.add_argument("name", nargs="?", help="of a corpus, for clips")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     add_arguments(parser)
@@ -565,8 +562,8 @@ def main() -> int:
     parser.add_argument("--earlier", type=Path, nargs="*", default=[], help="such files, for table")
     options = parser.parse_args()
     sizes = SMALL if options.small else FULL
-    if options.what in MADE:
-        MADE[options.what](options.data, options.out)
+    if options.what in MAKERS:
+        MAKERS[options.what](options.data, options.out)
     elif options.what == "clips":
         make_clips(options.data, options.out, options.name, sizes)
     else:

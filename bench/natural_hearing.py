@@ -1,4 +1,4 @@
-"""All that `probe hearing` told in the study of natural speech, and Holm's correction of it.
+"""All that `probe hearing` gave in the study of natural speech, and Holm's correction of it.
 
 python -m bench.natural_hearing DIR/hearing-calls DIR/hearing-characters --to JSON  # keep it
 python -m bench.natural_hearing JSON           # tables of docs/natural-hearing.md, as Markdown
@@ -10,108 +10,78 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.natural_tests import QUESTIONS
 from pipeline.foundation.atomic import write_json
 from pipeline.foundation.provenance import git_commit
-from pipeline.reports.hearing.bootstrap import Interval
-from pipeline.reports.hearing.measures import Measure
+from pipeline.reports.formats import to_markdown
 from pipeline.reports.hearing.sections import HearingReport
+from pipeline.reports.hearing.tables import with_interval
 from pipeline.reports.holm import holm
-from pipeline.reports.partners import Group
 
-ASKED = {
-    "word-crd": ("none", "word-crd-shuffled"),
-    "clip-crd": ("none", "clip-crd-shuffled"),
-}
-"""Groups, and those that each is to be better than."""
-Told = Mapping[str, Any]
-"""What is kept of a corpus: `figures` and `differences`, by figure and group."""
+Answers = Mapping[str, Any]
+"""Of a corpus: `figures`, a grid, and `differences` by figure and pair of arms."""
 
 
-def told_by(folder: Path) -> Told:
-    """Figures and the asked differences of a results folder, with intervals, as they are shown."""
+def answers_of(folder: Path) -> Answers:
+    """Figures, and the differences that `QUESTIONS` names, of a results folder, as text."""
     report = HearingReport(folder)
-    figures: dict[str, dict[str, Any]] = {}
-    for measure in report.measures:
-        row = figures[measure.title] = {"chance": measure.shown(measure.chance)}
-        for line in report.lines:
-            figure = report.figures.of(measure, line.group)
-            row[_arm(line.group)] = _shown(measure, figure) if figure else None
+    head, *figures = report.table()
     differences: dict[str, dict[str, Any]] = {}
     for one in report.compared:
-        arm, other = _arm(one.group), _arm(one.other)
-        if other in ASKED.get(arm, ()):
-            row = differences.setdefault(one.measure.title, {})
-            row[f"{arm} over {other}"] = {
-                **_shown(one.measure, one.difference),
+        arm, other = arm_of(one.group.name), arm_of(one.other.name)
+        if other in QUESTIONS.get(arm, ()):
+            differences.setdefault(one.measure.title, {})[f"{arm} over {other}"] = {
+                "gain": with_interval(one.measure, one.difference),
                 "p": round(one.difference.p, 5),
                 "better": one.difference.mean > 0,
             }
-    return {"figures": figures, "differences": differences}
+    return {"figures": [[*map(arm_of, head)], *figures], "differences": differences}
 
 
-def _arm(group: Group) -> str:
-    """Its name in the study, without the count of seeds or parameters."""
-    return group.name.partition(" (")[0].removeprefix("all-")
+def arm_of(group: str) -> str:
+    """A group's name in the study, without the count of seeds or parameters."""
+    return group.partition(" (")[0].removeprefix("all-")
 
 
-def _shown(measure: Measure, one: Interval) -> dict[str, str]:
-    mean, low, high = (measure.shown(value) for value in (one.mean, one.low, one.high))
-    return {"mean": mean, "interval": f"{low} to {high}"}
-
-
-def figure_table(told: Told) -> str:
-    """A row per figure of a corpus, a column per group, as Markdown."""
-    rows = list(told["figures"].items())
-    groups = [name for name in rows[0][1] if name != "chance"]
-    lines = [f"| figure | chance | {' | '.join(groups)} |", f"|---|{'--:|' * (len(groups) + 1)}"]
-    for title, row in rows:
-        cells = [f"{one['mean']} ({one['interval']})" if (one := row[g]) else "–" for g in groups]
-        lines.append(f"| {title} | {row['chance']} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def question_table(told: Mapping[str, Told]) -> str:
+def question_table(answers: Mapping[str, Answers]) -> str:
     """Each figure of each corpus asked of each level, with Holm's correction, as Markdown.
 
     As in the study's primary questions a group has to be better than both others, so a question has
     the larger p of its two comparisons, or 1 if one of them goes the other way.
 
     Args:
-        told: by corpus.
+        answers: by corpus.
     """
     rows, p_of = [], []
-    for corpus, one in told.items():
-        for arm, others in ASKED.items():
-            for title, row in one["differences"].items():
-                both = [row[f"{arm} over {other}"] for other in others]
-                p_of.append(max(gap["p"] if gap["better"] else 1.0 for gap in both))
-                cells = [f"{gap['mean']} ({gap['interval']}) | {gap['p']:.4f}" for gap in both]
-                rows.append(f"| {corpus} | {arm} | {title} | "
-                            f"{' | '.join(cells)}")  # fmt: skip
-    adjusted = holm(p_of, len(p_of))
-    head = ("corpus", "taught", "figure", "over none", "p", "over its twin", "p", "Holm's p")
-    return "\n".join([
-        f"| {' | '.join(head)} |",
-        f"|---|---|---|{'--:|' * 5}",
-        *(f"{row} | {p:.3f} |" for row, p in zip(rows, adjusted, strict=True)),
-    ])  # fmt: skip
+    for corpus, one in answers.items():
+        for arm, others in QUESTIONS.items():
+            for title, pairs in one["differences"].items():
+                both = [pairs[f"{arm} over {other}"] for other in others]
+                p_of.append(max(pair["p"] if pair["better"] else 1.0 for pair in both))
+                cells = [cell for pair in both for cell in (pair["gain"], f"{pair['p']:.4f}")]
+                rows.append([corpus, arm, title, *cells])
+    head = ["corpus", "level", "figure", "over none", "p", "over its twin", "p", "Holm's p"]
+    last = [f"{p:.3f}" for p in holm(p_of, len(p_of))]
+    return to_markdown([head, *([*row, p] for row, p in zip(rows, last, strict=True))])
 
 
-def page_tables(told: Mapping[str, Told]) -> str:
+def page_tables(answers: Mapping[str, Answers]) -> str:
     """All tables of the page."""
-    return "\n\n".join([question_table(told), *(figure_table(one) for one in told.values())])
+    figures = [to_markdown(one["figures"]) for one in answers.values()]
+    return "\n\n".join([question_table(answers), *figures])
 
 
 def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("places", type=Path, nargs="+", help="results folders, or a kept JSON file")
-    parser.add_argument("--to", type=Path, help="JSON file to keep what the folders tell")
+    parser.add_argument("places", type=Path, nargs="+", help="results folders, or such a JSON file")
+    parser.add_argument("--to", type=Path, help="JSON file to keep what the folders say")
     options = parser.parse_args(words)
     if options.to:
-        told = {place.name.removeprefix("hearing-"): told_by(place) for place in options.places}
-        write_json(options.to, {"commit": git_commit(), "told": told})
+        answers = {one.name.removeprefix("hearing-"): answers_of(one) for one in options.places}
+        write_json(options.to, {"commit": git_commit(), "answers": answers})
     else:
-        print(page_tables(json.loads(options.places[0].read_text(encoding="utf-8"))["told"]))
+        file = json.loads(options.places[0].read_text(encoding="utf-8"))
+        print(page_tables(file["answers"]))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import json
 import math
 from collections import defaultdict
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -184,9 +184,17 @@ def minimal_pairs_of(out: Path, done: Container[str]) -> Iterator[tuple[str, str
     for path in sorted((out / "blimp").glob("*.json")):
         run = path.stem
         if f"judge/blimp/{run}" in done:
-            probed = json.loads(path.read_text(encoding="utf-8"))
-            yield "blimp", run, probed["scores"][run]["over_pairs"]
-            yield "supplement", run, probed["supplement"]["scores"][run]["over_pairs"]
+            content = json.loads(path.read_text(encoding="utf-8"))
+            yield "blimp", run, content["scores"][run]["over_pairs"]
+            yield "supplement", run, content["supplement"]["scores"][run]["over_pairs"]
+
+
+def of_seeds(values: Values, choose: Callable[[int | str], bool]) -> Values:
+    """The figures of some pre-training seeds."""
+    return {
+        key: {seed: value for seed, value in of_seed.items() if choose(seed)}
+        for key, of_seed in values.items()
+    }
 
 
 def write_values(values: Values, path: Path) -> None:
@@ -361,10 +369,7 @@ def hours_table(values: Values, hours: Mapping[str, float]) -> str:
         values: as `values_of` or `with_earlier` gives them.
         hours: for the beginning of each part's arms (as `read-`), its hours.
     """
-    own: Values = {
-        key: {seed: value for seed, value in of_seed.items() if isinstance(seed, int)}
-        for key, of_seed in values.items()
-    }
+    own = of_seeds(values, lambda seed: isinstance(seed, int))
     titles = [f"{h:.1f} h" for h in hours.values()]
     lines = [f"| compared | {' | '.join(titles)} | pairs | per doubling | p |",
              f"|---|{'--:|' * (len(hours) + 3)}"]  # fmt: skip

@@ -13,6 +13,7 @@ from bench import natural, natural_hearing, natural_picture
 from bench.cells import Cell, overview, record_of, records_of, run, with_needs
 from bench.natural import FULL, SEEDS, SMALL, TASKS, cells
 from bench.natural_tests import (
+    QUESTIONS,
     Comparison,
     comparisons,
     figures,
@@ -89,7 +90,7 @@ def test_what_joined_is_asked_of_each_primary_student_of_the_first_seeds(every):
     runs = {f"all-{arm}-{seed}" for arm in natural.PRIMARY for seed in SEEDS[: natural.FEW]}
     again = {f"all-{arm}-{seed}" for arm in ("none", "word-crd", "word-crd-shuffled")
              for seed in natural.AGAIN}  # fmt: skip
-    for task in (*natural.JOINED, "blimp"):
+    for task in (*natural.LATER_TASKS, "blimp"):
         asked = runs | (again if task == "mosei" else set())
         assert {name for name in names if name.startswith(f"judge/{task}/")} == {
             f"judge/{task}/{run_}" for run_ in asked
@@ -112,9 +113,9 @@ def test_the_question_that_followed_is_asked_of_its_own_seeds_alone():
 def test_minimal_pairs_count_alike_whatever_file_they_are_of(tmp_path):
     run_ = f"all-none-{SEEDS[0]}"
     scores = {run_: {"mean": 0.9, "over_pairs": 0.75}}
-    probed = {"scores": scores, "supplement": {"scores": {run_: {"mean": 0.8, "over_pairs": 0.6}}}}
+    content = {"scores": scores, "supplement": {"scores": {run_: {"mean": 0.8, "over_pairs": 0.6}}}}
     (tmp_path / "blimp").mkdir()
-    (tmp_path / "blimp" / f"{run_}.json").write_text(json.dumps(probed))
+    (tmp_path / "blimp" / f"{run_}.json").write_text(json.dumps(content))
     assert values_of(tmp_path, {f"judge/blimp/{run_}"}) == {
         ("blimp", "none"): {SEEDS[0]: 0.75}, ("supplement", "none"): {SEEDS[0]: 0.6},
     }  # fmt: skip
@@ -162,9 +163,9 @@ def test_two_students_differ_in_what_their_names_say_alone(every):
 
 
 def test_the_plan_fits_its_budget_and_tells_every_command(every, tmp_path):
-    joined = (*natural.JOINED, "acts", "blimp", "word-larger", "words-larger")
-    joined += tuple(map(str, natural.AGAIN))
-    first = [cell for cell in every if not any(name in cell.name for name in joined)]
+    later = (*natural.LATER_TASKS, "acts", "blimp", "word-larger", "words-larger")
+    later += tuple(map(str, natural.AGAIN))
+    first = [cell for cell in every if not any(name in cell.name for name in later)]
     assert sum(cell.core_s for cell in first) < 24 * 3600
     plan = overview(tmp_path, every, commands=True)
     assert all(f"# {cell.name}: " in plan for cell in every)
@@ -469,36 +470,36 @@ def test_the_page_has_the_gains_that_follow_from_the_kept_figures():
 
 def test_every_figure_of_the_hearing_stands_on_its_page():
     root = Path(__file__).parent.parent
-    kept = json.loads((root / "bench" / "results" / "natural-hearing.json").read_text())["told"]
+    file = json.loads((root / "bench" / "results" / "natural-hearing.json").read_text())
     page = (root / "docs" / "natural-hearing.md").read_text(encoding="utf-8").splitlines()
-    rows = [row for row in natural_hearing.page_tables(kept).splitlines() if row]
+    rows = [row for row in natural_hearing.page_tables(file["answers"]).splitlines() if row]
     assert [row for row in page if row.startswith("|")] == rows
     assert len(rows) == (2 + 68) + 2 * (2 + 17)
 
 
 def test_a_hearings_question_has_the_larger_p_and_1_where_one_goes_the_other_way():
     def gap(p, better=True):
-        return {"mean": "1.0", "interval": "0.5 to 1.5", "p": p, "better": better}
+        return {"gain": "1.0 (0.5 to 1.5)", "p": p, "better": better}
 
-    def asked(word, clip):
+    def pairs_of(word, clip):
         pairs = {"word-crd": word, "clip-crd": clip}
         return {
             f"{arm} over {other}": one
             for arm, gaps in pairs.items()
-            for other, one in zip(natural_hearing.ASKED[arm], gaps, strict=True)
+            for other, one in zip(QUESTIONS[arm], gaps, strict=True)
         }
 
     table = natural_hearing.question_table(
         {
-            "calls": {"differences": {"R@1": asked((gap(0.001), gap(0.01)), (gap(0.002),) * 2)}},
+            "calls": {"differences": {"R@1": pairs_of((gap(0.001), gap(0.01)), (gap(0.002),) * 2)}},
             "other": {
-                "differences": {"R@1": asked((gap(0.001), gap(0.001, False)), (gap(0.5),) * 2)}
+                "differences": {"R@1": pairs_of((gap(0.001), gap(0.001, False)), (gap(0.5),) * 2)}
             },
         }
     )
-    found = {tuple(c.strip() for c in row.split("|")[1:3]): row.split("|")[-2].strip()
+    last = {tuple(c.strip() for c in row.split("|")[1:3]): row.split("|")[-2].strip()
              for row in table.splitlines()[2:]}  # fmt: skip
-    assert found == {
+    assert last == {
         ("calls", "word-crd"): "0.030",
         ("calls", "clip-crd"): "0.008",
         ("other", "word-crd"): "1.000",

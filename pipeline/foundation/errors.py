@@ -91,10 +91,10 @@ def unless_of_memory(error: BaseException) -> None:
     while memory is short counts as well.
 
     Raises:
-        MemoryError: memory ran out, and the error does not say so.
+        MemoryError: memory ran out, and the error does not say so, or is a panic.
     """
     lack = memory_error_behind(error)
-    if lack is error:
+    if lack is error and not is_panic(error):
         raise error
     if lack is not None or is_memory_short():
         raise MemoryError(first_line(lack or error)) from error

@@ -23,8 +23,6 @@ from pipeline.foundation.errors import (
     SpeechkdError,
     Unreachable,
     first_line,
-    is_memory_short,
-    is_out_of_memory,
     is_panic,
     unless_of_memory,
 )
@@ -152,8 +150,7 @@ def panics_as_errors(what: str) -> Iterator[None]:
     except BaseException as error:
         if not is_panic(error):
             raise
-        if is_out_of_memory(error) or is_memory_short():
-            raise MemoryError(first_line(error)) from error
+        unless_of_memory(error)
         raise SpeechkdError(
             f"{what}: the tokenizer's rules cannot be followed ({str(error)[:200]}). Use another "
             "tokenizer."

@@ -137,21 +137,21 @@ import resource
 from pathlib import Path
 from stages import cli
 
-taken = []
+pieces = []
 
 def take():
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     while True:
-        taken.append(bytearray(100))
+        pieces.append(bytearray(100))
 
 cli.app = take
 cli.main()
 """
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert ended.returncode == 1
-    assert ended.stderr.startswith("error: out of memory. Give the job more memory")
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert process.returncode == 1
+    assert process.stderr.startswith("error: out of memory. Give the job more memory")
 
 
 def test_a_lost_process_is_told(capsys, monkeypatch, tmp_path):

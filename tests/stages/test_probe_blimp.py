@@ -60,17 +60,17 @@ def test_encoders_of_one_name_are_refused_and_results_name_their_encoder(here):
 
 
 @pytest.mark.parametrize(
-    ("out", "error", "said"),
+    ("out", "error", "message"),
     [
         ("blimp", SpeechkdError, "is a folder; name a file"),
         ("file/there.json", FileExistsError, "File exists: '.*file'"),
         ("file/a/there.json", NotADirectoryError, "Not a directory: '.*file/a'"),
     ],
 )
-def test_where_no_result_can_be_written_nothing_is_compared(here, monkeypatch, out, error, said):
+def test_where_no_result_can_be_written_nothing_is_compared(here, monkeypatch, out, error, message):
     monkeypatch.setattr("pipeline.models.encoders.load_masked_lm", None)
     (here / "file").touch()
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         run(BlimpSettings(data=here / "blimp", checkpoint=[str(here / "a")], out=here / out))
 
 

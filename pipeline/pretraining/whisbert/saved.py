@@ -70,14 +70,14 @@ def load(folder: Path) -> tuple[WhisBERT, PreTrainedTokenizerBase]:
         }
         config = AutoConfig.from_pretrained(folder / TEXT, trust_remote_code=False)
 
-        def made() -> WhisBERT:
+        def build() -> WhisBERT:
             text = AutoModelForMaskedLM.from_config(config, dtype=torch.float32)
             return WhisBERT(Student(text, str(folder)), weights, Shape(**{**shape, **sizes}))
 
         with torch.random.fork_rng(devices=[]):
             with torch.device("meta"):
-                check_parameters(folder, made())
-            model = made()
+                check_parameters(folder, build())
+            model = build()
         load_model(model, str(folder / WEIGHTS))
     except Damaged:
         raise

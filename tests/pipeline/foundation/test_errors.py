@@ -88,6 +88,8 @@ def test_what_was_read_is_not_at_fault_where_memory_ran_out(monkeypatch, short):
     monkeypatch.setattr(errors, "ROOM", 2**60 if short else 1)
     with pytest.raises(RuntimeError, match="new thread"):
         errors.unless_of_memory(RuntimeError("can't start new thread"))
+    with pytest.raises(MemoryError, match="ThreadPoolBuildError"):
+        errors.unless_of_memory(PanicException("ThreadPoolBuildError"))
     if short:
         with pytest.raises(MemoryError, match="no primitive") as raised:
             errors.unless_of_memory(RuntimeError("no primitive"))
@@ -124,9 +126,9 @@ def test_memory_is_told_though_a_file_was_blamed(shown):
 
 
 def test_memory_that_was_told_already_is_told_as_it_was():
-    told = SpeechkdError("out of memory in a training step. Lower it.")
-    told.__cause__ = MemoryError()
-    assert explanation(told) == "out of memory in a training step. Lower it."
+    error = SpeechkdError("out of memory in a training step. Lower it.")
+    error.__cause__ = MemoryError()
+    assert explanation(error) == "out of memory in a training step. Lower it."
 
 
 def test_whoever_catches_every_error_asks_first_whether_memory_ran_out():
